@@ -96,7 +96,7 @@ world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
 });
 
 use channel::exports::kith::plugin::{channel_checking, delivering};
-use connector::exports::kith::plugin::{connector_checking, source};
+use connector::exports::kith::plugin::{connector_checking, polling, source};
 use scorer::exports::kith::plugin::{scorer_checking, scoring};
 use shared::kith::plugin::{columns, dataset, fitting, types};
 use tag_model::exports::kith::plugin::{tag_model_checking, tagging};
@@ -110,10 +110,18 @@ impl<P: crate::Connector> source::Guest for Exported<P> {
         report_panics();
         P::receive(request.into()).map(Into::into).map_err(Into::into)
     }
+}
 
-    fn poll(cursor: Option<Vec<u8>>) -> Result<source::Page, types::Failure> {
+impl<P: crate::Connector> polling::Guest for Exported<P> {
+    fn poll(wanted: polling::Wanted) -> Result<polling::Turn, polling::Failure> {
         report_panics();
-        P::poll(cursor).map(Into::into).map_err(Into::into)
+        P::poll(&wanted.into()).map(Into::into).map_err(Into::into)
+    }
+
+    fn polled(wanted: polling::Wanted, answers: Vec<polling::Answer>) -> Result<polling::Turn, polling::Failure> {
+        report_panics();
+        let answers = answers.into_iter().map(Into::into).collect();
+        P::polled(&wanted.into(), answers).map(Into::into).map_err(Into::into)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The connector's role: bytes in, events out. Leaves authentication, decompression and storage to the kernel.
 
-use crate::{Event, Failure, Problem, Rejection, Timestamp};
+use crate::{Event, PollAnswer, PollFailure, Problem, Rejection, Timestamp, Turn, Wanted};
 
 /// A plugin that turns what a source sends, or what it can fetch, into events.
 pub trait Connector {
@@ -15,10 +15,17 @@ pub trait Connector {
         Ok(())
     }
 
-    /// Fetch the next page after `cursor` from the other side; `None` begins at the beginning.
-    fn poll(cursor: Option<Vec<u8>>) -> Result<Page, Failure> {
-        let _ = cursor;
-        Err(Failure::permanent("this connector does not poll"))
+    /// The first turn of a page that is fetched from the other side. Must not depend on anything but `wanted` and the configuration;
+    /// see [`Turn`]. The kernel asks where the manifest has `[poll]`.
+    fn poll(wanted: &Wanted) -> Result<Turn, PollFailure> {
+        let _ = wanted;
+        Err(PollFailure::permanent("this connector does not poll"))
+    }
+
+    /// The next turn of a page, after the answers to the requests of the turn before, in their order.
+    fn polled(wanted: &Wanted, answers: Vec<PollAnswer>) -> Result<Turn, PollFailure> {
+        let _ = (wanted, answers);
+        Err(PollFailure::permanent("this connector does not poll"))
     }
 }
 
@@ -153,17 +160,4 @@ pub struct Received {
     /// What was assumed about the input where nothing said it, for a person: `("encoding", "windows-1252, a guess")`. Those of the last
     /// piece stand in the kernel's own answer.
     pub notes: Vec<(String, String)>,
-}
-
-/// One page of a pull.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    /// The events, oldest first where the other side has an order.
-    pub events: Vec<Event>,
-    /// The parts that could not become events.
-    pub rejected: Vec<Rejected>,
-    /// Where the next poll goes on; kept in the same commit as the events.
-    pub cursor: Vec<u8>,
-    /// Whether another page is waiting now.
-    pub more: bool,
 }

@@ -1,7 +1,7 @@
 //! Outgoing HTTP to the hosts that the manifest asks for and an admin granted. Redirects are answers, never followed.
 //!
-//! A connector sends for itself, with [`Request::send`]; for a channel the kernel sends, and the channel makes a
-//! [`Step`](crate::Step) of the request.
+//! A connector sends for itself, with [`Request::send`]; for a channel and for a poll the kernel sends, and the request becomes a
+//! [`Step`](crate::Step) or a [`Turn`](crate::Turn).
 
 use std::fmt;
 
@@ -98,7 +98,7 @@ impl Request {
         self
     }
 
-    /// Send it and wait for the answer. Any status is an answer. Connectors only.
+    /// Send it and wait for the answer. Any status is an answer. Connectors only, and not in a poll, whose requests the kernel sends.
     pub fn send(self) -> Result<Response, Error> {
         platform::send_http(self)
     }

@@ -58,6 +58,7 @@ mod connector;
 mod event;
 mod failure;
 mod model;
+mod poll;
 mod table;
 
 #[cfg(target_arch = "wasm32")]
@@ -68,10 +69,11 @@ use bindings::host as platform;
 use testing::platform;
 
 pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, Step};
-pub use connector::{Answer, Connector, Page, Received, Rejected, Request};
+pub use connector::{Answer, Connector, Received, Rejected, Request};
 pub use event::{Event, EventKind, Identifier, Timestamp};
 pub use failure::{Failure, Problem, Rejection};
 pub use model::{Dataset, Fitted, Scorer, TagModel};
+pub use poll::{Page, PollAnswer, PollFailure, PollRequest, Turn, Wanted};
 pub use table::{
     BooleanColumn, ColumnError, ColumnType, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn, Table,
     TextColumn, TextList, TextListColumn,

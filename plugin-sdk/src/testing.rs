@@ -24,7 +24,10 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::{Timestamp, http, log, secrets};
+use crate::{Connector, Page, PollAnswer, PollFailure, PollRequest, Timestamp, Turn, Wanted, http, log, secrets};
+
+/// The most requests of a page, as the kernel has it.
+const MAX_POLL_REQUESTS: usize = 16;
 
 /// How a test answers an HTTP request.
 type HttpAnswer = Rc<RefCell<dyn FnMut(&http::Request) -> Result<http::Response, http::Error>>>;
@@ -42,6 +45,8 @@ pub struct Host {
     http_answers: VecDeque<Result<http::Response, http::Error>>,
     http: Option<HttpAnswer>,
     verification: Option<Verification>,
+    /// Whether what runs is a poll, which sends nothing itself.
+    polling: bool,
     record: Record,
 }
 
@@ -132,6 +137,35 @@ impl Host {
         let host = HOST.replace(restore.0.take().unwrap_or_default());
         (result, host.record)
     }
+
+    /// Poll one page after `cursor` as the kernel does: the plugin's requests are answered by this host, and recorded.
+    pub fn poll<C: Connector>(mut self, cursor: Option<&[u8]>) -> (Result<Page, PollFailure>, Record) {
+        self.polling = true;
+        let now = self.now;
+        self.run(|| -> Result<Page, PollFailure> {
+            let since = cursor.map(|_| now);
+            let wanted = Wanted { cursor: cursor.map(<[u8]>::to_vec), now, since, attributes: Vec::new() };
+            let (mut turn, mut round, mut sent) = (C::poll(&wanted)?, 0, 0);
+            loop {
+                let requests = match turn {
+                    Turn::Page(page) => return Ok(page),
+                    Turn::Send(requests) => requests,
+                };
+                round += 1;
+                sent += requests.len();
+                if requests.is_empty() || sent > MAX_POLL_REQUESTS {
+                    return Err(PollFailure::permanent("a page takes from one to sixteen requests"));
+                }
+                let answer = |request: PollRequest| PollAnswer {
+                    round,
+                    resume: request.resume,
+                    result: platform::answer_http(request.request),
+                    truncated: false,
+                };
+                turn = C::polled(&wanted, requests.into_iter().map(answer).collect())?;
+            }
+        })
+    }
 }
 
 struct Restore(Option<Host>);
@@ -211,6 +245,13 @@ pub(crate) mod platform {
     }
 
     pub(crate) fn send_http(request: http::Request) -> Result<http::Response, http::Error> {
+        if HOST.with_borrow(|host| host.polling) {
+            return Err(http::Error::Denied("a poll sends nothing itself; give the request back".to_owned()));
+        }
+        answer_http(request)
+    }
+
+    pub(super) fn answer_http(request: http::Request) -> Result<http::Response, http::Error> {
         let (queued, answer) = HOST.with_borrow_mut(|host| {
             host.record.requests.push(request.clone());
             (host.http_answers.pop_front(), host.http.clone())

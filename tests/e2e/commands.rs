@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::process::{Command, Output};
 
-use kith_tests::{TestKernel, component, kith, repacked};
+use kith_tests::{TestKernel, component, kith, repacked, wait_until};
 use serde_json::{Value, json};
 
 fn run(kernel: &TestKernel, arguments: &[&str]) -> Output {
@@ -292,6 +292,48 @@ fn a_plugin_is_upgraded_and_put_back() {
         (&limited["grants"]["limits"]["cpu_ms"], limited["changed"].as_array().unwrap().len()),
         (&json!(250), 1)
     );
+}
+
+/// How a connector polls is seen, asked for and set. This one has nothing to fetch, which is for good.
+#[test]
+fn a_connector_that_polls_is_seen_asked_and_told_how_often() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    let said = |arguments: &[&str]| {
+        let output = run(&kernel, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let polls = repacked(component("hostile/connector"), |m| format!("{m}\n[poll]\nreason = \"To test\"\n"));
+    admin.send("POST", "/api/v1/plugins", &[], polls).is(201);
+    let feed = json!({ "plugin": "hostile/connector", "name": "feed" });
+    let installed = admin.post("/api/v1/installations", &feed).is(201);
+    assert_eq!(installed["poll"], json!({ "interval": "15m", "source": "manifest", "reason": "To test" }));
+    let polls = || admin.get("/api/v1/installations/feed/polls").is(200);
+    let times = |number: usize| polls()["polls"].as_array().unwrap().len() == number;
+    wait_until("it has polled", || times(1));
+    let seen = polls();
+    assert_eq!(
+        (&seen["polls"][0]["outcome"], &seen["waits_for_change"]),
+        (&json!("permanent"), &json!(true)),
+        "{seen}"
+    );
+    let changed = said(&["plugin", "change", "feed", "--poll-interval", "5m"]);
+    assert!(changed.contains("poll.interval") && changed.contains("5m"), "{changed}");
+    wait_until("it polls again, because it was changed", || times(2));
+    said(&["plugin", "poll", "feed", "--from-start"]);
+    wait_until("it polls again, because it was asked", || times(3));
+    let shown = said(&["plugin", "polls", "feed"]);
+    assert!(shown.contains("this connector does not poll"), "{shown}");
+    assert!(said(&["plugin", "show", "feed"]).contains("5m, set by installation"));
+    let short = run(&kernel, &["plugin", "change", "feed", "--poll-interval", "30s"]);
+    assert!(!short.status.success() && text(&short.stderr).contains("too short"), "{}", text(&short.stderr));
+    let audit = admin.get("/api/v1/audit?action=installation.poll").is(200);
+    assert_eq!(audit["items"][0]["after"], json!({ "from_start": true }), "{audit}");
+    admin.patch("/api/v1/installations/feed", &json!({ "mode": "disabled" })).is(200);
+    admin.post("/api/v1/installations/feed/poll", &json!({})).is_problem(409, "not-live");
+    kernel.segment();
+    admin.get("/api/v1/installations/segment/polls").is_problem(409, "does-not-poll");
 }
 
 /// The numbers tell what was changed, and not how many names were given.

@@ -23,13 +23,15 @@ pub(crate) mod current {
             import kith:plugin/dataset@0.2.0;
             import kith:plugin/connector-checking@0.2.0;
             import kith:plugin/source@0.2.0;
+            import kith:plugin/polling@0.2.0;
             import kith:plugin/delivering@0.2.0;
         ",
         imports: { default: trappable },
     });
     pub(crate) use kith::plugin::connector_checking as checking;
     pub(crate) use kith::plugin::{
-        clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, secrets, source, types,
+        clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, polling, secrets, source,
+        types,
     };
 }
 

@@ -4,14 +4,17 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Callback, Cancellation, Grants, PluginFault, ReceiveError, ReplayScope, SourceRequest};
+use kith_model::plugin::{
+    Callback, Cancellation, Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest,
+};
+use kith_model::polling::{PollError, PollTurn, WantedPage};
 use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
 
-use crate::guests::{NOW, binding, channel, checking, connector, floats, host, runtime};
+use crate::guests::{CONNECTOR, NOW, binding, channel, checking, connector, core, floats, host, poller, runtime};
 use crate::peers::{Answer, Peer, answer};
-use crate::{Abi, BindError, Binding, CheckError, inspect};
+use crate::{Abi, BindError, Binding, CheckError, PackageError, assemble, inspect};
 
 const CHANNEL_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/channel.wasm");
 const CONNECTOR_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/connector.wasm");
@@ -105,7 +108,10 @@ fn a_connector_and_a_model_of_0_1_run() {
     let who = |event: &DraftEvent| event.identifiers[0].value.clone();
     assert_eq!(received.events.iter().map(who).collect::<Vec<_>>(), ["ada", "grace"]);
     assert_eq!(received.rejected[0].code, "empty");
-    assert_eq!(connector.poll(None).unwrap().cursor, b"first");
+    let wanted = WantedPage::default();
+    let PollTurn::Page(page) = connector.poll(&wanted).unwrap() else { panic!("0.1 fetches a page in one call") };
+    assert_eq!(page.cursor, b"first");
+    assert!(connector.transport().is_none());
 
     let model = host().load(TAGGER_0_1).unwrap().compute(binding()).unwrap();
     let rows = |values: &[Option<f64>]| Table { rows: values.len(), columns: vec![floats("spent", values)] };
@@ -116,6 +122,46 @@ fn a_connector_and_a_model_of_0_1_run() {
     let column = tags.column("spender").unwrap();
     assert!(matches!(&column.values, Values::Boolean(bits) if bits[0] & 0b11 == 0b10), "{column:?}");
     assert!(column.is_valid(1) && !column.is_valid(2));
+}
+
+/// It gives a page or requests, and neither sends nor keeps anything itself.
+#[test]
+fn a_poll_is_pure() {
+    let poll = |body: &str| {
+        let connector = host().load(&poller(body)).unwrap().connector(binding()).unwrap();
+        assert!(connector.transport().is_some());
+        connector.poll(&WantedPage::default())
+    };
+    let page = "(i32.store (i32.const 2052) (i32.const 1))
+        (i32.store (i32.const 2072) (i32.const 528)) (i32.store (i32.const 2076) (i32.const 4))
+        (i32.store (i32.const 2080) (i32.const 1)) (i32.const 2048)";
+    let Ok(PollTurn::Page(page)) = poll(page) else { panic!("a page") };
+    assert_eq!((page.cursor.as_slice(), page.more, page.events.len()), (&b"next"[..], true, 0));
+    let nothing = poll("(i32.const 2048)").unwrap_err();
+    assert!(
+        matches!(&nothing, PollError::Fault(PluginFault::InvalidOutput(why)) if why.contains("neither")),
+        "{nothing:?}"
+    );
+    let sends = "(call $send (i32.const 512) (i32.const 4) (i32.const 600) (i32.const 20) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 256))
+        (i32.store (i32.const 2048) (i32.const 1)) (i32.store (i32.const 2052) (i32.const 1))
+        (i32.store (i32.const 2056) (i32.load (i32.const 264))) (i32.store (i32.const 2060) (i32.load (i32.const 268)))
+        (i32.const 2048)";
+    let refused = poll(sends).unwrap_err();
+    assert!(matches!(&refused, PollError::Permanent(why) if why.contains("sends nothing itself")), "{refused:?}");
+}
+
+/// A connector that is to be polled exports what it is asked by; every one of 0.1 does.
+#[test]
+fn what_cannot_poll_is_refused_where_its_manifest_says_so() {
+    let polls = |manifest: &str| format!("{manifest}[poll]\nreason = \"to test\"\n");
+    let wat = r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable))"#;
+    let module = core(PluginKind::Connector, wat);
+    assert!(assemble(&module, CONNECTOR).is_ok());
+    assert!(matches!(assemble(&module, &polls(CONNECTOR)), Err(PackageError::NoPoll)));
 }
 
 #[test]
@@ -141,7 +187,7 @@ fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
     let endless = check(&checking("(loop $again (br $again)) unreachable")).unwrap_err();
     assert!(matches!(endless, CheckError::Fault(PluginFault::CpuExceeded { .. })), "{endless:?}");
     // What was built before there was such a function has nothing to say, in both versions of the contract.
-    for silent in [connector("unreachable", "unreachable").as_slice(), CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
+    for silent in [connector("unreachable").as_slice(), CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
         assert_eq!(check(silent).unwrap(), []);
     }
 }

@@ -2,13 +2,13 @@
 //! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
 
 mod channel;
+mod polling;
 mod source_0_1;
 
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Answer, Callback, Fitted, PluginFault, PolledPage, Receipt, Received, RecordPlace, Refusal, ReplayScope,
-    SourceRequest,
+    Answer, Callback, Fitted, PluginFault, Receipt, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
 use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
@@ -20,6 +20,7 @@ pub(crate) use channel::{
     answer_to_wit, message_to_wit, message_to_wit_0_1, outbound_from_wit, outcome_from_wit_0_1, response_to_wit,
     send_failure_to_wit, step_from_wit,
 };
+pub(crate) use polling::{page_from_wit, poll_answer_to_wit, poll_failure_from_wit, turn_from_wit, wanted_to_wit};
 pub(crate) use source_0_1::{page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
 
 /// What is kept of a time as it came: the longest that is one has less.
@@ -183,15 +184,6 @@ fn notes_from_wit(notes: Vec<(String, String)>) -> Vec<(String, String)> {
 
 pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Refusal {
     Refusal { status, code: bounded(code), message: bounded(message) }
-}
-
-pub(crate) fn page_from_wit(page: source::Page) -> PolledPage {
-    PolledPage {
-        events: page.events.into_iter().map(event_from_wit).collect(),
-        rejected: page.rejected.into_iter().map(rejected_from_wit).collect(),
-        cursor: page.cursor,
-        more: page.more,
-    }
 }
 
 pub(crate) fn callback_to_wit(callback: &Callback) -> delivering::Callback {

@@ -46,6 +46,8 @@ use crate::state::InstallationContext;
 /// The longest wait for an answer's head, connecting included; also of a request that names none.
 const MAX_ANSWER_WAIT: Duration = Duration::from_secs(30);
 const DEFAULT_ANSWER_WAIT: Duration = Duration::from_secs(15);
+/// The whole exchange that the kernel makes: a body that is wanted whole may be long.
+const MAX_EXCHANGE: Duration = Duration::from_secs(60);
 /// Exchanges that the guests of one installation make themselves, at a time.
 const MAX_GUEST_EXCHANGES: usize = 16;
 
@@ -155,11 +157,17 @@ pub(crate) fn log_denial(installed: &InstallationContext, reason: &str) {
 /// Sends for one installation.
 pub(crate) struct InstallationTransport {
     installed: Arc<InstallationContext>,
+    body: BodyRule,
 }
 
 impl InstallationTransport {
     pub(crate) fn new(installed: Arc<InstallationContext>) -> InstallationTransport {
-        InstallationTransport { installed }
+        InstallationTransport { installed, body: BodyRule::StatusDecides }
+    }
+
+    /// One whose answers are what is wanted, as those that a guest waits for itself.
+    pub(crate) fn of_polls(installed: Arc<InstallationContext>) -> InstallationTransport {
+        InstallationTransport { installed, body: BodyRule::Whole }
     }
 }
 
@@ -174,11 +182,14 @@ impl Transport for InstallationTransport {
     }
 
     fn send(&self, request: OutboundRequest) -> Sending {
-        match admit(&self.installed, request, BodyRule::StatusDecides) {
+        match admit(&self.installed, request, self.body) {
             Ok(exchange) => {
                 let client = self.installed.gate.client.clone();
                 // On the host's threads, because the caller's may be busy with more than a peer may disturb.
-                let task = self.installed.network.handle().spawn(async move { client.exchange(exchange).await });
+                let task = self.installed.network.handle().spawn(async move {
+                    let answer = tokio::time::timeout(MAX_EXCHANGE, client.exchange(exchange)).await;
+                    answer.unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))))
+                });
                 Box::pin(SpawnedExchange(task))
             }
             Err(reason) => {

@@ -83,12 +83,13 @@ pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
     let mut module = wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"));
     let (mut resolve, package) = contract(Abi::CURRENT);
     let world = resolve.packages[package].worlds[kind.as_str()];
-    // These guests are modules of few functions; only one that has something to say about configurations exports that.
-    if !wat.contains("kith:plugin/connector-checking@0.2.0") {
-        let left_out = |key: &wit_parser::WorldKey| is_optional(&resolve.name_world_key(key));
-        let left_out: Vec<_> = resolve.worlds[world].exports.keys().filter(|key| left_out(key)).cloned().collect();
-        resolve.worlds[world].exports.retain(|key, _| !left_out.contains(key));
-    }
+    // These guests are modules of few functions; only one that has something to say about configurations, or polls, exports that.
+    let left_out = |key: &wit_parser::WorldKey| {
+        let name = resolve.name_world_key(key);
+        is_optional(&name) && !wat.contains(&name)
+    };
+    let left_out: Vec<_> = resolve.worlds[world].exports.keys().filter(|key| left_out(key)).cloned().collect();
+    resolve.worlds[world].exports.retain(|key, _| !left_out.contains(key));
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
     module
 }
@@ -149,27 +150,44 @@ pub(crate) fn scorer(body: &str) -> Vec<u8> {
     scorer_with(body, "", 1)
 }
 
-/// A connector whose `poll` runs `poll` and whose `receive` runs `receive`; `imports` come first.
-pub(crate) fn connector(receive: &str, poll: &str) -> Vec<u8> {
-    let functions = format!(
-        r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) {receive})
-        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) {poll})"#
-    );
+/// A connector whose `receive` runs `receive`.
+pub(crate) fn connector(receive: &str) -> Vec<u8> {
+    let functions =
+        format!(r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) {receive})"#);
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
+}
+
+/// A connector whose `poll` runs `poll`, which may call `$send`; `polled` is never asked. There are texts at 512 (`POST`), 528 (`next`)
+/// and 600 (a URL of twenty bytes). Places after the canonical ABI, of a result of 36 bytes.
+pub(crate) fn poller(poll: &str) -> Vec<u8> {
+    let wat = frame("", 1).replace(
+        "(module",
+        r#"(module
+        (import "kith:plugin/http@0.2.0" "send"
+            (func $send (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#,
+    );
+    let functions = format!(
+        r#"(data (i32.const 512) "POST") (data (i32.const 528) "next") (data (i32.const 600) "https://example.com/")
+        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/polling@0.2.0#poll") (param i32 i32 i32 i64 i32 i64 i32 i32) (result i32) {poll})
+        (func (export "kith:plugin/polling@0.2.0#polled") (param i32 i32 i32 i64 i32 i64 i32 i32 i32 i32) (result i32)
+            unreachable))"#
+    );
+    let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
+    assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
 }
 
 /// A connector that says of every configuration what `validate` gives.
 pub(crate) fn checking(validate: &str) -> Vec<u8> {
     let functions = format!(
         r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable)
         (func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }
 
-/// A connector whose `poll` posts `hello` to `url`, signed if asked for, and gives back the answer's body as the cursor
-/// or the error as a permanent failure.
+/// A connector whose `receive` posts `hello` to `url`, signed if asked for, and gives back the answer's body as `resume` or refuses
+/// with the error's words. Places after the canonical ABI, of a result of 80 bytes at 2048.
 pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     let wat = frame("", 1).replace(
         "(module",
@@ -182,20 +200,22 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 520) "hello") (data (i32.const 528) "signing")
         (data (i32.const 544) "msg_1") (data (i32.const 600) "{url}")
-        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32)
+        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32)
             (call $send (i32.const 512) (i32.const 4) (i32.const 600) (i32.const {url_length}) (i32.const 0) (i32.const 0)
                 (i32.const 520) (i32.const 5) (i32.const {signed}) (i32.const 0) (i32.const 528) (i32.const 7)
                 (i32.const 544) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 256))
             (if (i32.load8_u (i32.const 256)) (then
-                (i32.store (i32.const 16) (i32.const 1))
-                (i32.store (i32.const 20) (i32.const 2))
-                (i32.store (i32.const 24) (i32.load (i32.const 264)))
-                (i32.store (i32.const 28) (i32.load (i32.const 268))))
+                (i32.store (i32.const 2048) (i32.const 1))
+                (i32.store16 (i32.const 2056) (i32.const 502))
+                (i32.store (i32.const 2060) (i32.const 512))
+                (i32.store (i32.const 2064) (i32.const 4))
+                (i32.store (i32.const 2068) (i32.load (i32.const 264)))
+                (i32.store (i32.const 2072) (i32.load (i32.const 268))))
             (else
-                (i32.store (i32.const 36) (i32.load (i32.const 272)))
-                (i32.store (i32.const 40) (i32.load (i32.const 276)))))
-            (i32.const 16)))"#
+                (i32.store (i32.const 2080) (i32.const 1))
+                (i32.store (i32.const 2084) (i32.load (i32.const 272)))
+                (i32.store (i32.const 2088) (i32.load (i32.const 276)))))
+            (i32.const 2048)))"#
     );
     let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
     assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()

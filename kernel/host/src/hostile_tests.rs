@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use kith_model::budget::table;
-use kith_model::plugin::{ComputeModel, Connector, Grants, LimitRequest, PluginFault, ReplayScope, SourceRequest};
+use kith_model::plugin::{
+    ComputeModel, Connector, Grants, LimitRequest, PluginFault, ReceiveError, ReplayScope, SourceRequest,
+};
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -245,7 +247,7 @@ fn a_connector_cannot_swallow_input() {
     let host = host();
     let receive = |consumed: u64| {
         let body = format!("(i64.store (i32.const 1048) (i64.const {consumed})) (i32.const 1024)");
-        host.load(&connector(&body, "unreachable")).unwrap().connector(binding()).unwrap()
+        host.load(&connector(&body)).unwrap().connector(binding()).unwrap()
     };
     assert!(receive(8).receive(&request(true)).is_ok());
     assert!(receive(3).receive(&request(false)).is_ok());
@@ -262,6 +264,16 @@ fn posting(url: &str, host_name: &str, grants: &[&str], signed: bool, limits: Li
     };
     let secrets = [("signing".to_owned(), "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD".into())].into();
     host.load(&poster(url, signed)).unwrap().connector(Binding { grants, secrets, ..binding() }).unwrap()
+}
+
+/// What a guest that posts was answered, or the fault of its call; its refusal as a permanent one.
+fn answered(plugin: &Arc<dyn Connector>) -> Result<Vec<u8>, PluginFault> {
+    let nothing = SourceRequest { body: Vec::new(), ..request(true) };
+    match plugin.receive(&nothing) {
+        Ok(received) => Ok(received.resume.unwrap_or_default()),
+        Err(ReceiveError::Refused(refusal)) => Err(PluginFault::Permanent(refusal.message)),
+        Err(ReceiveError::Fault(fault)) => Err(fault),
+    }
 }
 
 /// Answers one connection with `answer` and gives back what it was sent.
@@ -289,7 +301,7 @@ fn a_granted_request_is_sent_and_signed() {
     let (port, task) = server(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nfine");
     let place = format!("127.0.0.1:{port}");
     let plugin = posting(&format!("http://{place}/in?a=1"), &place, &[&place], true, Limits::default());
-    assert_eq!(plugin.poll(None).unwrap().cursor, b"fine");
+    assert_eq!(answered(&plugin).unwrap(), b"fine");
     let sent = String::from_utf8(runtime().block_on(task).unwrap()).unwrap();
     assert!(sent.starts_with("POST /in?a=1 HTTP/1.1\r\n"), "{sent}");
     assert!(sent.contains(&format!("host: {place}\r\n")), "{sent}");
@@ -318,7 +330,7 @@ fn requests_that_may_not_leave_are_denied() {
         ("http://user@localhost:80/", &["localhost:80"]),
         ("ftp://localhost:80/", &["localhost:80"]),
     ] {
-        let error = posting(url, "example.com", grants, false, Limits::default()).poll(None).unwrap_err();
+        let error = answered(&posting(url, "example.com", grants, false, Limits::default())).unwrap_err();
         let PluginFault::Permanent(text) = &error else { panic!("{url}: {error:?}") };
         assert!(!text.is_empty() && !text.contains("refused"), "{url}: {text}");
     }
@@ -328,7 +340,7 @@ fn requests_that_may_not_leave_are_denied() {
 fn a_secret_stays_where_it_is_granted() {
     let place = "127.0.0.1:9";
     let plugin = posting(&format!("http://{place}/"), "example.com", &[place], true, Limits::default());
-    let error = plugin.poll(None).unwrap_err().to_string();
+    let error = answered(&plugin).unwrap_err().to_string();
     assert!(error.contains("the secret `signing` may not be sent to `127.0.0.1`"), "{error}");
 }
 
@@ -339,7 +351,7 @@ fn a_peer_that_never_answers_ends_the_call() {
     let place = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
     let limits = Limits { wall_ms: 150, ..Limits::default() };
     let plugin = posting(&format!("http://{place}/"), &place, &[&place], false, limits);
-    assert_eq!(plugin.poll(None), Err(PluginFault::DeadlineExceeded { limit_ms: 150 }));
+    assert_eq!(answered(&plugin), Err(PluginFault::DeadlineExceeded { limit_ms: 150 }));
 }
 
 /// Redirects are answers, and answers have limits.
@@ -348,12 +360,12 @@ fn answers_are_bounded_and_not_followed() {
     let post = |answer: &'static [u8]| {
         let (port, task) = server(answer);
         let place = format!("127.0.0.1:{port}");
-        let polled = posting(&format!("http://{place}/"), &place, &[&place], false, Limits::default()).poll(None);
+        let answer = answered(&posting(&format!("http://{place}/"), &place, &[&place], false, Limits::default()));
         runtime().block_on(task).unwrap();
-        polled
+        answer
     };
     let redirect = b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 5\r\n\r\nmoved";
-    assert_eq!(post(redirect).unwrap().cursor, b"moved");
+    assert_eq!(post(redirect).unwrap(), b"moved");
     let mut headers = String::from("HTTP/1.1 200 OK\r\n");
     (0..200).for_each(|index| headers.push_str(&format!("x-{index}: 1\r\n")));
     headers.push_str("\r\n");

@@ -58,6 +58,10 @@ pub enum PackageError {
         "the module holds no component type; export the plugin with the SDK's macro, e.g. `kith_plugin_sdk::export!(Shop as connector)`"
     )]
     NoComponentType,
+    #[error(
+        "the manifest has [poll], and the component does not export `polling`; build it with the SDK of ABI 0.2, or remove the table"
+    )]
+    NoPoll,
     #[error("no component can be made of the module: {0}")]
     Encode(String),
 }
@@ -133,6 +137,9 @@ fn inspect_with(
     let manifest = parse(&manifest_toml).map_err(PackageError::Manifest)?;
     let abi = Abi::parse(&abi).filter(|_| manifest.abi == abi).ok_or(PackageError::Abi { found: abi })?;
     world::check_component(abi, manifest.kind, &sections.imports, &sections.exports)?;
+    if manifest.poll.is_some() && !world::polls(abi, &sections.exports) {
+        return Err(PackageError::NoPoll);
+    }
     Ok(Inspection {
         manifest,
         manifest_toml,

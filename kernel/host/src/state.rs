@@ -153,6 +153,8 @@ pub(crate) struct CallState {
     pub(crate) stopped: Option<PluginFault>,
     /// Where whoever asked may give up waiting.
     pub(crate) cancellation: Option<Cancellation>,
+    /// Whether it may neither send nor use the installation's state.
+    pub(crate) is_pure: bool,
     pub(crate) host_calls: u64,
     log_bytes: u64,
     /// What the call asked to write to the installation's state: its limits hold for what was refused as well.
@@ -187,6 +189,7 @@ impl CallState {
             panic: None,
             stopped: None,
             cancellation: None,
+            is_pure: false,
             host_calls: 0,
             log_bytes: 0,
             kv_asked: StateWritten::default(),

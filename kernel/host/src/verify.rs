@@ -3,6 +3,7 @@
 
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::plugin::{Fitted, Manifest, OutputSpec, PluginFault, PluginKind, Received, Refusal, SourceRequest};
+use kith_model::polling::PollTurn;
 use kith_model::table::{Column, Table, Texts, Values};
 
 use crate::text::bounded;
@@ -148,6 +149,22 @@ pub(crate) fn received(request: &SourceRequest, received: &Received) -> Result<(
         }
     }
     Ok(())
+}
+
+/// The longest cursor that is kept.
+const MAX_CURSOR_BYTES: usize = 64 * 1024;
+
+/// Whether a turn of a poll can be carried out. How many requests a page takes over its rounds is counted by whoever sends them.
+pub(crate) fn turn(turn: &PollTurn) -> Result<(), PluginFault> {
+    match turn {
+        PollTurn::Send(requests) if requests.is_empty() => {
+            invalid("a turn of a poll has neither a page nor a request to send")
+        }
+        PollTurn::Page(page) if page.cursor.len() > MAX_CURSOR_BYTES => {
+            invalid(format!("the cursor has {} bytes; at most {MAX_CURSOR_BYTES} are kept", page.cursor.len()))
+        }
+        PollTurn::Send(_) | PollTurn::Page(_) => Ok(()),
+    }
 }
 
 /// Whether as many `what` came back as there were things to answer.

@@ -15,6 +15,7 @@ pub mod id;
 pub mod identity;
 pub mod network;
 pub mod plugin;
+pub mod polling;
 pub mod profile;
 pub mod rules;
 pub mod secret;

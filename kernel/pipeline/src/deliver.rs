@@ -12,6 +12,7 @@ mod callbacks;
 mod claims;
 pub(crate) mod content;
 mod exchange;
+pub(crate) mod fetch;
 pub(crate) mod gate;
 mod halving;
 pub(crate) mod hosts;

@@ -6,7 +6,7 @@
 //! of calls under way, and a bounded number waits, beyond which callers are told at once. A call has its share of the host's
 //! memory before it begins ([`memory`]).
 //!
-//! Requests, models, fits and channels have threads each: somebody waits for a request, and a fit takes minutes, so that none
+//! Requests, models, fits and channels, to which polls are counted, have threads each: somebody waits for a request, and a fit takes minutes, so that none
 //! of them may hold another's. A workspace has one fit under way. All threads yield to those that answer requests.
 
 mod memory;
@@ -45,7 +45,7 @@ pub(crate) enum GuestClass {
     Model,
     /// Nobody does, for minutes.
     Fit,
-    /// Messages that are to go out.
+    /// Messages that are to go out, and pages that are to be fetched.
     Channel,
 }
 

@@ -4,6 +4,7 @@ mod again;
 mod faults;
 mod judging;
 pub(crate) mod occurrences;
+pub(crate) mod polled;
 mod preview;
 pub(crate) mod remembered;
 pub(crate) mod session;

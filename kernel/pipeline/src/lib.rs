@@ -5,6 +5,8 @@
 //! 3. `react`: the change feed → leaves → tag models and scorers → audiences → effects, committed with the cursor;
 //! 4. `deliver`: the outbox → the gate → a channel → a receipt, which is an event again and goes back to 2.
 //!
+//! `poll` fetches pages for connectors that ask for them, by a schedule, and hands what they make of them to 2.
+//!
 //! Each workspace owns an accept lane and a reactor; a few threads run those of all workspaces, and guests have threads of
 //! their own. `profiles` is the reading floor under the stages, `questions` reads what they made. The stages know the plugin
 //! roles of `kith-model`, the store's seam and the expression language; they know neither WebAssembly nor HTTP.
@@ -21,6 +23,7 @@ mod intake;
 mod letters;
 pub mod offload;
 mod plan;
+mod poll;
 mod pool;
 mod profiles;
 mod quality;
@@ -58,6 +61,7 @@ pub use fit::{FitError, FitProgress, FitSlot};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
+pub use poll::{PollFrom, PollRecord, PollView};
 pub use profiles::suppressions::SuppressionChange;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
@@ -67,7 +71,7 @@ pub use questions::profile::ProfileStart;
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use react::models::alone::{answers_to, dataset_of};
-pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
+pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
@@ -191,7 +195,10 @@ impl Kernel {
             wakers.wake(workspace.id);
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
-        workspaces.into_iter().for_each(|workspace| deliver::start_senders(&shared, workspace));
+        for workspace in workspaces {
+            deliver::start_senders(&shared, workspace);
+            poll::start(&shared, workspace);
+        }
         shared.workspaces.read().values().for_each(|workspace| tenancy::begin_trials(&shared, workspace));
         Ok(Arc::new(kernel))
     }
@@ -234,6 +241,7 @@ impl Kernel {
         self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
+        poll::start(&self.shared, id);
     }
 
     /// Check an audience condition or an input expression without installing it.
@@ -255,6 +263,7 @@ impl Kernel {
     pub fn stop(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.workspaces.read().values().for_each(|workspace| workspace.begin_stop());
+        poll::stop(&self.shared, TaskScope::All);
         deliver::stop(&self.shared, TaskScope::All);
         fit::stop(&self.shared, TaskScope::All);
         self.shared.workers.end_tasks();

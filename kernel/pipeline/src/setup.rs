@@ -16,6 +16,8 @@ use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 use kith_model::tracking::TrackingPlan;
 
+use crate::views::Acceptance;
+
 /// The part that an installation plays.
 #[derive(Clone)]
 pub enum Role {
@@ -79,6 +81,15 @@ pub struct FittedState {
     pub bytes: Arc<[u8]>,
 }
 
+/// How an installation polls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Polling {
+    /// The time between two polls.
+    pub interval_ms: u64,
+    /// When the installation was changed last: what is to wait for a change waits for another value.
+    pub changed_at: Timestamp,
+}
+
 /// One installation.
 #[derive(Clone)]
 pub struct Installed {
@@ -110,6 +121,8 @@ pub struct Installed {
     pub giver: Giver,
     /// The names of the `track` events that a connector may emit; `None` for any.
     pub emits: Option<Arc<[String]>>,
+    /// How often a connector polls; `None` for what does not.
+    pub poll: Option<Polling>,
     pub role: Role,
 }
 
@@ -158,6 +171,11 @@ pub trait Observer: Send + Sync {
             installation = installation.0,
             "nobody writes down that it runs again"
         );
+    }
+
+    /// A page that was polled came to this.
+    fn polled(&self, acceptance: &Acceptance) {
+        tracing::debug!(accepted = acceptance.accepted, "nobody counts what was polled");
     }
 
     /// A worker of the kernel panicked. The process should end, and its supervisor start it again; an observer that can do

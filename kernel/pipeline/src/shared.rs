@@ -22,6 +22,7 @@ use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
 use crate::intake::{ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
+use crate::poll::Polls;
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
@@ -321,6 +322,7 @@ pub(crate) struct KernelState {
     pub workers: Workers,
     pub deliveries: Deliveries,
     pub fits: Arc<FitsUnderWay>,
+    pub polls: Polls,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -332,10 +334,7 @@ pub(crate) struct KernelState {
 
 /// The queue that an operation adds to.
 fn filled_queue(operation: &Operation) -> Option<QueueId> {
-    match operation {
-        Operation::Enqueue { queue, .. } => Some(*queue),
-        _ => None,
-    }
+    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
 }
 
 impl KernelState {
@@ -365,6 +364,7 @@ impl KernelState {
             workspaces: RwLock::default(),
             deliveries: Deliveries::new(),
             fits: Arc::default(),
+            polls: Polls::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: CacheBytes::default(),

@@ -10,7 +10,7 @@ use crate::plan::SetupError;
 use crate::setup::Setup;
 use crate::shared::{KernelState, Workspace};
 use crate::workers::{Phase, TaskScope};
-use crate::{CheckedSetup, Kernel, deliver, fit, offload};
+use crate::{CheckedSetup, Kernel, deliver, fit, offload, poll};
 
 /// The name of the task that begins trials.
 const TRIALS: &str = "trials";
@@ -67,6 +67,7 @@ impl Kernel {
         self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
+        poll::start(&self.shared, id);
         Ok(())
     }
 
@@ -109,6 +110,7 @@ impl Kernel {
         self.begin_removal(workspace);
         // One that begins would start senders again.
         self.shared.workers.wait_for_tasks(TRIALS, TaskScope::Workspace(workspace), TRIAL_ENDS);
+        poll::close(&self.shared, workspace);
         deliver::close(&self.shared, workspace);
         fit::stop(&self.shared, TaskScope::Workspace(workspace));
         self.shared.guests.forget_workspace(workspace);

@@ -11,6 +11,7 @@ pub(crate) mod harness;
 mod histories;
 mod identity;
 mod models;
+mod polls;
 mod profiling;
 mod reaction;
 mod refusals;

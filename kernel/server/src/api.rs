@@ -29,6 +29,7 @@ pub(crate) mod masks;
 pub mod openapi;
 mod people;
 pub(crate) mod plugins;
+mod polls;
 mod profiles;
 mod quality;
 mod records;
@@ -122,6 +123,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
+        .routes(routes!(polls::list))
+        .routes(routes!(polls::begin))
         .routes(routes!(audiences::create, audiences::list))
         .routes(routes!(audiences::count))
         .routes(routes!(audiences::preview))

@@ -57,19 +57,7 @@ impl Metrics {
 
     /// Records came in.
     pub(crate) fn ingested(&self, acceptance: &Acceptance) {
-        let Acceptance { accepted, duplicate, corrected, conflict, dropped, rejected_count, .. } = acceptance;
-        let outcomes = [
-            ("accepted", *accepted),
-            ("duplicate", *duplicate),
-            ("corrected", *corrected),
-            ("conflict", *conflict),
-            ("dropped", *dropped),
-            // Each record is counted once.
-            ("rejected", rejected_count.saturating_sub(*conflict)),
-        ];
-        for (outcome, count) in outcomes {
-            metrics::counter!("kith_ingest_records_total", "outcome" => outcome).increment(count);
-        }
+        count_records(acceptance);
     }
 
     /// Records were taken that have flags; the codes are a closed set.
@@ -77,6 +65,23 @@ impl Metrics {
         for (code, count) in counts {
             metrics::counter!("kith_ingest_flagged_total", "flag" => *code).increment(*count);
         }
+    }
+}
+
+/// Count what became of records that came in, sent or polled.
+pub(crate) fn count_records(acceptance: &Acceptance) {
+    let Acceptance { accepted, duplicate, corrected, conflict, dropped, rejected_count, .. } = acceptance;
+    let outcomes = [
+        ("accepted", *accepted),
+        ("duplicate", *duplicate),
+        ("corrected", *corrected),
+        ("conflict", *conflict),
+        ("dropped", *dropped),
+        // Each record is counted once.
+        ("rejected", rejected_count.saturating_sub(*conflict)),
+    ];
+    for (outcome, count) in outcomes {
+        metrics::counter!("kith_ingest_records_total", "outcome" => outcome).increment(count);
     }
 }
 
@@ -101,6 +106,8 @@ fn describe() {
     metrics::describe_histogram!("kith_http_request_seconds", "Time until a request was answered");
     metrics::describe_counter!("kith_ingest_records_total", "Records that came in, by what became of them");
     metrics::describe_counter!("kith_ingest_flagged_total", "Accepted records that have a flag, by its code");
+    metrics::describe_counter!("kith_polls_total", "Polls of connectors that ended, by how");
+    metrics::describe_counter!("kith_poll_pages_total", "Pages of polls that were kept");
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
     metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
     metrics::describe_gauge!("kith_http_connections", "Open connections");

@@ -21,7 +21,7 @@ use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
 use kith_model::secret::Secret;
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Role, Setup};
+use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Polling, Role, Setup};
 use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -285,6 +285,10 @@ impl Wiring {
             corrects: row.config.get("upsert").and_then(serde_json::Value::as_bool) == Some(true),
             giver: row.grants.giver(),
             emits: plugin.manifest.emitted_names().map(Arc::from),
+            poll: plugin.manifest.poll.as_ref().map(|asked| Polling {
+                interval_ms: row.poll_interval_ms.unwrap_or(asked.interval_ms),
+                changed_at: row.updated_at,
+            }),
             idempotence: match plugin.manifest.idempotent {
                 true => Idempotence::Idempotent,
                 false => Idempotence::NotIdempotent,

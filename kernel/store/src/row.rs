@@ -18,6 +18,7 @@ pub enum Owner {
     Accept,
     React,
     Deliver,
+    Poll,
     Catalogue,
     Store,
 }
@@ -29,6 +30,7 @@ impl Owner {
             Owner::Accept => "accept",
             Owner::React => "react",
             Owner::Deliver => "deliver",
+            Owner::Poll => "poll",
             Owner::Catalogue => "catalogue",
             Owner::Store => "store",
         }

@@ -1,11 +1,11 @@
 //! Between the generated types and this crate's own: buffers and texts are moved, never copied.
 
 use super::shared::kith::plugin::http_types;
-use super::{columns, delivering, fitting, source, types};
+use super::{columns, delivering, fitting, polling, source, types};
 use crate::table::{Column, Lists, Texts, Values};
 use crate::{
-    Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, Receipt, Received,
-    Rejected, Rejection, Request, SentAnswer, Step, Table, http,
+    Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, PollAnswer, PollFailure,
+    PollRequest, Receipt, Received, Rejected, Rejection, Request, SentAnswer, Step, Table, Turn, Wanted, http,
 };
 
 fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
@@ -117,9 +117,51 @@ impl From<Rejection> for source::Rejection {
     }
 }
 
-impl From<Page> for source::Page {
-    fn from(page: Page) -> source::Page {
-        source::Page { events: all(page.events), rejected: all(page.rejected), cursor: page.cursor, more: page.more }
+impl From<polling::Wanted> for Wanted {
+    fn from(wanted: polling::Wanted) -> Wanted {
+        Wanted { cursor: wanted.cursor, now: wanted.now, since: wanted.since, attributes: wanted.attributes }
+    }
+}
+
+impl From<Page> for polling::Page {
+    fn from(page: Page) -> polling::Page {
+        polling::Page { events: all(page.events), rejected: all(page.rejected), cursor: page.cursor, more: page.more }
+    }
+}
+
+impl From<PollRequest> for polling::Sending {
+    fn from(sending: PollRequest) -> polling::Sending {
+        polling::Sending { request: sending.request.into(), resume: sending.resume }
+    }
+}
+
+impl From<Turn> for polling::Turn {
+    fn from(turn: Turn) -> polling::Turn {
+        match turn {
+            Turn::Send(requests) => polling::Turn::Send(all(requests)),
+            Turn::Page(page) => polling::Turn::Page(page.into()),
+        }
+    }
+}
+
+impl From<PollFailure> for polling::Failure {
+    fn from(failure: PollFailure) -> polling::Failure {
+        match failure {
+            PollFailure::Later { after_seconds, reason } => {
+                polling::Failure::Later(polling::Later { after_seconds, reason })
+            }
+            PollFailure::Permanent(reason) => polling::Failure::Permanent(reason),
+        }
+    }
+}
+
+impl From<polling::Answer> for PollAnswer {
+    fn from(answer: polling::Answer) -> PollAnswer {
+        let (result, truncated) = match answer.result {
+            polling::Sent::Response(answered) => (Ok(answered.response.into()), answered.truncated),
+            polling::Sent::Failed(error) => (Err(error.into()), false),
+        };
+        PollAnswer { round: answer.round, resume: answer.resume, result, truncated }
     }
 }
 

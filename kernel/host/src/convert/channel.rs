@@ -47,7 +47,7 @@ pub(crate) fn message_to_wit_0_1(policy: &Policy, message: &Message) -> v0_1::de
     }
 }
 
-fn after_ms(after_seconds: Option<u32>) -> Option<u64> {
+pub(super) fn after_ms(after_seconds: Option<u32>) -> Option<u64> {
     after_seconds.map(|seconds| u64::from(seconds) * 1_000)
 }
 

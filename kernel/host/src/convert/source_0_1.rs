@@ -1,9 +1,10 @@
 //! Responsible for what connectors and channels of contract 0.1.0 give: the same as today's without flags and the time as it
 //! came. Each value is moved into its present form, so that there is one way from there to the model.
 
-use kith_model::plugin::{PolledPage, Receipt, Received};
+use kith_model::plugin::{Receipt, Received};
+use kith_model::polling::PolledPage;
 
-use crate::bindings::current::{delivering, source, types};
+use crate::bindings::current::{delivering, polling, source, types};
 use crate::bindings::v0_1;
 
 fn event(event: v0_1::types::Event) -> types::Event {
@@ -53,7 +54,7 @@ pub(crate) fn received_from_wit_0_1(received: v0_1::source::Received) -> Receive
 }
 
 pub(crate) fn page_from_wit_0_1(page: v0_1::source::Page) -> PolledPage {
-    super::page_from_wit(source::Page {
+    super::page_from_wit(polling::Page {
         events: page.events.into_iter().map(event).collect(),
         rejected: page.rejected.into_iter().map(rejected).collect(),
         cursor: page.cursor,

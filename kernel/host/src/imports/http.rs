@@ -19,6 +19,10 @@ impl CallState {
     /// Send a request and wait for its answer. The outer error stops the guest.
     fn exchange(&mut self, request: OutboundRequest) -> wasmtime::Result<Result<InboundResponse, SendFailure>> {
         self.count_host_call()?;
+        if self.is_pure {
+            let reason = "a poll sends nothing itself; give the request back".to_owned();
+            return Ok(Err(SendFailure::Denied(reason)));
+        }
         let installed = self.installed.clone();
         let method = request.method.clone();
         let exchange = match admit(&installed, request, BodyRule::Whole) {

@@ -24,6 +24,9 @@ impl CallState {
     /// Why the installation may not use its state now, if it may not: nothing is granted, or the call has written enough.
     /// What one call writes is bounded by the quota, and what all write by the hour, since the journal keeps every write.
     fn state_refusal(&mut self, key: &str, written: Option<usize>) -> Option<kv::Error> {
+        if self.is_pure {
+            return Some(kv::Error::Unavailable("a poll has no state but its cursor".into()));
+        }
         let quota_bytes = self.installed.policy.kv_bytes.value;
         if quota_bytes == 0 {
             return Some(kv::Error::Quota("no state is granted to this installation".into()));

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use kith_model::plugin::{Grants, PluginFault, PluginKind};
+use kith_model::plugin::{Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest};
 use kith_model::sending::OutboundRequest;
-use kith_model::time::ManualClock;
+use kith_model::time::{ManualClock, Timestamp};
 use parking_lot::Mutex;
 
 use super::secrets::{MAX_SIGNED_BYTES, Secrets};
@@ -35,8 +35,7 @@ fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext>
     let manifest = CONNECTOR.to_owned() + state;
     let wat = r#"(module (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32) unreachable))"#;
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable))"#;
     let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
     let grants = Grants {
         http: vec!["peer.example".into()],
@@ -266,20 +265,30 @@ fn a_call_that_is_past_its_time_ends_with_the_import() {
         (import "kith:plugin/kv@0.2.0" "get" (func $get (param i32 i32 i32)))
         (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#poll") (param i32 i32 i32) (result i32)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32)
             (call $get (i32.const 64) (i32.const 1) (i32.const 256)) (i32.const 16)))"#;
     let manifest = CONNECTOR.to_owned() + "[capabilities.kv]\nbytes = 1024\nreason = \"to test\"\n";
     let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
-    let poll = |wall_ms| {
+    let request = SourceRequest {
+        method: "POST".into(),
+        path: "/".into(),
+        query: String::new(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        complete: true,
+        resume: None,
+        received_at: Timestamp(0),
+        replayed: ReplayScope::No,
+    };
+    let receive = |wall_ms| {
         let (told, read) = channel();
         let grants = Grants { kv_bytes: 1_024, ..Grants::default() };
         let binding = Binding { grants, state: Arc::new(Slow(Mutex::new(told))), ..binding() };
         let host = host_with(None, Limits { wall_ms, ..Limits::default() });
-        let polled = host.load(&component).unwrap().connector(binding).unwrap().poll(None);
-        assert!(read.try_recv().is_ok(), "the import began: {polled:?}");
-        polled
+        let received = host.load(&component).unwrap().connector(binding).unwrap().receive(&request);
+        assert!(read.try_recv().is_ok(), "the import began: {received:?}");
+        received
     };
-    assert!(poll(30_000).is_ok());
-    assert_eq!(poll(50).unwrap_err(), PluginFault::DeadlineExceeded { limit_ms: 50 });
+    assert!(receive(30_000).is_ok());
+    assert_eq!(receive(50).unwrap_err(), ReceiveError::Fault(PluginFault::DeadlineExceeded { limit_ms: 50 }));
 }

@@ -1,7 +1,7 @@
 //! The keys of a manifest by the table that they stand in: what the reader takes, and what `docs/manifest.md` has to describe.
 
 /// The tables.
-pub(super) const ROOT: [&str; 6] = ["plugin", "inputs", "outputs", "config", "capabilities", "limits"];
+pub(super) const ROOT: [&str; 7] = ["plugin", "inputs", "outputs", "config", "capabilities", "poll", "limits"];
 
 /// `[plugin]`
 pub(super) const PLUGIN: [&str; 10] =
@@ -27,6 +27,9 @@ pub(super) const KV: [&str; 2] = ["bytes", "reason"];
 
 /// `[[capabilities.recipients]]`
 pub(super) const RECIPIENT: [&str; 2] = ["type", "reason"];
+
+/// `[poll]`
+pub(super) const POLL: [&str; 2] = ["interval", "reason"];
 
 /// `[limits]`
 pub(super) const LIMITS: [&str; 9] = [
@@ -77,6 +80,7 @@ mod tests {
             ("`[[capabilities.secrets]]`", &SECRET[..]),
             ("`[capabilities.kv]`", &KV[..]),
             ("`[[capabilities.recipients]]`", &RECIPIENT[..]),
+            ("`[poll]`", &POLL[..]),
             ("`[limits]`", &LIMITS[..]),
         ] {
             let rows = rows(heading);

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use kith_model::plugin::{
-    Capabilities, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PluginId, PluginKind, RecipientRequest,
-    SecretForm, SecretRequest,
+    Capabilities, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PluginId, PluginKind, PollRequest,
+    RecipientRequest, SecretForm, SecretRequest,
 };
+use kith_model::polling::{DEFAULT_INTERVAL_MS, parse_interval};
 use kith_model::table::ColumnType;
 use toml::de::DeTable;
 
@@ -58,8 +59,9 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     let outputs = read_outputs(&root, kind);
     let config_schema = config::read_schema(&root);
     let capabilities = read_capabilities(&root, kind, abi);
+    let poll = read_poll(&root, kind);
     let limits = read_limits(&root, kind);
-    Some(Manifest { inputs, outputs, config_schema, capabilities, limits, ..plugin? })
+    Some(Manifest { inputs, outputs, config_schema, capabilities, poll, limits, ..plugin? })
 }
 
 /// The kind and the ABI that [plugin] names, where it names some that there are.
@@ -149,6 +151,7 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         capabilities: Capabilities::default(),
         idempotent: idempotent.unwrap_or(true),
         state_version,
+        poll: None,
         limits: LimitRequest::default(),
     })
 }
@@ -403,6 +406,24 @@ fn read_secrets(capabilities: &Section<'_, '_>, http: &[HttpRequest]) -> Vec<Sec
         Some(SecretRequest { name: name?, hosts, reason: reason?.to_owned(), optional, form })
     };
     capabilities.repeated_tables("secrets").into_iter().filter_map(read).collect()
+}
+
+fn read_poll(root: &Section<'_, '_>, kind: Option<PluginKind>) -> Option<PollRequest> {
+    let (table, start) = root.table("poll")?;
+    if let Some(kind) = kind.filter(|kind| *kind != PluginKind::Connector) {
+        root.wrong("poll", format!("only connectors poll, and this is a {kind}; remove this table"));
+    }
+    let section = Section::open(root.notes, table, "[poll]", start, &keys::POLL);
+    let interval_ms = match section.text("interval").map(parse_interval) {
+        Some(Err(problem)) => {
+            section.wrong("interval", problem);
+            None
+        }
+        Some(Ok(interval_ms)) => Some(interval_ms),
+        None => Some(DEFAULT_INTERVAL_MS),
+    };
+    let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+    Some(PollRequest { interval_ms: interval_ms?, reason: reason?.to_owned() })
 }
 
 fn read_kv(capabilities: &Section<'_, '_>) -> u64 {

@@ -85,9 +85,17 @@ fn list(names: &BTreeSet<String>) -> String {
     }
 }
 
-/// Whether a component may go without an interface of its world: one that was made before the interface was.
+/// Whether a component may go without an interface of its world: one that was made before the interface was, or does not poll.
 pub(crate) fn is_optional(interface: &str) -> bool {
-    interface.contains("-checking@")
+    interface.contains("-checking@") || interface.contains("/polling@")
+}
+
+/// Whether a connector with these exports can be asked for a page. Every one of 0.1 has the function among its others.
+pub(super) fn polls(abi: Abi, exports: &[String]) -> bool {
+    match abi {
+        Abi::V0_1 => true,
+        Abi::V0_2 => exports.iter().any(|name| name.contains("/polling@")),
+    }
 }
 
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {

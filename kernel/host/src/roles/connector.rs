@@ -1,13 +1,19 @@
 //! Responsible for the connector's role over a component.
 
-use kith_model::plugin::{Connector, PluginFault, PolledPage, ReceiveError, Received, SourceRequest};
+use std::sync::Arc;
+
+use kith_model::plugin::{Connector, ReceiveError, Received, SourceRequest};
+use kith_model::polling::{PollAnswer, PollError, PollTurn, WantedPage};
+use kith_model::sending::Transport;
+use wasmtime::component::{ComponentNamedList, Lower};
 
 use super::BoundPlugin;
 use crate::abi::Abi;
-use crate::bindings::current::{source, types};
+use crate::bindings::current::{polling, source, types};
 use crate::bindings::v0_1;
 use crate::convert;
-use crate::state::CallClass;
+use crate::egress::InstallationTransport;
+use crate::state::{CallClass, CallState};
 use crate::verify;
 
 /// A connector of an installation.
@@ -38,16 +44,45 @@ impl Connector for WasmConnector {
         }
     }
 
-    fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        let bound = &self.bound;
-        let called: Result<PolledPage, types::Failure> = match self.abi {
-            Abi::V0_1 => bound
-                .call::<_, Result<v0_1::source::Page, _>>(CallClass::Plain, "poll", (cursor,))?
-                .map(convert::page_from_wit_0_1),
-            Abi::V0_2 => bound
-                .call::<_, Result<source::Page, _>>(CallClass::Plain, "poll", (cursor,))?
-                .map(convert::page_from_wit),
-        };
-        called.map_err(convert::failure_from_wit)
+    fn poll(&self, wanted: &WantedPage) -> Result<PollTurn, PollError> {
+        let cursor = wanted.cursor.as_deref();
+        match self.abi {
+            Abi::V0_1 => {
+                let called: Result<v0_1::source::Page, types::Failure> =
+                    self.bound.call(CallClass::Plain, "poll", (cursor,))?;
+                let page = called.map(convert::page_from_wit_0_1).map_err(convert::failure_from_wit);
+                self.checked(page.map(PollTurn::Page).map_err(PollError::of_failure))
+            }
+            Abi::V0_2 => self.turn("poll", (&convert::wanted_to_wit(wanted),)),
+        }
+    }
+
+    fn polled(&self, wanted: &WantedPage, answers: &[PollAnswer]) -> Result<PollTurn, PollError> {
+        let answers: Vec<_> = answers.iter().map(convert::poll_answer_to_wit).collect();
+        self.turn("polled", (&convert::wanted_to_wit(wanted), &answers[..]))
+    }
+
+    fn transport(&self) -> Option<Arc<dyn Transport>> {
+        match self.abi {
+            Abi::V0_1 => None,
+            Abi::V0_2 => Some(Arc::new(InstallationTransport::of_polls(self.bound.installed.clone()))),
+        }
+    }
+}
+
+impl WasmConnector {
+    /// One of the two calls of a poll, which have neither network nor state.
+    fn turn<P: ComponentNamedList + Lower>(&self, function: &str, params: P) -> Result<PollTurn, PollError> {
+        let prepare = |state: &mut CallState| state.is_pure = true;
+        let called: Result<polling::Turn, polling::Failure> =
+            self.bound.call_with(CallClass::Plain, prepare, function, params)?;
+        self.checked(called.map(convert::turn_from_wit).map_err(convert::poll_failure_from_wit))
+    }
+
+    fn checked(&self, turn: Result<PollTurn, PollError>) -> Result<PollTurn, PollError> {
+        if let Ok(turn) = &turn {
+            self.bound.reported(verify::turn(turn))?;
+        }
+        turn
     }
 }

@@ -141,6 +141,14 @@ pub static SOURCE_WAITING: Budget = budget("source-waiting", Installation, Bytes
 pub static WORKSPACE_WAITING: Budget = budget("workspace-waiting", Workspace, Bytes, 64 << 20, FIXED);
 /// The same of all workspaces together, in bytes alone.
 pub static HOST_WAITING: Budget = budget("host-waiting", Host, Bytes, 128 << 20, FIXED);
+/// Pages that an installation polls in one turn while more are waiting; then others come first.
+pub static POLL_PAGES: Budget = budget("poll-pages", Installation, Items, 32, FIXED);
+/// Requests for one page of a poll, over all its rounds.
+pub static POLL_REQUESTS: Budget = budget("poll-requests", Call, Items, 16, FIXED);
+/// Bodies of the answers that one call of a poll is handed.
+pub static POLL_ANSWERS: Budget = budget("poll-answers", Call, Bytes, 8 << 20, FIXED);
+/// The least time between two polls of an installation; one that asks for less is refused.
+pub static POLL_INTERVAL: Budget = budget("poll-interval", Installation, WallMs, 60_000, "poll.interval");
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
 /// Key-value state of one installation.
@@ -276,6 +284,10 @@ pub static ALL: &[&Budget] = &[
     &SOURCE_WAITING,
     &WORKSPACE_WAITING,
     &HOST_WAITING,
+    &POLL_PAGES,
+    &POLL_REQUESTS,
+    &POLL_ANSWERS,
+    &POLL_INTERVAL,
     &SECRET_PLACES,
     &KV_KEPT,
     &KV_CALL_COMMITS,

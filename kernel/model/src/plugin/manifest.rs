@@ -38,6 +38,9 @@ pub struct Manifest {
     /// so where it cannot read the state.
     #[serde(default)]
     pub state_version: Option<u32>,
+    /// Connectors: that they fetch from the other side, and how often. Without it they are never asked to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub poll: Option<PollRequest>,
     /// Requested limits; an absent one asks for the host's default.
     pub limits: LimitRequest,
 }
@@ -55,6 +58,15 @@ impl Manifest {
         let says_nothing = emits.is_empty() && self.kind == PluginKind::Connector;
         (!is_any && !says_nothing).then_some(emits.as_slice())
     }
+}
+
+/// That a connector wants to fetch from the other side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PollRequest {
+    /// The time between two polls, unless the installation says another.
+    pub interval_ms: u64,
+    /// Why the plugin needs it, shown to the admin.
+    pub reason: String,
 }
 
 /// One declared input.

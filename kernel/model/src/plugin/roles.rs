@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::PluginFault;
 use crate::delivery::{Message, Outcome};
 use crate::event::{DraftEvent, RejectedRecord};
+use crate::polling::{PollAnswer, PollError, PollTurn, WantedPage};
+use crate::sending::Transport;
 use crate::table::Table;
 use crate::time::Timestamp;
 
@@ -88,15 +90,6 @@ pub enum ReceiveError {
     Fault(PluginFault),
 }
 
-/// One page of a pull.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PolledPage {
-    pub events: Vec<DraftEvent>,
-    pub rejected: Vec<RejectedRecord>,
-    pub cursor: Vec<u8>,
-    pub more: bool,
-}
-
 /// What fitting gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Fitted {
@@ -108,8 +101,20 @@ pub struct Fitted {
 pub trait Connector: Send + Sync {
     /// Turn a request, or a piece of a file, into events.
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError>;
-    /// Fetch the next page from the other side.
-    fn poll(&self, cursor: Option<&[u8]>) -> Result<PolledPage, PluginFault>;
+    /// The first turn of a page that is fetched from the other side.
+    fn poll(&self, wanted: &WantedPage) -> Result<PollTurn, PollError> {
+        let _ = wanted;
+        Err(PollError::Permanent("this connector does not poll".to_owned()))
+    }
+    /// The next turn of a page, after the answers to the requests of the one before, in their order.
+    fn polled(&self, wanted: &WantedPage, answers: &[PollAnswer]) -> Result<PollTurn, PollError> {
+        let _ = answers;
+        self.poll(wanted)
+    }
+    /// What sends this installation's requests, under its grants and with its secrets; `None` where it never asks for one.
+    fn transport(&self) -> Option<Arc<dyn Transport>> {
+        None
+    }
 }
 
 /// Tells a long call that nobody wants its answer any more. Its clones are the same one.

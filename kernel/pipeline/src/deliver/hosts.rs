@@ -1,4 +1,4 @@
-//! The hosts that channels send to: how many requests each may have at once, and whether it is tried at all.
+//! The hosts that channels send to and polls fetch from: how many requests each may have at once, and whether it is tried at all.
 //!
 //! A host that fails again and again is left alone for a while, and its messages wait in the outbox without using up attempts.
 //! That is the host's matter alone: other hosts go on, and the plugin is not to blame.
@@ -215,8 +215,8 @@ impl Hosts {
         used.for_each(|host| host.limit(channel, limit));
     }
 
-    /// A channel was removed.
-    pub(super) fn forget_channel(&self, workspace: WorkspaceId, channel: InstallationId) {
+    /// A channel, or a source that polls, was removed.
+    pub(crate) fn forget_channel(&self, workspace: WorkspaceId, channel: InstallationId) {
         self.table.lock().forget_channel(workspace, channel);
     }
 

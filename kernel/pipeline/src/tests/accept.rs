@@ -29,10 +29,6 @@ impl Connector for BodyConnector {
         let (events, places, rejected) = (vec![], vec![], vec![]);
         Ok(Received { events, places, rejected, consumed: body.len(), resume: None, answer: None, notes: vec![] })
     }
-
-    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        Err(PluginFault::Permanent("does not poll".into()))
-    }
 }
 
 fn post(bench: &Bench, body: &[u8]) -> Result<IntakeReceipt, IntakeError> {

@@ -40,10 +40,6 @@ impl Connector for PreparedDrafts {
         let consumed = request.body.len();
         Ok(Received { events, places: vec![], rejected: vec![], consumed, resume: None, answer: None, notes: vec![] })
     }
-
-    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        Err(PluginFault::Permanent("does not poll".into()))
-    }
 }
 
 /// A tag model: `level` is `many` from three orders on, else `few`; it counts the rows it was given.
@@ -162,6 +158,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         emits: None,
         sending: SendingLimits::default(),
         corrects: false,
+        poll: None,
         role,
     }
 }

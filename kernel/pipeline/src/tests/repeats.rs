@@ -45,10 +45,6 @@ impl Connector for Lines {
         let resume = Some(line.to_be_bytes().to_vec());
         Ok(Received { events, places: Vec::new(), rejected, consumed, resume, answer: None, notes: Vec::new() })
     }
-
-    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        Err(PluginFault::Permanent("does not poll".into()))
-    }
 }
 
 fn file(rows: &[(u8, u8, Option<u16>)]) -> Vec<u8> {

@@ -22,8 +22,8 @@ use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
 use edit::{
-    CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version, read_mode,
-    widened,
+    CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version,
+    poll_interval, read_mode, widened,
 };
 pub(crate) use removal::*;
 pub(crate) use seen::*;
@@ -133,6 +133,7 @@ fn install(
         mode_since: draft.now(),
         fit: None,
         waits_for_fit: None,
+        poll_interval_ms: poll_interval(manifest, wanted.poll.as_ref())?,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
@@ -284,6 +285,9 @@ fn patched(
             Some(value) => draft.put_secret(row.id, name, value)?,
             None => draft.remove_secret(row.id, name),
         }
+    }
+    if patch.poll.is_some() {
+        row.poll_interval_ms = poll_interval(&version.manifest, patch.poll.as_ref())?;
     }
     if let Some(WantedGrants::Given(grants)) = &patch.grants {
         check_grants(version.manifest.kind, grants, &before.grants)?;

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::budget::{Exhausted, table};
 use kith_model::id::WorkspaceId;
-use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind};
+use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest};
 use kith_pipeline::{PageRoom, Patience};
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,10 @@ pub(crate) struct PluginBody {
     /// What it asks for beyond pure computing, each with the reason.
     #[schema(value_type = Object)]
     capabilities: Capabilities,
+    /// For a connector that fetches by itself, how often in milliseconds unless an installation says otherwise, and why.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poll: Option<PollRequest>,
     #[schema(value_type = Object)]
     limits: LimitRequest,
     /// The manifest as its author wrote it.
@@ -103,6 +107,7 @@ fn plugin_body(row: &PluginRow) -> PluginBody {
         state_version: manifest.state_version,
         config_schema: manifest.config_schema,
         capabilities: manifest.capabilities,
+        poll: manifest.poll,
         limits: manifest.limits,
         manifest: row.manifest_toml.clone(),
         uploaded_at: time(row.uploaded_at),

@@ -22,7 +22,7 @@ use kith_model::event::{DraftEvent, EventKind, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::{
-    Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, PolledPage, ReceiveError, Received, Refusal,
+    Answer, Connector, Grants, InstallationMode, PluginFault, PluginKind, ReceiveError, Received, Refusal,
     SourceRequest,
 };
 use kith_model::sending::SendingLimits;
@@ -221,10 +221,6 @@ impl Connector for Lines {
         received.resume = Some(vec![0; usize::try_from(line).unwrap()]);
         Ok(received)
     }
-
-    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        Err(PluginFault::Permanent("nothing to fetch".to_owned()))
-    }
 }
 
 fn event(user: &str) -> DraftEvent {
@@ -255,6 +251,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_since: Timestamp(0),
         fit: None,
         waits_for_fit: None,
+        poll_interval_ms: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
@@ -283,6 +280,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         emits: None,
         sending: SendingLimits::default(),
         corrects: false,
+        poll: None,
         role,
     }
 }

@@ -46,7 +46,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 1;
-    InstallationRow: "an installation", 1;
+    InstallationRow: "an installation", 2 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -210,6 +210,9 @@ pub struct InstallationRow {
     pub fit: Option<u32>,
     /// Present while the version cannot read the fit in use.
     pub waits_for_fit: Option<WaitRow>,
+    /// The time between two polls, where it is not the manifest's; version 1 had none.
+    #[serde(default)]
+    pub poll_interval_ms: Option<u64>,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
     pub created_at: Timestamp,

@@ -16,6 +16,7 @@ mod cases;
 pub(crate) mod fits;
 mod installation;
 mod local;
+mod polls;
 pub(crate) mod remote;
 mod run;
 mod seen;

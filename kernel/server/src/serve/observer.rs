@@ -7,12 +7,13 @@ use std::sync::{Arc, Weak};
 
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::InstallationMode;
-use kith_pipeline::Installed;
+use kith_pipeline::{Acceptance, Installed};
 use serde_json::json;
 
 use crate::app::App;
 use crate::catalogue::{Actor, Draft, InstallationRow, WaitRow};
 use crate::error::ApiError;
+use crate::metrics::count_records;
 
 /// What is to be written down of an installation.
 pub(super) struct Note {
@@ -60,6 +61,10 @@ impl kith_pipeline::Observer for Observer {
         let fit = installed.fitted.as_ref().map(|fitted| fitted.version);
         let kind = HoldKind::WaitsForFit { fit, digest: installed.digest.clone() };
         self.leave(Note { workspace, installation: installed.id, reason: reason.to_owned(), kind });
+    }
+
+    fn polled(&self, acceptance: &Acceptance) {
+        count_records(acceptance);
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use kith_model::delivery::{Message, Outcome};
 use kith_model::plugin::{
-    Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PluginFault, PluginKind, PolledPage, Receipt,
-    ReceiveError, Received, SourceRequest,
+    Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PluginFault, PluginKind, Receipt, ReceiveError,
+    Received, SourceRequest,
 };
+use kith_model::polling::{PollError, PollTurn, WantedPage};
 use kith_model::table::Table;
 use kith_pipeline::Role;
 
@@ -23,8 +24,8 @@ impl Connector for Unavailable {
         Err(ReceiveError::Fault(self.fault()))
     }
 
-    fn poll(&self, _: Option<&[u8]>) -> Result<PolledPage, PluginFault> {
-        Err(self.fault())
+    fn poll(&self, _: &WantedPage) -> Result<PollTurn, PollError> {
+        Err(PollError::Fault(self.fault()))
     }
 }
 

@@ -4,8 +4,8 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 
 use super::{
-    AUDIT, DEFINITION, JOB_BODY, JOB_CLAIMED, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_STATE, SYSTEM, from_sortable,
-    sortable,
+    AUDIT, DEFINITION, JOB_BODY, JOB_CLAIMED, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_STATE, POLL, SYSTEM,
+    from_sortable, sortable,
 };
 use crate::{JobId, QueueId};
 
@@ -50,6 +50,11 @@ impl Key {
     /// A plugin's own key-value state.
     pub fn plugin_state(workspace: WorkspaceId, installation: InstallationId, key: &str) -> Key {
         Key::new(PLUGIN_STATE, workspace, 0, &[&installation.0.to_be_bytes(), key.as_bytes()])
+    }
+
+    /// How far an installation has polled.
+    pub fn poll(workspace: WorkspaceId, installation: InstallationId) -> Key {
+        Key::new(POLL, workspace, 0, &[&installation.0.to_be_bytes()])
     }
 
     /// The audit log of a workspace, oldest first.

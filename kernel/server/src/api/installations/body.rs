@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind};
+use kith_model::polling::interval_text;
 use kith_pipeline::{Activity, HostState, HostView};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
@@ -49,6 +50,16 @@ pub(crate) struct NewInstallation {
     /// `live` unless told, or `disabled`.
     #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
+    /// How often a connector that polls does so, where not as its manifest says.
+    pub(super) poll: Option<WantedPoll>,
+}
+
+/// How often to poll.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantedPoll {
+    /// `5m`, `6h` or `1d`, a minute at least; `null` for what the manifest says.
+    pub(super) interval: Option<String>,
 }
 
 /// What to change; absent stays.
@@ -68,6 +79,8 @@ pub(crate) struct PatchInstallation {
     /// `live` or `disabled`; `live` also ends a quarantine, during which a model can be fitted.
     #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
+    /// How often a connector that polls does so.
+    pub(super) poll: Option<WantedPoll>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,
     /// Allow a version that asks for more than the present one.
@@ -149,6 +162,9 @@ pub(crate) struct InstallationBody {
     /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
     #[serde(skip_serializing_if = "Option::is_none")]
     emits: Option<Vec<String>>,
+    /// For a connector that polls, how often.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    poll: Option<PollSettingBody>,
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
@@ -171,6 +187,17 @@ pub(crate) struct StateVersionBody {
     has: Option<u32>,
     /// `null` where the version declares none.
     needs: Option<u32>,
+}
+
+/// How often an installation polls.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct PollSettingBody {
+    /// The time between two polls, e.g. `15m`.
+    interval: String,
+    /// Who said so: `manifest` or `installation`.
+    source: String,
+    /// Why the plugin polls, in its own words.
+    reason: String,
 }
 
 /// What ends a hold.
@@ -264,6 +291,16 @@ fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<Stat
     Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
 }
 
+fn poll(tables: &WorkspaceTables, row: &InstallationRow) -> Option<PollSettingBody> {
+    let asked = tables.plugin_of(row)?.manifest.poll.as_ref()?;
+    let source = if row.poll_interval_ms.is_some() { "installation" } else { "manifest" };
+    Some(PollSettingBody {
+        interval: interval_text(row.poll_interval_ms.unwrap_or(asked.interval_ms)),
+        source: source.to_owned(),
+        reason: asked.reason.clone(),
+    })
+}
+
 /// Whether it runs, and when it is tried again.
 fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> ActivityBody {
     match app.wiring.activity(tables, row).into() {
@@ -308,6 +345,7 @@ pub(super) fn installation_body(
         fit: row.fit,
         state_version: state_version(tables, row),
         emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
+        poll: poll(tables, row),
         receiving_hosts: receiving_hosts(app, tables, row),
         changed: None,
         write_key_id: row.write_key.as_ref().map(ToString::to_string),
@@ -341,5 +379,6 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "config": row.config,
         "grants": row.grants,
         "mode": row.mode,
+        "poll_interval": row.poll_interval_ms.map(interval_text),
     })
 }

@@ -1,5 +1,6 @@
 //! What a change of an installation changed: a configuration that is merged (RFC 7396), and the list of differences.
 
+use kith_model::polling::interval_text;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -49,6 +50,8 @@ pub(super) fn differences(before: &InstallationRow, after: &InstallationRow, sec
     };
     add("mode", json!(before.mode), json!(after.mode));
     add("version", json!(before.version), json!(after.version));
+    let interval = |row: &InstallationRow| json!(row.poll_interval_ms.map(interval_text));
+    add("poll.interval", interval(before), interval(after));
     let secret =
         |name: &&String| ChangeBody { path: format!("secrets.{name}"), before: Value::Null, after: Value::Null };
     changes.extend(secrets.iter().map(secret));

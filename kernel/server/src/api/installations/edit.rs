@@ -9,10 +9,12 @@ use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
 use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId, PluginKind};
+use kith_model::polling::parse_interval;
 use kith_model::sending::MAX_SENDING;
 use kith_pipeline::Patience;
 use serde_json::Value;
 
+use super::body::WantedPoll;
 use crate::api::convert::{bad_config, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;
@@ -229,6 +231,17 @@ fn check_each_host(list: &str, hosts: &[String], had: &[String]) -> Result<(), A
     Ok(())
 }
 
+/// The time between two polls that is asked for; `None` for the manifest's. One of another version, which does not poll, may stay.
+pub(super) fn poll_interval(manifest: &Manifest, wanted: Option<&WantedPoll>) -> Result<Option<u64>, ApiError> {
+    let Some(text) = wanted.and_then(|wanted| wanted.interval.as_deref()) else { return Ok(None) };
+    let place = "poll.interval";
+    if manifest.poll.is_none() {
+        let message = format!("{} does not poll: its manifest has no [poll]; leave it out", manifest.id);
+        return Err(ApiError::at(place, message));
+    }
+    parse_interval(text).map(Some).map_err(|problem| ApiError::at(place, problem))
+}
+
 /// A plugin reads what the data dictionary calls sensitive only where a grant names it.
 pub(super) fn check_sensitive(draft: &Draft<'_>, row: &InstallationRow, plugin: &PluginRow) -> Result<(), ApiError> {
     let seen = sensitive_inputs(draft.tables(), row, plugin);
@@ -310,12 +323,13 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         Some(names) => names.iter().map(|name| format!("{EMITTING}{name}`")).collect(),
     };
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state)
+    let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
+    inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state).chain(polling)
 }
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, RecipientRequest, SecretForm, SecretRequest};
+    use kith_model::plugin::{Capabilities, InputSpec, PollRequest, RecipientRequest, SecretForm, SecretRequest};
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -344,6 +358,7 @@ mod tests {
             capabilities: Capabilities { recipients: recipients.collect(), ..Capabilities::default() },
             idempotent: true,
             state_version: None,
+            poll: None,
             limits: LimitRequest::default(),
         }
     }
@@ -361,6 +376,22 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_connector_polls_by_its_manifest_or_as_an_admin_says_within_bounds() {
+        let mut manifest = channel(&[], &[]);
+        let wanted = |interval: &str| WantedPoll { interval: Some(interval.to_owned()) };
+        assert!(poll_interval(&manifest, Some(&wanted("5m"))).is_err(), "it does not poll");
+        assert!(matches!(poll_interval(&manifest, None), Ok(None)));
+        manifest.poll = Some(PollRequest { interval_ms: 900_000, reason: String::new() });
+        assert!(matches!(poll_interval(&manifest, Some(&wanted("5m"))), Ok(Some(300_000))));
+        assert!(matches!(poll_interval(&manifest, Some(&WantedPoll { interval: None })), Ok(None)));
+        assert!(
+            poll_interval(&manifest, Some(&wanted("59s"))).is_err()
+                && poll_interval(&manifest, Some(&wanted("x"))).is_err()
+        );
+        assert_eq!(widened(&channel(&[], &[]), &manifest), ["to poll by itself"]);
     }
 
     #[test]

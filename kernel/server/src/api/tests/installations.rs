@@ -64,6 +64,7 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         capabilities: Capabilities::default(),
         idempotent: true,
         state_version: None,
+        poll: None,
         limits: LimitRequest::default(),
     };
     PluginRow {

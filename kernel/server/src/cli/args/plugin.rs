@@ -85,6 +85,19 @@ pub(crate) enum PluginCommand {
         /// The installation
         installation: Name,
     },
+    /// Have an installation poll now, also where a failure is being waited after
+    Poll {
+        /// The installation
+        installation: Name,
+        /// Begin as the very first poll did; what came before is recognised by its ids
+        #[arg(long)]
+        from_start: bool,
+    },
+    /// When an installation polls next, and what came of its last polls
+    Polls {
+        /// The installation
+        installation: Name,
+    },
     /// What an installation's calls have come to since the server began, with the last fault
     Usage {
         /// The installation
@@ -209,6 +222,9 @@ pub(crate) struct InstallArgs {
     /// Install it without grants although its configuration names hosts; they are granted later
     #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
     pub(crate) grants_later: bool,
+    /// How often it polls, e.g. `5m`, where its plugin does; the default is the plugin's
+    #[arg(long, value_name = "TIME")]
+    pub(crate) poll_interval: Option<String>,
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
     pub(crate) disabled: bool,
@@ -254,6 +270,9 @@ pub(crate) struct InstallationChangeArgs {
     /// Take back all of one kind of grant; repeat for more
     #[arg(long, value_name = "KIND", value_parser = REVOCABLE)]
     pub(crate) revoke: Vec<String>,
+    /// How often it polls, e.g. `5m`; `default` for what its plugin says
+    #[arg(long, value_name = "TIME|default")]
+    pub(crate) poll_interval: Option<String>,
     /// Take a configuration that names a host which is not granted yet
     #[arg(long)]
     pub(crate) grants_later: bool,

@@ -123,6 +123,10 @@ pub(super) fn one_installation(answer: &Value) -> String {
         let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
         rows.push(named("form of its state", format!("has {}, needs {}", or_none(has), or_none(needs))));
     }
+    let poll = &answer["poll"];
+    if poll.is_object() {
+        rows.push(named("polls every", format!("{}, set by {}", field(poll, "interval"), field(poll, "source"))));
+    }
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
         let [name, state, under_way, reason] =

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::fits::{fit, fit_table};
 use super::installation::{changed, installations, one_installation, with_to_do};
+use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
 use super::upgrade::upgrade;
 use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
@@ -48,6 +49,15 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::Fits { installation } => {
             shown(client.whole(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
+        }
+        PluginCommand::Poll { installation, from_start } => {
+            let body = json!({ "from_start": from_start });
+            shown(client.post(&format!("{}/poll", path(installation)), &body)?, |_| {
+                format!("{installation} polls now; `kith plugin polls {installation}` shows what comes of it")
+            })
+        }
+        PluginCommand::Polls { installation } => {
+            shown(client.get(&format!("{}/polls", path(installation)))?, polls_text)
         }
         PluginCommand::Usage { installation } => {
             shown(client.get(&format!("{}/usage", path(installation)))?, usage_table)
@@ -158,6 +168,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if args.grants_later {
         body["grants"] = json!("later");
     }
+    if let Some(interval) = &args.poll_interval {
+        body["poll"] = json!({ "interval": interval });
+    }
     if args.disabled {
         body["mode"] = json!("disabled");
     }
@@ -211,8 +224,11 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     if let Some(config) = &args.config {
         body["config"] = json_argument("--config", config)?;
     }
+    if let Some(interval) = &args.poll_interval {
+        body["poll"] = json!({ "interval": Some(interval).filter(|interval| *interval != "default") });
+    }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --revoke, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --revoke, --poll-interval, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -347,6 +363,7 @@ mod tests {
             grant_consent: Some(ConsentGrantArg::Give),
             grant_secret: Vec::new(),
             revoke: Vec::new(),
+            poll_interval: None,
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
         };
@@ -404,6 +421,7 @@ mod tests {
             grant_sensitive: Vec::new(),
             grant_kv: 0,
             grant_consent: true,
+            poll_interval: None,
             grants_later: false,
             disabled: false,
             sending: SendingArgs::default(),
