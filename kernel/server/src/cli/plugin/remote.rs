@@ -67,6 +67,7 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::New(_)
         | PluginCommand::Check { .. }
+        | PluginCommand::Schema
         | PluginCommand::Build(_)
         | PluginCommand::Run(_)
         | PluginCommand::Test(_) => {
