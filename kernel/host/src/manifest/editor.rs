@@ -1,6 +1,6 @@
-//! Responsible for the JSON Schema of `plugin.toml`, with which editors complete and check a manifest while it is written. It is made
-//! of the reader's own tables, and takes whatever the reader takes; what needs more than one place to be judged the reader
-//! alone finds.
+//! Responsible for the JSON Schema of `plugin.toml`, with which editors complete and check a manifest while it is written. It is
+//! made of the reader's own tables, and takes whatever the reader takes; what needs more than one place to be judged, and what
+//! no pattern says, the reader alone finds.
 
 use kith_model::budget::table;
 use kith_model::event::MAX_EVENT_NAME_BYTES;
@@ -36,8 +36,8 @@ pub fn manifest_schema() -> Value {
         "input": section("A column that the plugin sees of each person.", &keys::INPUT, &keys::INPUT, input),
         "output": section("A tag or a score that the plugin writes.", &keys::OUTPUT, &["type", "description"], output),
         "http": section("A host that the plugin asks.", &keys::HTTP, &keys::HTTP, http),
-        "secret": section("A secret that the plugin uses and never sees.", &keys::SECRET, &["name", "hosts", "reason"], secret),
-        "recipient": section("A type of identifiers that the channel is given.", &keys::RECIPIENT, &keys::RECIPIENT, recipient),
+        "secret": section("A secret that the plugin uses.", &keys::SECRET, &["name", "hosts", "reason"], secret),
+        "recipient": section("Identifiers that the channel is given.", &keys::RECIPIENT, &keys::RECIPIENT, recipient),
     });
     for (key, value) in
         [("$schema", json!(DIALECT)), ("title", json!("plugin.toml")), ("$defs", defined), ("allOf", json!(rules()))]
@@ -119,14 +119,10 @@ fn root(key: &str) -> Value {
             section("What the plugin is and what it runs on.", &keys::PLUGIN, required, plugin)
         }
         "inputs" => columns(
-            "What the plugin sees of a person and nothing else: a table for each column, [inputs.NAME]. Tag models, scorers, and \
-             channels of ABI 0.2.",
+            "What the plugin sees of a person and nothing else: a table for each column, [inputs.NAME].",
             "input",
         ),
-        "outputs" => columns(
-            "The tags or scores that it writes: a table for each, [outputs.NAME]. Tag models and scorers.",
-            "output",
-        ),
+        "outputs" => columns("The tags or scores that it writes: a table for each, [outputs.NAME].", "output"),
         "config" => config(),
         "capabilities" => {
             let description = "What the plugin asks for beyond computing; an admin grants all, less or none.";
@@ -211,8 +207,7 @@ fn output(key: &str) -> Value {
 fn config() -> Value {
     json!({
         "type": "object",
-        "description": "The JSON Schema (2020-12) of the configuration that an admin gives an installation; an object without other \
-                        keys, unless additionalProperties is said.",
+        "description": "The JSON Schema (2020-12) of the configuration that an admin gives an installation.",
         "properties": {
             "type": { "const": "object", "description": "A configuration is an object." },
             "properties": {
@@ -225,7 +220,7 @@ fn config() -> Value {
                 "description": "The keys that have to be given.",
                 "items": { "type": "string" },
             },
-            "additionalProperties": { "type": ["object", "boolean"], "description": "Whether there may be other keys." },
+            "additionalProperties": { "type": ["object", "boolean"], "description": "Whether others may be." },
             "$defs": {
                 "type": "object",
                 "description": "Schemas that $ref leads to.",
@@ -406,7 +401,10 @@ fn when(kind: PluginKind, abi: Option<Abi>, then: Value) -> Value {
         required.push("abi");
     }
     json!({
-        "if": { "required": ["plugin"], "properties": { "plugin": { "properties": properties, "required": required } } },
+        "if": {
+            "required": ["plugin"],
+            "properties": { "plugin": { "properties": properties, "required": required } },
+        },
         "then": then,
     })
 }
