@@ -36,7 +36,8 @@ fn write_inputs(code: &mut String, declared: &Declared) -> std::fmt::Result {
     )?;
     writeln!(
         code,
-        "pub fn read(table: &'a ::kith_plugin_sdk::Table) -> ::core::result::Result<Self, ::kith_plugin_sdk::Failure> {{\n\
+        "pub fn read(table: &'a ::kith_plugin_sdk::Table)\n\
+         -> ::core::result::Result<Self, ::kith_plugin_sdk::Failure> {{\n\
          ::core::result::Result::Ok(Inputs {{ _rows: table.len(), _table: ::core::marker::PhantomData,"
     )?;
     for (input, field) in declared.inputs.iter().zip(input_fields(declared)) {
@@ -80,7 +81,8 @@ fn write_values(code: &mut String, output: &Output) -> std::fmt::Result {
     writeln!(code, "/// The values that `[outputs.{}]` of the manifest declares.\n{UNUSED}", output.name)?;
     writeln!(code, "#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]\npub enum {name} {{")?;
     for (variant, value) in variants.iter().zip(&output.values) {
-        writeln!(code, "#[doc = {:?}]\n{variant},", format!("`{value}`"))?;
+        let words = format!("`{value}`");
+        writeln!(code, "#[doc = {words:?}]\n{variant},")?;
     }
     writeln!(code, "}}\n{UNUSED}\nimpl {name} {{\n/// All values, as they are declared.")?;
     let all: Vec<String> = variants.iter().map(|variant| format!("{name}::{variant}")).collect();

@@ -48,17 +48,20 @@ pub(crate) struct ColumnType {
     pub(crate) owned: &'static str,
 }
 
+/// The list of texts of a row.
+const TEXTS: &str = "::kith_plugin_sdk::TextList<'a>";
+
 #[rustfmt::skip]
 const TYPES: [ColumnType; 9] = [
     column("boolean", "Boolean", "boolean", "BooleanColumn", "bool", "bool"),
     column("int64", "Int64", "int64", "Int64Column", "i64", "i64"),
     column("float64", "Float64", "float64", "Float64Column", "f64", "f64"),
-    column("timestamp", "Timestamp", "timestamp", "Int64Column", "::kith_plugin_sdk::Timestamp", "::kith_plugin_sdk::Timestamp"),
+    column("timestamp", "Timestamp", "timestamp", "Int64Column", "i64", "i64"),
     column("text", "Text", "text", "TextColumn", "&'a str", "::std::string::String"),
     column("int64-list", "Int64List", "int64_list", "Int64ListColumn", "&'a [i64]", "::std::vec::Vec<i64>"),
     column("float64-list", "Float64List", "float64_list", "Float64ListColumn", "&'a [f64]", "::std::vec::Vec<f64>"),
-    column("timestamp-list", "TimestampList", "timestamp_list", "Int64ListColumn", "&'a [::kith_plugin_sdk::Timestamp]", "::std::vec::Vec<::kith_plugin_sdk::Timestamp>"),
-    column("text-list", "TextList", "text_list", "TextListColumn", "::kith_plugin_sdk::TextList<'a>", "::std::vec::Vec<::std::string::String>"),
+    column("timestamp-list", "TimestampList", "timestamp_list", "Int64ListColumn", "&'a [i64]", "::std::vec::Vec<i64>"),
+    column("text-list", "TextList", "text_list", "TextListColumn", TEXTS, "::std::vec::Vec<::std::string::String>"),
 ];
 
 const fn column(
