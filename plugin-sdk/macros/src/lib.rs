@@ -36,7 +36,7 @@ fn file_of(input: TokenStream) -> Result<String, String> {
 
 /// The types that a manifest comes to, and the file as something that the crate is made of, so that it is compiled again when that
 /// changes.
-#[expect(clippy::disallowed_methods, reason = "cargo tells a macro where the crate is by this alone")]
+#[allow(clippy::disallowed_methods, reason = "cargo tells a macro where the crate is by this alone")]
 fn expand(file: &str) -> Result<String, String> {
     let folder = std::env::var("CARGO_MANIFEST_DIR")
         .map_err(|_| "cargo does not say where the crate is; build it with cargo".to_owned())?;
