@@ -178,6 +178,13 @@ macro_rules! checks {
                 let problem = |crate::Problem { key, message }| $module::Problem { key, message };
                 P::validate(&config).map_err(|problems| problems.into_iter().map(problem).collect())
             }
+
+            fn migrate(from_version: String, config: String) -> Result<String, Vec<$module::Problem>> {
+                report_panics();
+                let problem = |crate::Problem { key, message }| $module::Problem { key, message };
+                let migrated = P::migrate(&from_version, &config);
+                migrated.map_err(|problems| problems.into_iter().map(problem).collect())
+            }
         }
     )*};
 }

@@ -51,6 +51,14 @@ pub trait Channel {
         Ok(())
     }
 
+    /// The configuration for this version of one that an installation has with an earlier version, `from_version`. Asked at an
+    /// upgrade that brings no configuration of its own; what it gives is held against the manifest's schema and `validate`, and
+    /// shown before it is in force. Must not depend on anything else. By default it stays as it is.
+    fn migrate(from_version: &str, config: &str) -> Result<String, Vec<Problem>> {
+        let _ = from_version;
+        Ok(config.to_owned())
+    }
+
     /// Turn a provider's call about earlier messages into receipts.
     fn receive(callback: Callback) -> Result<Vec<Receipt>, Rejection> {
         let _ = callback;

@@ -8,7 +8,8 @@ use std::fmt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Failure, platform};
+use crate::time::{self, Form};
+use crate::{Failure, Timestamp, platform};
 
 /// A request, built step by step and then sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,6 +171,19 @@ impl Response {
         self.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
+    /// `Retry-After` in seconds from now: a number of seconds or a date (RFC 9110, 10.2.3). `None` where there is none, or neither.
+    pub fn retry_after_seconds(&self, now: Timestamp) -> Option<u32> {
+        let value = self.header("retry-after")?.trim();
+        if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+            // More digits than fit say "a very long time"; the kernel has its own ceiling.
+            return Some(value.parse().unwrap_or(u32::MAX));
+        }
+        let date = time::read(value).filter(|reading| reading.form != Form::Epoch)?;
+        // Rounded up: a part of a second early is still too early.
+        let wait_seconds = date.time().saturating_sub(now).max(0).saturating_add(999) / 1_000;
+        Some(u32::try_from(wait_seconds).unwrap_or(u32::MAX))
+    }
+
     /// Whether the status is 2xx.
     pub fn is_success(&self) -> bool {
         (200..300).contains(&self.status)
@@ -223,5 +237,35 @@ impl std::error::Error for Error {}
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         if error.may_retry() { Failure::transient(error.to_string()) } else { Failure::permanent(error.to_string()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's example.
+    const EXAMPLE_MS: i64 = 784_111_777_000;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        for (value, now, expected) in [
+            ("120", 0, Some(120)),
+            (" 0 ", 0, Some(0)),
+            ("99999999999999", 0, Some(u32::MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS - 90_000, Some(90)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS - 90_001, Some(91)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS + 5_000, Some(0)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", EXAMPLE_MS - 1_000, Some(1)),
+            ("Sun Nov  6 08:49:37 1994", EXAMPLE_MS - 1_000, Some(1)),
+            ("soon", 0, None),
+            ("-5", 0, None),
+            ("1.5", 0, None),
+            ("", 0, None),
+        ] {
+            let response = Response::new(503).with_header("Retry-After", value);
+            assert_eq!(response.retry_after_seconds(now), expected, "{value:?}");
+        }
+        assert_eq!(Response::new(503).retry_after_seconds(0), None);
     }
 }

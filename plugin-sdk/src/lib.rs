@@ -48,6 +48,7 @@ extern crate self as kith_plugin_sdk;
 
 pub mod clock;
 pub mod config;
+pub mod consent;
 pub mod http;
 /// Reading JSON as senders write it: [`json::read`], and the parts of a document without reading them.
 pub use kith_json as json;

@@ -20,6 +20,14 @@ pub trait TagModel {
         Ok(())
     }
 
+    /// The configuration for this version of one that an installation has with an earlier version, `from_version`. Asked at an
+    /// upgrade that brings no configuration of its own; what it gives is held against the manifest's schema and `validate`, and
+    /// shown before it is in force. Must not depend on anything else. By default it stays as it is.
+    fn migrate(from_version: &str, config: &str) -> Result<String, Vec<Problem>> {
+        let _ = from_version;
+        Ok(config.to_owned())
+    }
+
     /// One row of tags for each row of inputs, in the same order; one column for each output of the manifest. `state` is what `fit`
     /// learnt, empty before the first `fit`.
     fn evaluate(state: &[u8], rows: &Table) -> Result<Table, Failure>;
@@ -38,6 +46,14 @@ pub trait Scorer {
     fn validate(config: &str) -> Result<(), Vec<Problem>> {
         let _ = config;
         Ok(())
+    }
+
+    /// The configuration for this version of one that an installation has with an earlier version, `from_version`. Asked at an
+    /// upgrade that brings no configuration of its own; what it gives is held against the manifest's schema and `validate`, and
+    /// shown before it is in force. Must not depend on anything else. By default it stays as it is.
+    fn migrate(from_version: &str, config: &str) -> Result<String, Vec<Problem>> {
+        let _ = from_version;
+        Ok(config.to_owned())
     }
 
     /// One row of scores for each row of inputs, in the same order; one column for each output of the manifest. `state` is what `fit`

@@ -137,6 +137,22 @@ pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
     Some(day_ms + clock_ms + fraction_ms - offset_ms(rest)?)
 }
 
+/// Write a time after RFC 3339, in UTC and in whole seconds, what is finer cut off: `2026-11-01T10:00:00Z`. `None` for a year outside
+/// of 0 to 9999.
+///
+/// ```
+/// use kith_plugin_sdk::time::{parse_rfc3339, rfc3339};
+///
+/// assert_eq!(rfc3339(1_793_700_000_250).as_deref(), Some("2026-11-03T10:00:00Z"));
+/// assert_eq!(parse_rfc3339(&rfc3339(-1).unwrap()), Some(-1_000));
+/// ```
+pub fn rfc3339(at: Timestamp) -> Option<String> {
+    let (year, month, day) = civil::civil_from_days(at.div_euclid(civil::DAY_MS));
+    let second = at.rem_euclid(civil::DAY_MS) / 1_000;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    (0..=9999).contains(&year).then(|| format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"))
+}
+
 fn number(digits: &[u8]) -> Option<i64> {
     digits.iter().try_fold(0, |number, digit| digit.is_ascii_digit().then(|| number * 10 + i64::from(digit - b'0')))
 }

@@ -124,6 +124,10 @@ fn every_command_answers_a_program_with_one_document() {
         "source quality segment",
         "tracking list",
         "tracking suggest Buy",
+        "publisher add us --namespace kith/*",
+        "publisher list",
+        "publisher list --host",
+        "publisher policy",
         "dictionary set trait city --meaning Town",
         "dictionary list",
         "dictionary show trait city",
@@ -274,6 +278,16 @@ fn a_plugin_is_upgraded_and_put_back() {
         repacked(component("kith/csv"), |manifest| manifest.replacen("version = \"0.1.0\"", "version = \"0.2.0\"", 1));
     kernel.admin().send("POST", "/api/v1/plugins", &[], next).is(201);
     let version = || kernel.admin().get("/api/v1/installations/orders").is(200)["version"].clone();
+    // Nobody is given a version that is yanked, and who asks for it is told why.
+    let yank = |action: &str, reason: &str| {
+        let done = run(&kernel, &["plugin", action, "kith/csv", "0.2.0", "--reason", reason]);
+        assert!(done.status.success(), "{}", text(&done.stderr));
+    };
+    yank("yank", "it loses rows");
+    assert_eq!(text(&run(&kernel, &["plugin", "upgrade", "orders"]).stdout).trim(), "orders is as it was");
+    let refused = text(&run(&kernel, &["plugin", "upgrade", "orders", "--version", "0.2.0"]).stderr);
+    assert!(refused.contains("was yanked: it loses rows; take 0.1.0"), "{refused}");
+    yank("unyank", "it does not");
     let up = run(&kernel, &["plugin", "upgrade", "orders"]);
     assert!(up.status.success(), "{}", text(&up.stderr));
     let said = text(&up.stdout);
@@ -281,9 +295,26 @@ fn a_plugin_is_upgraded_and_put_back() {
     assert_eq!(version(), "0.2.0");
     let again = run(&kernel, &["plugin", "upgrade", "orders"]);
     assert_eq!(text(&again.stdout).trim(), "orders is as it was");
-    let back = run(&kernel, &["plugin", "upgrade", "orders", "--version", "0.1.0"]);
+    yank("yank", "it loses rows after all");
+    let shown = text(&run(&kernel, &["plugin", "show", "orders"]).stdout);
+    assert!(shown.contains("which was yanked: it loses rows after all; `kith plugin upgrade orders"), "{shown}");
+    // The way back is one that somebody asks for, of another installation too.
+    let back = ["plugin", "upgrade", "orders", "--version", "0.1.0"];
+    let refused = run(&kernel, &back);
+    let said = text(&refused.stderr);
+    assert!(said.contains("older than 0.2.0") && said.contains("--allow-downgrade"), "{said}");
+    assert_eq!((refused.status.code(), version()), (Some(1), json!("0.2.0")));
+    let older = ["plugin", "install", "kith/csv@0.1.0", "--name", "older", "--disabled"];
+    assert!(text(&run(&kernel, &older).stderr).contains("--allow-downgrade"));
+    let back = run(&kernel, &[&back[..], &["--allow-downgrade"]].concat());
     assert!(back.status.success(), "{}", text(&back.stderr));
     assert_eq!(version(), "0.1.0");
+    assert!(text(&run(&kernel, &older).stderr).contains("older than 0.2.0"), "it was installed all the same");
+    let log = kernel.admin().get("/api/v1/audit?action=installation.downgrade").is(200);
+    assert_eq!(
+        (&log["items"][0]["target"], &log["items"][0]["before"]["highest"]),
+        (&json!("orders"), &json!("0.2.0"))
+    );
     let none = run(&kernel, &["plugin", "upgrade", "orders", "--version", "9.0.0"]);
     assert_eq!(none.status.code(), Some(1), "{}", text(&none.stderr));
     let limited = run(&kernel, &["plugin", "change", "orders", "--limit", "cpu_ms=250", "--json"]);
@@ -292,6 +323,54 @@ fn a_plugin_is_upgraded_and_put_back() {
         (&limited["grants"]["limits"]["cpu_ms"], limited["changed"].as_array().unwrap().len()),
         (&json!(250), 1)
     );
+}
+
+/// A publisher's whole way: a key is made, a component signed with it and taken where only signed ones are, and nothing of it is
+/// installed anew once the key is revoked.
+#[test]
+fn a_plugin_is_signed_and_taken_until_its_key_is_revoked() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let [wasm, secret, public] = ["csv.wasm", "kith.key", "kith.pub"].map(|name| folder.path().join(name));
+    std::fs::write(&wasm, &component("kith/csv").component).unwrap();
+    let [wasm, secret, public] = [&wasm, &secret, &public].map(|path| path.to_str().unwrap());
+    let does = |arguments: &[&str], exit: i32, word: &str| {
+        let output = run(&kernel, arguments);
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.code() == Some(exit) && said.contains(word), "{arguments:?}: {said}");
+        said
+    };
+    does(&["publisher", "policy", "required"], 0, "required is in force");
+    does(&["plugin", "upload", wasm], 1, "it is not signed");
+    does(&["plugin", "keygen", "--out", secret], 0, "without a password");
+    does(&["plugin", "keygen", "--out", secret], 1, "could not make");
+    does(&["plugin", "sign", wasm, "--secret-key", secret], 0, "kith/csv");
+    does(&["plugin", "verify", wasm, "--public-key", public], 0, "plugin:kith/csv");
+    does(&["plugin", "verify", wasm], 1, "no publisher of the workspace has it");
+    does(&["plugin", "upload", wasm], 1, "which no publisher here has");
+    does(&["publisher", "add", "us", "--namespace", "other/*", "--public-key", public], 0, "other/*");
+    does(&["plugin", "upload", wasm], 1, "which may not sign it");
+    does(&["publisher", "add", "us", "--namespace", "kith/*"], 0, "kith/*");
+    does(&["plugin", "upload", wasm], 0, "valid: us");
+    does(&["plugin", "verify", wasm], 0, "The signature holds");
+
+    let config = r#"{"event":{"name":"Order"},"identifiers":{"user_id":"customer"}}"#;
+    let install = |name: &str, digest: &str, exit: i32, word: &str| {
+        let arguments = ["plugin", "install", "kith/csv", "--name", name, "--config", config, "--digest", digest];
+        does(&arguments, exit, word)
+    };
+    let digest = kernel.admin().get("/api/v1/plugins/kith/csv").is(200)["versions"][0]["digest"].clone();
+    let digest = format!("sha256:{}", digest.as_str().unwrap());
+    install("orders", &format!("sha256:{}", "0".repeat(64)), 1, "other-digest");
+    install("orders", &digest, 0, "running");
+    let shown = does(&["publisher", "show", "us"], 0, "key ");
+    let key_id = shown.split_once("key ").unwrap().1.split_whitespace().next().unwrap();
+    does(&["publisher", "revoke", "us", key_id, "--why", "it was stolen"], 0, "it was stolen");
+    does(&["plugin", "installations"], 0, "orders goes on with a version that is not to be trusted");
+    does(&["plugin", "verify", wasm], 1, "is revoked since");
+    install("again", &digest, 1, "it was stolen");
+    does(&["publisher", "policy", "any"], 0, "any is in force");
+    install("again", &digest, 1, "it was stolen");
 }
 
 /// How a connector polls is seen, asked for and set. This one has nothing to fetch, which is for good.
@@ -318,6 +397,8 @@ fn a_connector_that_polls_is_seen_asked_and_told_how_often() {
         (&json!("permanent"), &json!(true)),
         "{seen}"
     );
+    // A change is told from what was there before by its time.
+    kernel.clock.advance_ms(1);
     let changed = said(&["plugin", "change", "feed", "--poll-interval", "5m"]);
     assert!(changed.contains("poll.interval") && changed.contains("5m"), "{changed}");
     wait_until("it polls again, because it was changed", || times(2));

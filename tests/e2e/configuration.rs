@@ -1,7 +1,9 @@
 //! Installing and changing a plugin says at once what it could not work with, and two people who edit the same thing do not
 //! undo each other's work unseen.
 
-use kith_tests::TestKernel;
+use std::process::Command;
+
+use kith_tests::{ADMIN_KEY, TestKernel, kith};
 use serde_json::{Value, json};
 
 fn lifecycle(at_risk_days: u32) -> Value {
@@ -44,6 +46,71 @@ fn what_a_plugin_could_not_work_with_is_said_when_it_is_installed() {
     let patch = json!({ "config": { "dormant_days": 60 } });
     let problem = admin.patch("/api/v1/installations/l90", &patch).is_problem(400, "bad-config");
     assert_eq!(problem["errors"][0]["path"], "config.at_risk_days");
+}
+
+/// The way back to the earlier version, whose schema the newer configuration has to meet.
+const BACK: &str = "0.1.0";
+
+#[test]
+fn a_later_version_makes_its_own_configuration_of_the_present_one() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    kernel.upload(&admin, "hostile/tag-model");
+    let next = kernel.upload_newest("hostile/tag-model");
+    let config = json!({ "how": "well", "migrate": "change" });
+    let body = json!({ "plugin": "hostile/tag-model", "version": BACK, "name": "model", "config": config });
+    admin.post("/api/v1/installations", &body).is(201);
+    let path = "/api/v1/installations/model";
+    let change = |body: Value| admin.patch(path, &body);
+    let stands = |version: &str, migrate: &str| {
+        let shown = admin.get(path).is(200);
+        assert_eq!((&shown["version"], &shown["config"]["migrate"]), (&json!(version), &json!(migrate)), "{shown}");
+    };
+
+    // What it would do is told first, and by the command line shown and asked about.
+    let seen = change(json!({ "version": next, "dry_run": true })).is(200);
+    let migrated = json!({ "path": "config.migrate", "before": "change", "after": "done" });
+    let version = json!({ "path": "version", "before": BACK, "after": next });
+    assert_eq!(seen["changed"], json!([migrated, version]));
+    let upgrade = |more: &[&str]| {
+        let mut command = Command::new(kith());
+        command.env("KITH_URL", kernel.url()).env("KITH_KEY", ADMIN_KEY).args(["plugin", "upgrade", "model"]);
+        command.args(more).stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    let asked = upgrade(&[]);
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert_eq!(asked.status.code(), Some(2), "{said}");
+    assert!(["config.migrate", "change", "done"].iter().all(|word| said.contains(word)), "{said}");
+    stands(BACK, "change");
+    let done = upgrade(&["--yes"]);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    stands(&next, "done");
+    let rows = kith_tests::pages(&admin, "/api/v1/audit", 500);
+    let row = rows.iter().rfind(|row| row["action"] == "installation.change").unwrap();
+    assert_eq!(
+        (&row["before"]["config"]["migrate"], &row["after"]["config"]["migrate"]),
+        (&json!("change"), &json!("done"))
+    );
+
+    // On the way back it stays as it is, and so does one that comes with the upgrade.
+    change(json!({ "version": BACK })).is(200);
+    stands(BACK, "done");
+    change(json!({ "version": next, "config": { "migrate": "refuse" } })).is(200);
+    stands(&next, "refuse");
+    change(json!({ "version": BACK })).is(200);
+
+    // What it makes nothing of, fails on, or makes into what its schema does not take is no upgrade.
+    for (migrate, code, place) in [
+        ("refuse", "config-not-migrated", "config.how"),
+        ("trap", "config-not-migrated", ""),
+        ("beyond", "bad-config", "config.migrate"),
+    ] {
+        change(json!({ "config": { "migrate": migrate } })).is(200);
+        let refused = change(json!({ "version": next })).is_problem(400, code);
+        let found = refused["errors"][0]["path"].as_str().unwrap_or_default();
+        assert!(found.contains(place) && found.is_empty() == place.is_empty(), "{migrate}: {refused}");
+        stands(BACK, migrate);
+    }
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn two_workspaces() -> (TestKernel, Ours, String) {
     };
     put("/api/v1/dictionary/event/ours-event", json!({ "meaning": "ours-meaning" }));
     put("/api/v1/tracking-plans/ours-plan", json!({ "events": { "ours-event": {} } }));
+    put("/api/v1/publishers/ours-publisher", json!({ "namespaces": ["ours-vendor/*"] }));
     // Who enters before the first computation has ended is not written to.
     kernel.settle();
     let ada = json!({ "type": "identify", "userId": "ours-ada", "messageId": "i", "traits": { "city": "Oslo" } });
@@ -71,6 +72,9 @@ fn operations(kernel: &TestKernel) -> BTreeSet<(String, String)> {
     all.collect()
 }
 
+/// A public key of minisign.
+const PUBLIC_KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+
 /// A body with which the route would do its work.
 fn body_for(method: &str, path: &str) -> Option<Value> {
     match (method, path) {
@@ -80,7 +84,11 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("POST", "/api/v1/installations/{id}/fit" | "/api/v1/installations/{id}/poll") => Some(json!({})),
         ("POST", "/api/v1/dead-letters/{id}/replay") => Some(json!({})),
         ("PUT", "/api/v1/tracking-plans/{id}") => Some(json!({ "events": {} })),
+        ("PUT", "/api/v1/publishers/{name}") => Some(json!({ "namespaces": ["acme/*"] })),
+        ("POST", "/api/v1/publishers/{name}/keys") => Some(json!({ "public_key": PUBLIC_KEY })),
+        ("POST", "/api/v1/publishers/{name}/keys/{key_id}/revoke") => Some(json!({ "why": "lost" })),
         ("PUT", _) | ("PATCH", "/api/v1/dictionary/{kind}/{name}" | "/api/v1/tracking-plans/{id}") => Some(json!({})),
+        ("POST", path) if path.ends_with("/yank") || path.ends_with("/unyank") => Some(json!({ "reason": "none" })),
         ("POST", "/api/v1/tracking-plans/{id}/check") => Some(json!({ "records": [{ "name": "Seen" }] })),
         ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
         ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),
@@ -111,6 +119,7 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
         "tracking-plans" => pair("ours-plan", "none"),
         "keys" => pair(&ours.key, "0123456789abcdef"),
         "dead-letters" => pair(&ours.letter, &format!("msg_{}", "0".repeat(32))),
+        "publishers" | "host" => pair("ours-publisher", "none"),
         "workspaces" => pair("default", "none"),
         "plugins" => pair("kith/lifecycle", "kith/none"),
         _ => None,
@@ -119,7 +128,8 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
 
 fn filled(path: &str, filling: &str, ours: &Ours) -> String {
     let path = path.replace("{vendor}/{name}", filling).replace("{version}", "0.1.0").replace("{id}", filling);
-    let path = path.replace("{kind}/{name}", filling).replace("{name}", filling);
+    let path =
+        path.replace("{kind}/{name}", filling).replace("{name}", filling).replace("{key_id}", "E7620F1842B4E81F");
     match path.rsplit('/').next() {
         Some("explain") => format!("{path}?profile={}", ours.profile),
         Some("why") => format!("{path}?with=user_id:ada"),
@@ -145,19 +155,19 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
         let (foreign, missing) =
             fillings(&path, &ours).unwrap_or_else(|| panic!("{method} {path} is new; say what to put into it"));
         let body = body_for(&method, &path);
-        if method == "PUT" {
-            // It makes something of the caller's own, whatever others have of that name.
-            let asked = filled(&path, &foreign, &ours);
-            assert!(call(&theirs, &method, &asked, body.as_ref()).status < 300, "{method} {path}");
-            assert_eq!(theirs.delete(&asked).status, 204, "{path}");
-            continue;
-        }
-        if path.starts_with("/api/v1/workspaces/") {
+        if path.starts_with("/api/v1/workspaces/") || path.starts_with("/api/v1/host/") {
             // The host's: whether there is one of that name is not said to others, nor of their own.
             for name in [foreign.as_str(), "other", &missing] {
                 let asked = filled(&path, name, &ours);
                 call(&theirs, &method, &asked, body.as_ref()).is_problem(403, "denied");
             }
+            continue;
+        }
+        if method == "PUT" {
+            // It makes something of the caller's own, whatever others have of that name.
+            let asked = filled(&path, &foreign, &ours);
+            assert!(call(&theirs, &method, &asked, body.as_ref()).status < 300, "{method} {path}");
+            assert_eq!(theirs.delete(&asked).status, 204, "{path}");
             continue;
         }
         let shape = |filling: &str| {
@@ -179,6 +189,7 @@ fn what_is_foreign_answers_exactly_as_what_is_missing() {
     assert_eq!(admin.get("/api/v1/audiences/ours-audience").is(200)["size"], 1);
     assert_eq!(admin.get("/api/v1/dictionary/event/ours-event").is(200)["meaning"], "ours-meaning");
     admin.get("/api/v1/tracking-plans/ours-plan").is(200);
+    assert_eq!(admin.get("/api/v1/publishers/ours-publisher").is(200)["keys"], json!([]));
     kernel.profile("user_id:ours-ada");
 }
 
@@ -240,7 +251,7 @@ fn a_write_key_can_do_nothing_but_write_to_its_source() {
         json!({ "name": "ours-csv", "config": { "identifiers": { "user_id": "id" }, "event": { "name": "Seen" } } });
     kernel.install("kith/csv", csv);
     let writer = kernel.caller(&ours.write_key);
-    let public = ["/healthz", "/readyz", "/api/v1/openapi.json"];
+    let public = ["/healthz", "/readyz", "/api/v1/openapi.json", "/api/v1/abi"];
     for (method, path) in operations(&kernel) {
         let of_senders =
             ["/v1/", "/beacon/", "/pixel/", "/sourceConfig", "/hooks/", "/callbacks/", "/api/v1/sources/{id}/"];

@@ -51,8 +51,12 @@ fn signature(secret: &str, content: &[u8]) -> String {
     format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
 }
 
-/// A status and headers to answer with.
-type Scripted = (u16, Vec<(String, String)>);
+/// An answer.
+struct Scripted {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
 
 #[derive(Default)]
 struct Told {
@@ -104,8 +108,18 @@ impl Receiver {
 
     /// Answer the next request like this; each call adds one to the script.
     pub fn will_answer(&self, status: u16, headers: &[(&str, &str)]) {
+        self.will_say(status, headers, String::new());
+    }
+
+    /// The same with a body of JSON.
+    pub fn will_answer_json(&self, headers: &[(&str, &str)], body: &Value) {
+        let headers = [&[("content-type", "application/json")][..], headers].concat();
+        self.will_say(200, &headers, body.to_string());
+    }
+
+    fn will_say(&self, status: u16, headers: &[(&str, &str)], body: String) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        self.desk.told.lock().unwrap().script.push_back((status, headers));
+        self.desk.told.lock().unwrap().script.push_back(Scripted { status, headers, body });
     }
 
     /// From now on read requests and answer none of them, as a receiver does that hangs.
@@ -142,12 +156,13 @@ fn answer_all(stream: TcpStream, desk: &Desk) {
     let Ok(mut writing) = stream.try_clone() else { return };
     let mut reading = BufReader::new(stream);
     while let Some(arrived) = read(&mut reading) {
-        let (status, headers) = {
+        let Scripted { status, headers, body } = {
             let mut told = desk.told.lock().unwrap();
             told.arrived.push(arrived);
             told.at_once += 1;
             told.most_at_once = told.most_at_once.max(told.at_once);
-            let scripted = told.script.pop_front().unwrap_or((204, Vec::new()));
+            let nothing = Scripted { status: 204, headers: Vec::new(), body: String::new() };
+            let scripted = told.script.pop_front().unwrap_or(nothing);
             if told.to_hold > 0 {
                 told.to_hold -= 1;
                 let releases = told.releases;
@@ -160,8 +175,8 @@ fn answer_all(stream: TcpStream, desk: &Desk) {
         let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         // A script that names a length promises a body that never comes.
         let has_length = status == 204 || headers.contains("content-length");
-        let length = if has_length { "" } else { "content-length: 0\r\n" };
-        if write!(writing, "HTTP/1.1 {status} Scripted\r\n{length}{headers}\r\n").is_err() {
+        let length = if has_length { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        if write!(writing, "HTTP/1.1 {status} Scripted\r\n{length}{headers}\r\n{body}").is_err() {
             return;
         }
     }

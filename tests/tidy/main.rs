@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to stop, and to say where")]
 
 mod budgets;
+mod contract;
 mod files;
 mod layers;
 mod licences;

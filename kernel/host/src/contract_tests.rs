@@ -12,7 +12,9 @@ use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFail
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
 
-use crate::guests::{CONNECTOR, NOW, binding, channel, checking, connector, core, floats, host, poller, runtime};
+use crate::guests::{
+    CONNECTOR, NOW, binding, channel, checking, connector, core, floats, host, migrating, poller, runtime,
+};
 use crate::peers::{Answer, Peer, answer};
 use crate::{Abi, BindError, Binding, CheckError, PackageError, assemble, inspect};
 
@@ -189,6 +191,38 @@ fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
     // What was built before there was such a function has nothing to say, in both versions of the contract.
     for silent in [connector("unreachable").as_slice(), CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
         assert_eq!(check(silent).unwrap(), []);
+    }
+}
+
+#[test]
+fn a_plugin_makes_its_configuration_of_an_earlier_versions() {
+    let (config, from) = (serde_json::json!({ "url": "x" }), semver::Version::new(0, 1, 0));
+    let migrate = |component: &[u8]| host().load(component).unwrap().migrate_config("test", &from, &config);
+    // A result's text, or its list of problems, is told by its first byte.
+    let given = |at: &str, length: &str| {
+        migrating(&format!(
+            "(i32.store8 (i32.const 16) (i32.const 0)) (i32.store (i32.const 20) {at}) (i32.store (i32.const 24) {length})
+            (i32.const 16)"
+        ))
+    };
+    assert_eq!(migrate(&given("(local.get $at)", "(local.get $length)")).unwrap(), Ok(config.clone()));
+    for nonsense in [given("(local.get $from)", "(local.get $from_length)"), given("(i32.const 64)", "(i32.const 8)")] {
+        let fault = migrate(&nonsense).unwrap_err();
+        assert!(matches!(fault, CheckError::Fault(PluginFault::InvalidOutput(_))), "{fault:?}");
+    }
+    let problem = migrating(
+        "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 256)) (i32.store (i32.const 24) (i32.const 1))
+        (i32.store (i32.const 256) (i32.const 64)) (i32.store (i32.const 260) (i32.const 8))
+        (i32.store (i32.const 264) (i32.const 128)) (i32.store (i32.const 268) (i32.const 16)) (i32.const 16)",
+    );
+    let said = migrate(&problem).unwrap().unwrap_err();
+    assert_eq!((said[0].key.as_str(), said[0].message.as_str()), ("panicked", "line\\n\\u{1b}[31mforged"));
+    let endless = migrate(&migrating("(loop $again (br $again)) unreachable")).unwrap_err();
+    assert!(matches!(endless, CheckError::Fault(PluginFault::CpuExceeded { .. })), "{endless:?}");
+    // What was built before there was such a function gives it back as it is, in both versions of the contract.
+    let (without_either, checking_alone) = (connector("unreachable"), checking("unreachable"));
+    for silent in [without_either.as_slice(), &checking_alone, CONNECTOR_0_1, TAGGER_0_1, CHANNEL_0_1] {
+        assert_eq!(migrate(silent).unwrap(), Ok(config.clone()));
     }
 }
 

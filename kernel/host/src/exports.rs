@@ -9,7 +9,7 @@ use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, I
 
 use crate::abi::Abi;
 use crate::link::link;
-use crate::package::world::{is_optional, world_of};
+use crate::package::world::{is_later, is_optional, world_of};
 use crate::state::CallState;
 
 /// A component, compiled, linked and with its exports found.
@@ -34,9 +34,11 @@ impl LinkedComponent {
             let missing = || wasmtime::Error::msg(format!("it does not export `{interface}`"));
             let instance = component.get_export_index(None, interface).ok_or_else(missing)?;
             for name in names {
-                let missing = || wasmtime::Error::msg(format!("`{interface}` has no function `{name}`"));
-                let function = component.get_export_index(Some(&instance), name).ok_or_else(missing)?;
-                functions.push((name.clone(), function));
+                match component.get_export_index(Some(&instance), name) {
+                    Some(function) => functions.push((name.clone(), function)),
+                    None if is_later(name) => {}
+                    None => return Err(wasmtime::Error::msg(format!("`{interface}` has no function `{name}`"))),
+                }
             }
         }
         Ok(LinkedComponent { pre, functions: functions.into() })

@@ -90,6 +90,10 @@ pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
     };
     let left_out: Vec<_> = resolve.worlds[world].exports.keys().filter(|key| left_out(key)).cloned().collect();
     resolve.worlds[world].exports.retain(|key, _| !left_out.contains(key));
+    // One that was made before there was this function has the interface without it.
+    if !wat.contains("#migrate") {
+        resolve.interfaces.iter_mut().for_each(|(_, interface)| drop(interface.functions.shift_remove("migrate")));
+    }
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
     module
 }
@@ -179,9 +183,25 @@ pub(crate) fn poller(poll: &str) -> Vec<u8> {
 
 /// A connector that says of every configuration what `validate` gives.
 pub(crate) fn checking(validate: &str) -> Vec<u8> {
+    configured(&format!(
+        r#"(func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
+    ))
+}
+
+/// A connector that makes of every configuration what `migrate` gives.
+pub(crate) fn migrating(migrate: &str) -> Vec<u8> {
+    configured(&format!(
+        r#"(func (export "kith:plugin/connector-checking@0.2.0#validate") (param i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/connector-checking@0.2.0#migrate")
+            (param $from i32) (param $from_length i32) (param $at i32) (param $length i32) (result i32) {migrate})"#
+    ))
+}
+
+/// A connector that says something of configurations and nothing else.
+fn configured(functions: &str) -> Vec<u8> {
     let functions = format!(
         r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
-        (func (export "kith:plugin/connector-checking@0.2.0#validate") (param $at i32) (param $length i32) (result i32) {validate})"#
+        {functions}"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
 }

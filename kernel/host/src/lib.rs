@@ -39,7 +39,7 @@ mod state;
 mod text;
 mod verify;
 
-pub use abi::Abi;
+pub use abi::{Abi, AbiStatus, AbiWorld};
 pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
@@ -48,7 +48,10 @@ pub use manifest::{
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{ABI_SECTION, Inspection, MANIFEST_SECTION, PackageError, assemble, inspect};
-pub use policy::{EffectiveLimit, HostPort, HttpRule, InvalidHost, LimitSource, Limits, Policy, effective_policy};
+pub use policy::{
+    EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LimitSource, Limits, Policy, PolicyItem, SeenSensitive,
+    Side, effective_policy, policy_items,
+};
 pub use roles::{BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;
 pub use state::{KeyValue, KeyValueError, MemoryKeyValue};

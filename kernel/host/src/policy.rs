@@ -1,6 +1,8 @@
 //! Responsible for what an installation may do: the manifest's request, cut down by the admin's grant and the host's
 //! ceiling. The minimum wins for numbers, the intersection for hosts; each number says who set it, so that the API can
-//! show it.
+//! show it; what each item of it came from is `policy/items.rs`.
+
+mod items;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +13,8 @@ use kith_model::network::Network;
 use kith_model::plugin::{Grants, LimitRequest, Manifest};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
+
+pub use items::{ItemKind, PolicyItem, SeenSensitive, Side, policy_items};
 
 /// The host's ceiling, and its defaults for what neither manifest nor grant names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -60,13 +64,24 @@ impl Default for Limits {
     }
 }
 
-/// Who set a number.
+/// Who set a number, or had the last word of something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitSource {
     Manifest,
     Grant,
     Host,
+}
+
+impl LimitSource {
+    /// As the API writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LimitSource::Manifest => "manifest",
+            LimitSource::Grant => "grant",
+            LimitSource::Host => "host",
+        }
+    }
 }
 
 /// A number and who set it.

@@ -87,6 +87,9 @@ pub enum CheckError {
 /// The function by which a plugin checks its configuration.
 const VALIDATE: &str = "validate";
 
+/// The function by which a plugin makes its configuration of an earlier version's.
+const MIGRATE: &str = "migrate";
+
 /// Problems of one configuration that are shown.
 const MAX_PROBLEMS: usize = 32;
 
@@ -145,6 +148,13 @@ impl BoundPlugin {
     }
 }
 
+/// Problems as a guest told them, as many as are shown.
+fn problems(said: Vec<checking::Problem>) -> Vec<ConfigProblem> {
+    let problem =
+        |problem: checking::Problem| ConfigProblem { key: bounded(&problem.key), message: bounded(&problem.message) };
+    said.into_iter().take(MAX_PROBLEMS).map(problem).collect()
+}
+
 impl Plugin {
     /// Bind a connector.
     ///
@@ -193,7 +203,47 @@ impl Plugin {
         installation: &str,
         config: &serde_json::Value,
     ) -> Result<Vec<ConfigProblem>, CheckError> {
-        let binding = Binding {
+        let bound = self.bind_bare(installation, config)?;
+        if !bound.compiled.has(VALIDATE) {
+            return Ok(Vec::new());
+        }
+        let text = bound.installed.config.clone();
+        let said: Result<(), Vec<checking::Problem>> = bound.call(CallClass::Plain, VALIDATE, (text.as_str(),))?;
+        Ok(said.err().map(problems).unwrap_or_default())
+    }
+
+    /// What the plugin makes of a configuration that an installation has with an earlier version, `from`; or why it cannot, each
+    /// with its key. A plugin without that function gives it back as it is. It runs as [`Plugin::check_config`] does, and what
+    /// it makes is not yet held against its schema.
+    ///
+    /// # Errors
+    /// [`CheckError`] where it cannot be asked, or fails.
+    pub fn migrate_config(
+        &self,
+        installation: &str,
+        from: &semver::Version,
+        config: &Value,
+    ) -> Result<Result<Value, Vec<ConfigProblem>>, CheckError> {
+        let bound = self.bind_bare(installation, config)?;
+        if !bound.compiled.has(MIGRATE) {
+            return Ok(Ok(config.clone()));
+        }
+        let (from, text) = (from.to_string(), bound.installed.config.clone());
+        let said: Result<String, Vec<checking::Problem>> =
+            bound.call(CallClass::Plain, MIGRATE, (from.as_str(), text.as_str()))?;
+        let migrated = match said {
+            Ok(migrated) => migrated,
+            Err(said) => return Ok(Err(problems(said))),
+        };
+        let read = serde_json::from_str::<Value>(&migrated).ok().filter(Value::is_object);
+        let no_object =
+            || PluginFault::InvalidOutput("what it migrated a configuration to is no JSON object".to_owned());
+        Ok(Ok(bound.reported(read.ok_or_else(no_object))?))
+    }
+
+    /// Bind it to a configuration alone: no grant, no secret and no state.
+    fn bind_bare(&self, installation: &str, config: &Value) -> Result<BoundPlugin, BindError> {
+        self.bind(Binding {
             installation: installation.to_owned(),
             config: config.clone(),
             grants: Grants::default(),
@@ -201,18 +251,7 @@ impl Plugin {
             state: Arc::new(MemoryKeyValue::default()),
             observed: Arc::default(),
             fuel: None,
-        };
-        let bound = self.bind(binding)?;
-        if !bound.compiled.has(VALIDATE) {
-            return Ok(Vec::new());
-        }
-        let text = bound.installed.config.clone();
-        let said: Result<(), Vec<checking::Problem>> = bound.call(CallClass::Plain, VALIDATE, (text.as_str(),))?;
-        let problem = |problem: checking::Problem| ConfigProblem {
-            key: bounded(&problem.key),
-            message: bounded(&problem.message),
-        };
-        Ok(said.err().into_iter().flatten().take(MAX_PROBLEMS).map(problem).collect())
+        })
     }
 
     fn expect_channel(&self, abi: Abi) -> Result<(), BindError> {

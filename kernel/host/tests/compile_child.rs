@@ -40,7 +40,8 @@ const MODULE: &str = r#"(module
     (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 64)
     (func $falls (export "kith:plugin/scoring@0.2.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
     (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) unreachable)
-    (func (export "kith:plugin/scorer-checking@0.2.0#validate") (param i32 i32) (result i32) unreachable))"#;
+    (func (export "kith:plugin/scorer-checking@0.2.0#validate") (param i32 i32) (result i32) unreachable)
+    (func (export "kith:plugin/scorer-checking@0.2.0#migrate") (param i32 i32 i32 i32) (result i32) unreachable))"#;
 
 fn component() -> Vec<u8> {
     let mut module = wat::parse_str(MODULE).expect("the module is well formed");

@@ -3,6 +3,7 @@
 //!
 //! What a route does is in its own small file; how errors look is `error.rs`; connections are `serve.rs`.
 
+mod abi;
 mod audiences;
 mod audit;
 mod browsers;
@@ -31,11 +32,13 @@ mod people;
 pub(crate) mod plugins;
 mod polls;
 mod profiles;
+mod publishers;
 mod quality;
 mod records;
 mod reservation;
 mod rules;
 pub(crate) mod sensitive;
+mod signatures;
 mod suppressions;
 mod tracking;
 mod unread;
@@ -96,9 +99,50 @@ fn intake_routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(imports::read))
 }
 
+/// With what the server's host calls.
+fn host_routes(router: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    router
+        .routes(routes!(workspaces::create, workspaces::list))
+        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
+        .routes(routes!(audit::of_host))
+        .routes(routes!(openapi::describe))
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::figures))
+}
+
+/// These, and those of plugins, who signs them, and where they are at work.
+fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>> {
+    routes
+        .routes(routes!(plugins::upload, plugins::list))
+        .routes(routes!(plugins::read))
+        .routes(routes!(plugins::remove))
+        .routes(routes!(plugins::yank))
+        .routes(routes!(plugins::unyank))
+        .routes(routes!(abi::abi))
+        .routes(routes!(signatures::read, signatures::replace))
+        .routes(routes!(publishers::list))
+        .routes(routes!(publishers::read, publishers::replace, publishers::remove))
+        .routes(routes!(publishers::add_key))
+        .routes(routes!(publishers::revoke_key))
+        .routes(routes!(publishers::host::list))
+        .routes(routes!(publishers::host::read, publishers::host::replace, publishers::host::remove))
+        .routes(routes!(publishers::host::add_key))
+        .routes(routes!(publishers::host::revoke_key))
+        .routes(routes!(installations::create, installations::list))
+        .routes(routes!(installations::read, installations::change, installations::remove))
+        .routes(routes!(installations::policy))
+        .routes(routes!(installations::usage))
+        .routes(routes!(installations::logs))
+        .routes(routes!(fits::begin))
+        .routes(routes!(fits::list))
+        .routes(routes!(polls::list))
+        .routes(routes!(polls::begin))
+}
+
 /// Every route there is.
 fn routes() -> OpenApiRouter<Arc<App>> {
-    intake_routes()
+    with_plugin_routes(host_routes(intake_routes()))
         .routes(routes!(profiles::find))
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
@@ -114,17 +158,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(identity::split))
         .routes(routes!(identity::why))
         .routes(routes!(consent::read))
-        .routes(routes!(plugins::upload, plugins::list))
-        .routes(routes!(plugins::read))
-        .routes(routes!(plugins::remove))
-        .routes(routes!(installations::create, installations::list))
-        .routes(routes!(installations::read, installations::change, installations::remove))
-        .routes(routes!(installations::usage))
-        .routes(routes!(installations::logs))
-        .routes(routes!(fits::begin))
-        .routes(routes!(fits::list))
-        .routes(routes!(polls::list))
-        .routes(routes!(polls::begin))
         .routes(routes!(audiences::create, audiences::list))
         .routes(routes!(audiences::count))
         .routes(routes!(audiences::preview))
@@ -159,13 +192,6 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(workspace::read))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
-        .routes(routes!(workspaces::create, workspaces::list))
-        .routes(routes!(workspaces::read, workspaces::change, workspaces::remove))
-        .routes(routes!(audit::of_host))
-        .routes(routes!(openapi::describe))
-        .routes(routes!(health::alive))
-        .routes(routes!(health::ready))
-        .routes(routes!(health::figures))
 }
 
 /// The whole HTTP side over a running server.

@@ -8,6 +8,8 @@ mod audited;
 mod chain;
 pub mod draft;
 mod locks;
+pub mod publishers;
+mod reading;
 pub mod rows;
 pub mod sealed;
 pub mod tracking;
@@ -19,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use kith_model::audience::Audience;
 use kith_model::budget::{Budget, Exhausted, table};
-use kith_model::dictionary::{DatedEntry, Dictionary};
+use kith_model::dictionary::Dictionary;
 use kith_model::id::{AudienceId, InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::PluginId;
@@ -27,21 +29,24 @@ use kith_model::rules::RecordRules;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::row::{self, Row};
-use kith_store::{CommitError, DiskRoom, Fence, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
+use kith_store::{CommitError, DiskRoom, Fence, Key, Operation, ReadError, Store, Unit};
 
 pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow,
-    InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState,
+    InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
 use self::locks::Locks;
+use self::publishers::Publishers;
+use self::reading::{counters, load, publishers, rows_of, scan_all};
 use self::tracking::TrackingPlanRow;
 use self::written::Written;
 use crate::auth::KeyId;
+use crate::signatures::trust::SignaturePolicy;
 
 /// The catalogue could not be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -66,9 +71,6 @@ const WORKSPACES: &str = "workspace";
 /// The counter of identifiers to which nothing is sent. It goes down, too.
 const SUPPRESSIONS: &str = "suppression";
 
-/// How many rows are read at once.
-const SCAN_ROWS: usize = 512;
-
 /// One workspace's part of the catalogue.
 #[derive(Clone)]
 pub struct WorkspaceTables {
@@ -90,6 +92,12 @@ pub struct WorkspaceTables {
     pub dictionary: Arc<Dictionary>,
     /// What is dropped, renamed or hashed of records.
     pub record_rules: Arc<RecordRules>,
+    /// Who may sign its plugins, beside the host's publishers.
+    pub publishers: Publishers,
+    /// Which plugins it takes.
+    pub signature_policy: SignaturePolicy,
+    /// The highest version of each plugin that it ever installed.
+    highest_versions: BTreeMap<PluginId, semver::Version>,
     /// `None` where the defaults hold.
     identity_rules: Option<Arc<IdentityRules>>,
     counters: BTreeMap<String, u32>,
@@ -115,6 +123,9 @@ impl WorkspaceTables {
             tracking: BTreeMap::new(),
             dictionary: Arc::default(),
             record_rules: Arc::default(),
+            publishers: Publishers::new(),
+            signature_policy: SignaturePolicy::default(),
+            highest_versions: BTreeMap::new(),
             identity_rules: None,
             counters: BTreeMap::new(),
             audit_head: AuditHead::default(),
@@ -151,6 +162,18 @@ impl WorkspaceTables {
     /// The plugin version that an installation runs.
     pub fn plugin_of(&self, installation: &InstallationRow) -> Option<&Arc<PluginRow>> {
         self.plugins.get(&(installation.plugin.clone(), installation.version.clone()))
+    }
+
+    /// The highest version of a plugin that was ever installed here.
+    pub fn highest_version(&self, plugin: &PluginId) -> Option<&semver::Version> {
+        self.highest_versions.get(plugin)
+    }
+
+    /// Note that a version of a plugin is installed.
+    fn raise_highest(&mut self, plugin: &PluginId, version: &semver::Version) {
+        if self.highest_version(plugin).is_none_or(|highest| highest < version) {
+            self.highest_versions.insert(plugin.clone(), version.clone());
+        }
     }
 
     /// The name that people know an installation by; its number where nothing is known of it any more.
@@ -208,6 +231,8 @@ pub struct Tables {
     pub workspaces: BTreeMap<WorkspaceId, Arc<WorkspaceTables>>,
     /// Of these, and the host's.
     pub credentials: BTreeMap<KeyId, Arc<CredentialRow>>,
+    /// Those of the host, who sign plugins for every workspace.
+    pub publishers: Publishers,
     /// The host's own counters.
     host_counters: BTreeMap<String, u32>,
     host_audit_head: AuditHead,
@@ -249,6 +274,7 @@ impl Catalogue {
         let mut tables = Tables {
             host_counters: counters(store.as_ref(), SYSTEM)?,
             host_audit_head: audit_head(store.as_ref(), SYSTEM)?,
+            publishers: publishers(store.as_ref(), SYSTEM)?,
             ..Tables::default()
         };
         for (_, row) in rows_of::<WorkspaceRow>(store.as_ref(), SYSTEM, Definition::Workspace)? {
@@ -373,122 +399,4 @@ fn put<R: Row>(workspace: WorkspaceId, kind: Definition, name: &[u8], row: &R) -
 /// The key of what belongs to an installation: its number, then what distinguishes it.
 fn of_installation(id: InstallationId, rest: &[u8]) -> Vec<u8> {
     [&id.0.to_be_bytes(), rest].concat()
-}
-
-/// All rows of a range.
-fn scan_all(store: &dyn Store, range: KeyRange) -> Result<Vec<(Key, Value)>, ReadError> {
-    let (mut range, mut rows) = (range, Vec::new());
-    loop {
-        let page = store.scan(&range, SCAN_ROWS)?;
-        rows.extend(page.rows);
-        match page.next {
-            Some(next) => range.from = next,
-            None => return Ok(rows),
-        }
-    }
-}
-
-/// How many rows a range has.
-fn count_rows(store: &dyn Store, range: KeyRange) -> Result<u32, ReadError> {
-    let (mut range, mut rows) = (range, 0_u32);
-    loop {
-        let page = store.scan(&range, SCAN_ROWS)?;
-        rows = rows.saturating_add(u32::try_from(page.rows.len()).unwrap_or(u32::MAX));
-        match page.next {
-            Some(next) => range.from = next,
-            None => return Ok(rows),
-        }
-    }
-}
-
-/// All rows of one kind, each with what its key says.
-fn raw_rows(
-    store: &dyn Store,
-    workspace: WorkspaceId,
-    kind: Definition,
-) -> Result<Vec<(Vec<u8>, Value)>, CatalogueError> {
-    let prefix = Key::definitions(workspace, kind);
-    let rows = scan_all(store, prefix.range())?;
-    Ok(rows.into_iter().map(|(key, value)| (key.strip(&prefix).unwrap_or_default().to_vec(), value)).collect())
-}
-
-fn rows_of<R: Row>(
-    store: &dyn Store,
-    workspace: WorkspaceId,
-    kind: Definition,
-) -> Result<Vec<(Vec<u8>, R)>, CatalogueError> {
-    let rows = raw_rows(store, workspace, kind)?;
-    rows.into_iter().map(|(name, value)| Ok((name, row::decode(&value)?))).collect()
-}
-
-fn number(bytes: &[u8], what: &'static str) -> Result<(u32, Vec<u8>), CatalogueError> {
-    let (number, rest) = bytes.split_first_chunk::<4>().ok_or(CatalogueError::Key { what })?;
-    Ok((u32::from_be_bytes(*number), rest.to_vec()))
-}
-
-fn counters(store: &dyn Store, workspace: WorkspaceId) -> Result<BTreeMap<String, u32>, CatalogueError> {
-    let rows = rows_of(store, workspace, Definition::Counter)?.into_iter();
-    let counters = rows.map(|(name, CounterRow(counted))| {
-        let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "counter" })?;
-        Ok((name, counted))
-    });
-    counters.collect()
-}
-
-/// Read one workspace.
-fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<WorkspaceTables, CatalogueError> {
-    let workspace = row.id;
-    let mut tables = WorkspaceTables::empty(row);
-    for (_, row) in rows_of::<PluginRow>(store, workspace, Definition::Plugin)? {
-        let key = (row.manifest.id.clone(), row.manifest.version.clone());
-        tables.plugins.insert(key, Arc::new(row));
-    }
-    for (_, row) in rows_of::<InstallationRow>(store, workspace, Definition::Installation)? {
-        tables.installations.insert(row.id, Arc::new(row));
-    }
-    for (_, row) in rows_of::<AudienceRow>(store, workspace, Definition::Audience)? {
-        let those = if row.removed_at.is_some() { &mut tables.removed_audiences } else { &mut tables.audiences };
-        those.insert(row.audience.id, Arc::new(row.audience));
-    }
-    for (_, mut row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
-        if row.status == FitStatus::Running {
-            row.status = FitStatus::Failed;
-            row.finished_at = Some(clock.now());
-            row.error = Some("the server stopped before it was done; fit again".to_owned());
-        }
-        tables.fits.insert((row.installation, row.version), Arc::new(row));
-    }
-    for (name, sealed) in raw_rows(store, workspace, Definition::Secret)? {
-        let (installation, name) = number(&name, "secret")?;
-        let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
-        tables.secrets.insert((InstallationId(installation), name), sealed);
-    }
-    let rules = rows_of::<IdentityRulesRow>(store, workspace, Definition::IdentityRules)?.pop();
-    tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
-    for (_, row) in rows_of::<TrackingPlanRow>(store, workspace, Definition::TrackingPlan)? {
-        tables.tracking.insert(row.name.to_string(), Arc::new(row));
-    }
-    let mut dictionary = Dictionary::default();
-    for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {
-        dictionary.put(row.subject, DatedEntry { entry: row.entry, changed_at: row.changed_at });
-    }
-    tables.dictionary = Arc::new(dictionary);
-    let rules = rows_of::<RecordRulesRow>(store, workspace, Definition::RecordRules)?.pop();
-    tables.record_rules = rules.map_or_else(Arc::default, |(_, RecordRulesRow(rules))| Arc::new(rules));
-    tables.counters = counters(store, workspace)?;
-    if !tables.counters.contains_key(SUPPRESSIONS) {
-        // A release before did not count them.
-        let kept = count_rows(store, Key::suppressions(workspace).range())?;
-        tables.counters.insert(SUPPRESSIONS.to_owned(), kept);
-    }
-    tables.audit_head = audit_head(store, workspace)?;
-    let in_use: Vec<(InstallationId, u32)> =
-        tables.installed().filter_map(|row| row.fit.map(|fit| (row.id, fit))).collect();
-    for (id, fit) in in_use {
-        let name = of_installation(id, &fit.to_be_bytes());
-        let key = Key::definition(workspace, Definition::FittedState, &name);
-        let state = store.get(&[key])?.pop().flatten().ok_or(CatalogueError::Key { what: "fitted state" })?;
-        tables.states.insert(id, (fit, state));
-    }
-    Ok(tables)
 }

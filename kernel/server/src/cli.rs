@@ -1,7 +1,7 @@
 //! The command line: what can be asked, and how an answer or a failure is shown.
 //!
-//! `serve`, `demo` and `plugin new|check|schema|build|run|test` work on this machine; everything else is a client of the HTTP API and
-//! can do no more than any other client. Each command is a module of its own.
+//! `serve`, `demo` and `plugin new|check|schema|build|run|test|keygen|sign` work on this machine; everything else is a client of the
+//! HTTP API and can do no more than any other client. Each command is a module of its own.
 
 mod args;
 mod audience;
@@ -23,6 +23,7 @@ mod letters;
 mod output;
 mod plugin;
 mod profile;
+mod publisher;
 mod quality;
 mod rules;
 mod scaffold;
@@ -219,6 +220,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => serve::run(args, format),
         Command::Demo(args) => demo::run(args, format),
         Command::Plugin(command) => plugin::run(command, client, format),
+        Command::Publisher(args) => publisher::run(&args, &client(), format),
         Command::Import(args) => import::run(&args, &client(), format),
         Command::Profile(command) => profile::run(&command, &client(), format),
         Command::Consent(command) => consents::run(&command, &client(), format),

@@ -14,6 +14,7 @@ use kith_store::EngineKind;
 use crate::front::Proxies;
 use crate::public::PublicUrl;
 use crate::serve::TlsFiles;
+use crate::signatures::trust::SignaturePolicy;
 
 /// Everything the server is told at its start.
 #[derive(Clone)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub import_memory_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
     pub compile: CompileMode,
+    /// Which plugins every workspace takes at most, by the signatures of the host's publishers.
+    pub signatures: SignaturePolicy,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
     pub allow_loopback: bool,
     /// Whether plugins may be granted hosts over plain HTTP.
@@ -139,6 +142,7 @@ impl Config {
             import_memory_bytes: table::IMPORT_MEMORY.default,
             memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
+            signatures: SignaturePolicy::default(),
             allow_loopback: false,
             allow_plain_http: false,
             shared_data_directory: false,

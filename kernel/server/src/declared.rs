@@ -279,6 +279,7 @@ description = "How far back orders count"
         assert_eq!(found("spends", "spends"), Vec::<String>::new());
         let ours = [
             "connector-csv",
+            "connector-http-pull",
             "connector-segment",
             "tag-model-rfm",
             "tag-model-lifecycle",
@@ -291,6 +292,20 @@ description = "How far back orders count"
             let text = std::fs::read_to_string(path).unwrap();
             let manifest = kith_host::parse_manifest(&text).unwrap();
             assert_eq!(mistakes(&manifest, &text), [], "{name}");
+        }
+    }
+
+    #[test]
+    fn the_configurations_that_the_page_of_a_plugin_shows_are_admitted() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugins/connector-http-pull");
+        let manifest = std::fs::read_to_string(folder.join("plugin.toml")).unwrap();
+        let manifest = kith_host::parse_manifest(&manifest).unwrap();
+        let page = std::fs::read_to_string(folder.join("README.md")).unwrap();
+        let blocks: Vec<&str> = page.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let config = serde_json::from_str(block).unwrap();
+            kith_host::validate_config(&manifest, config).unwrap_or_else(|error| panic!("{error}: {block}"));
         }
     }
 

@@ -26,5 +26,6 @@ mod reads;
 mod retention;
 pub mod serve;
 mod shares;
+pub mod signatures;
 mod watch;
 pub mod wiring;

@@ -5,6 +5,7 @@ mod compiling;
 mod components;
 mod held;
 mod kv;
+mod policy;
 pub(crate) mod substitute;
 pub(crate) mod tracking;
 mod unavailable;

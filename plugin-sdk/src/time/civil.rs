@@ -16,6 +16,20 @@ pub fn days_from_civil(year: i64, month: i64, day: i64) -> Option<i64> {
     Some(era * 146_097 + day_of_era - 719_468)
 }
 
+/// Year, month and day of the day that is so many days from 1970-01-01.
+pub(super) fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    // As above, the other way.
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
 /// Days from 1970-01-01 to the day of a year, from 1.
 pub(super) fn days_from_ordinal(year: i64, day: i64) -> Option<i64> {
     let length = if is_leap(year) { 366 } else { 365 };

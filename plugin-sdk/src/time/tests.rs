@@ -270,6 +270,13 @@ proptest! {
         }
     }
 
+    /// What is written is read as the same second.
+    #[test]
+    fn what_is_written_is_read_again(time in moments()) {
+        let written = rfc3339(time).unwrap();
+        prop_assert_eq!(parse_rfc3339(&written), Some(time.div_euclid(1_000) * 1_000), "{}", written);
+    }
+
     /// The unit of a count is found by its size for every moment from 1974 on.
     #[test]
     fn the_unit_of_a_count_is_found_by_its_size(time in 126_230_400_000_i64..4_102_444_800_000) {

@@ -1,8 +1,6 @@
 //! What an answer means for the delivery: delivered, try again, never, or nothing more to this address. When the next attempt is
 //! made is the kernel's.
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
 use kith_plugin_sdk::Outcome;
 use kith_plugin_sdk::http::{Error, Response};
 
@@ -23,26 +21,13 @@ pub(crate) fn of(answer: Result<Response, Error>, now_ms: i64) -> Outcome {
         200..=299 => Outcome::Delivered(None),
         300..=399 => Outcome::Permanent(reason("redirects are not followed; set `url` to the final address")),
         408 | 425 | 429 | 500..=599 => Outcome::Retry {
-            after_seconds: response.header("retry-after").and_then(|value| retry_after(value, now_ms)),
+            after_seconds: response.retry_after_seconds(now_ms),
             reason: reason("the receiver asks to try again"),
         },
         410 => Outcome::Stop(reason("the receiver is gone; change the installation's `url` or remove it")),
         400..=499 => Outcome::Permanent(reason("the receiver refused it")),
         _ => Outcome::Retry { after_seconds: None, reason: reason("that is not the status of an answer") },
     }
-}
-
-/// `Retry-After` in seconds from now: a number of seconds or an HTTP date (RFC 9110, 10.2.3). `None` for what is neither.
-fn retry_after(value: &str, now_ms: i64) -> Option<u32> {
-    let value = value.trim();
-    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than fit say "a very long time"; the kernel has its own ceiling.
-        return Some(value.parse().unwrap_or(u32::MAX));
-    }
-    let at: Timestamp = DateTimeParser::new().parse_timestamp(value).ok()?;
-    // Rounded up: a part of a second early is still too early.
-    let wait_seconds = (at.as_millisecond() - now_ms).max(0).saturating_add(999) / 1_000;
-    Some(u32::try_from(wait_seconds).unwrap_or(u32::MAX))
 }
 
 /// Status, what it means, and the beginning of what the receiver said.
@@ -57,9 +42,6 @@ fn describe(response: &Response, meaning: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// Sun, 06 Nov 1994 08:49:37 GMT, RFC 9110's example.
-    const EXAMPLE_MS: i64 = 784_111_777_000;
 
     #[test]
     fn every_status_has_its_outcome() {
@@ -106,24 +88,6 @@ mod tests {
         assert!(retried(Error::Connection("refused".into())));
         assert!(!retried(Error::Denied("not granted".into())));
         assert!(!retried(Error::TooLarge("1 MiB".into())));
-    }
-
-    #[test]
-    fn retry_after_is_seconds_or_a_date() {
-        for (value, now_ms, expected) in [
-            ("120", 0, Some(120)),
-            (" 0 ", 0, Some(0)),
-            ("99999999999999", 0, Some(u32::MAX)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS - 90_000, Some(90)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS - 90_001, Some(91)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", EXAMPLE_MS + 5_000, Some(0)),
-            ("soon", 0, None),
-            ("-5", 0, None),
-            ("1.5", 0, None),
-            ("", 0, None),
-        ] {
-            assert_eq!(retry_after(value, now_ms), expected, "{value:?}");
-        }
     }
 
     #[test]

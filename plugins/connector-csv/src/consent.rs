@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use kith_plugin_sdk::Failure;
+use kith_plugin_sdk::consent::says_the_opposite;
 use serde::{Deserialize, Serialize};
 
 use crate::column::crop;
@@ -95,35 +96,6 @@ fn named(text: &str) -> (Sense, &str, bool) {
     }
 }
 
-/// What a column that tells of refusals has in its name, letters and digits alone.
-const OPPOSITES: [&str; 19] = [
-    "optout",
-    "optedout",
-    "optingout",
-    "unsub",
-    "bounce",
-    "donot",
-    "nocontact",
-    "dnc",
-    "suppress",
-    "blacklist",
-    "blocklist",
-    "complain",
-    "abgemeldet",
-    "abbestell",
-    "widerspr",
-    "gesperrt",
-    "desabonn",
-    "désabonn",
-    "désinscri",
-];
-
-/// Whether a column's name says that a yes in it refuses.
-fn says_the_opposite(name: &str) -> bool {
-    let plain = letters(name);
-    OPPOSITES.iter().any(|word| plain.contains(word))
-}
-
 fn letters(text: &str) -> String {
     text.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
@@ -190,40 +162,6 @@ pub(crate) fn said(cell: &Cell<'_>, column: &ConsentColumn, unclear: &mut Unclea
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_that_say_the_opposite_are_known_in_every_spelling() {
-        for name in [
-            "HasOptedOutOfEmail",
-            "Unsubscribed from all email",
-            "bounced",
-            "email_opt_out",
-            "Opt-Out",
-            "Do Not Call",
-            "DoNotEmail",
-            "do_not_contact",
-            "unsubscribe",
-            "Email Bounced",
-            "Suppressed",
-            "Hard bounce reason",
-            "DNC",
-            "Newsletter abgemeldet",
-        ] {
-            assert!(says_the_opposite(name), "{name}");
-        }
-        for name in [
-            "newsletter",
-            "Accepts Email Marketing",
-            "opt_in",
-            "Opted In",
-            "subscribed",
-            "Email Marketing Consent",
-            "status",
-            "!x",
-        ] {
-            assert!(!says_the_opposite(name), "{name}");
-        }
-    }
 
     #[test]
     fn a_column_is_named_plainly_inverted_or_as_it_is() {

@@ -13,6 +13,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     ("keys-kept", keys),
     ("suppressions-kept", suppressions),
     ("settings-written", settings),
+    ("publisher-bytes-kept", publisher_bytes),
+    ("publishers-kept", publishers),
     ("tracking-plan-bytes-kept", tracking_plan_bytes),
     ("tracking-plan-places-kept", tracking_plan_places),
     ("tracking-plans-kept", tracking_plans),
@@ -59,6 +61,39 @@ fn installations(ground: &Ground) {
     };
     install("one").is(201);
     is_exhausted(&install("two"), 409, "installations-kept");
+}
+
+fn put_publisher(admin: &Client, name: &str, namespaces: &[String]) -> Answer {
+    let document = json!({ "namespaces": namespaces }).to_string();
+    let headers = [("content-type", "application/json")];
+    admin.send("PUT", &format!("/api/v1/publishers/{name}"), &headers, document)
+}
+
+/// One that becomes smaller is taken, and one that goes gives its room back.
+fn publisher_bytes(ground: &Ground) {
+    let long = |place: usize| format!("{}/n{place}{}", "v".repeat(64), "n".repeat(60));
+    let namespaces: Vec<String> = (0..64).map(long).collect();
+    let name = |number: usize| format!("long-{number}");
+    let made = (0..64).find(|number| put_publisher(&ground.admin, &name(*number), &namespaces).status != 200).unwrap();
+    assert!((25..40).contains(&made), "{made} publishers");
+    is_exhausted(&put_publisher(&ground.admin, "other", &namespaces), 413, "publisher-bytes-kept");
+    put_publisher(&ground.admin, "long-0", &namespaces[..1]).is(200);
+    put_publisher(&ground.admin, "other", &namespaces[..8]).is(200);
+    for name in (0..made).map(name).chain(["other".to_owned()]) {
+        ground.admin.delete(&format!("/api/v1/publishers/{name}")).is(204);
+    }
+}
+
+fn publishers(ground: &Ground) {
+    let most = table::PUBLISHERS_KEPT.default;
+    let put = |number: u64| put_publisher(&ground.admin, &format!("p{number}"), &["acme/*".to_owned()]);
+    for number in 0..most {
+        put(number).is(200);
+    }
+    is_exhausted(&put(most), 409, "publishers-kept");
+    put(0).is(200);
+    ground.admin.delete("/api/v1/publishers/p0").is(204);
+    put(most).is(200);
 }
 
 fn put_plan(admin: &Client, name: &str, document: &Value) -> Answer {

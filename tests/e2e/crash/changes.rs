@@ -77,7 +77,7 @@ fn changes() -> Vec<(&'static str, &'static str, Value)> {
         ("PATCH", oslo, json!({ "condition": "tags.hostile == 'Rome' && traits.vip == true" })),
         ("PATCH", oslo, json!({ "condition": OSLO })),
         ("DELETE", "/api/v1/audiences/extra", Value::Null),
-        ("PATCH", model, json!({ "version": "0.1.0" })),
+        ("PATCH", model, json!({ "version": "0.1.0", "allow_downgrade": true })),
         ("PATCH", model, json!({ "config": { "how": "well", "burn_millions": 1 } })),
     ]
 }

@@ -33,7 +33,8 @@ fn model(admin: &Client) -> Value {
 
 #[track_caller]
 fn upgrade(admin: &Client, version: &str) -> Value {
-    admin.patch("/api/v1/installations/model", &json!({ "version": version })).is(200)
+    let body = json!({ "version": version, "allow_downgrade": true });
+    admin.patch("/api/v1/installations/model", &body).is(200)
 }
 
 /// Insist that the model waits for a fit, and says so.

@@ -272,7 +272,8 @@ fn read_capabilities(root: &Section<'_, '_>, kind: Option<PluginKind>, abi: Opti
     let recipients = if recipients.is_empty() { read_recipients(&section) } else { recipients };
     let http = read_http(&section);
     let secrets = read_secrets(&section, &http);
-    Capabilities { http, secrets, kv_bytes: read_kv(&section), emits: words::read_emits(&section), recipients }
+    let (kv_bytes, kv_reason) = read_kv(&section);
+    Capabilities { http, secrets, kv_bytes, kv_reason, emits: words::read_emits(&section), recipients }
 }
 
 /// Note what a kind may not ask for.
@@ -440,14 +441,15 @@ fn read_poll(root: &Section<'_, '_>, kind: Option<PluginKind>) -> Option<PollReq
     Some(PollRequest { interval_ms: interval_ms?, reason: reason?.to_owned() })
 }
 
-fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
-    let Some((table, start)) = capabilities.table("kv") else { return 0 };
+/// How much state is asked for, and why.
+fn read_kv(capabilities: &Section<'_, '_>) -> (u64, String) {
+    let Some((table, start)) = capabilities.table("kv") else { return (0, String::new()) };
     let section = Section::open(capabilities.notes, table, "[capabilities.kv]", start, &keys::KV);
     if !table.contains_key("bytes") {
         section.wrong("bytes", "[capabilities.kv] has no `bytes`; write how many bytes of state it may keep");
     }
-    section.required_text("reason", "why the plugin needs it; the admin reads this");
-    section.count("bytes").unwrap_or(0)
+    let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
+    (section.count("bytes").unwrap_or(0), reason.unwrap_or_default().to_owned())
 }
 
 /// Limits of what channels alone do.

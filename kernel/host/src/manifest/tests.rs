@@ -204,7 +204,8 @@ license = "Apache-2.0"
     assert_eq!(kinds(&text.replace("abi = \"0.1\"", "abi = \"0.2\"")), [""; 0]);
     let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"\n";
     assert_eq!(kinds(&format!("{text}{kv}")), ["*"]);
-    assert_eq!(parse_manifest(&format!("{text}{kv}")).unwrap().capabilities.kv_bytes, 1024);
+    let with_state = parse_manifest(&format!("{text}{kv}")).unwrap().capabilities;
+    assert_eq!((with_state.kv_bytes, with_state.kv_reason.as_str()), (1024, "to remember"));
     let named = "[[capabilities.recipients]]\ntype = \"email\"\nreason = \"to write to\"\n";
     assert_eq!(kinds(&format!("{text}{named}")), ["email"]);
     let without_bytes = parse_manifest(&format!("{text}[capabilities.kv]\nreason = \"x\"")).unwrap_err().to_string();
@@ -272,6 +273,30 @@ fn a_configuration_that_nobody_can_write_is_refused_with_its_line() {
     ] {
         let found = mistakes(from, to);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{to}: {found:?}");
+    }
+}
+
+#[test]
+fn a_connector_says_that_it_polls_and_how_often() {
+    let read = |kind: &str, poll: &str| {
+        let text = format!(
+            "[plugin]\nid = \"acme/orders\"\nversion = \"0.1.0\"\nkind = \"{kind}\"\nabi = \"0.2\"\nkernel = \">=0.1\"\n\
+             title = \"Orders\"\ndescription = \"Fetches.\"\nlicense = \"Apache-2.0\"\n{poll}"
+        );
+        parse_manifest(&text).map(|manifest| manifest.poll.map(|poll| poll.interval_ms))
+    };
+    assert_eq!(read("connector", "").unwrap(), None);
+    assert_eq!(read("connector", "[poll]\nreason = \"to fetch\"\n").unwrap(), Some(900_000));
+    assert_eq!(read("connector", "[poll]\ninterval = \"5m\"\nreason = \"to fetch\"\n").unwrap(), Some(300_000));
+    for (kind, poll, expected) in [
+        ("connector", "[poll]\ninterval = \"30s\"\nreason = \"x\"\n", "11:12: `30s` is too short; the least time"),
+        ("connector", "[poll]\ninterval = \"soon\"\nreason = \"x\"\n", "11:12: `soon` is no time between two polls"),
+        ("connector", "[poll]\n", "[poll] has no `reason`"),
+        ("connector", "[poll]\nevery = \"5m\"\nreason = \"x\"\n", "unknown key `every` in [poll]"),
+        ("channel", "[poll]\nreason = \"x\"\n", "only connectors poll, and this is a channel"),
+    ] {
+        let mistakes = read(kind, poll).unwrap_err().to_string();
+        assert!(mistakes.contains(expected), "{poll}: {mistakes}");
     }
 }
 
@@ -388,28 +413,4 @@ fn a_name_that_is_none_is_told_what_it_begins_with_and_how_long_it_may_be() {
     }
     let found = mistakes("\"acme/rfm\"", &format!("\"acme/{}\"", "x".repeat(300)));
     assert!(found[0].contains("64 characters at most"), "{found:?}");
-}
-
-#[test]
-fn a_connector_says_that_it_polls_and_how_often() {
-    let read = |kind: &str, poll: &str| {
-        let text = format!(
-            "[plugin]\nid = \"acme/orders\"\nversion = \"0.1.0\"\nkind = \"{kind}\"\nabi = \"0.2\"\nkernel = \">=0.1\"\n\
-             title = \"Orders\"\ndescription = \"Fetches.\"\nlicense = \"Apache-2.0\"\n{poll}"
-        );
-        parse_manifest(&text).map(|manifest| manifest.poll.map(|poll| poll.interval_ms))
-    };
-    assert_eq!(read("connector", "").unwrap(), None);
-    assert_eq!(read("connector", "[poll]\nreason = \"to fetch\"\n").unwrap(), Some(900_000));
-    assert_eq!(read("connector", "[poll]\ninterval = \"5m\"\nreason = \"to fetch\"\n").unwrap(), Some(300_000));
-    for (kind, poll, expected) in [
-        ("connector", "[poll]\ninterval = \"30s\"\nreason = \"x\"\n", "11:12: `30s` is too short; the least time"),
-        ("connector", "[poll]\ninterval = \"soon\"\nreason = \"x\"\n", "11:12: `soon` is no time between two polls"),
-        ("connector", "[poll]\n", "[poll] has no `reason`"),
-        ("connector", "[poll]\nevery = \"5m\"\nreason = \"x\"\n", "unknown key `every` in [poll]"),
-        ("channel", "[poll]\nreason = \"x\"\n", "only connectors poll, and this is a channel"),
-    ] {
-        let mistakes = read(kind, poll).unwrap_err().to_string();
-        assert!(mistakes.contains(expected), "{poll}: {mistakes}");
-    }
 }

@@ -11,7 +11,9 @@ use wit_parser::{Resolve, SourceMap, WorldItem};
 use super::PackageError;
 use crate::abi::Abi;
 
-const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
+/// Every kind of plugins.
+pub(crate) const KINDS: [PluginKind; 4] =
+    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
 /// The contract's files, which `bindings.rs` reads as well.
 fn sources(abi: Abi) -> [(&'static str, &'static str); 4] {
@@ -96,6 +98,11 @@ pub(super) fn polls(abi: Abi, exports: &[String]) -> bool {
         Abi::V0_1 => true,
         Abi::V0_2 => exports.iter().any(|name| name.contains("/polling@")),
     }
+}
+
+/// Whether a component may go without a function of an interface that it has: one that was made before the function was.
+pub(crate) fn is_later(function: &str) -> bool {
+    function == "migrate"
 }
 
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {

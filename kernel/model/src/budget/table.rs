@@ -182,6 +182,10 @@ pub static COMPILES_WAITING: Budget = budget("compiles-waiting", Workspace, AtOn
 pub static PLUGINS_KEPT: Budget = budget("plugins-kept", Workspace, Kept, 500, FIXED);
 /// Bytes of their components.
 pub static PLUGIN_BYTES_KEPT: Budget = budget("plugin-bytes-kept", Workspace, Bytes, 512 << 20, FIXED);
+/// Publishers who may sign plugins; the host has as many of its own.
+pub static PUBLISHERS_KEPT: Budget = budget("publishers-kept", Workspace, Kept, 100, FIXED);
+/// Bytes of what they are and of their keys.
+pub static PUBLISHER_BYTES_KEPT: Budget = budget("publisher-bytes-kept", Workspace, Bytes, 256 << 10, FIXED);
 /// Tracking plans.
 pub static TRACKING_PLANS_KEPT: Budget = budget("tracking-plans-kept", Workspace, Kept, 200, FIXED);
 /// Bytes of their documents: each schema in them is made ready and stays in memory.
@@ -302,6 +306,8 @@ pub static ALL: &[&Budget] = &[
     &COMPILES_WAITING,
     &PLUGINS_KEPT,
     &PLUGIN_BYTES_KEPT,
+    &PUBLISHERS_KEPT,
+    &PUBLISHER_BYTES_KEPT,
     &TRACKING_PLANS_KEPT,
     &TRACKING_PLAN_BYTES_KEPT,
     &TRACKING_PLAN_PLACES_KEPT,

@@ -100,6 +100,9 @@ pub struct Capabilities {
     pub secrets: Vec<SecretRequest>,
     /// Bytes of key-value state; 0 for none.
     pub kv_bytes: u64,
+    /// Why the plugin needs that state. Empty without any, and in manifests that were read when it was not kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kv_reason: String,
     /// Names of the `track` events it may emit; `*` for any. See [`Manifest::emitted_names`].
     pub emits: Vec<String>,
     /// Channels: which of a person's identifiers it is given.

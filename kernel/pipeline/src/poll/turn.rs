@@ -19,6 +19,9 @@ use crate::views::Acceptance;
 /// One page with all its requests may take this long.
 const MAX_PAGE: Duration = Duration::from_secs(120);
 
+/// After this long a poll begins no further page, because others wait for their turn.
+const MAX_TURN: Duration = Duration::from_secs(300);
+
 /// How a page ended that was not kept.
 enum NoPage {
     Failed(PollError),
@@ -72,6 +75,9 @@ impl Poller {
             }
             if entry.pages >= most_pages() {
                 table::POLL_PAGES.count();
+                break PollEnd::More;
+            }
+            if entry.pages > 0 && began.elapsed() >= MAX_TURN {
                 break PollEnd::More;
             }
             match self.page(&row, &mut entry).await {

@@ -58,10 +58,13 @@ impl From<WiringError> for ApiError {
 
 /// What a plugin could not work with in a configuration, each with its key.
 pub(crate) fn refused_config(problems: Vec<ConfigProblem>) -> ApiError {
+    mistaken(config_mistakes(problems))
+}
+
+/// Problems that a plugin told, each with its place in a request.
+pub(crate) fn config_mistakes(problems: Vec<ConfigProblem>) -> Vec<Mistake> {
     let place = |key: &str| if key.is_empty() { "config".to_owned() } else { format!("config.{key}") };
-    mistaken(
-        problems.into_iter().map(|problem| Mistake { path: place(&problem.key), message: problem.message }).collect(),
-    )
+    problems.into_iter().map(|problem| Mistake { path: place(&problem.key), message: problem.message }).collect()
 }
 
 /// A configuration's mistakes, each with its place. A mistake quotes what was written, so the message has the first alone.

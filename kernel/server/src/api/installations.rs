@@ -5,8 +5,10 @@ mod body;
 pub(super) mod changes;
 mod edit;
 mod hosts;
+mod policy;
 mod removal;
 mod seen;
+mod versions;
 
 use std::sync::Arc;
 
@@ -15,25 +17,27 @@ use axum::http::StatusCode;
 use kith_model::budget::table;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
-use kith_pipeline::Activity;
+use kith_pipeline::{Activity, Patience};
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
 use edit::{
-    CheckedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name, pick_version,
-    poll_interval, read_mode, widened,
+    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name,
+    poll_interval, read_mode,
 };
+pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
+use versions::{WantedVersion, check_digest, first_version, next_version, note_installed};
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{CredentialRow, Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, Draft, InstallationRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 
@@ -96,7 +100,7 @@ fn install(
         .plugin
         .parse()
         .map_err(|error: kith_model::plugin::InvalidPluginId| ApiError::at("plugin", error.to_string()))?;
-    let version = pick_version(draft.tables(), &plugin, wanted.version.as_deref())?;
+    let version = first_version(app, draft.tables(), &plugin, &WantedVersion::from(wanted))?;
     let manifest = &version.manifest;
     let name = free_name(draft.tables(), manifest, wanted.name.as_deref())?;
     check_secrets(manifest, wanted.secrets.iter().map(|(name, value)| (name, Some(value))))?;
@@ -109,7 +113,7 @@ fn install(
     };
     check_grants(manifest.kind, grants, &none)?;
     // Last, because the plugin itself is asked.
-    let config = checked.check(draft, &version, wanted.config.clone())?;
+    let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()))?;
     if let WantedGrants::Given(grants) = &wanted.grants {
         hosts::check_granted(manifest, &config, &app.wiring.effective_policy(manifest, grants))?;
     }
@@ -151,6 +155,7 @@ fn install(
         row.write_key = Some(key.id);
         shown = Some(key.text);
     }
+    note_installed(draft, &row.name, &version)?;
     draft.put_installation(row.clone());
     Ok((row, shown))
 }
@@ -194,7 +199,9 @@ pub(crate) async fn read(
 
 /// Change an installation: what is absent stays, also of the configuration, and the answer says what was changed. With the tag
 /// of a read in `If-Match` it is refused where somebody else has changed it since. Another `version` upgrades or downgrades it; where that one asks for
-/// more than the present one, the change needs `consent`.
+/// more than the present one, the change needs `consent`, and where a higher one was ever installed, `allow_downgrade`. A later
+/// version makes its own configuration of the present one, unless one comes with it; with `dry_run` the answer says what would be
+/// changed, and nothing is.
 #[utoipa::path(
     patch, path = "/api/v1/installations/{id}", tag = "installations",
     params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
@@ -215,6 +222,9 @@ pub(crate) async fn change(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
+        if patch.dry_run {
+            return rehearsed(app, (workspace, actor), &name, &if_match, &patch, &checked, patience);
+        }
         let (id, changes) = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
@@ -232,12 +242,46 @@ pub(crate) async fn change(
             draft.put_installation(row);
             Ok((before.id, changes))
         })?;
-        let tables = app.catalogue.workspace(workspace)?;
-        let removed = || ApiError::missing("the installation was removed meanwhile");
-        let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
-        Ok(TaggedBody { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
+        tagged(app, workspace, id, changes)
     })
     .await
+}
+
+/// What a change would change, with the installation as it is now.
+fn rehearsed(
+    app: &App,
+    place: (WorkspaceId, Actor),
+    name: &str,
+    if_match: &IfMatch,
+    patch: &PatchInstallation,
+    checked: &CheckedConfig<'_>,
+    patience: &Patience,
+) -> Result<TaggedBody<InstallationBody>, ApiError> {
+    let (workspace, actor) = place;
+    let mut draft = app.catalogue.rehearse(workspace, actor)?;
+    let before = InstallationRow::clone(named(draft.tables(), name)?);
+    if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
+    let row = patched(app, &mut draft, &before, patch, checked)?;
+    let secrets: Vec<&String> = patch.secrets.keys().collect();
+    let changes = differences(&before, &row, &secrets);
+    if !changes.is_empty() {
+        draft.put_installation(row);
+        app.rehearsed(&draft, patience)?;
+    }
+    tagged(app, workspace, before.id, changes)
+}
+
+/// An installation as it is now, with its tag and with what a change changed, or would.
+fn tagged(
+    app: &App,
+    workspace: WorkspaceId,
+    id: InstallationId,
+    changes: Vec<ChangeBody>,
+) -> Result<TaggedBody<InstallationBody>, ApiError> {
+    let tables = app.catalogue.workspace(workspace)?;
+    let removed = || ApiError::missing("the installation was removed meanwhile");
+    let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
+    Ok(TaggedBody { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
 }
 
 /// Write down which secrets were set and removed; their values are nobody's to see.
@@ -263,9 +307,8 @@ fn patched(
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
     let mut version = present.clone();
-    if let Some(wanted) = &patch.version {
-        let next = pick_version(draft.tables(), &before.plugin, Some(wanted))?;
-        check_upgrade(present.as_deref(), &next, patch.consent)?;
+    if patch.version.is_some() {
+        let next = next_version(app, draft, before, present.as_deref(), &WantedVersion::from(patch))?;
         row.version = next.manifest.version.clone();
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
         version = Some(next);
@@ -274,10 +317,18 @@ fn patched(
         let problem = format!("{} {} is not in the catalogue", before.plugin, before.version);
         ApiError::internal("looking up an installation's plugin", problem)
     })?;
+    check_digest(&version, patch.digest.as_deref())?;
     // Another version may have another schema, so that the present configuration is checked too.
     if patch.config.is_some() || patch.version.is_some() {
-        let wanted = patch.config.as_ref().map_or_else(|| before.config.clone(), |patch| merged(&before.config, patch));
-        row.config = checked.check(draft, &version, Some(wanted))?;
+        let wanted = match &patch.config {
+            Some(patch) => WantedConfig::Written(Some(merged(&before.config, patch))),
+            // A later version makes its own of it; an earlier one knows nothing of what came after it.
+            None if row.version > before.version => {
+                WantedConfig::Earlier { from: before.version.clone(), config: before.config.clone() }
+            }
+            None => WantedConfig::Written(Some(before.config.clone())),
+        };
+        row.config = checked.check(draft, &version, wanted)?;
     }
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
@@ -322,23 +373,4 @@ fn patched(
 fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
     let reach = |grants: &Grants| (grants.http.clone(), grants.networks.clone(), grants.secrets.clone());
     row.config != before.config || reach(&row.grants) != reach(&before.grants)
-}
-
-fn check_upgrade(present: Option<&PluginRow>, next: &PluginRow, consent: bool) -> Result<(), ApiError> {
-    let Some(present) = present else { return Ok(()) };
-    if present.manifest.kind != next.manifest.kind {
-        let message =
-            format!("version {} is a {}, not a {}", next.manifest.version, next.manifest.kind, present.manifest.kind);
-        return Err(ApiError::Conflict { code: "other-kind", message });
-    }
-    let more = widened(&present.manifest, &next.manifest);
-    if more.is_empty() || consent {
-        return Ok(());
-    }
-    let message = format!(
-        "version {} asks for more than the present one: {}; send `consent: true` to allow it",
-        next.manifest.version,
-        more.join(", ")
-    );
-    Err(ApiError::Conflict { code: "consent-required", message })
 }

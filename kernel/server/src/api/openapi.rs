@@ -29,6 +29,7 @@ use utoipa::{Modify, OpenApi as _};
         (name = "profiles", description = "Reading people"),
         (name = "identity", description = "Who is one person, and why"),
         (name = "plugins", description = "Uploading and listing plugins"),
+        (name = "publishers", description = "Who may sign plugins, and with which keys"),
         (name = "installations", description = "Plugins at work"),
         (name = "audiences", description = "Conditions over people, and who meets them"),
         (name = "dictionary", description = "What names mean, how sensitive they are, and rules of what comes in"),

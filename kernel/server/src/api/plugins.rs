@@ -1,11 +1,14 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
+//! Yanking one is `plugins/yank.rs`.
+
+mod yank;
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use kith_model::budget::{Exhausted, table};
 use kith_model::id::WorkspaceId;
 use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest};
@@ -15,11 +18,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+pub(crate) use yank::*;
+
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
+use super::signatures::{SignatureBody, insist_on_trust, is_valid, sign, signature_body, signature_text};
 use super::view::{Page, time, written_bytes};
 use crate::app::App;
-use crate::catalogue::{Actor, InstallationRow, PluginRow, WorkspaceTables};
+use crate::catalogue::{Actor, InstallationRow, PluginRow, Tables, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
 /// One version of a plugin.
@@ -65,6 +71,9 @@ pub(crate) struct PluginBody {
     uploaded_at: String,
     /// The key that uploaded it.
     uploaded_by: String,
+    /// Present where it is given to nobody any more who does not run it yet.
+    yanked: Option<YankedBody>,
+    signature: SignatureBody,
 }
 
 /// A plugin with its versions, oldest first.
@@ -88,7 +97,7 @@ pub(crate) struct VersionsQuery {
     before: Option<String>,
 }
 
-fn plugin_body(row: &PluginRow) -> PluginBody {
+fn plugin_body(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> PluginBody {
     let manifest = row.manifest.clone();
     PluginBody {
         id: manifest.id.to_string(),
@@ -112,11 +121,18 @@ fn plugin_body(row: &PluginRow) -> PluginBody {
         manifest: row.manifest_toml.clone(),
         uploaded_at: time(row.uploaded_at),
         uploaded_by: row.uploaded_by.to_string(),
+        yanked: yanked(row),
+        signature: signature_body(all, tables, row),
     }
 }
 
 /// The newest versions that have room, of all or of those older than one.
-fn versions_of(tables: &WorkspaceTables, id: &PluginId, before: Option<&Version>) -> Option<PluginVersions> {
+fn versions_of(
+    all: &Tables,
+    tables: &WorkspaceTables,
+    id: &PluginId,
+    before: Option<&Version>,
+) -> Option<PluginVersions> {
     let latest = tables.versions(id).next_back()?;
     let (mut versions, mut older_left_out, mut room) = (Vec::new(), 0, PageRoom::new(usize::MAX));
     let wanted = tables.versions(id).rev().filter(|row| before.is_none_or(|before| row.manifest.version < *before));
@@ -125,7 +141,7 @@ fn versions_of(tables: &WorkspaceTables, id: &PluginId, before: Option<&Version>
             older_left_out += 1;
             continue;
         }
-        let version = plugin_body(row);
+        let version = plugin_body(all, tables, row);
         room.take(written_bytes(&version));
         versions.push(version);
     }
@@ -140,9 +156,11 @@ fn versions_of(tables: &WorkspaceTables, id: &PluginId, before: Option<&Version>
     })
 }
 
-/// Upload a plugin's component: it is inspected, compiled and kept. The same bytes again change nothing.
+/// Upload a plugin's component: it is inspected, compiled and kept, with its signature if there is one. The same bytes again change
+/// nothing, but that a signature that comes with them is kept where there was no good one.
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
+    params(("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component, at most 8 MiB"),
     responses(
         (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
@@ -153,16 +171,18 @@ fn versions_of(tables: &WorkspaceTables, id: &PluginId, before: Option<&Version>
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
     let actor = authority.actor();
     let workspace = authority.caller.workspace;
+    let signature = signature_text(&headers)?;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
     let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
     app.insist_on_standing(&authority.caller.key)?;
     app.ask(move |app, patience| {
         let inspected = app.wiring.components().inspect(workspace, &component, patience)?;
-        let row = PluginRow {
+        let mut row = PluginRow {
             manifest: inspected.manifest,
             manifest_toml: inspected.manifest_toml,
             digest: inspected.digest,
@@ -171,7 +191,12 @@ pub(crate) async fn upload(
             exports: inspected.exports,
             uploaded_at: app.clock.now(),
             uploaded_by: actor.key.clone(),
+            yanked: None,
+            signature: None,
         };
+        if let Some(text) = signature {
+            sign(app, &*app.catalogue.workspace(workspace)?, &mut row, &text, &component)?;
+        }
         let taken = take(app, workspace, actor, &row, &component, patience);
         if taken.is_err() {
             app.sweep(&row.digest, Some(&component));
@@ -190,30 +215,56 @@ fn take(
     component: &[u8],
     patience: &Patience,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
-    if let Some(existing) = check_room(&*app.catalogue.workspace(workspace)?, row)? {
-        return Ok(existing);
-    }
+    let tables = app.catalogue.workspace(workspace)?;
+    let Upload { row: wanted, before } = upload_of(&app.catalogue.tables(), &tables, row)?;
+    insist_on_trust(app, &tables, &wanted)?;
     // Compiling comes before the change, which others wait for.
-    let _upload = app.wiring.components().admit(workspace, component, &row.digest, patience)?;
+    let compiled = match before {
+        Some(_) => None,
+        None => Some(app.wiring.components().admit(workspace, component, &row.digest, patience)?),
+    };
     app.change(workspace, actor, |draft| {
-        // Another upload may have come between the look above and the draft.
-        if let Some(existing) = check_room(draft.tables(), row)? {
-            return Ok(existing);
-        }
+        // Another upload may have come between the look above and the draft, or a publisher gone.
+        let all = app.catalogue.tables();
+        let Upload { row, before } = upload_of(&all, draft.tables(), row)?;
+        insist_on_trust(app, draft.tables(), &row)?;
         let target = format!("{}@{}", row.manifest.id, row.manifest.version);
-        draft.audit("plugin.upload", target, None, Some(serde_json::json!({ "digest": row.digest })))?;
-        draft.put_plugin(row.clone());
-        Ok((StatusCode::CREATED, Json(plugin_body(row))))
+        let (status, action) = match &before {
+            Some(before) if before.signature == row.signature => {
+                return Ok((StatusCode::OK, Json(plugin_body(&all, draft.tables(), &row))));
+            }
+            Some(_) => (StatusCode::OK, "plugin.sign"),
+            None if compiled.is_some() => (StatusCode::CREATED, "plugin.upload"),
+            None => {
+                let message = "the version was deleted at the same moment; upload it again".to_owned();
+                return Err(ApiError::Conflict { code: "changed-meanwhile", message });
+            }
+        };
+        draft.audit(action, target, None, Some(serde_json::json!({ "digest": row.digest })))?;
+        let body = plugin_body(&all, draft.tables(), &row);
+        draft.put_plugin(row);
+        Ok((status, Json(body)))
     })
 }
 
-/// Whether there is room for another version; the answer where this one is here already.
-fn check_room(tables: &WorkspaceTables, row: &PluginRow) -> Result<Option<(StatusCode, Json<PluginBody>)>, ApiError> {
-    if let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) {
-        return already(existing, &row.digest).map(Some);
-    }
-    check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
-    Ok(None)
+/// What an upload makes of a version.
+struct Upload {
+    row: PluginRow,
+    /// The version, where it was here already.
+    before: Option<Arc<PluginRow>>,
+}
+
+/// The row of an upload. Of a version that is here it is that one's, with the signature that came where it had no good one.
+fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<Upload, ApiError> {
+    let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) else {
+        check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
+        return Ok(Upload { row: row.clone(), before: None });
+    };
+    check_same(existing, &row.digest)?;
+    let came = row.signature.clone().filter(|_| !is_valid(all, tables, existing));
+    let signature = came.or_else(|| existing.signature.clone());
+    let row = PluginRow { signature, ..PluginRow::clone(existing) };
+    Ok(Upload { row, before: Some(Arc::clone(existing)) })
 }
 
 /// Whether one more version of so many bytes may be kept beside those that are.
@@ -244,10 +295,7 @@ pub(crate) async fn remove(
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.offload(move |app| {
         let digest = app.change(workspace, actor, |draft| {
-            let key = format!("{vendor}/{name}").parse::<PluginId>().ok().zip(version.parse().ok());
-            let row = key.and_then(|key| draft.tables().plugins.get(&key).cloned());
-            let shown: String = format!("{vendor}/{name} {version}").chars().take(260).collect();
-            let row = row.ok_or_else(|| ApiError::missing(format!("no plugin version `{shown}`")))?;
+            let row = held_version(draft.tables(), &vendor, &name, &version)?;
             check_uninstalled(draft.tables(), &row)?;
             let target = format!("{}@{}", row.manifest.id, row.manifest.version);
             draft.audit("plugin.delete", target, Some(serde_json::json!({ "digest": row.digest })), None)?;
@@ -258,6 +306,14 @@ pub(crate) async fn remove(
         Ok(StatusCode::NO_CONTENT)
     })
     .await
+}
+
+/// The version of these parts of a path.
+fn held_version(tables: &WorkspaceTables, vendor: &str, name: &str, version: &str) -> Result<Arc<PluginRow>, ApiError> {
+    let key = format!("{vendor}/{name}").parse::<PluginId>().ok().zip(version.parse().ok());
+    let row = key.and_then(|key| tables.plugins.get(&key).cloned());
+    let shown: String = format!("{vendor}/{name} {version}").chars().take(260).collect();
+    row.ok_or_else(|| ApiError::missing(format!("no plugin version `{shown}`")))
 }
 
 /// A version that an installation runs, or whose values people still hold from it, stays.
@@ -277,9 +333,9 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
 }
 
 /// A version's bytes never change: the same ones again are fine, others are not.
-fn already(existing: &PluginRow, digest: &str) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+fn check_same(existing: &PluginRow, digest: &str) -> Result<(), ApiError> {
     if existing.digest == digest {
-        return Ok((StatusCode::OK, Json(plugin_body(existing))));
+        return Ok(());
     }
     let (id, version) = (&existing.manifest.id, &existing.manifest.version);
     let message = format!("{id} {version} is here already with other bytes; raise the version in plugin.toml");
@@ -299,10 +355,10 @@ pub(crate) async fn list(
     let workspace = authority.caller.workspace;
     // A manifest has up to 64 KiB.
     app.offload(move |app| {
-        let tables = app.catalogue.workspace(workspace)?;
+        let (all, tables) = (app.catalogue.tables(), app.catalogue.workspace(workspace)?);
         let mut ids: Vec<&PluginId> = tables.plugins.keys().map(|(id, _)| id).collect();
         ids.dedup();
-        let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&tables, id, None)?)));
+        let plugins = ids.into_iter().filter_map(|id| Some((id.clone(), versions_of(&all, &tables, id, None)?)));
         WrittenJson::of(&Page::of(plugins, &page, Ok)?)
     })
     .await
@@ -324,9 +380,9 @@ pub(crate) async fn read(
     let before = query.before.as_deref().map(str::parse::<Version>).transpose();
     let before = before.map_err(|error| ApiError::at("?before", error.to_string()))?;
     app.offload(move |app| {
-        let tables = app.catalogue.workspace(workspace)?;
+        let (all, tables) = (app.catalogue.tables(), app.catalogue.workspace(workspace)?);
         let id = format!("{vendor}/{name}");
-        let found = id.parse().ok().and_then(|id| versions_of(&tables, &id, before.as_ref()));
+        let found = id.parse().ok().and_then(|id| versions_of(&all, &tables, &id, before.as_ref()));
         let missing = || ApiError::missing(format!("no plugin `{}`", id.chars().take(130).collect::<String>()));
         WrittenJson::of(&found.ok_or_else(missing)?)
     })

@@ -10,6 +10,7 @@ mod keys;
 mod routes;
 mod settings;
 mod sight;
+mod trust;
 mod uploads;
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 pub mod host;
 mod tracking;
+mod trust;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
+use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow, SignatureRow};
 use crate::catalogue::tracking::TrackingPlanRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
@@ -45,7 +46,7 @@ macro_rules! json_rows {
 json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
-    PluginRow: "a plugin version", 1;
+    PluginRow: "a plugin version", 2 reads 1;
     InstallationRow: "an installation", 2 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 1;
@@ -56,6 +57,9 @@ json_rows! {
     TrackingPlanRow: "a tracking plan", 1;
     DictionaryRow: "an entry of the dictionary", 1;
     RecordRulesRow: "a workspace's rules of records", 1;
+    PublisherRow: "a publisher of plugins", 1;
+    SignaturePolicyRow: "what signatures a workspace asks for", 1;
+    HighestVersionRow: "the highest version of a plugin that was installed", 1;
 }
 
 /// A tenant.
@@ -189,6 +193,20 @@ pub struct PluginRow {
     pub exports: Vec<String>,
     pub uploaded_at: Timestamp,
     pub uploaded_by: KeyId,
+    /// Present where nobody is given it any more who does not run it yet. Version 1 had none.
+    #[serde(default)]
+    pub yanked: Option<YankRow>,
+    /// Version 1 had none.
+    #[serde(default)]
+    pub signature: Option<SignatureRow>,
+}
+
+/// Why a plugin version is given to nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct YankRow {
+    pub at: Timestamp,
+    pub by: KeyId,
+    pub reason: String,
 }
 
 /// A plugin version at work in a workspace.
@@ -367,7 +385,23 @@ mod tests {
             "expires_at":null,"revoked_at":null}"#;
         let read: CredentialRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
         assert!(!read.is_host(), "an older key of everything is not the host's");
+        let text = r#"{"manifest":{"id":"kith/csv","version":"0.1.0","kind":"connector","abi":"0.1","kernel":">=0.1","title":"",
+            "description":"","license":"","inputs":[],"outputs":[],"config_schema":null,"capabilities":{"http":[],"secrets":[],
+            "kv_bytes":5,"emits":[]},"limits":{}},"manifest_toml":"","digest":"","size_bytes":0,"imports":[],"exports":[],
+            "uploaded_at":5,"uploaded_by":"ab"}"#;
+        let read: PluginRow = decode(&[&[1], text.as_bytes()].concat()).unwrap();
+        assert_eq!((read.yanked, read.manifest.capabilities.kv_reason.as_str()), (None, ""));
         assert!(matches!(decode::<CredentialRow>(b"\0{}"), Err(ReadError::Version { found: 0, .. })));
+    }
+
+    #[test]
+    fn a_plugin_version_of_before_signatures_is_unsigned() {
+        use kith_model::plugin::PluginKind;
+        let row = crate::api::tests::installations::plugin_row("level", PluginKind::TagModel);
+        let mut body = serde_json::to_value(&row).unwrap();
+        assert!(body.as_object_mut().unwrap().remove("signature").is_some());
+        let read: PluginRow = decode(&[&[1], body.to_string().as_bytes()].concat()).unwrap();
+        assert_eq!((read.manifest.id, read.signature), (row.manifest.id, None));
     }
 
     #[test]
@@ -418,6 +452,9 @@ mod tests {
             line::<IdentityRulesRow>(),
             line::<DictionaryRow>(),
             line::<RecordRulesRow>(),
+            line::<PublisherRow>(),
+            line::<SignaturePolicyRow>(),
+            line::<HighestVersionRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

@@ -9,6 +9,7 @@ mod identity;
 mod letters;
 mod plugin;
 mod profile;
+mod publisher;
 mod serve;
 mod tracking;
 mod workspace;
@@ -29,6 +30,7 @@ pub(crate) use identity::*;
 pub(crate) use letters::*;
 pub(crate) use plugin::*;
 pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
+pub(crate) use publisher::*;
 pub(crate) use serve::*;
 pub(crate) use tracking::*;
 pub(crate) use workspace::*;
@@ -123,6 +125,8 @@ pub(crate) enum Command {
     /// Make, check, build, upload and install plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Who may sign plugins, and which plugins are taken
+    Publisher(PublisherArgs),
     /// Load a file through a source's connector
     Import(ImportArgs),
     /// Look at people, find them and take them out
@@ -373,6 +377,11 @@ mod tests {
             &["serve", "--requests-per-host", "10001"],
             &["plugin", "change", "webhook", "--messages-at-once", "0"],
             &["plugin", "change", "webhook", "--requests-per-host", "10001"],
+            &["publisher", "add", "acme"],
+            &["publisher", "add", "acme", "--namespace", "acme/*", "--valid-from", "2026-11-21T10:00:00Z"],
+            &["publisher", "policy", "some"],
+            &["publisher", "revoke", "acme", "E7620F1842B4E81F"],
+            &["serve", "--signatures", "some"],
             &["nonsense"],
         ] {
             assert_eq!(parse(arguments).unwrap_err().exit_code(), 2, "{arguments:?}");

@@ -219,11 +219,22 @@ impl Client {
     /// Stream `body` to the server. It is asked for a go-ahead first, so that a refusal that hangs on the head alone costs no
     /// upload; and where it stops reading on the way, its answer is read all the same.
     pub(crate) fn upload(&self, path: &str, content_type: &str, body: impl Read) -> Result<Value, ApiError> {
+        self.upload_with(path, content_type, &[], body)
+    }
+
+    /// The same with further headers.
+    pub(crate) fn upload_with(
+        &self,
+        path: &str,
+        content_type: &str,
+        headers: &[(&str, &str)],
+        body: impl Read,
+    ) -> Result<Value, ApiError> {
         let early = EarlyAnswer::default();
         let connector = ().chain(ConnectProxyConnector::default()).chain(TcpConnector::default()).chain(early.clone());
         let connector = connector.chain(RustlsConnector::default());
         let agent = Agent::with_parts(self.config.clone(), connector, DefaultResolver::default());
-        let headers = [("content-type", content_type), ("expect", "100-continue")];
+        let headers = [&[("content-type", content_type), ("expect", "100-continue")], headers].concat();
         let mut body = early.body(body);
         Ok(self.call_through(&agent, "POST", path, &headers, SendBody::from_reader(&mut body))?.0)
     }

@@ -1,5 +1,5 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `run`, `test`); managing them on a server is in
-//! `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `run`, `test`, `keygen`, `sign`, `verify`); managing
+//! them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,23 +15,28 @@ use super::{Failure, print_json, scaffold};
 
 mod cases;
 pub(crate) mod fits;
+mod grants;
 mod installation;
 mod local;
+mod policy;
 mod polls;
 pub(crate) mod remote;
 mod run;
 mod seen;
+pub(crate) mod signing;
 mod upgrade;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         PluginCommand::New(args) => scaffold::run(&args, format),
         PluginCommand::Check { path } => check(&path, format),
-        // What a file of it holds, whoever reads it.
         PluginCommand::Schema => print_json(&kith_host::manifest_schema()),
         PluginCommand::Build(args) => build(&args, format),
         PluginCommand::Run(args) => run::run(&args, format),
         PluginCommand::Test(args) => cases::run(&args, format),
+        PluginCommand::Keygen { out } => signing::keygen(&out, format),
+        PluginCommand::Sign { file, secret_key } => signing::sign(&file, &secret_key, format),
+        PluginCommand::Verify(args) => signing::verify(&args, client, format),
         on_server => remote::run(&on_server, &client(), format),
     }
 }

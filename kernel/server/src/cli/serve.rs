@@ -60,6 +60,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         admin_key: args.admin_key.clone(),
         time_zone: args.time_zone.clone(),
         compile: compile_in_child()?,
+        signatures: args.signatures,
         allow_loopback: args.allow_loopback,
         allow_plain_http: args.allow_plain_http,
         shared_data_directory: args.shared_data_dir,

@@ -40,6 +40,11 @@ impl TestServer {
     pub(crate) fn store(&self) -> &dyn Store {
         self.server.store.as_ref()
     }
+
+    /// The store, for a catalogue that is opened over it again.
+    pub(crate) fn shared_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.server.store) as Arc<dyn Store>
+    }
 }
 
 fn config(folder: &tempfile::TempDir, clock: &ManualClock) -> Config {

@@ -29,6 +29,9 @@ pub enum Definition {
     DictionaryEntry = 0x10,
     RecordRules = 0x11,
     TrackingPlan = 0x12,
+    Publisher = 0x13,
+    SignaturePolicy = 0x14,
+    HighestVersion = 0x15,
 }
 
 impl Key {

@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 
-use kith_plugin_sdk::{Dataset, Failure, Fitted, Table, TagModel, config, export, log};
+use kith_plugin_sdk::{Dataset, Failure, Fitted, Problem, Table, TagModel, config, export, log};
 use serde::Deserialize;
 
 /// The version that this build is, which is also the format of its fits.
@@ -21,6 +21,7 @@ struct Settings {
     how: String,
     burn_millions: u64,
     burn_fit_millions: u64,
+    migrate: Option<String>,
 }
 
 impl TagModel for Hostile {
@@ -33,6 +34,17 @@ impl TagModel for Hostile {
         #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
         let metrics = vec![("rows".to_owned(), rows as f64)];
         Ok(Fitted { state: VERSION.as_bytes().to_vec(), metrics })
+    }
+
+    fn migrate(from_version: &str, text: &str) -> Result<String, Vec<Problem>> {
+        let settings: Settings = config::read(text)?;
+        match settings.migrate.as_deref() {
+            Some("change") => Ok(text.replace("\"change\"", "\"done\"")),
+            Some("refuse") => Err(vec![Problem::new("how", format!("{from_version} went another way"))]),
+            Some("trap") => panic!("the guest gives up on {from_version}"),
+            Some("beyond") => Ok(text.replace("\"beyond\"", "\"further\"")),
+            _ => Ok(text.to_owned()),
+        }
     }
 
     fn evaluate(state: &[u8], rows: &Table) -> Result<Table, Failure> {

@@ -156,6 +156,7 @@ mod tests {
             capabilities: Capabilities::default(),
             idempotent: true,
             state_version: None,
+            poll: None,
             limits: LimitRequest::default(),
         }
     }

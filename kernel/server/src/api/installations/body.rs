@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use crate::api::etag;
-use crate::api::plugins::computes;
+use crate::api::plugins::{YankedBody, computes, yanked_below};
+use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -29,6 +30,12 @@ pub(crate) struct NewInstallation {
     pub(super) plugin: String,
     /// The newest unless told.
     pub(super) version: Option<String>,
+    /// `sha256:` and the digest that the version's component must have.
+    #[schema(pattern = "^(sha256:)?[0-9A-Fa-f]{64}$")]
+    pub(super) digest: Option<String>,
+    /// Allow a version below the highest that the workspace ever installed of the plugin.
+    #[serde(default)]
+    pub(super) allow_downgrade: bool,
     /// Its name in the workspace; the plugin's unless told.
     #[schema(pattern = "^[a-z][a-z0-9-]{0,63}$")]
     pub(super) name: Option<String>,
@@ -59,6 +66,7 @@ pub(crate) struct NewInstallation {
 #[serde(deny_unknown_fields)]
 pub(crate) struct WantedPoll {
     /// `5m`, `6h` or `1d`, a minute at least; `null` for what the manifest says.
+    #[schema(pattern = "^[1-9][0-9]{0,5}[smhd]$")]
     pub(super) interval: Option<String>,
 }
 
@@ -83,9 +91,18 @@ pub(crate) struct PatchInstallation {
     pub(super) poll: Option<WantedPoll>,
     /// Upgrade or downgrade to this version.
     pub(super) version: Option<String>,
+    /// `sha256:` and the digest that the component of this version, or of the present one, must have.
+    #[schema(pattern = "^(sha256:)?[0-9A-Fa-f]{64}$")]
+    pub(super) digest: Option<String>,
+    /// Allow a version below the highest that the workspace ever installed of the plugin.
+    #[serde(default)]
+    pub(super) allow_downgrade: bool,
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
+    /// Change nothing: the answer has in `changed` what would be, and all that would be refused is.
+    #[serde(default)]
+    pub(super) dry_run: bool,
 }
 
 /// Grants as they are asked for.
@@ -138,6 +155,12 @@ pub(crate) struct InstallationBody {
     version: String,
     kind: String,
     digest: String,
+    /// Present where its version is given to nobody any more who does not run it yet: why, and what to take instead.
+    yanked: Option<YankedBody>,
+    /// Of the version that it runs. One that is not good any more, e.g. because its key was revoked, goes on running; it is not
+    /// installed anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<SignatureBody>,
     /// What is wanted: `live` or `disabled`; `quarantined` where the kernel switched it off.
     #[schema(value_type = String)]
     mode: InstallationMode,
@@ -159,16 +182,16 @@ pub(crate) struct InstallationBody {
     /// For a tag model or a scorer, the forms of the state that it has and needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     state_version: Option<StateVersionBody>,
-    /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    emits: Option<Vec<String>>,
     /// For a connector that polls, how often.
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<PollSettingBody>,
+    /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emits: Option<Vec<String>>,
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
-    /// What the change changed, in the answer to it.
+    /// What the change changed, in the answer to it; of a dry run, what it would.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<Vec<ChangeBody>>,
     /// The id of the write key that was made with it.
@@ -335,6 +358,8 @@ pub(super) fn installation_body(
         version: row.version.to_string(),
         kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
+        yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
+        signature: plugin.map(|plugin| signature_body(&app.catalogue.tables(), tables, plugin)),
         mode: row.mode,
         mode_reason: row.mode_reason.clone(),
         activity: activity(app, tables, row),
@@ -344,8 +369,8 @@ pub(super) fn installation_body(
         effective_policy,
         fit: row.fit,
         state_version: state_version(tables, row),
-        emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         poll: poll(tables, row),
+        emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         receiving_hosts: receiving_hosts(app, tables, row),
         changed: None,
         write_key_id: row.write_key.as_ref().map(ToString::to_string),

@@ -2,43 +2,24 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use kith_host::{CheckError, HostPort, check_secret};
+use kith_host::{CheckError, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
-use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginId, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginFault, PluginKind};
 use kith_model::polling::parse_interval;
 use kith_model::sending::MAX_SENDING;
 use kith_pipeline::Patience;
 use serde_json::Value;
 
 use super::body::WantedPoll;
-use crate::api::convert::{bad_config, refused_config};
+use crate::api::convert::{bad_config, config_mistakes, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Mistake};
 use crate::wiring::{Loading, sensitive_inputs};
-
-/// The version asked for, or the newest.
-pub(super) fn pick_version(
-    tables: &WorkspaceTables,
-    plugin: &PluginId,
-    wanted: Option<&str>,
-) -> Result<Arc<PluginRow>, ApiError> {
-    let Some(wanted) = wanted else {
-        // A pre-release is installed only by its name.
-        let newest = tables.versions(plugin).rfind(|row| row.manifest.version.pre.is_empty());
-        let newest = newest.or_else(|| tables.versions(plugin).next_back());
-        return newest.cloned().ok_or_else(|| ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")));
-    };
-    let version: semver::Version =
-        wanted.parse().map_err(|error: semver::Error| ApiError::at("version", error.to_string()))?;
-    let found = tables.plugins.get(&(plugin.clone(), version));
-    found.cloned().ok_or_else(|| ApiError::at("version", format!("{plugin} {wanted} was not uploaded")))
-}
 
 /// The name asked for, or one after the plugin that is free.
 pub(super) fn free_name(
@@ -73,8 +54,17 @@ pub(super) struct CheckedConfig<'a> {
 struct RehearsedConfig {
     /// Of the component whose schema it was checked against.
     digest: String,
-    wanted: Option<Value>,
+    wanted: WantedConfig,
     config: Value,
+}
+
+/// What a configuration is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum WantedConfig {
+    /// What somebody wrote; `None` for what the schema has without it.
+    Written(Option<Value>),
+    /// What an installation has with an earlier version, of which the plugin makes its own.
+    Earlier { from: semver::Version, config: Value },
 }
 
 impl<'a> CheckedConfig<'a> {
@@ -82,51 +72,84 @@ impl<'a> CheckedConfig<'a> {
         CheckedConfig { app, patience, rehearsed: RefCell::new(None) }
     }
 
-    /// Ask the plugin whether it could work with a configuration that its schema has admitted.
-    fn ask(&self, draft: &Draft<'_>, plugin: &PluginRow, config: &Value) -> Result<(), ApiError> {
+    /// Ask the plugin something about a configuration, with nothing but that; the fault where it failed.
+    fn ask<T: Send + 'static>(
+        &self,
+        draft: &Draft<'_>,
+        plugin: &PluginRow,
+        question: impl FnOnce(&Plugin, &str) -> Result<T, CheckError> + Send + 'static,
+    ) -> Result<Result<T, PluginFault>, ApiError> {
         let workspace = draft.tables().row.id;
         let loaded = self.app.wiring.components().load(workspace, &plugin.digest, Loading::Allowed(self.patience))?;
         let policy = self.app.wiring.effective_policy(&plugin.manifest, &Grants::default());
         let memory_bytes = policy.memory_bytes.value.saturating_add(policy.output_bytes.value);
-        let (given, of) = (config.clone(), plugin.manifest.id.to_string());
-        let said = self.app.kernel.ask_guest(workspace, memory_bytes, move || loaded.check_config(&of, &given))?;
+        let of = plugin.manifest.id.to_string();
+        let said = self.app.kernel.ask_guest(workspace, memory_bytes, move || question(&loaded, &of))?;
         let unavailable = || ApiError::Unavailable {
             code: "closing",
             message: "the server is shutting down".to_owned(),
             retry_after_s: 2,
         };
-        let problems = match said.ok_or_else(unavailable)? {
-            Ok(problems) => problems,
+        match said.ok_or_else(unavailable)? {
+            Ok(said) => Ok(Ok(said)),
+            Err(CheckError::Fault(fault)) => Ok(Err(fault)),
             Err(CheckError::Bind(error)) => {
-                return Err(ApiError::internal("binding a plugin to check its configuration", error));
+                Err(ApiError::internal("binding a plugin to ask about its configuration", error))
             }
-            Err(CheckError::Fault(fault)) => {
-                let message = format!(
-                    "{} {} failed when it was to check this configuration: {}",
-                    plugin.manifest.id,
-                    plugin.manifest.version,
-                    fault.code()
-                );
-                return Err(ApiError::BadInput { code: "config-not-checked", message, mistakes: Vec::new() });
+        }
+    }
+
+    /// Insist that the plugin could work with a configuration that its schema has admitted.
+    fn insist_on_working(&self, draft: &Draft<'_>, plugin: &PluginRow, config: &Value) -> Result<(), ApiError> {
+        let given = config.clone();
+        match self.ask(draft, plugin, move |loaded, of| loaded.check_config(of, &given))? {
+            Ok(problems) if problems.is_empty() => Ok(()),
+            Ok(problems) => Err(refused_config(problems)),
+            Err(fault) => {
+                let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
+                let message =
+                    format!("{id} {version} failed when it was to check this configuration: {}", fault.code());
+                Err(ApiError::BadInput { code: "config-not-checked", message, mistakes: Vec::new() })
             }
+        }
+    }
+
+    /// What the plugin makes of an earlier version's configuration.
+    fn migrated(
+        &self,
+        draft: &Draft<'_>,
+        plugin: &PluginRow,
+        from: &semver::Version,
+        config: &Value,
+    ) -> Result<Value, ApiError> {
+        let (given, earlier) = (config.clone(), from.clone());
+        let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
+        let refused = |why: String, mistakes| {
+            let message = format!(
+                "{id} {version} makes nothing of the configuration of {from}: {why}; send a `config` with the upgrade"
+            );
+            Err(ApiError::BadInput { code: "config-not-migrated", message, mistakes })
         };
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(refused_config(problems)),
+        match self.ask(draft, plugin, move |loaded, of| loaded.migrate_config(of, &earlier, &given))? {
+            Ok(Ok(migrated)) => Ok(migrated),
+            Ok(Err(problems)) => {
+                let mistakes = config_mistakes(problems);
+                let first = mistakes.first().map(|mistake| format!("{}: {}", mistake.path, mistake.message));
+                refused(first.unwrap_or_else(|| "it does not say why".to_owned()), mistakes)
+            }
+            Err(fault) => refused(fault.code().to_owned(), Vec::new()),
         }
     }
 
     /// The configuration with defaults filled in.
-    pub(super) fn check(
-        &self,
-        draft: &Draft<'_>,
-        plugin: &PluginRow,
-        wanted: Option<Value>,
-    ) -> Result<Value, ApiError> {
+    pub(super) fn check(&self, draft: &Draft<'_>, plugin: &PluginRow, wanted: WantedConfig) -> Result<Value, ApiError> {
         if draft.is_rehearsal() {
-            let given = wanted.clone().unwrap_or(Value::Null);
+            let given = match &wanted {
+                WantedConfig::Written(written) => written.clone().unwrap_or(Value::Null),
+                WantedConfig::Earlier { from, config } => self.migrated(draft, plugin, from, config)?,
+            };
             let config = kith_host::validate_config(&plugin.manifest, given).map_err(bad_config)?;
-            self.ask(draft, plugin, &config)?;
+            self.insist_on_working(draft, plugin, &config)?;
             let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
             *self.rehearsed.borrow_mut() = Some(rehearsed);
             return Ok(config);

@@ -76,6 +76,8 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         exports: Vec::new(),
         uploaded_at: Timestamp(0),
         uploaded_by: KeyId::kernel(),
+        yanked: None,
+        signature: None,
     }
 }
 
@@ -274,6 +276,52 @@ async fn a_mode_that_cannot_be_set_is_refused_with_those_that_can() {
     let body = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(off).await.with(200);
     assert_eq!((&body["mode"], &body["activity"]["state"]), (&json!("disabled"), &json!("held")));
     assert_eq!(body["activity"]["since"], "2026-09-21T14:13:20.000Z");
+}
+
+/// A version that loses data is taken back before others install it, and without stopping those who run it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_yanked_version_runs_where_it_runs_and_is_given_to_nobody_else() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    let mut next = plugin_row("level", PluginKind::TagModel);
+    next.manifest.version = semver::Version::new(1, 1, 0);
+    change.put_plugin(next);
+    drop(change.commit().unwrap());
+    let version = |version: &str, action: &str| format!("/api/v1/plugins/test/level/{version}/{action}");
+    let say = |path: String, reason: &str| ask(&server, "POST", &path).admin().json(json!({ "reason": reason }));
+    let install = |body: serde_json::Value| ask(&server, "POST", "/api/v1/installations").admin().json(body);
+    let installed = || ask(&server, "GET", "/api/v1/installations/level").admin().empty();
+
+    let yanked = say(version("1.1.0", "yank"), "it loses tags").await.with(200);
+    assert_eq!(yanked["yanked"]["reason"], "it loses tags");
+    let refusals = [
+        install(json!({ "plugin": "test/level", "version": "1.1.0", "name": "second" })).await,
+        ask(&server, "PATCH", "/api/v1/installations/level").admin().json(json!({ "version": "1.1.0" })).await,
+    ];
+    for refused in refusals {
+        let message = refused.problem(409, "version-yanked")["message"].clone();
+        assert_eq!(message, "test/level 1.1.0 was yanked: it loses tags; take 1.0.0");
+    }
+    assert_eq!(installed().await.with(200)["yanked"], json!(null), "it runs the other one");
+
+    say(version("1.0.0", "yank"), "this one, too").await.with(200);
+    let (shown, second) = (installed().await.with(200), json!({ "plugin": "test/level", "name": "second" }));
+    assert_eq!((&shown["mode"], &shown["yanked"]["instead"]), (&json!("live"), &json!(null)), "{shown}");
+    let refused = install(second).await.problem(409, "version-yanked");
+    assert!(refused["message"].as_str().unwrap().ends_with("there is no other version here; upload one"), "{refused}");
+    assert_eq!(say(version("1.1.0", "unyank"), "mended").await.with(200)["yanked"], json!(null));
+    assert_eq!(installed().await.with(200)["yanked"]["instead"], "1.1.0");
+
+    say(version("1.1.0", "unyank"), "nothing is new").await.with(200);
+    say(version("1.0.0", "yank"), " ").await.problem(400, "bad-input");
+    say(version("9.0.0", "yank"), "x").await.problem(404, "not-found");
+    let audit = ask(&server, "GET", "/api/v1/audit?action=plugin.").admin().empty().await.with(200);
+    let deeds = audit["items"].as_array().unwrap().iter();
+    let deeds: Vec<_> =
+        deeds.map(|deed| (deed["action"].as_str().unwrap(), deed["target"].as_str().unwrap())).collect();
+    let (old, new) = ("test/level@1.0.0", "test/level@1.1.0");
+    assert_eq!(deeds, [("plugin.yank", new), ("plugin.yank", old), ("plugin.unyank", new)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 use kith_store::keys::{Definition, SYSTEM};
-use kith_store::{Operation, Unit};
+use kith_store::{Key, Operation, Unit};
 use serde_json::Value;
 
 use super::{Actor, Draft, Rehearsal};
 use crate::auth::KeyId;
 use crate::catalogue::chain::{ChainPlace, Deed, title_of};
 use crate::catalogue::locks::LockOfAll;
+use crate::catalogue::publishers::PublisherRow;
 use crate::catalogue::{
     Catalogue, CatalogueError, CounterRow, CredentialRow, Tables, WORKSPACES, WorkspaceRow, WorkspaceTables, put,
 };
@@ -101,6 +102,22 @@ impl<'a> HostChange<'a> {
     pub fn put_credential(&mut self, row: CredentialRow) {
         self.operations.push(put(SYSTEM, Definition::Credential, row.id.as_str().as_bytes(), &row));
         self.tables.credentials.insert(row.id.clone(), Arc::new(row));
+    }
+
+    /// Add or replace a publisher of the host.
+    pub fn put_publisher(&mut self, row: PublisherRow, act: &Act) {
+        let name = row.name.to_string();
+        self.operations.push(put(SYSTEM, Definition::Publisher, name.as_bytes(), &row));
+        self.audit(act, &name);
+        self.tables.publishers.insert(name, Arc::new(row));
+    }
+
+    /// Remove a publisher of the host.
+    pub fn remove_publisher(&mut self, name: &str, act: &Act) {
+        let key = Key::definition(SYSTEM, Definition::Publisher, name.as_bytes());
+        self.operations.push(Operation::Delete(key));
+        self.audit(act, name);
+        self.tables.publishers.remove(name);
     }
 
     /// Write down in the host's log what became of a host key: those of a workspace are in that one's log as well, which goes

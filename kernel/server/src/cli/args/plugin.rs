@@ -33,11 +33,31 @@ pub(crate) enum PluginCommand {
     Test(PluginTestArgs),
     /// The plugins that the server holds
     List,
+    /// Make a key that signs plugins: its secret part in FILE, its public one beside it, ending in `.pub`
+    Keygen {
+        /// Where the secret key goes; a file that is there is never written over
+        #[arg(long, value_name = "FILE", default_value = "publisher.key")]
+        out: PathBuf,
+    },
+    /// Sign a component; the signature is FILE.wasm.minisig
+    Sign {
+        /// The component
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+        /// The secret key's file, of `kith plugin keygen` or of `minisign -G -W`
+        #[arg(long, value_name = "FILE")]
+        secret_key: PathBuf,
+    },
+    /// Say whether a component's signature holds
+    Verify(VerifyArgs),
     /// Hand a component to the server, which verifies it
     Upload {
         /// The component
         #[arg(value_name = "FILE.wasm")]
         file: PathBuf,
+        /// Its signature; FILE.wasm.minisig where that is there
+        #[arg(long, value_name = "FILE.minisig")]
+        signature: Option<PathBuf>,
     },
     /// Delete a version of a plugin that is not installed
     Delete {
@@ -46,12 +66,29 @@ pub(crate) enum PluginCommand {
         /// The version, e.g. `0.1.0`
         version: semver::Version,
     },
+    /// Offer a version to nobody any more: who runs it goes on, and is warned
+    Yank(YankArgs),
+    /// Offer a yanked version again
+    Unyank(YankArgs),
+    /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
+    Abi,
+    /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`
+    Grants {
+        /// A component, a plugin as `vendor/name` or `vendor/name@version`, or an installation
+        #[arg(value_name = "FILE.wasm|PLUGIN|INSTALLATION", value_parser = parse_grants_subject)]
+        subject: GrantsSubject,
+    },
     /// Install a plugin in the workspace
     Install(InstallArgs),
     /// What is installed
     Installations,
     /// Show one installation
     Show {
+        /// The installation
+        installation: Name,
+    },
+    /// What an installation may do: each thing with its reason, what was asked for, granted and allowed, and who decided
+    Policy {
         /// The installation
         installation: Name,
     },
@@ -116,6 +153,31 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
         limit: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct YankArgs {
+    /// The plugin, as `vendor/name`
+    pub(crate) plugin: PluginId,
+    /// The version, e.g. `0.1.0`
+    pub(crate) version: semver::Version,
+    /// Why, for the people who run it
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The component
+    #[arg(value_name = "FILE.wasm")]
+    pub(crate) file: PathBuf,
+    /// The public key: its file, or its line of base64. Without it, the keys of the workspace's publishers are tried, which the
+    /// server is asked for
+    #[arg(long, value_name = "FILE|BASE64")]
+    pub(crate) public_key: Option<String>,
+    /// The signature; FILE.wasm.minisig unless given
+    #[arg(long, value_name = "FILE.minisig")]
+    pub(crate) signature: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -188,6 +250,20 @@ pub(crate) struct PluginTestArgs {
     pub(crate) tools: Tools,
 }
 
+/// What grants something by itself, and so cannot stand beside a file of grants.
+const GRANTING: [&str; 10] = [
+    "grant_http",
+    "grant_network",
+    "grant_recipient",
+    "grant_sensitive",
+    "grant_kv",
+    "grant_consent",
+    "grants_later",
+    "limits",
+    "messages_at_once",
+    "requests_per_host",
+];
+
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
     /// The plugin, as `vendor/name` or `vendor/name@version`
@@ -199,6 +275,9 @@ pub(crate) struct InstallArgs {
     /// The configuration as JSON, or `@FILE`
     #[arg(long, value_name = "JSON|@FILE", default_value = "{}")]
     pub(crate) config: String,
+    /// A file of grants, TOML or JSON, that grants or refuses everything the plugin asks for; `kith plugin grants` writes one
+    #[arg(long, value_name = "FILE", conflicts_with_all = GRANTING)]
+    pub(crate) grants: Option<PathBuf>,
     /// A host it may reach over HTTP; repeat for more
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
@@ -231,6 +310,8 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) disabled: bool,
     #[command(flatten)]
+    pub(crate) pin: PinArgs,
+    #[command(flatten)]
     pub(crate) sending: SendingArgs,
 }
 
@@ -244,6 +325,9 @@ pub(crate) struct InstallationChangeArgs {
     /// A secret to set, as `NAME=VALUE`; a new one may go where the plugin may go
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
+    /// A file of grants in place of the present ones, which grants or refuses everything that the plugin asks for
+    #[arg(long, value_name = "FILE", conflicts_with_all = GRANTING.into_iter().chain(["grant_secret", "revoke"]))]
+    pub(crate) grants: Option<PathBuf>,
     /// A secret to forget; repeat for more
     #[arg(long, value_name = "NAME")]
     pub(crate) forget_secret: Vec<String>,
@@ -295,12 +379,28 @@ pub(crate) struct UpgradeArgs {
     /// What to change of the configuration with it, as JSON or `@FILE`, where the other version wants it otherwise
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) config: Option<String>,
+    /// A file of grants in place of the present ones, which grants or refuses everything that the version asks for
+    #[arg(long, value_name = "FILE")]
+    pub(crate) grants: Option<PathBuf>,
     /// A secret to set with it, as `NAME=VALUE`
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
     /// Allow a version that asks for more than the present one, without asking
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) pin: PinArgs,
+}
+
+/// Which version it really is.
+#[derive(Debug, Default, Args)]
+pub(crate) struct PinArgs {
+    /// Only if the component of that version has this digest, e.g. `sha256:1f0c…`
+    #[arg(long, value_name = "sha256:HEX")]
+    pub(crate) digest: Option<String>,
+    /// Allow a version below the highest that the workspace ever installed of the plugin
+    #[arg(long)]
+    pub(crate) allow_downgrade: bool,
 }
 
 /// Limits of an installation that are lower than the server's.
@@ -337,6 +437,24 @@ pub(crate) enum LimitArg {
 pub(crate) struct PluginReference {
     pub(crate) id: PluginId,
     pub(crate) version: Option<semver::Version>,
+}
+
+/// What a file of grants is written for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum GrantsSubject {
+    File(PathBuf),
+    Plugin(PluginReference),
+    Installation(Name),
+}
+
+fn parse_grants_subject(text: &str) -> Result<GrantsSubject, String> {
+    if text.ends_with(".wasm") {
+        return Ok(GrantsSubject::File(text.into()));
+    }
+    if text.contains('/') {
+        return parse_plugin_reference(text).map(GrantsSubject::Plugin);
+    }
+    text.parse().map(GrantsSubject::Installation).map_err(|error: kith_model::id::InvalidId| error.to_string())
 }
 
 fn parse_kind(text: &str) -> Result<PluginKind, String> {
@@ -470,6 +588,34 @@ mod tests {
         assert_eq!(parse_limit("fuel=7"), Ok(("fuel".to_owned(), LimitArg::At(7))));
         assert_eq!(parse_limit("fuel=none"), Ok(("fuel".to_owned(), LimitArg::None)));
         assert!(parse_limit("fuel").is_err() && parse_limit("fuel=-1").is_err() && parse_limit("speed=1").is_err());
+    }
+
+    #[test]
+    fn a_file_of_grants_is_written_for_a_component_a_plugin_or_an_installation() {
+        assert_eq!(parse_grants_subject("x/y.wasm"), Ok(GrantsSubject::File("x/y.wasm".into())));
+        let csv = PluginReference { id: "kith/csv".parse().unwrap(), version: Some(semver::Version::new(0, 1, 0)) };
+        assert_eq!(parse_grants_subject("kith/csv@0.1.0"), Ok(GrantsSubject::Plugin(csv)));
+        assert_eq!(parse_grants_subject("orders"), Ok(GrantsSubject::Installation("orders".parse().unwrap())));
+        assert!(parse_grants_subject("a b").is_err());
+    }
+
+    /// Of a file and a flag one would be dropped unseen.
+    #[test]
+    fn a_file_of_grants_stands_alone() {
+        let parse = |command: &[&str], more: &[&str]| {
+            let all = [&["kith", "plugin"][..], command, &["--grants", "grants.toml"], more].concat();
+            super::super::Cli::try_parse_from(all).map(drop).map_err(|error| error.kind())
+        };
+        let (install, change) = (["install", "kith/webhook"], ["change", "webhook"]);
+        assert_eq!(parse(&install, &["--secret", "signing=x", "--disabled", "--config", "{}"]), Ok(()));
+        assert_eq!(parse(&change, &["--secret", "signing=x"]), Ok(()));
+        assert_eq!(parse(&["upgrade", "webhook"], &["--yes"]), Ok(()));
+        for flag in [&["--grant-http", "a.example"][..], &["--limit", "cpu_ms=100"], &["--grants-later"]] {
+            for command in [install, change] {
+                assert_eq!(parse(&command, flag), Err(clap::error::ErrorKind::ArgumentConflict), "{flag:?}");
+            }
+        }
+        assert_eq!(parse(&change, &["--revoke", "http"]), Err(clap::error::ErrorKind::ArgumentConflict));
     }
 
     /// A grant that is given beside it would be dropped unseen, so that every flag that makes one is refused.

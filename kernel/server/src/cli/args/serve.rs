@@ -9,6 +9,7 @@ use kith::config::{DISK_RESERVE_BYTES, HttpLimits, KEEP_DEAD_LETTERS_DAYS};
 use kith::front::{Proxies, ProxyHeader};
 use kith::public::PublicUrl;
 use kith::serve::TlsFiles;
+use kith::signatures::trust::SignaturePolicy;
 use kith_model::budget::table;
 use kith_model::network::{InvalidNetwork, Network};
 use kith_model::secret::Secret;
@@ -58,6 +59,10 @@ pub(crate) struct ServeArgs {
     /// Stand still at this time in place of the machine's clock, e.g. 2026-11-21T10:00:00Z
     #[arg(long, value_name = "RFC3339")]
     pub(crate) clock: Option<Timestamp>,
+    /// Which plugins every workspace takes at most: `any`; those of the host's publishers signed, `known-publisher`; or only what
+    /// the host's publishers signed, `required`. A workspace may be stricter
+    #[arg(long, env = "KITH_SIGNATURES", value_name = "any|known-publisher|required", default_value_t = SignaturePolicy::Any)]
+    pub(crate) signatures: SignaturePolicy,
     /// Let plugins reach granted addresses on this machine
     #[arg(long)]
     pub(crate) allow_loopback: bool,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::Failure;
 
-/// The folders of the six first-party plugins below `plugins/`.
+/// The folders of the six plugins that the demo shows, below `plugins/`.
 const PLUGINS: [&str; 6] =
     ["connector-segment", "connector-csv", "tag-model-rfm", "tag-model-lifecycle", "scorer-clv", "channel-webhook"];
 

@@ -69,6 +69,14 @@ fn emitted(names: &[Value]) -> String {
     }
 }
 
+/// How the signature of the version that it runs stands.
+fn signature_rows(installation: &Value) -> Option<Vec<String>> {
+    let signature = installation.get("signature")?;
+    let parts = ["state", "publisher", "problem"].map(|name| field(signature, name));
+    let said: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    Some(vec!["signature".to_owned(), said.join(": ")])
+}
+
 /// Which types of a person's identifiers a channel is given, and why none where it is given none: then it sends nothing.
 fn recipients(installation: &Value) -> String {
     let granted = &installation["grants"]["recipients"];
@@ -111,6 +119,7 @@ pub(super) fn one_installation(answer: &Value) -> String {
     rows.push(named("mode", why.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")));
     let activity = &answer["activity"];
     let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
+    rows.extend(signature_rows(answer));
     rows.push(named("activity", if state == "held" { format!("held since {since}: {why}") } else { state }));
     let optional =
         [("fit", "fit in use"), ("write_key_id", "write key"), ("created_at", "created"), ("updated_at", "changed")];
@@ -169,7 +178,24 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
             _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
         }
     });
-    let to_do: Vec<String> = waiting.chain(stopped).collect();
+    let is_yanked = |installation: &&Value| installation["yanked"].is_object();
+    let yanked = installations.iter().filter(is_yanked).map(|installation| {
+        let [name, plugin, version] = ["name", "plugin", "version"].map(|member| field(installation, member));
+        let [reason, instead] = ["reason", "instead"].map(|member| field(&installation["yanked"], member));
+        let instead = match instead.as_str() {
+            "" => "the server holds no other version".to_owned(),
+            instead => format!("`kith plugin upgrade {name} --version {instead}`"),
+        };
+        format!("{name} runs {plugin} {version}, which was yanked: {reason}; {instead}")
+    });
+    let is_revoked = |installation: &&Value| installation["signature"]["state"] == "revoked";
+    let revoked = installations.iter().filter(is_revoked).map(|installation| {
+        let (name, problem) = (field(installation, "name"), field(&installation["signature"], "problem"));
+        format!(
+            "{name} goes on with a version that is not to be trusted, {problem}: `kith plugin disable {name}` stops it"
+        )
+    });
+    let to_do: Vec<String> = waiting.chain(stopped).chain(yanked).chain(revoked).collect();
     if !to_do.is_empty() {
         text.push('\n');
     }
@@ -203,6 +229,17 @@ mod tests {
         tried["activity"]["next_trial_at"] = json!("2026-11-21T10:01:00.000Z");
         let text = installations(&[tried]);
         assert!(text.contains("tried again from 2026-11-21T10:01:00.000Z on"), "{text}");
+    }
+
+    #[test]
+    fn who_runs_a_yanked_version_is_told_which_one_to_take() {
+        let runs = |instead: Value| {
+            let yanked = json!({ "reason": "it loses rows", "instead": instead });
+            json!({ "name": "web", "plugin": "kith/csv", "version": "0.2.0", "activity": {}, "yanked": yanked })
+        };
+        let text = installations(&[runs(json!("0.3.0"))]);
+        assert!(text.ends_with("was yanked: it loses rows; `kith plugin upgrade web --version 0.3.0`"), "{text}");
+        assert!(installations(&[runs(Value::Null)]).ends_with("the server holds no other version"));
     }
 
     #[test]

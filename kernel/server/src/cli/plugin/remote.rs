@@ -3,14 +3,20 @@
 use std::path::Path;
 
 use kith_model::id::Name;
+use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
 use super::fits::{fit, fit_table};
+use super::grants::{GrantsFile, held_manifest, installed_manifest, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
+use super::policy::policy_table;
 use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
+use super::signing::for_upload;
 use super::upgrade::upgrade;
-use crate::cli::args::{ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PluginCommand, SendingArgs};
+use crate::cli::args::{
+    ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PinArgs, PluginCommand, SendingArgs, YankArgs,
+};
 use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, AnswerFormat, Step, cut, field};
@@ -18,18 +24,12 @@ use crate::cli::{Failure, items, json_argument, print_json};
 
 pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let (answer, shown) = match command {
-        PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
-        PluginCommand::Upload { file } => {
-            shown(upload(client, file, format)?, |answer| plugin_table(std::slice::from_ref(answer)))
-        }
-        PluginCommand::Delete { plugin, version } => {
-            client.delete(&format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string())))?;
-            let text = format!("{plugin} {version} is deleted");
-            (json!({ "deleted": format!("{plugin}@{version}") }), text)
-        }
-        PluginCommand::Install(args) => shown(client.post(INSTALLATIONS, &installation(args)?)?, installed),
+        PluginCommand::Install(args) => shown(install(client, args)?, installed),
         PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
+        PluginCommand::Policy { installation } => {
+            shown(client.get(&format!("{}/policy", path(installation)))?, policy_table)
+        }
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
         PluginCommand::Change(args) => shown(change(client, args)?, changed),
@@ -65,16 +65,49 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::Logs { installation, follow, limit } => {
             return logs(client, installation, *limit, Follow::from_flag(*follow), format);
         }
-        PluginCommand::New(_)
-        | PluginCommand::Check { .. }
-        | PluginCommand::Schema
-        | PluginCommand::Build(_)
-        | PluginCommand::Run(_)
-        | PluginCommand::Test(_) => {
-            return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
-        }
+        of_versions => versions_command(of_versions, client, format)?,
     };
     if format.is_json() { print_json(&answer) } else { output::say(shown) }
+}
+
+/// What is done to the versions that a server holds.
+fn versions_command(
+    command: &PluginCommand,
+    client: &Client,
+    format: AnswerFormat,
+) -> Result<(Value, String), Failure> {
+    Ok(match command {
+        PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
+        PluginCommand::Upload { file, signature } => {
+            let signature = for_upload(file, signature.as_deref())?;
+            let answer = upload(client, file, signature.as_deref(), format)?;
+            shown(answer, |answer| plugin_table(std::slice::from_ref(answer)))
+        }
+        PluginCommand::Delete { plugin, version } => {
+            client.delete(&version_path(plugin, version))?;
+            let text = format!("{plugin} {version} is deleted");
+            (json!({ "deleted": format!("{plugin}@{version}") }), text)
+        }
+        PluginCommand::Yank(args) => {
+            let done = format!("{} {} is yanked: it is offered to nobody any more", args.plugin, args.version);
+            (yank(client, args, "yank")?, done)
+        }
+        PluginCommand::Unyank(args) => {
+            (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
+        }
+        PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
+        PluginCommand::Grants { subject } => template(client, subject)?,
+        _ => return Err(Failure::Usage("this command works on this machine and needs no server".to_owned())),
+    })
+}
+
+fn yank(client: &Client, args: &YankArgs, action: &str) -> Result<Value, Failure> {
+    let path = format!("{}/{action}", version_path(&args.plugin, &args.version));
+    Ok(client.post(&path, &json!({ "reason": args.reason }))?)
+}
+
+fn version_path(plugin: &PluginId, version: &semver::Version) -> String {
+    format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string()))
 }
 
 const INSTALLATIONS: &str = "/api/v1/installations";
@@ -127,14 +160,28 @@ fn consequences(installation: &Name, details: &Value) -> String {
     text
 }
 
-fn upload(client: &Client, file: &Path, format: AnswerFormat) -> Result<Value, Failure> {
+fn upload(client: &Client, file: &Path, signature: Option<&str>, format: AnswerFormat) -> Result<Value, Failure> {
     let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
     let component = std::fs::File::open(file).map_err(failed("open"))?;
     let bytes = component.metadata().map_err(failed("read"))?.len();
     let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, format);
-    let answer = client.upload("/api/v1/plugins", "application/wasm", step.bar().wrap_read(component))?;
+    let headers: Vec<(&str, &str)> = signature.map(|text| ("kith-signature", text)).into_iter().collect();
+    let component = step.bar().wrap_read(component);
+    let answer = client.upload_with("/api/v1/plugins", "application/wasm", &headers, component)?;
     step.end("verified and compiled");
     Ok(answer)
+}
+
+fn install(client: &Client, args: &InstallArgs) -> Result<Value, Failure> {
+    let mut body = installation(args)?;
+    if let Some(file) = &args.grants {
+        let file = GrantsFile::read(file)?;
+        let manifest = held_manifest(client, &args.plugin.id, args.plugin.version.as_ref())?;
+        file.put_into(&manifest, &mut body)?;
+        // The version that the file was held against, whatever is uploaded meanwhile.
+        body["version"] = json!(manifest.version);
+    }
+    client.post(INSTALLATIONS, &body).map_err(going_back)
 }
 
 /// The body that installs a plugin.
@@ -178,7 +225,33 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if let Some(version) = &args.plugin.version {
         body["version"] = json!(version.to_string());
     }
+    args.pin.apply(&mut body);
     Ok(body)
+}
+
+impl PinArgs {
+    /// Put what was asked for into a request for a version.
+    pub(super) fn apply(&self, body: &mut Value) {
+        if let Some(digest) = &self.digest {
+            body["digest"] = json!(digest);
+        }
+        if self.allow_downgrade {
+            body["allow_downgrade"] = json!(true);
+        }
+    }
+}
+
+/// A refusal to go back, in the words of the command line.
+pub(super) fn going_back(error: ApiError) -> Failure {
+    match error {
+        ApiError::Refused(mut problem) if problem.code == "downgrade" => {
+            // The rest of the sentence says how a program answers.
+            let why = problem.message.split("; send").next().unwrap_or_default();
+            problem.message = format!("{why}; to go back, add --allow-downgrade");
+            ApiError::Refused(problem).into()
+        }
+        other => other.into(),
+    }
 }
 
 /// Secrets as they are given, by name.
@@ -213,8 +286,16 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     let mut secrets = secrets(&args.secret)?;
     secrets.extend(args.forget_secret.iter().map(|name| (name.clone(), Value::Null)));
     let path = path(&args.installation);
+    if let Some(config) = &args.config {
+        body["config"] = json_argument("--config", config)?;
+    }
     let mut tag = None;
-    if args.changes_grants() {
+    if let Some(file) = &args.grants {
+        let file = GrantsFile::read(file)?;
+        let (present, read) = client.get_tagged(&path)?;
+        file.put_into(&installed_manifest(client, &present)?, &mut body)?;
+        tag = read;
+    } else if args.changes_grants() {
         let (mut present, read) = client.get_tagged(&path)?;
         body["grants"] = grants(present["grants"].take(), args, &secrets)?;
         tag = read;
@@ -222,14 +303,11 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
     }
-    if let Some(config) = &args.config {
-        body["config"] = json_argument("--config", config)?;
-    }
     if let Some(interval) = &args.poll_interval {
         body["poll"] = json!({ "interval": Some(interval).filter(|interval| *interval != "default") });
     }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --revoke, --poll-interval, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -325,11 +403,39 @@ fn plugin_table(plugins: &[Value]) -> String {
                 field(plugin, "kind"),
                 output::size(output::number(plugin, "size_bytes")),
                 cut(&field(plugin, "digest"), 17),
+                signature(&plugin["signature"]),
                 cut(&field(plugin, "title"), 60),
+                cut(&field(&plugin["yanked"], "reason"), 60),
             ]
         })
         .collect();
-    output::table(&["plugin", "version", "kind", "size", "sha-256", "title"], rows)
+    output::table(&["plugin", "version", "kind", "size", "sha-256", "signature", "title", "yanked"], rows)
+}
+
+/// The versions of the contract, each with how long it is loaded below.
+fn abi_table(answer: &Value) -> String {
+    let kinds = |abi: &Value| {
+        let worlds = abi["worlds"].as_array().map(Vec::as_slice).unwrap_or_default();
+        worlds.iter().map(|world| field(world, "kind")).collect::<Vec<_>>().join(", ")
+    };
+    let current = field(answer, "current");
+    let status = |abi: &Value| match field(abi, "version") == current {
+        true => format!("{}, for new plugins", field(abi, "status")),
+        false => field(abi, "status"),
+    };
+    let row =
+        |abi: &Value| vec![field(abi, "package"), status(abi), format!("kernel {}", field(abi, "since")), kinds(abi)];
+    let mut text = output::table(&["contract", "status", "since", "kinds"], items(answer).iter().map(row).collect());
+    for abi in items(answer) {
+        text.push_str(&format!("\n\n{}: {}", field(abi, "version"), field(abi, "support")));
+    }
+    text
+}
+
+/// How a signature stands, and whose it is.
+fn signature(signature: &Value) -> String {
+    let (state, publisher) = (field(signature, "state"), field(signature, "publisher"));
+    if publisher.is_empty() { state } else { format!("{state}: {publisher}") }
 }
 
 fn installed(answer: &Value) -> String {
@@ -362,6 +468,7 @@ mod tests {
             grant_sensitive: Vec::new(),
             grant_kv: None,
             grant_consent: Some(ConsentGrantArg::Give),
+            grants: None,
             grant_secret: Vec::new(),
             revoke: Vec::new(),
             poll_interval: None,
@@ -410,11 +517,33 @@ mod tests {
     }
 
     #[test]
+    fn versions_of_the_contract_say_how_long_they_are_loaded() {
+        let abi = |version: &str, status: &str| {
+            json!({
+                "version": version, "package": format!("kith:plugin@{version}.0"), "status": status, "since": "0.1.0",
+                "support": "loaded by this kernel", "worlds": [{ "kind": "connector" }, { "kind": "channel" }],
+            })
+        };
+        let answer = json!({ "items": [abi("0.1", "frozen"), abi("0.2", "open")], "current": "0.2" });
+        insta::assert_snapshot!(abi_table(&answer), @r"
+         contract            status                  since          kinds
+        ───────────────────────────────────────────────────────────────────────────────
+         kith:plugin@0.1.0   frozen                  kernel 0.1.0   connector, channel
+         kith:plugin@0.2.0   open, for new plugins   kernel 0.1.0   connector, channel
+
+        0.1: loaded by this kernel
+
+        0.2: loaded by this kernel
+        ");
+    }
+
+    #[test]
     fn an_installation_is_asked_for_with_its_grants_and_secrets() {
         let args = InstallArgs {
             plugin: crate::cli::args::PluginReference { id: "kith/webhook".parse().unwrap(), version: None },
             name: None,
             config: r#"{"url":"https://a.example/hook"}"#.into(),
+            grants: None,
             grant_http: vec!["a.example".into()],
             grant_network: Vec::new(),
             secret: vec!["signing=whsec_x=".into()],
@@ -425,9 +554,11 @@ mod tests {
             poll_interval: None,
             grants_later: false,
             disabled: false,
+            pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
         };
         let body = installation(&args).unwrap();
+        assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));

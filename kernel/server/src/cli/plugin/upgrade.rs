@@ -1,9 +1,12 @@
-//! `kith plugin upgrade`: another version of an installation's plugin, newer or older. What it asks for beyond the present one is shown
-//! and asked about first.
+//! `kith plugin upgrade`: another version of an installation's plugin, newer or older. What it asks for beyond the present one, and
+//! what it makes of the configuration, is shown and asked about first.
 
+use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
-use super::remote::{path, secrets};
+use super::grants::{GrantsFile, held_manifest};
+use super::installation::changed;
+use super::remote::{going_back, path, secrets};
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
 use crate::cli::consent::Consent;
@@ -18,6 +21,7 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         None => newest(&client.whole("/api/v1/plugins")?, &field(&present, "plugin"))?,
     };
     let mut body = json!({ "version": version });
+    args.pin.apply(&mut body);
     let secrets = secrets(&args.secret)?;
     if !secrets.is_empty() {
         body["secrets"] = Value::Object(secrets);
@@ -26,27 +30,52 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         body["config"] = json_argument("--config", config)?;
     }
     let action = format!("give {} version {version}", args.installation);
+    if let Some(file) = &args.grants {
+        let file = GrantsFile::read(file)?;
+        let unread = |error: String| Failure::Failed(format!("the server's answer does not read: {error}"));
+        let id = field(&present, "plugin").parse::<PluginId>().map_err(|error| unread(error.to_string()))?;
+        let wanted = version.parse::<semver::Version>().map_err(|error| unread(error.to_string()))?;
+        file.put_into(&held_manifest(client, &id, Some(&wanted))?, &mut body)?;
+    }
     let consent = Consent::from_flag(args.yes, format);
     agreed(consent, &action, body, |body| client.patch_if(&path, body, tag.as_deref()))
 }
 
-/// Send an upgrade; where it asks for more, with the person's consent.
+/// Send an upgrade: first to see what it would do, and where it asks for more, or makes another configuration of the present one,
+/// with the person's consent.
 fn agreed(
     consent: Consent,
     action: &str,
     mut body: Value,
     send: impl Fn(&Value) -> Result<Value, ApiError>,
 ) -> Result<Value, Failure> {
-    match send(&body) {
+    let mut consequences = Vec::new();
+    body["dry_run"] = json!(true);
+    let seen = match send(&body) {
         Err(ApiError::Refused(problem)) if problem.code == "consent-required" => {
             // The rest of the sentence says how a program answers.
-            let more = problem.message.split("; send").next().unwrap_or_default();
-            consent.insist(more, action)?;
+            consequences.push(problem.message.split("; send").next().unwrap_or_default().to_owned());
             body["consent"] = json!(true);
-            Ok(send(&body)?)
+            send(&body).map_err(going_back)?
         }
-        other => Ok(other?),
+        other => other.map_err(going_back)?,
+    };
+    let migrated = migrated(&seen);
+    if body.get("config").is_none() && !items(&migrated["changed"]).is_empty() {
+        consequences.push(format!("It makes another configuration of the present one:\n{}", changed(&migrated)));
     }
+    if !consequences.is_empty() {
+        consent.insist(&consequences.join("\n"), action)?;
+    }
+    body["dry_run"] = json!(false);
+    send(&body).map_err(going_back)
+}
+
+/// Of what an upgrade would change, that of the configuration.
+fn migrated(seen: &Value) -> Value {
+    let is_config = |change: &&Value| field(change, "path").starts_with("config.");
+    let changes: Vec<&Value> = items(&seen["changed"]).iter().filter(is_config).collect();
+    json!({ "changed": changes })
 }
 
 /// The newest version of a plugin that the server holds, as an installation without a version takes it: a pre-release only where
@@ -55,11 +84,12 @@ fn newest(plugins: &Value, plugin: &str) -> Result<String, Failure> {
     let versions = items(plugins).iter().filter_map(|listed| listed.get("versions")?.as_array()).flatten();
     let of_plugin = versions.filter(|version| field(version, "id") == plugin);
     let newest = of_plugin
+        .filter(|version| version["yanked"].is_null())
         .filter_map(|version| field(version, "version").parse::<semver::Version>().ok())
         .max_by_key(|version| (version.pre.is_empty(), version.clone()));
     let none = || {
         Failure::Failed(format!(
-            "the server holds no version of {plugin}; give it one with `kith plugin upload FILE.wasm`"
+            "the server holds no version of {plugin} that is not yanked; give it one with `kith plugin upload FILE.wasm`"
         ))
     };
     newest.map(|version| version.to_string()).ok_or_else(none)
@@ -72,9 +102,10 @@ mod tests {
 
     #[test]
     fn the_newest_version_is_taken() {
-        let version = |id: &str, version: &str| json!({ "id": id, "version": version });
+        let version = |id: &str, version: &str| json!({ "id": id, "version": version, "yanked": null });
+        let yanked = json!({ "id": "kith/csv", "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
         let plugins = json!({ "items": [
-            { "versions": [version("kith/csv", "0.9.0"), version("kith/csv", "0.10.0"), version("kith/csv", "0.11.0-rc.1")] },
+            { "versions": [version("kith/csv", "0.9.0"), version("kith/csv", "0.10.0"), version("kith/csv", "0.11.0-rc.1"), yanked] },
             { "versions": [version("kith/rfm", "2.0.0")] },
         ]});
         assert_eq!(newest(&plugins, "kith/csv").unwrap(), "0.10.0");
@@ -95,8 +126,46 @@ mod tests {
         };
         let [asked, given] = [false, true].map(|yes| Consent::from_flag(yes, AnswerFormat::Text));
         assert_eq!(agreed(asked, "x", json!({}), server).unwrap_err().exit_code(), 2, "nobody is there to ask");
-        assert_eq!(sent.borrow_mut().drain(..).count(), 1);
+        assert!(sent.borrow_mut().drain(..).all(|body| body["dry_run"] == true), "nothing was done");
         assert_eq!(agreed(given, "x", json!({ "version": "0.2.0" }), server).unwrap()["version"], "0.2.0");
-        assert_eq!(sent.borrow()[1], json!({ "version": "0.2.0", "consent": true }));
+        assert_eq!(sent.borrow().len(), 3);
+        assert_eq!(sent.borrow()[2], json!({ "version": "0.2.0", "consent": true, "dry_run": false }));
+    }
+
+    #[test]
+    fn what_a_version_makes_of_the_configuration_needs_a_yes() {
+        let sent = std::cell::RefCell::new(Vec::new());
+        let changes = |of_config: bool| {
+            let version = json!({ "path": "version", "before": "0.1.0", "after": "0.2.0" });
+            let days = json!({ "path": "config.days", "before": 7, "after": "7d" });
+            json!({ "changed": if of_config { vec![days, version] } else { vec![version] } })
+        };
+        let server = |of_config: bool| {
+            let sent = &sent;
+            move |body: &Value| {
+                sent.borrow_mut().push(body["dry_run"].clone());
+                Ok(changes(of_config))
+            }
+        };
+        let asked = || Consent::from_flag(false, AnswerFormat::Json);
+        let refused = agreed(asked(), "x", json!({}), server(true)).unwrap_err().to_string();
+        assert!(["config.days", "7d"].iter().all(|word| refused.contains(word)), "{refused}");
+        assert!(!refused.contains("0.2.0"), "what was asked for is known: {refused}");
+        assert!(sent.borrow_mut().drain(..).all(|is_dry| is_dry == true));
+        assert!(agreed(Consent::from_flag(true, AnswerFormat::Json), "x", json!({}), server(true)).is_ok());
+        assert!(agreed(asked(), "x", json!({}), server(false)).is_ok());
+        assert!(agreed(asked(), "x", json!({ "config": { "days": "7d" } }), server(true)).is_ok(), "it was written");
+        assert_eq!(sent.borrow().iter().filter(|is_dry| **is_dry == false).count(), 3);
+    }
+
+    #[test]
+    fn who_would_go_back_is_told_the_flag() {
+        let refused = |_: &Value| {
+            let message = "kith/csv 0.1.0 is older than 0.2.0; send `allow_downgrade: true` to go back".to_owned();
+            Err(ApiError::Refused(Box::new(Problem { code: "downgrade".to_owned(), message, ..Problem::default() })))
+        };
+        let yes = Consent::from_flag(true, AnswerFormat::Text);
+        let said = agreed(yes, "x", json!({ "version": "0.1.0" }), refused).unwrap_err().to_string();
+        assert!(said.contains("is older than 0.2.0; to go back, add --allow-downgrade"), "{said}");
     }
 }

@@ -1,0 +1,249 @@
+//! What may be changed of a publisher, a workspace's or the host's, and what it is then.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kith_model::budget::table;
+use kith_model::id::Name;
+use kith_model::plugin::PluginId;
+use kith_model::time::Timestamp;
+
+use super::body::{CheckedKey, PublisherDocument, tag};
+use super::named;
+use crate::api::etag::IfMatch;
+use crate::api::extract::check_text;
+use crate::catalogue::publishers::{PublisherKeyRow, PublisherRow, Publishers, RevocationRow};
+use crate::error::ApiError;
+
+/// Namespaces of one publisher at most.
+const MAX_NAMESPACES: usize = 64;
+
+/// Keys of one publisher at most, revoked ones too.
+const MAX_KEYS: usize = 32;
+
+/// A change of one publisher.
+#[derive(Debug, Clone)]
+pub(super) enum Edit {
+    /// Make it, or say anew what it may sign.
+    Set(PublisherDocument),
+    Add(CheckedKey),
+    Revoke {
+        /// Its number.
+        key: String,
+        why: String,
+    },
+    Remove,
+}
+
+/// What comes of it.
+#[derive(Debug)]
+pub(super) struct Edited {
+    pub(super) before: Option<Arc<PublisherRow>>,
+    /// `None` where it is removed.
+    pub(super) after: Option<PublisherRow>,
+    /// For the audit log.
+    pub(super) action: &'static str,
+}
+
+/// Make a change of the publisher of that name, on paper.
+pub(super) fn edited(
+    all: &Publishers,
+    name: &Name,
+    if_match: &IfMatch,
+    edit: &Edit,
+    now: Timestamp,
+) -> Result<Edited, ApiError> {
+    let before = all.get(name.as_str()).cloned();
+    let present = || before.as_deref().map_or("\"none\"".to_owned(), tag);
+    if_match.check(&format!("publisher `{name}`"), present)?;
+    let (after, action) = match edit {
+        Edit::Set(document) => {
+            let action = if before.is_some() { "publisher.change" } else { "publisher.create" };
+            (Some(set(before.as_deref(), name, document, now)?), action)
+        }
+        Edit::Add(key) => (Some(with_key(all, named(all, name.as_str())?, key, now)?), "publisher.add-key"),
+        Edit::Revoke { key, why } => {
+            (Some(with_revoked(named(all, name.as_str())?, key, why, now)?), "publisher.revoke-key")
+        }
+        Edit::Remove => {
+            named(all, name.as_str())?;
+            (None, "publisher.remove")
+        }
+    };
+    if let Some(after) = &after {
+        insist_on_room(all, after)?;
+    }
+    Ok(Edited { before, after, action })
+}
+
+fn set(
+    before: Option<&PublisherRow>,
+    name: &Name,
+    document: &PublisherDocument,
+    now: Timestamp,
+) -> Result<PublisherRow, ApiError> {
+    check_text(&table::TITLE_TEXT, &document.title)?;
+    check_namespaces(&document.namespaces)?;
+    let PublisherDocument { title, namespaces } = document.clone();
+    match before {
+        Some(before) if before.title == title && before.namespaces == namespaces => Ok(before.clone()),
+        Some(before) => Ok(PublisherRow { title, namespaces, updated_at: now, ..before.clone() }),
+        None => {
+            let (name, keys) = (name.clone(), Vec::new());
+            Ok(PublisherRow { name, title, namespaces, keys, created_at: now, updated_at: now })
+        }
+    }
+}
+
+fn check_namespaces(namespaces: &BTreeSet<String>) -> Result<(), ApiError> {
+    if !(1..=MAX_NAMESPACES).contains(&namespaces.len()) {
+        return Err(ApiError::at("namespaces", format!("name 1 to {MAX_NAMESPACES} of them, e.g. `acme/*`")));
+    }
+    for (place, namespace) in namespaces.iter().enumerate() {
+        // What stands for all names stands where a name could.
+        let plugin = namespace.strip_suffix("/*").map_or_else(|| namespace.clone(), |vendor| format!("{vendor}/all"));
+        if plugin.parse::<PluginId>().is_err() {
+            let message = "is none; write `acme/*` for all plugins of a vendor, or `acme/loyalty` for one";
+            return Err(ApiError::at(format!("namespaces[{place}]"), message));
+        }
+    }
+    Ok(())
+}
+
+fn with_key(all: &Publishers, row: &PublisherRow, key: &CheckedKey, now: Timestamp) -> Result<PublisherRow, ApiError> {
+    let CheckedKey { key, valid_from, valid_until } = key;
+    let number = key.number().to_string();
+    if let Some(holder) = all.values().find(|publisher| publisher.key(&number).is_some()) {
+        let message =
+            format!("`{}` has key {number} already; a key is of one publisher, and stays as it was added", holder.name);
+        return Err(ApiError::Conflict { code: "key-taken", message });
+    }
+    if row.keys.len() >= MAX_KEYS {
+        return Err(ApiError::at("public_key", format!("`{}` has {MAX_KEYS} keys, and may have no more", row.name)));
+    }
+    let added = PublisherKeyRow {
+        number,
+        public_key: key.line(),
+        added_at: now,
+        valid_from: *valid_from,
+        valid_until: *valid_until,
+        revoked: None,
+    };
+    let mut row = PublisherRow { updated_at: now, ..row.clone() };
+    row.keys.push(added);
+    Ok(row)
+}
+
+/// A key that is revoked stays so, since then and for that reason.
+fn with_revoked(row: &PublisherRow, number: &str, why: &str, now: Timestamp) -> Result<PublisherRow, ApiError> {
+    let mut after = row.clone();
+    let key = after.keys.iter_mut().find(|key| key.number.eq_ignore_ascii_case(number));
+    let missing = || {
+        let shown: String = number.chars().take(64).collect();
+        ApiError::missing(format!("`{}` has no key `{shown}`", row.name))
+    };
+    let key = key.ok_or_else(missing)?;
+    if key.revoked.is_none() {
+        key.revoked = Some(RevocationRow { since: now, why: why.to_owned() });
+        after.updated_at = now;
+    }
+    Ok(after)
+}
+
+/// Insist that there is room for the publisher. One that becomes no larger is taken, or who has too many could not put them in
+/// order.
+fn insist_on_room(all: &Publishers, row: &PublisherRow) -> Result<(), ApiError> {
+    let bytes = |row: &PublisherRow| serde_json::to_vec(row).map_or(u64::MAX, |text| text.len() as u64);
+    let before = all.get(row.name.as_str());
+    if before.is_none() && all.len() as u64 >= table::PUBLISHERS_KEPT.default {
+        return Err(table::PUBLISHERS_KEPT.exhausted(table::PUBLISHERS_KEPT.default, None).into());
+    }
+    let (is, was) = (bytes(row), before.map_or(0, |before| bytes(before)));
+    let others = all.values().filter(|other| other.name != row.name).map(|other| bytes(other));
+    let sum = others.fold(is, u64::saturating_add);
+    // A key can be revoked whatever is full.
+    let revokes =
+        before.is_some_and(|before| before.keys.len() == row.keys.len() && before.namespaces == row.namespaces);
+    if sum > table::PUBLISHER_BYTES_KEPT.default && is > was && !revokes {
+        return Err(table::PUBLISHER_BYTES_KEPT.exhausted(table::PUBLISHER_BYTES_KEPT.default, None).into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signatures::SecretKey;
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    fn name() -> Name {
+        "acme".parse().unwrap()
+    }
+
+    fn apply(all: &mut Publishers, edit: &Edit, now: Timestamp) -> Result<Option<PublisherRow>, ApiError> {
+        let after = edited(all, &name(), &IfMatch::default(), edit, now)?.after;
+        match &after {
+            Some(row) => drop(all.insert("acme".to_owned(), Arc::new(row.clone()))),
+            None => drop(all.remove("acme")),
+        }
+        Ok(after)
+    }
+
+    fn document(namespaces: &[&str]) -> Edit {
+        let namespaces = namespaces.iter().map(|namespace| (*namespace).to_owned()).collect();
+        Edit::Set(PublisherDocument { title: "Acme".to_owned(), namespaces })
+    }
+
+    fn code(result: Result<Option<PublisherRow>, ApiError>) -> String {
+        match result {
+            Ok(_) => "taken".to_owned(),
+            Err(ApiError::Conflict { code, .. }) => code.to_owned(),
+            Err(ApiError::BadInput { mistakes, .. }) => mistakes[0].path.clone(),
+            Err(ApiError::NotFound { .. }) => "missing".to_owned(),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_publisher_is_made_gets_keys_loses_them_and_goes() {
+        let mut all = Publishers::new();
+        let key = SecretKey::generate().unwrap().public();
+        let add = Edit::Add(CheckedKey { key, valid_from: None, valid_until: Some(Timestamp(5_000)) });
+        assert_eq!(code(apply(&mut all, &add, NOW)), "missing");
+        assert_eq!(code(apply(&mut all, &Edit::Remove, NOW)), "missing");
+        apply(&mut all, &document(&["acme/*"]), NOW).unwrap();
+        let row = apply(&mut all, &add, NOW).unwrap().unwrap();
+        assert_eq!((row.keys[0].public().unwrap(), row.keys[0].valid_until), (key, Some(Timestamp(5_000))));
+        assert_eq!(code(apply(&mut all, &add, NOW)), "key-taken");
+        // Its keys stay when it is said anew what it may sign.
+        let row = apply(&mut all, &document(&["acme/*", "beta/one"]), Timestamp(1_500)).unwrap().unwrap();
+        assert_eq!((row.keys.len(), row.created_at, row.updated_at), (1, NOW, Timestamp(1_500)));
+        let revoke = |why: &str| Edit::Revoke { key: key.number().to_string().to_lowercase(), why: why.to_owned() };
+        let row = apply(&mut all, &revoke("stolen"), Timestamp(2_000)).unwrap().unwrap();
+        let again = apply(&mut all, &revoke("other"), Timestamp(3_000)).unwrap().unwrap();
+        assert_eq!(row, again, "revoked once, and for good");
+        let expected = RevocationRow { since: Timestamp(2_000), why: "stolen".to_owned() };
+        assert_eq!(row.keys[0].revoked, Some(expected));
+        assert_eq!(code(apply(&mut all, &add, NOW)), "key-taken", "and does not come back");
+        let unknown = Edit::Revoke { key: "0".to_owned(), why: "x".to_owned() };
+        assert_eq!(code(apply(&mut all, &unknown, NOW)), "missing");
+        assert!(apply(&mut all, &Edit::Remove, NOW).unwrap().is_none() && all.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_namespace_is_refused_with_its_place() {
+        for (namespaces, place) in [
+            (&["acme/*", "beta/one"][..], "taken"),
+            (&[], "namespaces"),
+            (&["*"], "namespaces[0]"),
+            (&["*/*"], "namespaces[0]"),
+            (&["acme"], "namespaces[0]"),
+            (&["acme/*", "acme/lo*"], "namespaces[1]"),
+            (&["Acme/*"], "namespaces[0]"),
+            (&["acme/*/*"], "namespaces[0]"),
+        ] {
+            assert_eq!(code(apply(&mut Publishers::new(), &document(namespaces), NOW)), place, "{namespaces:?}");
+        }
+    }
+}

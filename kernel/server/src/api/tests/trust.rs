@@ -1,0 +1,203 @@
+//! Signatures, publishers and the way back over the API: what is taken under which policy, and what of it is told.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kith_model::plugin::{PluginId, PluginKind};
+use semver::Version;
+use serde_json::{Value, json};
+
+use super::installations::plugin_row;
+use super::{FIRST, Response, ask, installation_row, second_workspace};
+use crate::catalogue::sealed::Sealer;
+use crate::catalogue::{Actor, Catalogue, InstallationRow, PluginRow};
+use crate::serve::tests::{TestServer, server, server_with};
+use crate::signatures::trust::SignaturePolicy;
+use crate::signatures::{Prehash, SecretKey};
+
+const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/connector.wasm");
+
+/// The header of a signature over a component.
+fn signed(key: &SecretKey, component: &[u8]) -> String {
+    STANDARD.encode(key.sign(&Prehash::of(component), "plugin:fixture/connector").file())
+}
+
+async fn upload(server: &TestServer, signature: Option<&str>) -> Response {
+    let question = ask(server, "POST", "/api/v1/plugins").admin();
+    let question = signature.into_iter().fold(question, |question, text| question.header("kith-signature", text));
+    question.send(CONNECTOR).await
+}
+
+async fn put(server: &TestServer, path: &str, body: Value) -> Value {
+    ask(server, "PUT", path).admin().json(body).await.with(200)
+}
+
+/// Make `acme` a publisher of what `fixture` makes, with this key; `place` is the workspace's or the host's.
+async fn publish(server: &TestServer, place: &str, key: &SecretKey) {
+    put(server, &format!("{place}/acme"), json!({ "title": "Acme", "namespaces": ["fixture/*"] })).await;
+    let body = json!({ "public_key": key.public().file() });
+    let added = ask(server, "POST", &format!("{place}/acme/keys")).admin().json(body).await.with(200);
+    assert_eq!(added["keys"][0]["key_id"], key.public().number().to_string());
+}
+
+async fn signature_of(server: &TestServer) -> Value {
+    let plugin = ask(server, "GET", "/api/v1/plugins/fixture/connector").admin().empty().await.with(200);
+    plugin["versions"][0]["signature"].clone()
+}
+
+async fn install(server: &TestServer, name: &str) -> Response {
+    let wanted = json!({ "plugin": "fixture/connector", "name": name });
+    ask(server, "POST", "/api/v1/installations").admin().json(wanted).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
+    let server = server();
+    let (key, stranger) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    let good = signed(&key, CONNECTOR);
+    ask(&server, "POST", "/api/v1/plugins")
+        .admin()
+        .header("kith-signature", "?")
+        .send(CONNECTOR)
+        .await
+        .problem(400, "bad-input");
+    upload(&server, Some(&STANDARD.encode("nothing"))).await.problem(400, "bad-input");
+    // Of whom nobody knows anything, the signature is kept and judged when somebody does.
+    assert_eq!(upload(&server, Some(&good)).await.with(201)["signature"]["state"], "unknown-key");
+    publish(&server, "/api/v1/publishers", &key).await;
+    let signature = signature_of(&server).await;
+    assert_eq!(
+        (&signature["state"], &signature["publisher"], &signature["comment"], &signature["problem"]),
+        (&json!("valid"), &json!("acme"), &json!("plugin:fixture/connector"), &Value::Null)
+    );
+    // One that is forged is refused whatever the policy, and one that holds stays.
+    upload(&server, Some(&signed(&key, b"other"))).await.problem(400, "bad-signature");
+    assert_eq!(upload(&server, Some(&signed(&stranger, CONNECTOR))).await.with(200)["signature"]["state"], "valid");
+    let policy = put(&server, "/api/v1/signature-policy", json!({ "policy": "required" })).await;
+    assert_eq!(policy, json!({ "policy": "required", "host": "any", "in_force": "required" }));
+    assert_eq!(upload(&server, None).await.with(200)["signature"]["state"], "valid", "it is here with its signature");
+    assert_eq!(install(&server, "lines").await.with(201)["signature"]["state"], "valid");
+
+    let revoke = format!("/api/v1/publishers/acme/keys/{}/revoke", key.public().number());
+    ask(&server, "POST", &revoke).admin().json(json!({ "why": "" })).await.problem(400, "bad-input");
+    ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+    for policy in ["required", "known-publisher", "any"] {
+        put(&server, "/api/v1/signature-policy", json!({ "policy": policy })).await;
+        let refused = install(&server, "more").await.problem(400, "signature-refused");
+        assert!(refused["errors"][0]["message"].as_str().unwrap().contains("it was stolen"), "{refused}");
+    }
+    // What runs goes on, and says so.
+    let running =
+        ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(json!({ "version": "0.1.0" })).await;
+    let running = running.with(200);
+    assert_eq!((&running["signature"]["state"], &running["activity"]["state"]), (&json!("revoked"), &json!("running")));
+    let audit = ask(&server, "GET", "/api/v1/audit?limit=500").admin().empty().await.with(200);
+    let rows = audit["items"].as_array().unwrap();
+    for (action, times) in [
+        ("publisher.create", 1),
+        ("publisher.add-key", 1),
+        ("publisher.revoke-key", 1),
+        ("signature-policy.change", 3),
+        ("plugin.upload", 1),
+        ("plugin.sign", 0),
+    ] {
+        assert_eq!(rows.iter().filter(|row| row["action"] == action).count(), times, "{action}");
+    }
+}
+
+/// A workspace's admin cannot meet the host's policy with a publisher of his own.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_policy_knows_the_hosts_publishers_alone() {
+    let server = server_with(|config| config.signatures = SignaturePolicy::Required);
+    let (own, of_host) = (SecretKey::generate().unwrap(), SecretKey::generate().unwrap());
+    publish(&server, "/api/v1/publishers", &own).await;
+    let refused = upload(&server, Some(&signed(&own, CONNECTOR))).await.problem(400, "signature-refused");
+    assert_eq!(refused["errors"].as_array().unwrap().len(), 1, "the workspace itself takes any: {refused}");
+    publish(&server, "/api/v1/host/publishers", &of_host).await;
+    // And now the host alone signs for the vendor, which the workspace is told too.
+    let refused = upload(&server, Some(&signed(&own, CONNECTOR))).await.problem(400, "signature-refused");
+    assert!(refused["message"].as_str().unwrap().contains("the server has `signatures` at `required`"), "{refused}");
+    assert_eq!(upload(&server, Some(&signed(&of_host, CONNECTOR))).await.with(201)["signature"]["state"], "valid");
+    install(&server, "lines").await.with(201);
+    // In every workspace, whose admins do not manage it.
+    let (_, neighbour) = second_workspace(&server);
+    ask(&server, "GET", "/api/v1/host/publishers").key(&neighbour).empty().await.problem(403, "denied");
+    let theirs = ask(&server, "POST", "/api/v1/plugins").key(&neighbour);
+    let theirs = theirs.header("kith-signature", &signed(&of_host, CONNECTOR)).send(CONNECTOR).await.with(201);
+    assert_eq!(theirs["signature"]["publisher"], "acme");
+    ask(&server, "DELETE", "/api/v1/host/publishers/acme").admin().empty().await.with(204);
+    install(&server, "more").await.problem(400, "signature-refused");
+    let log = ask(&server, "GET", "/api/v1/host/audit?action=publisher.").admin().empty().await.with(200);
+    let actions: Vec<_> = log["items"].as_array().unwrap().iter().map(|row| row["action"].as_str().unwrap()).collect();
+    assert_eq!(actions.len(), 3, "{actions:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_of_a_publisher_is_made_from_what_it_is() {
+    let server = server();
+    let path = "/api/v1/publishers/acme";
+    ask(&server, "GET", path).admin().empty().await.problem(404, "not-found");
+    put(&server, path, json!({ "namespaces": ["fixture/*"] })).await;
+    let read = ask(&server, "GET", path).admin().empty().await;
+    let tag = read.headers["etag"].to_str().unwrap().to_owned();
+    let other = json!({ "namespaces": ["other/*"] });
+    put(&server, path, other.clone()).await;
+    let stale = ask(&server, "PUT", path).admin().header("if-match", &tag).json(other).await;
+    stale.problem(412, "changed-meanwhile");
+    ask(&server, "DELETE", path).admin().header("if-match", &tag).empty().await.problem(412, "changed-meanwhile");
+    let listed = ask(&server, "GET", "/api/v1/publishers").admin().empty().await.with(200);
+    assert_eq!(listed["items"][0]["namespaces"], json!(["other/*"]));
+    ask(&server, "DELETE", path).admin().empty().await.with(204);
+}
+
+/// A plugin of which 1.0.0 and 2.0.0 are there and 2.0.0 was installed as `level`, past the API, which would have to load it.
+fn with_two_versions(server: &TestServer) -> PluginId {
+    let row = plugin_row("level", PluginKind::TagModel);
+    let id = row.manifest.id.clone();
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    let mut newer = PluginRow { digest: "11".repeat(32), ..row.clone() };
+    newer.manifest.version = Version::new(2, 0, 0);
+    change.note_installed(&id, &newer.manifest.version);
+    let version = newer.manifest.version.clone();
+    change.put_plugin(row);
+    change.put_plugin(newer);
+    change.put_installation(InstallationRow { version, ..installation_row(901, "level") });
+    drop(change.commit().unwrap());
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_back_is_asked_for() {
+    let server = server();
+    with_two_versions(&server);
+    let older = json!({ "version": "1.0.0" });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(older).await;
+    let refused = refused.problem(409, "downgrade")["message"].as_str().unwrap().to_owned();
+    assert!(
+        refused.contains("test/level 1.0.0 is older than 2.0.0") && refused.contains("`allow_downgrade: true`"),
+        "{refused}"
+    );
+    let wanted = json!({ "plugin": "test/level", "version": "1.0.0", "name": "other" });
+    ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.problem(409, "downgrade");
+    let pinned = json!({ "plugin": "test/level", "name": "other", "digest": "0".repeat(64) });
+    ask(&server, "POST", "/api/v1/installations").admin().json(pinned).await.problem(409, "other-digest");
+}
+
+/// The highest version is remembered when no installation tells it any more, of a release before that did not write it down too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_highest_version_is_kept_over_a_start() {
+    let server = server();
+    let id = with_two_versions(&server);
+    let back = |id: &PluginId| {
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        change.note_installed(id, &Version::new(1, 0, 0));
+        change.put_installation(installation_row(901, "level"));
+        drop(change.commit().unwrap());
+    };
+    back(&id);
+    let store = server.shared_store();
+    let clock = std::sync::Arc::clone(&server.app().clock);
+    let opened = Catalogue::open(store, clock, Sealer::new(&[0; 32])).unwrap();
+    let tables = opened.workspace(FIRST).unwrap();
+    assert_eq!(tables.installation("level").unwrap().version, Version::new(1, 0, 0));
+    assert_eq!(tables.highest_version(&id), Some(&Version::new(2, 0, 0)));
+}

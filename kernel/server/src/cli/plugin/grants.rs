@@ -1,0 +1,392 @@
+//! A file of grants, for an installation without a person: everything that a plugin asks for is granted or refused in it, or
+//! nothing is installed. And a template of such a file, with the manifest's reasons.
+
+mod template;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kith_host::{ItemKind, Limits, PolicyItem, Side, effective_policy, policy_items};
+use kith_model::plugin::{Grants, Manifest, PluginId};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::remote::path as installation_path;
+use crate::cli::args::{GrantsSubject, PluginReference};
+use crate::cli::client::{Client, encode};
+use crate::cli::output::{field, number};
+use crate::cli::{Failure, digits};
+
+/// A file of grants.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GrantsFile {
+    /// As the API takes them.
+    grants: Grants,
+    /// What is asked for and shall not be.
+    #[serde(default)]
+    refused: Refused,
+    /// As the API takes it.
+    config: Option<Value>,
+}
+
+/// What a plugin asks for and is refused, by the kinds of grants.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Refused {
+    /// Hosts as the manifest writes them.
+    http: Vec<String>,
+    secrets: Vec<String>,
+    recipients: Vec<String>,
+    /// All state of its own.
+    kv: bool,
+}
+
+impl GrantsFile {
+    /// Read a file, TOML or JSON; by its ending, else by how it begins.
+    ///
+    /// # Errors
+    /// What is wrong in it, with its place.
+    pub(super) fn read(file: &Path) -> Result<GrantsFile, Failure> {
+        let text = std::fs::read_to_string(file).map_err(|source| Failure::File {
+            what: "read",
+            path: file.to_owned(),
+            source,
+        })?;
+        let has_ending = |wanted: &str| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(wanted));
+        let is_json = has_ending("json") || (!has_ending("toml") && text.trim_start().starts_with('{'));
+        let read = if is_json { of_json(&text) } else { toml::from_str(&text).map_err(|error| error.to_string()) };
+        read.map_err(|error| Failure::Usage(format!("{}: {}", file.display(), error.trim_end())))
+    }
+
+    /// Put it into the body of a request about an installation of this version.
+    ///
+    /// # Errors
+    /// All that it leaves open, grants in vain, or refuses in vain.
+    pub(super) fn put_into(self, manifest: &Manifest, body: &mut Value) -> Result<(), Failure> {
+        let Decided { grants, mistakes } = decide(manifest, self.grants, &self.refused);
+        if !mistakes.is_empty() {
+            return Err(Failure::Usage(format!(
+                "the file of grants does not fit {} {}:\n  - {}\n`kith plugin grants {}@{}` writes one that names everything",
+                manifest.id,
+                manifest.version,
+                mistakes.join("\n  - "),
+                manifest.id,
+                manifest.version
+            )));
+        }
+        body["grants"] = json!(grants);
+        if let Some(config) = self.config {
+            if body.get("config").is_some_and(|given| *given != json!({})) {
+                return Err(Failure::Usage(
+                    "the file of grants has a `config`; leave out --config, or that".to_owned(),
+                ));
+            }
+            body["config"] = config;
+        }
+        Ok(())
+    }
+}
+
+fn of_json(text: &str) -> Result<GrantsFile, String> {
+    // Keys that stand there twice are found by the first reader, unknown ones with their place by the second.
+    let mut exact = digits::read_argument(text)?;
+    let file: GrantsFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let config = file.config.map(|_| exact["config"].take());
+    Ok(GrantsFile { config, ..file })
+}
+
+/// The grants of a file, and what is wrong with them.
+struct Decided {
+    grants: Grants,
+    mistakes: Vec<String>,
+}
+
+/// Hold a file against a manifest: each thing that is asked for is granted or refused, and nothing else is.
+fn decide(manifest: &Manifest, mut grants: Grants, refused: &Refused) -> Decided {
+    let capabilities = &manifest.capabilities;
+    if grants.recipients.is_none() && !capabilities.recipients.is_empty() {
+        // Over the API that would be all of them; here what is not named is not granted.
+        grants.recipients = Some(Vec::new());
+    }
+    // What the server allows it knows itself.
+    let networks = grants.networks.iter().filter_map(|text| text.parse().ok()).collect();
+    let ceiling = Limits { networks, ..Limits::default() };
+    let in_vain = effective_policy(manifest, &grants, &ceiling).without_effect;
+    let mut mistakes: Vec<String> = in_vain.into_iter().map(|text| format!("grants.{text}")).collect();
+    if grants.kv_bytes > 0 && capabilities.kv_bytes == 0 {
+        mistakes.push("grants.kv_bytes: the manifest asks for no state".to_owned());
+    }
+    let mut open = BTreeSet::new();
+    for item in policy_items(manifest, &grants, &ceiling, &[]).iter().filter(|item| is_open(item)) {
+        open.insert((item.kind.as_str(), item.name.clone()));
+        if !refused.names(item) {
+            let reason = item.reason.as_deref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+            let (grant, refusal) = places(item);
+            mistakes.push(format!("neither {grant} nor {refusal} decides on {}{reason}", said(item)));
+        }
+    }
+    mistakes.extend(refused.in_vain(&open));
+    Decided { grants, mistakes }
+}
+
+/// Whether something is asked for and not granted.
+fn is_open(item: &PolicyItem) -> bool {
+    let is_none = |side: &Option<Side>| match side {
+        None | Some(Side::Count(0)) => true,
+        Some(Side::Count(_)) => false,
+        Some(Side::Names(names)) => names.is_empty(),
+    };
+    match item.kind {
+        ItemKind::Http | ItemKind::Recipient => item.asked.is_some() && is_none(&item.effective),
+        // One that signatures are checked with goes to no host.
+        ItemKind::Secret => item.asked.is_some() && item.granted.is_none(),
+        ItemKind::Kv => !is_none(&item.asked) && is_none(&item.granted),
+        ItemKind::Network
+        | ItemKind::Event
+        | ItemKind::Input
+        | ItemKind::Sensitive
+        | ItemKind::Consent
+        | ItemKind::Limit => false,
+    }
+}
+
+/// Where an item is granted and where it is refused.
+fn places(item: &PolicyItem) -> (&'static str, &'static str) {
+    match item.kind {
+        ItemKind::Http => ("grants.http", "refused.http"),
+        ItemKind::Secret => ("grants.secrets", "refused.secrets"),
+        ItemKind::Recipient => ("grants.recipients", "refused.recipients"),
+        _ => ("grants.kv_bytes", "refused.kv"),
+    }
+}
+
+fn said(item: &PolicyItem) -> String {
+    match item.kind {
+        ItemKind::Kv => "state of its own".to_owned(),
+        _ => format!("`{}`", item.name),
+    }
+}
+
+impl Refused {
+    fn names(&self, item: &PolicyItem) -> bool {
+        match item.kind {
+            ItemKind::Http => self.http.contains(&item.name),
+            ItemKind::Secret => self.secrets.contains(&item.name),
+            ItemKind::Recipient => self.recipients.contains(&item.name),
+            _ => self.kv,
+        }
+    }
+
+    /// What is refused and was not to be decided: it is granted as well, or not asked for.
+    fn in_vain(&self, open: &BTreeSet<(&'static str, String)>) -> Vec<String> {
+        let lists = [
+            ("http", ItemKind::Http, &self.http),
+            ("secrets", ItemKind::Secret, &self.secrets),
+            ("recipients", ItemKind::Recipient, &self.recipients),
+        ];
+        let mut mistakes = Vec::new();
+        for (place, kind, names) in lists {
+            let vain = names.iter().filter(|name| !open.contains(&(kind.as_str(), (*name).clone())));
+            mistakes.extend(vain.map(|name| {
+                format!("refused.{place}: `{name}` is granted as well, or the manifest does not ask for it")
+            }));
+        }
+        if self.kv && !open.iter().any(|(kind, _)| *kind == ItemKind::Kv.as_str()) {
+            mistakes.push("refused.kv: state is granted as well, or the manifest does not ask for it".to_owned());
+        }
+        mistakes
+    }
+}
+
+/// `kith plugin grants`: a file of grants for a component, a plugin that the server holds, or an installation's version.
+pub(super) fn template(client: &Client, subject: &GrantsSubject) -> Result<(Value, String), Failure> {
+    let manifest = match subject {
+        GrantsSubject::File(file) => {
+            let bytes =
+                std::fs::read(file).map_err(|source| Failure::File { what: "read", path: file.clone(), source })?;
+            let inspected = kith::declared::inspect(&bytes);
+            inspected.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?.manifest
+        }
+        GrantsSubject::Plugin(PluginReference { id, version }) => held_manifest(client, id, version.as_ref())?,
+        GrantsSubject::Installation(name) => installed_manifest(client, &client.get(&installation_path(name))?)?,
+    };
+    Ok((template::document(&manifest), template::text(&manifest)))
+}
+
+/// The manifest of the version that an installation runs.
+pub(super) fn installed_manifest(client: &Client, installation: &Value) -> Result<Manifest, Failure> {
+    let unread = |error: String| Failure::Failed(format!("the server's answer does not read: {error}"));
+    let id: PluginId = field(installation, "plugin")
+        .parse()
+        .map_err(|error: kith_model::plugin::InvalidPluginId| unread(error.to_string()))?;
+    let version: semver::Version =
+        field(installation, "version").parse().map_err(|error: semver::Error| unread(error.to_string()))?;
+    held_manifest(client, &id, Some(&version))
+}
+
+/// The manifest of a version that the server holds: this one, or the one that would be installed.
+pub(super) fn held_manifest(
+    client: &Client,
+    id: &PluginId,
+    wanted: Option<&semver::Version>,
+) -> Result<Manifest, Failure> {
+    let mut path = format!("/api/v1/plugins/{id}");
+    loop {
+        let answer = client.get(&path)?;
+        let versions = answer["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
+        if let Some(found) = chosen(versions, wanted) {
+            let read = kith_host::parse_manifest(found["manifest"].as_str().unwrap_or_default());
+            return read.map_err(|error| Failure::Failed(format!("the manifest of {id} does not read:\n{error}")));
+        }
+        let Some(oldest) = versions.first().filter(|_| number(&answer, "older_left_out") > 0) else {
+            let version = wanted.map(|version| format!(" {version}")).unwrap_or_default();
+            return Err(Failure::Failed(format!("the server holds no {id}{version}")));
+        };
+        path = format!("/api/v1/plugins/{id}?before={}", encode(&field(oldest, "version")));
+    }
+}
+
+/// One of these versions: the one that is wanted, else the newest that is not yanked, a pre-release only where there is nothing else.
+fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option<&'v Value> {
+    let read = versions.iter().filter_map(|version| Some((field(version, "version").parse().ok()?, version)));
+    let read: Vec<(semver::Version, &Value)> = read.collect();
+    let found = match wanted {
+        Some(wanted) => read.into_iter().find(|(version, _)| version == wanted),
+        None => (read.into_iter())
+            .filter(|(_, listed)| listed["yanked"].is_null())
+            .max_by_key(|(version, _)| (version.pre.is_empty(), version.clone())),
+    };
+    found.map(|(_, version)| version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) const NOTES: &str = r#"
+[plugin]
+id = "acme/notes"
+version = "0.1.0"
+kind = "channel"
+abi = "0.2"
+kernel = ">=0.1"
+title = "Notes"
+description = "Posts."
+license = "Apache-2.0"
+[inputs.name]
+expression = "traits.name"
+type = "text"
+reason = "Messages address the person by it"
+[[capabilities.http]]
+host = "api.example.com"
+methods = ["POST"]
+reason = "Notes are posted there"
+[[capabilities.http]]
+host = "*.example.org"
+methods = ["GET"]
+reason = "Pictures are there"
+[[capabilities.secrets]]
+name = "key"
+hosts = ["api.example.com"]
+reason = "The provider asks for it"
+[[capabilities.recipients]]
+type = "email"
+reason = "To write to"
+[[capabilities.recipients]]
+type = "phone"
+reason = "To call"
+"#;
+
+    pub(super) fn notes() -> Manifest {
+        kith_host::parse_manifest(NOTES).unwrap()
+    }
+
+    const WHOLE: &str = r#"
+[grants]
+http = ["api.example.com"]
+recipients = ["email"]
+secrets = { key = ["api.example.com"] }
+limits = { cpu_ms = 100 }
+[refused]
+http = ["*.example.org"]
+recipients = ["phone"]
+[config]
+url = "https://api.example.com"
+"#;
+
+    fn mistakes(text: &str) -> Vec<String> {
+        let file: GrantsFile = toml::from_str(text).unwrap();
+        decide(&notes(), file.grants, &file.refused).mistakes
+    }
+
+    #[test]
+    fn everything_that_is_asked_for_is_granted_or_refused() {
+        let file: GrantsFile = toml::from_str(WHOLE).unwrap();
+        let mut body = json!({ "config": {} });
+        file.put_into(&notes(), &mut body).unwrap();
+        assert_eq!(body["grants"]["secrets"], json!({ "key": ["api.example.com"] }));
+        assert_eq!(
+            (&body["grants"]["limits"]["cpu_ms"], &body["grants"]["recipients"]),
+            (&json!(100), &json!(["email"]))
+        );
+        assert_eq!(body["config"], json!({ "url": "https://api.example.com" }));
+        for (from, to, expected) in [
+            ("http = [\"*.example.org\"]", "", "decides on `*.example.org` (Pictures are there)"),
+            ("recipients = [\"phone\"]", "", "nor refused.recipients decides on `phone`"),
+            ("recipients = [\"email\"]", "", "decides on `email`"),
+            ("secrets = { key = [\"api.example.com\"] }", "", "neither grants.secrets nor refused.secrets"),
+            ("[\"api.example.com\"]\nrec", "[\"api.example.com\", \"b.example\"]\nrec", "does not ask for `b.example`"),
+            ("key = [\"api.example.com\"]", "key = [\"b.example\"]", "does not send `key` to `b.example`"),
+            ("[\"phone\"]", "[\"phone\", \"email\"]", "refused.recipients: `email` is granted as well"),
+            ("[\"phone\"]", "[\"phone\"]\nkv = true", "refused.kv: state is granted as well"),
+            ("limits =", "kv_bytes = 5\nlimits =", "grants.kv_bytes: the manifest asks for no state"),
+        ] {
+            let edited = WHOLE.replacen(from, to, 1);
+            assert_ne!(edited, WHOLE, "{from}");
+            let found = mistakes(&edited);
+            assert_eq!(found.len(), 1, "{to}: {found:?}");
+            assert!(found[0].contains(expected), "{to}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_says_where_it_is_wrong_and_is_toml_or_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            GrantsFile::read(&path)
+        };
+        assert!(read("a.toml", WHOLE).is_ok() && read("a", WHOLE).is_ok());
+        let json = r#"{ "grants": { "http": ["a.example"] }, "config": { "n": 12345678901234567890123 } }"#;
+        let file = read("a", json).unwrap();
+        assert_eq!(digits::line(&file.config.unwrap()), r#"{"n":12345678901234567890123}"#);
+        for (name, text, expected) in [
+            ("a.toml", "[grants]\nhttp = []\nhtpp = []\n", "line 3"),
+            ("a.toml", "[grants]\nlimits = { speed = 1 }\n", "speed"),
+            ("a.toml", "[grants]\n[refuse]\n", "refuse"),
+            ("a.toml", "[refused]\n", "grants"),
+            ("a.json", "{\n \"grants\": { \"htpp\": [] } }", "line 2"),
+            ("a.json", "{ \"grants\": {}, \"grants\": {} }", "twice"),
+        ] {
+            let error = read(name, text).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{text}");
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+        let mut body = json!({ "config": { "a": 1 } });
+        let both = read("a.toml", WHOLE).unwrap().put_into(&notes(), &mut body).unwrap_err();
+        assert!(both.to_string().contains("leave out --config"), "{both}");
+    }
+
+    #[test]
+    fn the_version_is_the_one_that_would_be_installed() {
+        let versions = ["0.9.0", "0.10.0", "0.11.0-rc.1"].map(|version| json!({ "version": version }));
+        assert_eq!(chosen(&versions, None), Some(&versions[1]));
+        assert_eq!(chosen(&versions, Some(&semver::Version::new(0, 9, 0))), Some(&versions[0]));
+        assert_eq!(chosen(&versions[2..], None), Some(&versions[2]));
+        let yanked = json!({ "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
+        assert_eq!(chosen(&[versions[0].clone(), yanked], None), Some(&versions[0]));
+        assert_eq!(chosen(&versions, Some(&semver::Version::new(1, 0, 0))), None);
+    }
+}

@@ -1,0 +1,214 @@
+//! A file of grants to begin with: all that a manifest asks for, with its reasons, as far as a manifest alone can name it. Of a
+//! pattern such as `*.example.com` somebody has to name the hosts, so that it is left open.
+
+use kith_model::plugin::{Grants, Manifest, PluginKind, SecretRequest};
+use serde_json::{Value, json};
+
+use crate::cli::output::visible;
+
+/// The same for a program.
+pub(super) fn document(manifest: &Manifest) -> Value {
+    json!({
+        "grants": suggested(manifest),
+        "refused": { "http": [], "secrets": [], "recipients": [], "kv": false },
+    })
+}
+
+/// The file as TOML.
+pub(super) fn text(manifest: &Manifest) -> String {
+    let (id, version, kind) = (&manifest.id, &manifest.version, manifest.kind);
+    let mut lines = vec![
+        format!("# Grants for {id} {version}, a {kind}. What it shall not have moves from [grants] to [refused]."),
+        format!("# `kith plugin install {id}@{version} --grants FILE` takes no file that leaves something open."),
+    ];
+    lines.extend(without_grants(manifest));
+    lines.push("\n[grants]".to_owned());
+    lines.extend(grants(manifest));
+    lines.extend(secrets(manifest));
+    lines.push("\n[refused]".to_owned());
+    let capabilities = &manifest.capabilities;
+    for (key, is_asked) in [
+        ("http = []", !capabilities.http.is_empty()),
+        ("recipients = []", !capabilities.recipients.is_empty()),
+        ("secrets = []", !capabilities.secrets.is_empty()),
+        ("kv = false", capabilities.kv_bytes > 0),
+    ] {
+        lines.extend(is_asked.then(|| key.to_owned()));
+    }
+    lines.join("\n")
+}
+
+/// What no grant decides on.
+fn without_grants(manifest: &Manifest) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !manifest.inputs.is_empty() {
+        lines.push("#\n# It sees of people, unless something sensitive is not granted:".to_owned());
+    }
+    let inputs = manifest.inputs.iter();
+    lines.extend(inputs.map(|input| comment(&format!("  {}: {} ({})", input.name, input.expression, input.reason))));
+    if matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel) {
+        lines.push(match manifest.emitted_names() {
+            None => "#\n# It emits events of any name.".to_owned(),
+            Some([]) => "#\n# It emits no events.".to_owned(),
+            Some(names) => format!("#\n{}", comment(&format!("It emits: {}", names.join(", ")))),
+        });
+    }
+    lines
+}
+
+fn grants(manifest: &Manifest) -> Vec<String> {
+    let (capabilities, suggested) = (&manifest.capabilities, suggested(manifest));
+    let mut lines = Vec::new();
+    for request in &capabilities.http {
+        let (methods, host) = (request.methods.join(", "), &request.host);
+        lines.push(comment(&format!("{methods} to `{host}`: {}", request.reason)));
+        if host.contains('*') {
+            lines.push(comment(&format!("  name the hosts here, or refuse `{host}` below")));
+        }
+    }
+    if !capabilities.http.is_empty() {
+        lines.push(format!("http = {}", list(&suggested.http)));
+        lines.push("# Private ranges that those hosts may be in, where the server allows them:".to_owned());
+        lines.push("# networks = [\"10.1.0.0/16\"]".to_owned());
+    }
+    for request in &capabilities.recipients {
+        lines.push(comment(&format!("A recipient's `{}`: {}", request.kind, request.reason)));
+    }
+    if let Some(kinds) = &suggested.recipients {
+        lines.push(format!("recipients = {}", list(kinds)));
+    }
+    if capabilities.kv_bytes > 0 {
+        lines.push(comment(&format!("State of its own: {}", capabilities.kv_reason)));
+        lines.push(format!("kv_bytes = {}", capabilities.kv_bytes));
+    }
+    if manifest.kind == PluginKind::Connector {
+        lines.push("# What its events say of consent only refuses. To let it agree as well:".to_owned());
+        lines.push("# consent = \"give\"".to_owned());
+    }
+    lines.push("# Limits lower than the server's:\n# limits = { cpu_ms = 200 }".to_owned());
+    lines
+}
+
+fn secrets(manifest: &Manifest) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !manifest.capabilities.secrets.is_empty() {
+        lines.push("\n[grants.secrets]".to_owned());
+        lines.push("# Which hosts each may be sent to; the value is given with --secret NAME=VALUE.".to_owned());
+    }
+    for request in &manifest.capabilities.secrets {
+        let SecretRequest { name, hosts, reason, optional, .. } = request;
+        let or_without = if *optional { "; it works without it" } else { "" };
+        lines.push(comment(&format!("`{name}`: {reason}{or_without}")));
+        let patterns: Vec<&String> = hosts.iter().filter(|host| host.contains('*')).collect();
+        for pattern in &patterns {
+            lines.push(comment(&format!("  name the hosts of `{pattern}`, or refuse it below")));
+        }
+        let named = exact(hosts);
+        let is_open = named.is_empty() && !patterns.is_empty();
+        lines.push(match is_open {
+            true => format!("# {name} = [\"HOST\"]"),
+            false => format!("{name} = {}", list(&named)),
+        });
+    }
+    lines
+}
+
+/// All that is asked for and that the manifest names in full.
+fn suggested(manifest: &Manifest) -> Grants {
+    let capabilities = &manifest.capabilities;
+    let http: Vec<String> = capabilities.http.iter().map(|request| request.host.clone()).collect();
+    let secrets = capabilities.secrets.iter().map(|request| (request.name.clone(), exact(&request.hosts)));
+    let is_whole = |(name, named): &(String, Vec<String>)| {
+        let asked = capabilities.secrets.iter().find(|request| request.name == *name);
+        !named.is_empty() || asked.is_some_and(|request| request.hosts.is_empty())
+    };
+    let recipients = capabilities.recipients.iter().map(|request| request.kind.clone());
+    Grants {
+        http: exact(&http),
+        secrets: secrets.filter(is_whole).collect(),
+        kv_bytes: capabilities.kv_bytes,
+        recipients: (!capabilities.recipients.is_empty()).then(|| recipients.collect()),
+        ..Grants::default()
+    }
+}
+
+/// Those hosts that are no patterns, each once.
+fn exact(hosts: &[String]) -> Vec<String> {
+    let mut named: Vec<String> = hosts.iter().filter(|host| !host.contains('*')).cloned().collect();
+    named.sort();
+    named.dedup();
+    named
+}
+
+/// A list in TOML. Hosts and types of identifiers have no characters that would need another spelling.
+fn list(names: &[String]) -> String {
+    format!("[{}]", names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "))
+}
+
+/// A text as comments: whoever wrote the manifest chose it, and no line of it is one of the file's.
+fn comment(text: &str) -> String {
+    text.split(['\n', '\r']).map(|line| format!("# {}", visible(line))).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{NOTES, notes};
+    use super::super::{GrantsFile, decide};
+    use super::*;
+
+    #[test]
+    fn a_template_names_everything_with_its_reasons() {
+        insta::assert_snapshot!(text(&notes()), @r#"
+        # Grants for acme/notes 0.1.0, a channel. What it shall not have moves from [grants] to [refused].
+        # `kith plugin install acme/notes@0.1.0 --grants FILE` takes no file that leaves something open.
+        #
+        # It sees of people, unless something sensitive is not granted:
+        #   name: traits.name (Messages address the person by it)
+        #
+        # It emits no events.
+
+        [grants]
+        # POST to `api.example.com`: Notes are posted there
+        # GET to `*.example.org`: Pictures are there
+        #   name the hosts here, or refuse `*.example.org` below
+        http = ["api.example.com"]
+        # Private ranges that those hosts may be in, where the server allows them:
+        # networks = ["10.1.0.0/16"]
+        # A recipient's `email`: To write to
+        # A recipient's `phone`: To call
+        recipients = ["email", "phone"]
+        # Limits lower than the server's:
+        # limits = { cpu_ms = 200 }
+
+        [grants.secrets]
+        # Which hosts each may be sent to; the value is given with --secret NAME=VALUE.
+        # `key`: The provider asks for it
+        key = ["api.example.com"]
+
+        [refused]
+        http = []
+        recipients = []
+        secrets = []
+        "#);
+    }
+
+    #[test]
+    fn a_template_is_a_file_that_leaves_open_only_what_nobody_can_name() {
+        let open = |manifest: &Manifest| {
+            let file: GrantsFile = toml::from_str(&text(manifest)).unwrap();
+            let of_program: GrantsFile = serde_json::from_value(document(manifest)).unwrap();
+            let mistakes = decide(manifest, file.grants, &file.refused).mistakes;
+            assert_eq!(decide(manifest, of_program.grants, &of_program.refused).mistakes, mistakes);
+            mistakes
+        };
+        let left = open(&notes());
+        assert!(left.len() == 1 && left[0].contains("`*.example.org`"), "{left:?}");
+        // A manifest cannot write a line of the file.
+        let sly = NOTES.replacen("\"Pictures are there\"", "\"Pictures\\n[refused]\\nkv = true\"", 1);
+        let sly = kith_host::parse_manifest(&sly.replacen("*.example.org", "b.example", 1)).unwrap();
+        assert_eq!(open(&sly), [""; 0]);
+        let anywhere = NOTES.replacen("hosts = [\"api.example.com\"]", "hosts = [\"*\"]", 1);
+        let left = open(&kith_host::parse_manifest(&anywhere).unwrap());
+        assert!(left.iter().any(|mistake| mistake.contains("`key`")) && left.len() == 2, "{left:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Where the next page is, by what the answer to this one says.
+
+use kith_plugin_sdk::PollFailure;
+use kith_plugin_sdk::http::Response;
+
+use crate::address::{origin, resolve};
+use crate::progress::{Position, Run};
+use crate::settings::{Resource, Style};
+use crate::{link, path};
+
+/// A page as far as it matters here.
+pub(crate) struct Page<'p> {
+    /// Where it was asked for.
+    pub(crate) url: &'p str,
+    pub(crate) response: &'p Response,
+    /// The whole document.
+    pub(crate) document: &'p [u8],
+    pub(crate) records: &'p [&'p [u8]],
+}
+
+/// Where the page behind this one is; `None` where this is the last. The run knows of this page already.
+pub(crate) fn next(resource: &Resource, run: &Run, page: &Page<'_>) -> Result<Option<Position>, PollFailure> {
+    let paging = &resource.paging;
+    let said_more = paging.has_more.as_deref().and_then(|path| path::plain(path::find(page.document, path)?));
+    if said_more.is_some_and(|more| matches!(more.to_ascii_lowercase().as_str(), "false" | "0" | "no")) {
+        return Ok(None);
+    }
+    let count = page.records.len() as u64;
+    // How many records a full page has is seen from the first one: many APIs give fewer than they are asked for, so that a first
+    // page below `size` is not the last for that.
+    let is_short = count == 0 || run.pages > 1 && count < run.full;
+    match paging.style {
+        Style::None => Ok(None),
+        Style::Link => match &paging.next {
+            Some(next) => linked(plain(next, path::find(page.document, next))?.as_deref(), page),
+            None => linked(link::next(page.response), page),
+        },
+        Style::Cursor => {
+            let cursor = match (&paging.next, &paging.last) {
+                (Some(next), _) => plain(next, path::find(page.document, next))?,
+                (None, Some(last)) => {
+                    let record = page.records.last();
+                    plain(last, record.and_then(|record| path::find(record, last)))?
+                }
+                (None, None) => None,
+            };
+            Ok(cursor.map(Position::Cursor))
+        }
+        Style::Page | Style::Offset if is_short => Ok(None),
+        Style::Page => {
+            let number = match run.position {
+                Position::Page(number) => number,
+                _ => paging.first(),
+            };
+            Ok(Some(Position::Page(number.saturating_add(1))))
+        }
+        Style::Offset => {
+            let offset = match run.position {
+                Position::Offset(offset) => offset,
+                _ => 0,
+            };
+            Ok(Some(Position::Offset(offset.saturating_add(count))))
+        }
+    }
+}
+
+/// The text or number that names the next page; `None` where there is none.
+fn plain(path: &str, value: Option<&[u8]>) -> Result<Option<String>, PollFailure> {
+    let Some(value) = value else { return Ok(None) };
+    if value.starts_with(b"{") || value.starts_with(b"[") {
+        return Err(PollFailure::permanent(format!(
+            "what stands at `{path}` (`paging`) is neither text nor number, and names no next page"
+        )));
+    }
+    // `false` is how some say that there is no next page.
+    Ok(path::plain(value).filter(|text| text != "false").map(std::borrow::Cow::into_owned))
+}
+
+/// The address that a link leads to. The secret goes with it, so that it must stay at the API's own host.
+fn linked(link: Option<&str>, page: &Page<'_>) -> Result<Option<Position>, PollFailure> {
+    let Some(link) = link.filter(|link| !link.is_empty()) else { return Ok(None) };
+    let target = resolve(link, page.url);
+    let refused = |why: &str| PollFailure::permanent(format!("the link to the next page {why}: {target:.200}"));
+    let there = origin(&target).map_err(refused)?;
+    if origin(page.url).as_ref() != Ok(&there) {
+        return Err(refused(
+            "leads to another host, port or scheme than `url`, and the secret would go along; it is not followed",
+        ));
+    }
+    Ok(Some(Position::Link(target)))
+}

@@ -1,0 +1,44 @@
+//! The contract between kernel and plugins: the folder of a frozen version under `wit/` never changes.
+
+use std::collections::BTreeMap;
+
+use kith_host::{Abi, AbiStatus};
+use kith_tests::root;
+use sha2::{Digest as _, Sha256};
+
+/// Each file of a frozen version with its SHA-256. A version that is frozen is added here; no line is ever edited.
+const FROZEN: [(&str, &str); 4] = [
+    ("0.1.0/columns.wit", "7b6c04755b43135c873e07c8e2fdab7a7263e90eafde9364383c15ad2825f8d4"),
+    ("0.1.0/host.wit", "4bc62f86eb8e78bb04280a0c20bb3486039bb2feeb906f937ad405002cfc1afa"),
+    ("0.1.0/types.wit", "5f610ba5d533624052db5e150b3eca8f10846f0e362b7954e8004ce620b781ec"),
+    ("0.1.0/worlds.wit", "ca0e13914365eee963fb123cee29d7855caadd0d52d58bb07fc10cfb8c03e25f"),
+];
+
+/// The folder of a version.
+fn folder(abi: Abi) -> &'static str {
+    abi.package().split_once('@').map_or("", |(_, version)| version)
+}
+
+#[test]
+fn a_frozen_version_of_the_contract_never_changes() {
+    let mut found = BTreeMap::new();
+    for abi in Abi::ALL.into_iter().filter(|abi| abi.status() == AbiStatus::Frozen) {
+        for entry in std::fs::read_dir(root().join("wit").join(folder(abi))).unwrap() {
+            let path = entry.unwrap().path();
+            let digest: String =
+                Sha256::digest(std::fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+            found.insert(format!("{}/{}", folder(abi), path.file_name().unwrap().to_str().unwrap()), digest);
+        }
+    }
+    let expected = FROZEN.map(|(file, digest)| (file.to_owned(), digest.to_owned()));
+    assert_eq!(found, BTreeMap::from(expected), "plugins were built against it; open another version beside it");
+}
+
+#[test]
+fn every_version_under_wit_is_one_that_the_kernel_loads() {
+    let folders = std::fs::read_dir(root().join("wit")).unwrap();
+    let mut folders: Vec<String> =
+        folders.map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned()).collect();
+    folders.sort();
+    assert_eq!(folders, Abi::ALL.map(folder));
+}
