@@ -232,11 +232,22 @@ fn a_broken_crate_is_refused_with_the_place() {
     let said = text(&output.stderr);
     assert!(said.contains("plugin.toml:") && said.contains("descripton"), "{said}");
     std::fs::write(&manifest, whole).unwrap();
-    std::fs::write(dir.join("src/lib.rs"), "fn broken( {").unwrap();
     std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
-    let output = run(&kernel, &["plugin", "build", dir_text]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("src/lib.rs:1"), "{}", text(&output.stderr));
+    let (file, library) = (dir.join("src/lib.rs"), std::fs::read_to_string(dir.join("src/lib.rs")).unwrap());
+    assert!(library.contains("row.spent") && library.contains("::High"), "{library}");
+    for (broken, expected) in [
+        ("fn broken( {", "src/lib.rs:1"),
+        // What the manifest does not declare does not compile.
+        (library.replace("row.spent", "row.spend").as_str(), "no field `spend` on type `Row"),
+        (library.replace("::High", "::Hihg").as_str(), "`Hihg`"),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        let mut build = Command::new(kith());
+        build.args(["plugin", "build", dir_text]).env("CARGO_TARGET_DIR", root().join("target/scaffolded"));
+        let output = build.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
 }
 
 /// What an upload would refuse is found here, before anybody uploads it, and in the same words.

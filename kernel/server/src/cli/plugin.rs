@@ -1,4 +1,5 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `build`, `run`, `test`, `keygen`, `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `run`, `test`, `keygen`, `sign`, `verify`); managing
+//! them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -29,6 +30,7 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
     match command {
         PluginCommand::New(args) => scaffold::run(&args, format),
         PluginCommand::Check { path } => check(&path, format),
+        PluginCommand::Schema => print_json(&kith_host::manifest_schema()),
         PluginCommand::Build(args) => build(&args, format),
         PluginCommand::Run(args) => run::run(&args, format),
         PluginCommand::Test(args) => cases::run(&args, format),

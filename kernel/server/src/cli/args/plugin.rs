@@ -23,6 +23,8 @@ pub(crate) enum PluginCommand {
         #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
         path: PathBuf,
     },
+    /// Print the JSON Schema of `plugin.toml`, with which editors complete and check it
+    Schema,
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
     /// Call one plugin in the host that servers have, with nothing stored and nothing sent
