@@ -51,15 +51,18 @@ fn the_case_passes_and_another_does_not(dir: &Path, target: &Path) {
     let first = dir.join("cases/first.json");
     let mut wrong: Value = serde_json::from_str(&std::fs::read_to_string(&first).unwrap()).unwrap();
     wrong["output"].as_array_mut().unwrap().push(json!({ "nobody": "makes this" }));
-    let second = dir.join("cases/second.json");
+    let (second, third) = (dir.join("cases/second.json"), dir.join("cases/third.json"));
     std::fs::write(&second, wrong.to_string()).unwrap();
+    std::fs::write(&third, "{}").unwrap();
     let failed = run(&[]);
     assert_eq!(failed.status.code(), Some(1), "{}", text(&failed.stderr));
     let said = text(&failed.stdout);
     assert!(said.contains("ok      first") && said.contains("FAILED  second"), "{said}");
     assert!(said.contains("-     \"nobody\": \"makes this\""), "{said}");
-    assert!(text(&failed.stderr).contains("1 of 2 cases failed"), "{}", text(&failed.stderr));
+    assert!(said.contains("FAILED  third\ncannot be run: missing field `input`"), "{said}");
+    assert!(text(&failed.stderr).contains("2 of 3 cases failed"), "{}", text(&failed.stderr));
     std::fs::remove_file(second).unwrap();
+    std::fs::remove_file(third).unwrap();
 }
 
 /// What a component makes of an input, without a server.
@@ -131,7 +134,36 @@ fn a_plugin_that_fails_by_itself_says_what_a_server_would() {
         assert_eq!((&fault["fault"]["code"], &fault["fault"]["owner"]), (&json!(code), &json!("plugin")), "{fault}");
         let said = text(&failed.stderr);
         assert!(said.contains(&format!("error: {code}: ")) && said.contains(words), "{said}");
+        assert!(!said.contains("trap: trap"), "{said}");
     }
+    let run = |body: &str, arguments: &[&str]| {
+        std::fs::write(&input, body).unwrap();
+        let mut command = Command::new(kith());
+        command.args(["plugin", "run"]).arg(&file).arg("--input").arg(&input).args(arguments).output().unwrap()
+    };
+    let failed = run("trap", &["--json"]);
+    let problem: Value = serde_json::from_slice(&failed.stderr).unwrap();
+    assert_eq!((&problem["code"], failed.status.code()), (&json!("trap"), Some(1)), "{problem}");
+
+    // What is not shown of the log is counted, and what no plugin sees of a request is told.
+    let logged = run("log 3000", &["--json", "--header", "Authorization: Bearer x", "--header", "a: b"]);
+    assert!(logged.status.success(), "{}", text(&logged.stderr));
+    let logged: Value = serde_json::from_slice(&logged.stdout).unwrap();
+    let [gone, cut] = ["log_lines_gone", "log_lines_cut"].map(|name| logged[name].as_u64().unwrap());
+    let shown = logged["log"].as_array().unwrap().len() as u64;
+    assert!(gone + cut > 0 && gone + shown + cut == 3_000, "{gone} {shown} {cut}");
+    assert_eq!(logged["remarks"], json!(["the header `authorization` is not handed on: no plugin sees it"]));
+
+    // One row is a fault, and the others have their values.
+    std::fs::write(&file, &component("hostile/tag-model").component).unwrap();
+    let rows = "{\"city\":\"Rome\"}\n{\"city\":\"Oslo\",\"poison\":\"x\"}\n{\"city\":\"Bonn\"}\n";
+    let failed = run(rows, &["--config", r#"{"how":"refuse-poison"}"#]);
+    assert_eq!(failed.status.code(), Some(1));
+    let made: Vec<Value> = text(&failed.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&made[0]["hostile"], &made[2]["hostile"], made.len()), (&json!("Rome"), &json!("Bonn"), 3), "{made:?}");
+    assert_eq!(made[1]["fault"]["code"], "plugin.bad-input", "{made:?}");
+    let said = text(&failed.stderr);
+    assert!(said.contains("error: 1 of 3 rows failed, the first on plugin.bad-input: "), "{said}");
 }
 
 #[test]

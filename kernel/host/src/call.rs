@@ -49,8 +49,8 @@ pub(crate) fn run<T>(
         memory_bytes: state.memory.used_bytes,
         host_calls: state.host_calls,
         fuel: installed.fuel.unwrap_or_default().saturating_sub(left),
-        state_writes: state.kv_writes,
-        state_written_bytes: state.kv_written_bytes,
+        state_writes: state.kv_written.writes,
+        state_written_bytes: state.kv_written.bytes,
     });
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.

@@ -10,6 +10,7 @@ mod planned;
 mod reader;
 mod schema;
 mod sections;
+mod words;
 
 use std::fmt;
 
@@ -60,15 +61,15 @@ impl fmt::Display for ManifestError {
 ///
 /// # Errors
 /// [`ManifestError`] with every mistake: bad TOML, unknown keys (with the nearest known one), missing or ill-formed
-/// values, what the plugin's kind does not allow, and texts and schemas beyond their budgets.
+/// values, what the plugin's kind does not allow, what contradicts itself, and texts and schemas beyond their budgets.
 pub fn parse_manifest(text: &str) -> Result<Manifest, ManifestError> {
     parse(text, Reading::New)
 }
 
-/// Read a manifest that was admitted before, perhaps when texts and schemas had no budgets: it goes on working.
+/// Read a manifest that was admitted before, perhaps when less was refused: it goes on working.
 ///
 /// # Errors
-/// As for [`parse_manifest`], but for what is beyond a budget.
+/// As for [`parse_manifest`], but for what is beyond a budget, and for what would do harm to nobody but whoever reads it.
 pub(crate) fn parse_kept_manifest(text: &str) -> Result<Manifest, ManifestError> {
     parse(text, Reading::Kept)
 }

@@ -118,6 +118,22 @@ impl StateWrites {
     }
 }
 
+/// Writes to an installation's state.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct StateWritten {
+    pub(crate) writes: u64,
+    /// Of keys and values.
+    pub(crate) bytes: u64,
+}
+
+impl StateWritten {
+    /// Count one more.
+    pub(crate) fn add(&mut self, bytes: u64) {
+        self.writes += 1;
+        self.bytes += bytes;
+    }
+}
+
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallClass {
@@ -139,9 +155,10 @@ pub(crate) struct CallState {
     pub(crate) cancellation: Option<Cancellation>,
     pub(crate) host_calls: u64,
     log_bytes: u64,
-    /// What the call wrote to the installation's state.
-    pub(crate) kv_writes: u64,
-    pub(crate) kv_written_bytes: u64,
+    /// What the call asked to write to the installation's state: its limits hold for what was refused as well.
+    pub(crate) kv_asked: StateWritten,
+    /// What of that was written.
+    pub(crate) kv_written: StateWritten,
     time: TimeBudget,
 }
 
@@ -172,8 +189,8 @@ impl CallState {
             cancellation: None,
             host_calls: 0,
             log_bytes: 0,
-            kv_writes: 0,
-            kv_written_bytes: 0,
+            kv_asked: StateWritten::default(),
+            kv_written: StateWritten::default(),
             time: TimeBudget {
                 started: Instant::now(),
                 paused: Duration::ZERO,

@@ -9,13 +9,15 @@ pub(crate) fn cut(text: &str, max_bytes: usize) -> &str {
     &text[..text.floor_char_boundary(max_bytes)]
 }
 
+/// Whether a character steers a terminal, ends a line or turns the direction of reading.
+pub(crate) fn steers(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+}
+
 /// `text`, bounded, with control and direction characters written as escapes.
 pub(crate) fn bounded(text: &str) -> String {
     let kept = cut(text, MAX_TEXT_BYTES);
-    let steers = |letter: char| {
-        letter.is_control()
-            || matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
-    };
     let mut safe = String::with_capacity(kept.len());
     for letter in kept.chars() {
         if steers(letter) { safe.extend(letter.escape_default()) } else { safe.push(letter) }

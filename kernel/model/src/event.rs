@@ -112,5 +112,8 @@ pub struct RejectedRecord {
     pub raw: String,
 }
 
+/// The longest name of an event, in bytes.
+pub const MAX_EVENT_NAME_BYTES: usize = 256;
+
 /// What is kept of a record that could not become an event, in bytes: the largest message that Segment's clients send.
 pub const MAX_RAW_BYTES: usize = 32 << 10;

@@ -61,7 +61,8 @@ pub struct PluginId {
 /// Why a text is not a plugin id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a plugin id; write `vendor/name` in lower-case letters, digits and `-`, each part beginning with a letter"
+    "`{0}` is not a plugin id; write `vendor/name` in lower-case letters, digits and `-`, each part beginning with a letter, \
+     64 characters at most"
 )]
 pub struct InvalidPluginId(String);
 

@@ -50,7 +50,7 @@ use crate::rows::DeliveryTotals;
 use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
-pub use alone::{event_text, refusal_of};
+pub use alone::{EventOutcome, event_text, outcomes_of};
 use aside::{Input, ReplayedLetter};
 use declared::DeclaredEvents;
 use lane::{Lane, LaneRules};

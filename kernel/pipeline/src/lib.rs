@@ -51,7 +51,7 @@ use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Fence, ReadError, Store};
 use roaring::RoaringBitmap;
 
-pub use accept::{MAX_REPORTED_REJECTIONS, event_text, refusal_of};
+pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitProgress, FitSlot};
@@ -66,6 +66,7 @@ pub use questions::page::{PAGE_BYTES, PageRoom};
 pub use questions::profile::ProfileStart;
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
+pub use react::models::alone::{answers_to, dataset_of};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Role, Setup};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};

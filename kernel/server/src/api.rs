@@ -60,6 +60,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub(crate) use self::callers::{InVain, Peer};
+pub use self::intake::is_hidden_header;
 use crate::app::App;
 use crate::auth::hex;
 use crate::error::{ApiError, REQUEST_ID, RequestIds};

@@ -62,6 +62,9 @@ pub(crate) enum Failure {
     /// Something did not come out as it must.
     #[error("{0}")]
     Failed(String),
+    /// The same under a code that servers have for it.
+    #[error("{message}")]
+    Coded { code: String, message: String },
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     /// Already said on standard error.
@@ -86,6 +89,7 @@ impl Failure {
             | Failure::Build(_)
             | Failure::File { .. }
             | Failure::Failed(_)
+            | Failure::Coded { .. }
             | Failure::Listen { .. }
             | Failure::Said
             | Failure::Answer(_)
@@ -132,7 +136,7 @@ impl Failure {
     }
 
     /// What programs tell failures apart by that are not the server's.
-    fn code(&self) -> &'static str {
+    fn code(&self) -> &str {
         match self {
             Failure::Api(ApiError::Refused(_)) => "refused",
             Failure::Api(ApiError::Address { .. }) | Failure::Usage(_) => "usage",
@@ -144,6 +148,7 @@ impl Failure {
             Failure::Rejected(_) => "rejected",
             Failure::Listen { .. } => "listen",
             Failure::Server { .. } => "server",
+            Failure::Coded { code, .. } => code,
             Failure::Failed(_) | Failure::Said | Failure::Unread => "failed",
         }
     }

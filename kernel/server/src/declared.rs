@@ -58,6 +58,13 @@ fn check_kernel(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMistake
 
 /// Each default is taken by the schema that it stands in.
 fn check_defaults(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMistake>) {
+    let whole = manifest.config_schema.as_ref().and_then(|schema| schema.get("default"));
+    if let Some(whole) = whole
+        && let Err(error) = kith_host::validate_config(manifest, whole.clone())
+    {
+        let message = format!("the default is not what the schema takes: {error}");
+        found.push(mistake_in(text, &["config", "default"], message));
+    }
     let Err(ConfigError::Mistakes(mistakes)) = kith_host::validate_config(manifest, json!({})) else { return };
     for mistake in mistakes {
         // What is absent and has no default is an admin's to say.
@@ -123,11 +130,14 @@ fn mistyped(input: &InputSpec, expression: &Expression) -> Option<String> {
     if kinds.fit(input.column_type) {
         return None;
     }
-    let remedy = match kinds.column() {
+    // Of what is declared a list may hold each item as it was meant, although a list of texts would hold all that there is.
+    let as_list = list_of(input.column_type).filter(|list| kinds.fit(*list));
+    let remedy = match as_list.or_else(|| kinds.column()) {
         Some(column) => format!("write type = \"{}\"", name_of(column)),
         None => "no column holds that: name a field of it, or count it".to_owned(),
     };
-    let or_cut = match input.column_type {
+    let or_else = match input.column_type {
+        _ if as_list.is_some() => ", or make one value of the list, as `.sum()` and `.max()` do",
         ColumnType::Int64 if kinds.fit(ColumnType::Float64) => {
             ", or `int(…)` around the expression, which cuts the fraction off"
         }
@@ -137,10 +147,25 @@ fn mistyped(input: &InputSpec, expression: &Expression) -> Option<String> {
         _ => "",
     };
     Some(format!(
-        "`{}` is declared {}, and its expression gives {kinds}; {remedy}{or_cut}",
+        "`{}` is declared {}, and its expression gives {kinds}; {remedy}{or_else}",
         input.name,
         name_of(input.column_type)
     ))
+}
+
+/// The column of lists of what a column holds.
+fn list_of(column: ColumnType) -> Option<ColumnType> {
+    match column {
+        ColumnType::Int64 => Some(ColumnType::Int64List),
+        ColumnType::Float64 => Some(ColumnType::Float64List),
+        ColumnType::Timestamp => Some(ColumnType::TimestampList),
+        ColumnType::Text => Some(ColumnType::TextList),
+        ColumnType::Boolean
+        | ColumnType::Int64List
+        | ColumnType::Float64List
+        | ColumnType::TimestampList
+        | ColumnType::TextList => None,
+    }
 }
 
 /// As a manifest writes it.
@@ -314,6 +339,16 @@ description = "How far back orders count"
                 "12:14: `spent` reads `level`, which the plugin writes itself",
             ),
             ("type = \"text\"\nvalues = [\"high\", \"low\"]", "type = \"text-list\"", "17:8: `level` is a list"),
+            (
+                ".map(e, e.total).sum()\"\ntype = \"float64\"",
+                ".map(e, e.total)\"\ntype = \"int64\"",
+                "13:8: `spent` is declared int64, and its expression gives a list, each item anything; write type = \"int64-list\", or make one value of the list",
+            ),
+            (
+                "[config.properties.window]",
+                "[config]\ndefault = { a = 1 }\n[config.properties.window]",
+                "23:11: the default is not what the schema takes: config",
+            ),
         ] {
             let found = found(from, to);
             assert!(found.iter().any(|mistake| mistake.starts_with(expected)), "{from} -> {to}: {found:?}");

@@ -33,19 +33,23 @@ impl CallState {
             return Some(kv::Error::Quota(limits));
         }
         let bytes = written?;
-        self.kv_writes += 1;
-        self.kv_written_bytes += (key.len() + bytes) as u64;
-        if self.kv_writes > table::KV_CALL_COMMITS.default {
+        self.kv_asked.add((key.len() + bytes) as u64);
+        if self.kv_asked.writes > table::KV_CALL_COMMITS.default {
             let exhausted = table::KV_CALL_COMMITS.exhausted(table::KV_CALL_COMMITS.default, None);
             return Some(kv::Error::Quota(exhausted.to_string()));
         }
-        if self.kv_written_bytes > quota_bytes {
+        if self.kv_asked.bytes > quota_bytes {
             table::KV_KEPT.count();
             return Some(kv::Error::Quota(format!("one call writes at most {quota_bytes} bytes of state")));
         }
         let now = self.installed.clock.now();
         let spent = self.installed.state_writes.lock().spend((key.len() + bytes) as u64, now);
         spent.err().map(|exhausted| kv::Error::Quota(exhausted.to_string()))
+    }
+
+    /// Count a write that took place; what the guest is told of it.
+    fn note_written(&mut self, bytes: u64, written: Result<(), KeyValueError>) -> Result<(), kv::Error> {
+        written.inspect(|()| self.kv_written.add(bytes)).map_err(|error| to_wit(&error))
     }
 }
 
@@ -63,8 +67,9 @@ impl kv::Host for CallState {
         if let Some(refusal) = self.state_refusal(&key, Some(value.len())) {
             return Ok(Err(refusal));
         }
-        let quota_bytes = self.installed.policy.kv_bytes.value;
-        Ok(self.installed.state.set(&key, value, quota_bytes).map_err(|error| to_wit(&error)))
+        let (bytes, quota_bytes) = ((key.len() + value.len()) as u64, self.installed.policy.kv_bytes.value);
+        let written = self.installed.state.set(&key, value, quota_bytes);
+        Ok(self.note_written(bytes, written))
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), kv::Error>> {
@@ -72,6 +77,7 @@ impl kv::Host for CallState {
         if let Some(refusal) = self.state_refusal(&key, Some(0)) {
             return Ok(Err(refusal));
         }
-        Ok(self.installed.state.delete(&key).map_err(|error| to_wit(&error)))
+        let written = self.installed.state.delete(&key);
+        Ok(self.note_written(key.len() as u64, written))
     }
 }

@@ -197,6 +197,8 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     let mut call = CallState::new(installed, CallClass::Plain);
     let deletions = (0..2_000).filter(|_| kv::Host::delete(&mut call, "d".into()).unwrap().is_ok()).count();
     assert_eq!(deletions, 1_000, "each deletion is a commit");
+    assert_eq!((call.kv_written.writes, call.kv_written.bytes), (1_000, 1_000), "what was refused was not written");
+    assert_eq!(without.kv_written.writes, 0);
 }
 
 /// Whether somebody signed with a secret is told of those that manifest and grant both name, and each question counts.

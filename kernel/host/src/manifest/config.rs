@@ -157,10 +157,17 @@ pub(super) fn read_schema(root: &Section<'_, '_>) -> Option<Value> {
     }
     let place = |pointer: &str| find(written, pointer).unwrap_or(start..start);
     let wrong = |path: &str, what: &str| root.notes.add(&place(path), format!("[config]{} {what}", dotted(path)));
-    // Measured first: how long the other two take depends on its size.
+    // Measured first: how long the others take depends on its size.
     if let Err(mistake) = schema::admit(&schema) {
         wrong(&mistake.path, &mistake.message);
-    } else if let Err(error) = jsonschema::draft202012::meta::validate(&schema) {
+        return Some(schema);
+    }
+    let wrong_words = schema::wrong_words(&schema);
+    wrong_words.iter().for_each(|mistake| wrong(&mistake.path, &cut(mistake.message.clone())));
+    if !wrong_words.is_empty() {
+        return Some(schema);
+    }
+    if let Err(error) = jsonschema::draft202012::meta::validate(&schema) {
         wrong(error.instance_path().as_str(), &cut(format!("is not valid JSON Schema: {error}")));
     } else if let Err(error) = validator(&schema) {
         wrong(error.instance_path().as_str(), &cut(format!("cannot be used as JSON Schema: {error}")));

@@ -8,13 +8,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ManifestMistake;
+use super::words::{self, Lines};
 
 /// What a manifest is read for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// To be admitted: its lengths and its schema are held against their budgets.
+    /// To be admitted: its lengths and its schema are held against their budgets, and what contradicts itself is refused.
     New,
-    /// It was admitted, perhaps when there were none, and must go on working.
+    /// It was admitted, perhaps when less was refused, and must go on working.
     Kept,
 }
 
@@ -113,7 +114,14 @@ impl<'n, 'd> Section<'n, 'd> {
     }
 
     fn mistyped(&self, key: &str, value: &DeValue<'_>, expected: &str) {
-        self.wrong(key, format!("`{key}` in {} is a {}; write {expected}", self.name, value.type_str()));
+        self.wrong(key, format!("`{key}` in {} is {}; write {expected}", self.name, kind_of(value)));
+    }
+
+    /// Note something about `key` that a manifest which was admitted before may have.
+    pub(super) fn wrong_in_new(&self, key: &str, message: impl Into<String>) {
+        if self.notes.reading == Reading::New {
+            self.wrong(key, message);
+        }
     }
 
     /// The text under `key`, if it is there.
@@ -126,6 +134,9 @@ impl<'n, 'd> Section<'n, 'd> {
         let budget = text_budget(key);
         if self.bound_text(key, budget.default) {
             budget.count();
+        }
+        if text.is_some_and(|text| !words::is_readable(text, lines_of(key))) {
+            self.wrong_in_new(key, format!("`{key}` in {} has control characters; write it without them", self.name));
         }
         text
     }
@@ -227,8 +238,8 @@ impl<'n, 'd> Section<'n, 'd> {
             .filter_map(|(name, value)| {
                 let table = value.get_ref().as_table();
                 if table.is_none() {
-                    let found = value.get_ref().type_str();
-                    self.notes.add(&name.span(), format!("`{key}.{}` is a {found}; write a table", name.get_ref()));
+                    let found = kind_of(value.get_ref());
+                    self.notes.add(&name.span(), format!("`{key}.{}` is {found}; write a table", name.get_ref()));
                 }
                 table.map(|table| (name.get_ref().as_ref(), name.span().start, table))
             })
@@ -255,13 +266,25 @@ impl<'n, 'd> Section<'n, 'd> {
     }
 }
 
+/// The kind of a value, with its article.
+fn kind_of(value: &DeValue<'_>) -> String {
+    let kind = value.type_str();
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+/// How many lines a text under a key may have.
+fn lines_of(key: &str) -> Lines {
+    if matches!(key, "description" | "expression" | "reason") { Lines::Several } else { Lines::One }
+}
+
 /// What a text under a key is held against.
 fn text_budget(key: &str) -> &'static Budget {
     if key == "expression" { &table::EXPRESSION_TEXT } else { &table::MANIFEST_WORDS }
 }
 
 /// The known word that is at most two edits (a third of the word, if that is more) away from `written`.
-fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
+pub(super) fn nearest<'k>(written: &str, known: &[&'k str]) -> Option<&'k str> {
     let near = known.iter().map(|word| (strsim::levenshtein(written, word), *word)).min()?;
     (near.0 <= (near.1.len() / 3).max(2)).then_some(near.1)
 }

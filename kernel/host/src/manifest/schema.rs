@@ -4,6 +4,7 @@
 //! that looks at each of its places once.
 
 mod contradictions;
+mod keywords;
 
 use std::collections::HashMap;
 
@@ -13,6 +14,7 @@ use serde_json::{Map, Value};
 use super::pattern;
 
 pub(crate) use contradictions::contradictions;
+pub(crate) use keywords::wrong_words;
 
 /// Why a schema is not admitted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

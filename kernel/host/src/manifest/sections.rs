@@ -9,10 +9,12 @@ use kith_model::plugin::{
 use kith_model::table::ColumnType;
 use toml::de::DeTable;
 
-use super::reader::{Notes, Section};
+use super::reader::{Notes, Reading, Section};
+use super::words::{self, Lines};
 use super::{config, keys};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
+use crate::text::bounded;
 
 const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
@@ -46,28 +48,45 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     if root.table("plugin").is_none() {
         root.wrong("plugin", "there is no [plugin] table; begin with [plugin] and its `id`, `version` and `kind`");
     }
-    let plugin = read_plugin(&root)?;
-    let compute = matches!(plugin.kind, PluginKind::TagModel | PluginKind::Scorer);
+    let plugin = read_plugin(&root);
+    // The other tables are read whatever is wrong with that one, so that a vendor hears of all mistakes at once.
+    let (kind, abi) = kind_and_abi(&root);
+    if let Some(kind) = kind {
+        check_columns(&root, kind, abi);
+    }
+    let inputs = read_inputs(&root);
+    let outputs = read_outputs(&root, kind);
+    let config_schema = config::read_schema(&root);
+    let capabilities = read_capabilities(&root, kind, abi);
+    let limits = read_limits(&root, kind);
+    Some(Manifest { inputs, outputs, config_schema, capabilities, limits, ..plugin? })
+}
+
+/// The kind and the ABI that [plugin] names, where it names some that there are.
+fn kind_and_abi(root: &Section<'_, '_>) -> (Option<PluginKind>, Option<Abi>) {
+    let plugin = root.table.get("plugin").and_then(|plugin| plugin.get_ref().as_table());
+    let text = |key: &str| plugin.and_then(|plugin| plugin.get(key)?.get_ref().as_str());
+    let kind = text("kind").and_then(|text| KINDS.into_iter().find(|kind| kind.as_str() == text));
+    (kind, text("abi").and_then(Abi::parse))
+}
+
+/// Note inputs and outputs that a kind has not, or has to have.
+fn check_columns(root: &Section<'_, '_>, kind: PluginKind, abi: Option<Abi>) {
+    let compute = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
     // A channel of 0.1 has nowhere to receive inputs: its messages hold none.
-    let may_have_inputs = plugin.kind == PluginKind::Channel && plugin.abi != Abi::V0_1.as_str();
+    let may_have_inputs = kind == PluginKind::Channel && abi != Some(Abi::V0_1);
     for (key, may_have, owners) in [
         ("inputs", compute || may_have_inputs, "tag models, scorers and channels of ABI 0.2"),
         ("outputs", compute, "tag models and scorers"),
     ] {
         match root.table.contains_key(key) {
             false if compute => {
-                root.wrong(key, format!("a {} declares at least one [{key}.<name>] table", plugin.kind));
+                root.wrong(key, format!("a {kind} declares at least one [{key}.<name>] table"));
             }
             true if !may_have => root.wrong(key, format!("only {owners} have {key}; remove this table")),
             _ => {}
         }
     }
-    let inputs = read_inputs(&root);
-    let outputs = read_outputs(&root, plugin.kind);
-    let config_schema = config::read_schema(&root);
-    let capabilities = read_capabilities(&root, &plugin);
-    let limits = read_limits(&root);
-    Some(Manifest { inputs, outputs, config_schema, capabilities, limits, ..plugin })
 }
 
 fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
@@ -111,6 +130,10 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");
     let license = words("license", "an SPDX expression, e.g. \"Apache-2.0\"");
+    if let Some(license) = license.as_deref().filter(|license| !words::is_license(license)) {
+        let message = format!("`{license}` is no SPDX expression; write e.g. \"Apache-2.0\" or \"MIT OR Apache-2.0\"");
+        section.wrong_in_new("license", message);
+    }
     Some(Manifest {
         id: id?,
         version: version?,
@@ -135,7 +158,10 @@ fn check_column_name(root: &Section<'_, '_>, name: &str, start: usize) {
     let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
     let goes_on_well = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     if !(begins_well && goes_on_well && name.len() <= 64) {
-        let message = format!("`{name}` is not a column name; write lower-case letters, digits and `_`, at most 64");
+        let message = format!(
+            "`{name}` is not a column name; write a lower-case letter, then lower-case letters, digits \
+             and `_`, 64 characters at most"
+        );
         root.notes.add(&(start..start), message);
     }
 }
@@ -166,17 +192,17 @@ fn read_inputs(root: &Section<'_, '_>) -> Vec<InputSpec> {
     root.named_tables("inputs").into_iter().filter_map(read).collect()
 }
 
-fn read_outputs(root: &Section<'_, '_>, kind: PluginKind) -> Vec<OutputSpec> {
+fn read_outputs(root: &Section<'_, '_>, kind: Option<PluginKind>) -> Vec<OutputSpec> {
     let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
         check_column_name(root, name, start);
         let title = format!("[outputs.{name}]");
         let section = Section::open(root.notes, table, &title, start, &keys::OUTPUT);
         let column_type = read_type(&section);
         let description = section.required_text("description", "what the value means");
-        let values: Vec<String> = section.texts("values").into_iter().map(|(value, _)| value.to_owned()).collect();
+        let values = read_values(&section);
         let category = section.text("category").unwrap_or_default().to_owned();
         let column_type = column_type?;
-        if kind == PluginKind::Scorer && !matches!(column_type, ColumnType::Float64 | ColumnType::Int64) {
+        if kind == Some(PluginKind::Scorer) && !matches!(column_type, ColumnType::Float64 | ColumnType::Int64) {
             section.wrong("type", "a score is a number; write float64 or int64");
         }
         if !values.is_empty() && !matches!(column_type, ColumnType::Text | ColumnType::TextList) {
@@ -187,50 +213,70 @@ fn read_outputs(root: &Section<'_, '_>, kind: PluginKind) -> Vec<OutputSpec> {
     root.named_tables("outputs").into_iter().filter_map(read).collect()
 }
 
+/// The values that a text may take; none where it may take any.
+fn read_values(section: &Section<'_, '_>) -> Vec<String> {
+    let values = section.texts("values");
+    if section.notes.reading() == Reading::New {
+        let written = section.table.get("values").and_then(|value| value.get_ref().as_array());
+        if written.is_some_and(|items| items.iter().len() == 0) {
+            section.wrong("values", "`values` lists none, so that no value could be given; leave it out for any");
+        }
+        for (value, place) in values.iter().filter(|(value, _)| !words::is_readable(value, Lines::One)) {
+            let message = format!("`{}` has control characters; write the value without them", bounded(value));
+            section.notes.add(place, message);
+        }
+        words::note_doubles(section, "values", &values);
+    }
+    values.into_iter().map(|(value, _)| value.to_owned()).collect()
+}
+
 /// Which capabilities a kind may ask for: those whose interfaces its world imports, and what a channel is told of people.
-fn allowed(abi: &str, kind: PluginKind) -> &'static [&'static str] {
+fn allowed(abi: Abi, kind: PluginKind) -> &'static [&'static str] {
     match kind {
         PluginKind::TagModel | PluginKind::Scorer => &[],
         PluginKind::Connector => &["http", "secrets", "kv", "emits"],
-        PluginKind::Channel if abi == Abi::V0_1.as_str() => &["http", "secrets", "kv", "emits", "recipients"],
+        PluginKind::Channel if abi == Abi::V0_1 => &["http", "secrets", "kv", "emits", "recipients"],
         PluginKind::Channel => &["http", "secrets", "emits", "recipients"],
     }
 }
 
-fn read_capabilities(root: &Section<'_, '_>, plugin: &Manifest) -> Capabilities {
+fn read_capabilities(root: &Section<'_, '_>, kind: Option<PluginKind>, abi: Option<Abi>) -> Capabilities {
     let table = root.table("capabilities");
     let recipients = match &table {
         Some((table, _)) if table.contains_key("recipients") => Vec::new(),
-        _ => recipients_unless_said(plugin),
+        _ => recipients_unless_said(kind, abi),
     };
     let Some((table, start)) = table else { return Capabilities { recipients, ..Capabilities::default() } };
-    let known = &keys::CAPABILITIES;
-    let section = Section::open(root.notes, table, "[capabilities]", start, known);
-    let (kind, allowed) = (plugin.kind, allowed(&plugin.abi, plugin.kind));
-    for key in known.iter().filter(|key| table.contains_key(**key) && !allowed.contains(key)) {
-        let place = table.get_key_value(*key).map_or(start..start, |(written, _)| written.span());
+    let section = Section::open(root.notes, table, "[capabilities]", start, &keys::CAPABILITIES);
+    if let (Some(kind), Some(abi)) = (kind, abi) {
+        check_allowed(&section, kind, abi);
+    }
+    let recipients = if recipients.is_empty() { read_recipients(&section) } else { recipients };
+    let http = read_http(&section);
+    let secrets = read_secrets(&section, &http);
+    Capabilities { http, secrets, kv_bytes: read_kv(&section), emits: words::read_emits(&section), recipients }
+}
+
+/// Note what a kind may not ask for.
+fn check_allowed(section: &Section<'_, '_>, kind: PluginKind, abi: Abi) {
+    let allowed = allowed(abi, kind);
+    let table = section.table;
+    for key in keys::CAPABILITIES.iter().filter(|key| table.contains_key(**key) && !allowed.contains(key)) {
+        let Some((written, _)) = table.get_key_value(*key) else { continue };
         let message = if *key == "mail" {
             "this kernel sends no mail; remove this table, and send through a provider's HTTP interface".to_owned()
         } else {
             let may = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-            format!("a {kind} of ABI {} may not ask for `{key}` (it may ask for: {may}); remove it", plugin.abi)
+            format!("a {kind} of ABI {abi} may not ask for `{key}` (it may ask for: {may}); remove it")
         };
-        root.notes.add(&place, message);
-    }
-    let recipients = if recipients.is_empty() { read_recipients(&section) } else { recipients };
-    Capabilities {
-        http: read_http(&section),
-        secrets: read_secrets(&section),
-        kv_bytes: read_kv(&section),
-        emits: section.texts("emits").into_iter().map(|(name, _)| name.to_owned()).collect(),
-        recipients,
+        section.notes.add(&written.span(), message);
     }
 }
 
 /// What a channel is given whose manifest is silent on it: one of 0.1 was written when there was no such key, and works only
 /// if it goes on being given all identifiers.
-fn recipients_unless_said(plugin: &Manifest) -> Vec<RecipientRequest> {
-    if plugin.kind != PluginKind::Channel || plugin.abi != Abi::V0_1.as_str() {
+fn recipients_unless_said(kind: Option<PluginKind>, abi: Option<Abi>) -> Vec<RecipientRequest> {
+    if kind != Some(PluginKind::Channel) || abi != Some(Abi::V0_1) {
         return Vec::new();
     }
     let reason =
@@ -250,7 +296,10 @@ fn read_recipients(capabilities: &Section<'_, '_>) -> Vec<RecipientRequest> {
             if is_name || text == ANY_RECIPIENT {
                 Ok(text.to_owned())
             } else {
-                Err(format!("`{text}` is not a type of identifiers; write lower-case letters, digits and `_`, or `*`"))
+                Err(format!(
+                    "`{text}` is not a type of identifiers; write lower-case letters, digits and `_`, 64 characters at most, \
+                     or `*`"
+                ))
             }
         });
         if let Some(kind) = &kind {
@@ -283,11 +332,17 @@ fn check_host(section: &Section<'_, '_>, host: &str, place: &Range<usize>) {
 }
 
 fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
+    let mut hosts: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
         let section = Section::open(capabilities.notes, table, "[[capabilities.http]]", start, &keys::HTTP);
         let host = section.required_text("host", "a host, e.g. \"api.example.com\"");
         if let (Some(host), Some(value)) = (host, table.get("host")) {
             check_host(&section, host, &value.span());
+            if hosts.iter().any(|before| before == host) {
+                section
+                    .wrong_in_new("host", format!("the host `{host}` is asked for twice; give one table all methods"));
+            }
+            hosts.push(host.to_owned());
         }
         let methods = section.required_texts("methods", "the methods, e.g. [\"POST\"]");
         for (method, place) in methods.iter().filter(|(method, _)| !METHODS.contains(method)) {
@@ -300,7 +355,7 @@ fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
     capabilities.repeated_tables("http").into_iter().filter_map(read).collect()
 }
 
-fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
+fn read_secrets(capabilities: &Section<'_, '_>, http: &[HttpRequest]) -> Vec<SecretRequest> {
     let mut names: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
         let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &keys::SECRET);
@@ -310,7 +365,7 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
             if fits {
                 Ok(text.to_owned())
             } else {
-                Err(format!("`{text}` is not a name; write letters, digits, `_`, `-`"))
+                Err(format!("`{text}` is not a name; write letters, digits, `_` and `-`, 64 characters at most"))
             }
         });
         if let Some(name) = &name {
@@ -323,7 +378,16 @@ fn read_secrets(capabilities: &Section<'_, '_>) -> Vec<SecretRequest> {
             section.missing("hosts", "the hosts it may be sent to, e.g. [\"api.example.com\"], or [] for none");
         }
         let hosts = section.texts("hosts");
-        hosts.iter().for_each(|(host, place)| check_host(&section, host, place));
+        for (host, place) in &hosts {
+            check_host(&section, host, place);
+            if section.notes.reading() == Reading::New && !words::is_asked_for(host, http) {
+                let message = format!(
+                    "no [[capabilities.http]] asks for `{host}`, so that the secret could not be sent there; ask for the host \
+                     or remove it here"
+                );
+                section.notes.add(place, message);
+            }
+        }
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
         let hosts = hosts.into_iter().map(|(host, _)| host.to_owned()).collect();
         let optional = section.truth("optional").unwrap_or(false);
@@ -351,9 +415,17 @@ fn read_kv(capabilities: &Section<'_, '_>) -> u64 {
     section.count("bytes").unwrap_or(0)
 }
 
-fn read_limits(root: &Section<'_, '_>) -> LimitRequest {
+/// Limits of what channels alone do.
+const OF_CHANNELS: [&str; 2] = ["messages_at_once", "requests_per_host"];
+
+fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
     let section = Section::open(root.notes, table, "[limits]", start, &keys::LIMITS);
+    if kind.is_some_and(|kind| kind != PluginKind::Channel) {
+        for key in OF_CHANNELS.into_iter().filter(|key| table.contains_key(*key)) {
+            section.wrong_in_new(key, format!("only channels have the limit `{key}`; remove it"));
+        }
+    }
     LimitRequest {
         memory_bytes: section.count("memory_bytes"),
         cpu_ms: section.count("cpu_ms"),

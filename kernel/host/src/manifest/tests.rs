@@ -254,8 +254,138 @@ fn a_configuration_that_nobody_can_write_is_refused_with_its_line() {
             "[config.properties]\nbound = false",
             "29:13: [config].required.0 names `bound`, whose schema takes no value",
         ),
+        (
+            "type = \"integer\"\nminimum = 1",
+            "typ = \"integer\"\nminimum = 1",
+            "31:7: [config].properties.bound.typ is no keyword of JSON Schema; did you mean `type`?",
+        ),
+        (
+            "type = \"integer\"\nminimum = 1",
+            "type = \"strng\"",
+            "31:8: [config].properties.bound.type names `strng`, which is no type of JSON; did you mean `string`?",
+        ),
+        (
+            "minimum = 1",
+            "minimum = 1.2\nmaximum = 1.8",
+            "32:11: [config].properties.bound.minimum is 1.2, and `maximum` is 1.8: no whole number is both",
+        ),
     ] {
         let found = mistakes(from, to);
         assert!(found.len() == 1 && found[0].starts_with(expected), "{to}: {found:?}");
     }
+}
+
+/// The second mistake was told when the first was mended.
+#[test]
+fn mistakes_of_all_tables_are_told_at_once() {
+    let text = r#"
+[plugin]
+id = 3
+version = "x"
+kind = "connector"
+abi = "0.2"
+kernel = ">=0.1"
+title = "Shop"
+description = "Orders."
+license = "Apache-2.0"
+[capabilities]
+emit = ["A"]
+[[capabilities.secrets]]
+name = "key"
+hosts = 3
+reason = "to sign"
+"#;
+    let found = parse_manifest(text).unwrap_err().mistakes;
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    for (found, expected) in found.iter().zip([
+        "3:6: `id` in [plugin] is an integer; write a text",
+        "4:11: `x` is not a semantic version",
+        "12:1: unknown key `emit` in [capabilities]; did you mean `emits`?",
+        "15:9: `hosts` in [[capabilities.secrets]] is an integer; write a list",
+    ]) {
+        assert!(found.starts_with(expected), "{found}");
+    }
+    assert_eq!(found.len(), 4, "{found:?}");
+}
+
+const SHOP: &str = r#"
+[plugin]
+id = "acme/shop"
+version = "0.1.0"
+kind = "connector"
+abi = "0.2"
+kernel = ">=0.1"
+title = "Shop"
+description = "Orders."
+license = "Apache-2.0"
+[capabilities]
+emits = ["A", "B"]
+[[capabilities.http]]
+host = "*.example.com"
+methods = ["GET"]
+reason = "to ask"
+[[capabilities.secrets]]
+name = "key"
+hosts = ["api.example.com"]
+reason = "to sign in"
+[limits]
+cpu_ms = 100
+"#;
+
+/// All of these were taken. A plugin that was uploaded then goes on working.
+#[test]
+fn what_cannot_be_meant_is_refused_in_a_new_manifest_alone() {
+    parse_manifest(SHOP).unwrap();
+    let (emits, long) = ("[\"A\", \"B\"]", format!("[\"{}\"]", "x".repeat(257)));
+    let segment = "values = [\"champion\", \"lost\"]";
+    for (whole, from, to, expected) in [
+        (
+            SHOP,
+            "cpu_ms = 100",
+            "messages_at_once = 8",
+            "22:20: only channels have the limit `messages_at_once`; remove it",
+        ),
+        (SHOP, emits, "[\"\"]", "12:10: `emits` in [capabilities] has an empty name"),
+        (SHOP, emits, "[\" A\"]", "12:10: `emits` in [capabilities] has ` A`, with spaces around it; write `A`"),
+        (SHOP, emits, "[\"A\\nB\"]", "12:10: `emits` in [capabilities] has `A\\nB`, with control characters"),
+        (SHOP, emits, "[\"A\", \"A\"]", "12:15: `A` stands in `emits` twice; remove one"),
+        (SHOP, emits, "[\"*\", \"A\"]", "12:10: `*` in `emits` stands for any event"),
+        (SHOP, emits, "[\"a*\"]", "12:10: `emits` in [capabilities] has `a*`, and no patterns are read"),
+        (SHOP, emits, &long, "12:10: `emits` in [capabilities] has a name of 257 bytes; write at most 256"),
+        (SHOP, "\"Apache-2.0\"", "\"Apache 2.0\"", "10:11: `Apache 2.0` is no SPDX expression; write e.g."),
+        (SHOP, "\"Shop\"", "\"Sh\\u001bop\"", "8:9: `title` in [plugin] has control characters"),
+        (
+            SHOP,
+            "[limits]",
+            "[[capabilities.http]]\nhost = \"*.example.com\"\nmethods = [\"POST\"]\nreason = \"x\"\n[limits]",
+            "22:8: the host `*.example.com` is asked for twice; give one table all methods",
+        ),
+        (SHOP, "api.example.com", "api.example.org", "19:10: no [[capabilities.http]] asks for `api.example.org`"),
+        (GOOD, segment, "values = []", "24:10: `values` lists none"),
+        (GOOD, segment, "values = [\"a\", \"a\"]", "24:16: `a` stands in `values` twice; remove one"),
+        (GOOD, segment, "values = [\"\\u0007\"]", "24:11: `\\u{7}` has control characters"),
+    ] {
+        assert!(whole.contains(from), "{from}");
+        let text = whole.replacen(from, to, 1);
+        let found = parse_manifest(&text).unwrap_err().mistakes;
+        assert!(found.len() == 1 && found[0].to_string().starts_with(expected), "{to}: {found:?}");
+        parse_kept_manifest(&text).unwrap();
+    }
+    let several = SHOP.replacen("\"Orders.\"", "\"\"\"Orders,\nand what they come to.\"\"\"", 1);
+    parse_manifest(&several).unwrap();
+}
+
+/// A name was refused for what it has, although what it lacks was a letter to begin with.
+#[test]
+fn a_name_that_is_none_is_told_what_it_begins_with_and_how_long_it_may_be() {
+    for name in ["_a", "1a"] {
+        let found = mistakes("[inputs.alpha]", &format!("[inputs.{name}]"));
+        let expected = format!(
+            "17:9: `{name}` is not a column name; write a lower-case letter, then lower-case letters, digits and `_`, 64 \
+             characters at most"
+        );
+        assert_eq!(found, [expected]);
+    }
+    let found = mistakes("\"acme/rfm\"", &format!("\"acme/{}\"", "x".repeat(300)));
+    assert!(found[0].contains("64 characters at most"), "{found:?}");
 }

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use kith_model::consent::{self, CONSENT, Entries, is_consent};
-use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
+use kith_model::event::{DraftEvent, EventKind, MAX_EVENT_NAME_BYTES, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::{Identifier, IdentityRules, Unfit};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::named::{self, EventIdentifier, LeftOut};
 
-/// Longest event name and message id, in bytes.
-const MAX_NAME_BYTES: usize = 256;
+/// Longest message id, in bytes.
+const MAX_ID_BYTES: usize = 256;
 
 /// Largest properties, traits or context of one event, in bytes: what Segment's and RudderStack's clients can send as one message.
 const MAX_BODY_BYTES: usize = 4 << 20;
@@ -50,11 +50,11 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     let refuse = |code: &str, message: String| {
         Err(RejectedRecord { place: 0, code: code.to_owned(), message, raw: excerpt(draft) })
     };
-    if draft.name.len() > MAX_NAME_BYTES {
-        return refuse("name-too-long", format!("an event's name has at most {MAX_NAME_BYTES} bytes"));
+    if draft.name.len() > MAX_EVENT_NAME_BYTES {
+        return refuse("name-too-long", format!("an event's name has at most {MAX_EVENT_NAME_BYTES} bytes"));
     }
-    if draft.message_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_NAME_BYTES) {
-        return refuse("bad-message-id", format!("a message id has 1 to {MAX_NAME_BYTES} bytes"));
+    if draft.message_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
+        return refuse("bad-message-id", format!("a message id has 1 to {MAX_ID_BYTES} bytes"));
     }
     for (what, text) in [("properties", &draft.properties), ("traits", &draft.traits), ("context", &draft.context)] {
         if text.len() > MAX_BODY_BYTES {

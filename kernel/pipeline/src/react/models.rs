@@ -1,6 +1,8 @@
 //! Running a tag model or a scorer on a batch of people: their inputs as columns, its answer as values, and a batch that
 //! fails halved until the rows that it cannot take are alone.
 
+pub(crate) mod alone;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -230,16 +232,18 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
         } else {
             update_input(&mut hash, &cell);
         }
-        match cell {
-            Ok(cell) => cells.push(cell),
-            Err(problem) => {
-                misfit = misfit.or(Some(refusal_of(spec, problem)));
-                cells.push(Cell::Null);
-            }
-        }
+        cells.push(cell_or_null(spec, cell, &mut misfit));
     }
     let root = profile.root();
     Some(InputRow { profile: ProfileId(root.id), ordinal: root.ordinal, inputs: hash.digest(), cells, misfit })
+}
+
+/// A cell of a row. What is none is null, and the row has the first of these for its misfit.
+fn cell_or_null(spec: &InputSpec, cell: Result<Cell, Misfit>, misfit: &mut Option<PluginFault>) -> Cell {
+    cell.unwrap_or_else(|problem| {
+        misfit.get_or_insert_with(|| refusal_of(spec, problem));
+        Cell::Null
+    })
 }
 
 /// Why a model is not asked about somebody. The value itself is not told: it is a person's.

@@ -28,9 +28,14 @@ const HIDDEN_HEADERS: [HeaderName; 6] = [
     header::TRANSFER_ENCODING,
 ];
 
+/// Whether no plugin sees a header of this name.
+pub fn is_hidden_header(name: &HeaderName) -> bool {
+    HIDDEN_HEADERS.contains(name) || name.as_str() == "x-api-key"
+}
+
 /// A request as a connector may see it, with an empty body.
 pub(crate) fn source_request(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> SourceRequest {
-    let shown = headers.iter().filter(|(name, _)| !HIDDEN_HEADERS.contains(name) && name.as_str() != "x-api-key");
+    let shown = headers.iter().filter(|(name, _)| !is_hidden_header(name));
     SourceRequest {
         method: method.to_string(),
         path: uri.path().to_owned(),

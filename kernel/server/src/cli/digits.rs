@@ -31,12 +31,16 @@ pub(crate) fn read(text: &str) -> serde_json::Result<Value> {
 /// # Errors
 /// Why it is none, or which key stands there twice: of the two only one would be sent.
 pub(crate) fn read_argument(text: &str) -> Result<Value, String> {
-    if let Ok(read) = kith_json::read(text.as_bytes())
-        && let Some(twice) = read.flags.iter().find(|flag| flag.oddity == Oddity::DuplicateKey)
-    {
-        return Err(format!("the key `{}` stands there twice; leave one", twice.path));
+    if let Some(key) = twice(text) {
+        return Err(format!("the key `{key}` stands there twice; leave one"));
     }
     read(text).map_err(|error| error.to_string())
+}
+
+/// The path of a key that stands twice in JSON.
+pub(crate) fn twice(text: &str) -> Option<String> {
+    let read = kith_json::read(text.as_bytes()).ok()?;
+    read.flags.iter().find(|flag| flag.oddity == Oddity::DuplicateKey).map(|flag| flag.path.clone())
 }
 
 /// A value as JSON on one line.

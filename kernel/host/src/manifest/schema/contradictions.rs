@@ -6,8 +6,10 @@ use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use jsonschema::Validator;
 use serde_json::{Map, Number, Value};
 
+use super::super::config::validator;
 use super::{DATA, NAMED, Pointer, SchemaMistake};
 
 /// Contradictions that are told of one schema.
@@ -122,6 +124,7 @@ impl<'s> Search<'s> {
     /// A least that is more than the most.
     fn look_at_bounds(&mut self, keywords: &Map<String, Value>, at: &mut Pointer) {
         let number = |keyword: &str| keywords.get(keyword).and_then(Value::as_number);
+        let is_whole = keywords.get("type").and_then(Value::as_str) == Some("integer");
         for (least, is_least_in) in [("minimum", true), ("exclusiveMinimum", false)] {
             for (most, is_most_in) in [("maximum", true), ("exclusiveMaximum", false)] {
                 let (Some(low), Some(high)) = (number(least), number(most)) else { continue };
@@ -132,6 +135,8 @@ impl<'s> Search<'s> {
                 };
                 if is_empty {
                     self.tell(at, least, format!("is {low}, and `{most}` is {high}: no number is both"));
+                } else if is_whole && first_whole(low, is_least_in) > last_whole(high, is_most_in) {
+                    self.tell(at, least, format!("is {low}, and `{most}` is {high}: no whole number is both"));
                 }
             }
         }
@@ -176,23 +181,31 @@ impl<'s> Search<'s> {
     /// Properties that must be there and cannot.
     fn look_at_names(&mut self, keywords: &'s Map<String, Value>, at: &mut Pointer) {
         let properties = keywords.get("properties").and_then(Value::as_object);
-        // Which other names a pattern takes is not looked into.
-        let is_closed = !keywords.contains_key("patternProperties")
-            && keywords.get("additionalProperties").is_some_and(|others| self.takes_nothing(others));
+        let is_closed = self.is_closed(keywords);
+        let names = self.names(keywords);
         let required = keywords.get("required").and_then(Value::as_array);
         for (index, name) in required.into_iter().flatten().enumerate() {
             let Some(name) = name.as_str() else { continue };
-            let message = match properties.and_then(|properties| properties.get(name)) {
-                // An object that takes nothing is told of where it stands, unless it refers elsewhere.
-                Some(schema) if self.takes_nothing(schema) && (schema.is_boolean() || schema.get("$ref").is_some()) => {
-                    format!("names `{name}`, whose schema takes no value; remove it here, or say there what it takes")
+            if let Some(why) = self.untaken(keywords, names.as_ref(), name) {
+                let message = format!("names `{name}`, {why}");
+                at.within("required", |at| self.tell(at, &index.to_string(), message));
+            }
+        }
+        let dependent = keywords.get("dependentRequired").and_then(Value::as_object);
+        for (name, others) in dependent.into_iter().flatten() {
+            // What is never there asks for nothing.
+            if self.untaken(keywords, names.as_ref(), name).is_some() {
+                continue;
+            }
+            for (index, other) in others.as_array().into_iter().flatten().enumerate() {
+                let Some(other) = other.as_str() else { continue };
+                if let Some(why) = self.untaken(keywords, names.as_ref(), other) {
+                    let message = format!("asks for `{other}` beside `{name}`, {why}");
+                    at.within("dependentRequired", |at| {
+                        at.within(name, |at| self.tell(at, &index.to_string(), message));
+                    });
                 }
-                None if is_closed => format!(
-                    "names `{name}`, which is not in `properties`, and no other property is taken; describe it there"
-                ),
-                _ => continue,
-            };
-            at.within("required", |at| self.tell(at, &index.to_string(), message));
+            }
         }
         let least = keywords.get("minProperties").and_then(Value::as_u64).unwrap_or(0);
         let possible = properties.map_or(0, Map::len) as u64;
@@ -207,6 +220,36 @@ impl<'s> Search<'s> {
         }
     }
 
+    /// Whether no properties are taken but those that are named. Which other names a pattern takes is not looked into.
+    fn is_closed(&self, keywords: &Map<String, Value>) -> bool {
+        !keywords.contains_key("patternProperties")
+            && keywords.get("additionalProperties").is_some_and(|others| self.takes_nothing(others))
+    }
+
+    /// What is asked of names, where that stands by itself and refers to nothing.
+    fn names(&self, keywords: &Map<String, Value>) -> Option<Validator> {
+        let asked = keywords.get("propertyNames").filter(|asked| !has_reference(asked))?;
+        validator(asked).ok()
+    }
+
+    /// Why a property cannot be there.
+    fn untaken(&self, keywords: &Map<String, Value>, names: Option<&Validator>, name: &str) -> Option<&'static str> {
+        let schema = keywords.get("properties").and_then(|properties| properties.get(name));
+        match schema {
+            // An object that takes nothing is told of where it stands, unless it refers elsewhere.
+            Some(schema) if self.takes_nothing(schema) && (schema.is_boolean() || schema.get("$ref").is_some()) => {
+                Some("whose schema takes no value; remove it here, or say there what it takes")
+            }
+            None if self.is_closed(keywords) => {
+                Some("which is not in `properties`, and no other property is taken; describe it there")
+            }
+            _ if names.is_some_and(|names| !names.is_valid(&Value::from(name))) => {
+                Some("which `propertyNames` does not take; remove it here, or take the name there")
+            }
+            _ => None,
+        }
+    }
+
     /// Schemas put together of which none, or not all, can be met.
     fn look_at_branches(&mut self, keywords: &'s Map<String, Value>, at: &mut Pointer) {
         let branches = |keyword: &str| keywords.get(keyword).and_then(Value::as_array);
@@ -214,6 +257,13 @@ impl<'s> Search<'s> {
             if branches(keyword).is_some_and(|all| all.iter().all(|schema| self.takes_nothing(schema))) {
                 self.tell(at, keyword, "holds no schema that takes a value".to_owned());
             }
+        }
+        if keywords.get("not").is_some_and(is_anything) {
+            self.tell(
+                at,
+                "not",
+                "is met by every value, so that none is taken; say what must not be, or write false".into(),
+            );
         }
         for (index, schema) in branches("allOf").into_iter().flatten().enumerate() {
             if matches!(schema, Value::Bool(false)) {
@@ -276,9 +326,53 @@ impl<'s> Search<'s> {
     }
 }
 
+/// Whether a schema asks for nothing.
+fn is_anything(schema: &Value) -> bool {
+    match schema {
+        Value::Bool(truth) => *truth,
+        Value::Object(keywords) => keywords.is_empty(),
+        _ => false,
+    }
+}
+
+fn has_reference(schema: &Value) -> bool {
+    match schema {
+        Value::Object(keywords) => keywords.iter().any(|(keyword, inner)| keyword == "$ref" || has_reference(inner)),
+        Value::Array(items) => items.iter().any(has_reference),
+        _ => false,
+    }
+}
+
+/// The first whole number that is not below a bound.
+fn first_whole(bound: &Number, is_in: bool) -> i128 {
+    let (below, is_exact) = floor(bound);
+    if is_exact && is_in { below } else { below.saturating_add(1) }
+}
+
+/// The last whole number that is not above a bound.
+fn last_whole(bound: &Number, is_in: bool) -> i128 {
+    let (below, is_exact) = floor(bound);
+    if is_exact && !is_in { below.saturating_sub(1) } else { below }
+}
+
+/// The whole number at or below another one, and whether it is the same.
+fn floor(number: &Number) -> (i128, bool) {
+    match whole(number) {
+        Some(whole) => (whole, true),
+        None => {
+            let float = number.as_f64().unwrap_or_default();
+            // What is beyond is cut to the nearest that there is, which is as far beyond.
+            (float.floor() as i128, float.fract() == 0.0)
+        }
+    }
+}
+
+fn whole(number: &Number) -> Option<i128> {
+    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
+}
+
 /// Which of two numbers is the greater, whole ones digit by digit.
 fn compare(one: &Number, other: &Number) -> Ordering {
-    let whole = |number: &Number| number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
     match (whole(one), whole(other)) {
         (Some(one), Some(other)) => one.cmp(&other),
         _ => {
@@ -349,6 +443,24 @@ mod tests {
                 "/minProperties is 2, and there are 1",
             ),
             (json!({ "items": { "items": { "enum": [] } } }), "/items/items/enum lists nothing"),
+            (
+                json!({ "type": "integer", "minimum": 1.2, "maximum": 1.8 }),
+                "/minimum is 1.2, and `maximum` is 1.8: no whole number is both",
+            ),
+            (
+                json!({ "type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2 }),
+                "/exclusiveMinimum is 1, and `exclusiveMaximum` is 2: no whole number is both",
+            ),
+            (json!({ "properties": { "a": { "not": {} } } }), "/properties/a/not is met by every value"),
+            (json!({ "not": true }), "/not is met by every value"),
+            (
+                json!({ "required": ["a", "xa"], "propertyNames": { "pattern": "^x" } }),
+                "/required/0 names `a`, which `propertyNames` does not take",
+            ),
+            (
+                json!({ "properties": { "a": {} }, "dependentRequired": { "a": ["a", "b"] }, "additionalProperties": false }),
+                "/dependentRequired/a/1 asks for `b` beside `a`, which is not in `properties`",
+            ),
         ] {
             let found = found(&schema);
             assert!(found.len() == 1 && found[0].starts_with(expected), "{schema}: {found:?}");
@@ -372,6 +484,13 @@ mod tests {
             json!({ "const": { "minimum": 5, "maximum": 3 }, "default": { "enum": [] } }),
             json!({ "properties": { "enum": {}, "minimum": {}, "required": { "type": "array" } } }),
             json!({ "prefixItems": [{}, {}], "items": false, "minItems": 2 }),
+            json!({ "type": "integer", "minimum": 1.2, "maximum": 2 }),
+            json!({ "type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 3 }),
+            json!({ "type": "integer", "minimum": -1e300, "maximum": 1e300 }),
+            json!({ "type": ["integer", "null"], "minimum": 1.2, "maximum": 1.8 }),
+            json!({ "not": false, "required": ["xa"], "propertyNames": { "pattern": "^x" } }),
+            json!({ "properties": { "a": {} }, "dependentRequired": { "b": ["c"] }, "additionalProperties": false }),
+            json!({ "required": ["a"], "propertyNames": { "$ref": "#/$defs/n" }, "$defs": { "n": { "pattern": "^a" } } }),
         ] {
             assert_eq!(found(&schema), Vec::<String>::new(), "{schema}");
         }

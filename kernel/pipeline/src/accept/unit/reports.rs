@@ -4,6 +4,7 @@ use kith_model::event::RejectedRecord;
 
 use super::notes::Note;
 use super::{Draft, tying};
+use crate::accept::alone::{MESSAGE_ID_CONFLICT, conflict_words};
 use crate::accept::aside::Part;
 use crate::accept::named::LeftOut;
 use crate::accept::rules::RuledDraft;
@@ -43,10 +44,8 @@ impl Draft<'_> {
             Verdict::Dropped => self.acceptance.dropped += 1,
             Verdict::Conflict { message_id } => {
                 self.acceptance.conflict += 1;
-                let message = format!(
-                    "another message came with the id `{message_id}` before; give each message its own id{heard}"
-                );
-                self.reject(self.submission.part(index, ruled, "message-id-conflict", message, RawForm::Sent));
+                let message = conflict_words(&message_id) + heard;
+                self.reject(self.submission.part(index, ruled, MESSAGE_ID_CONFLICT, message, RawForm::Sent));
             }
             Verdict::Rejected(RejectedRecord { code, message, .. }) => {
                 self.reject(self.submission.part(index, ruled, &code, message + heard, RawForm::Sent));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kith_model::plugin::{Grants, InstallationMode, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind};
 use kith_pipeline::{Activity, HostState, HostView};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
@@ -146,6 +146,9 @@ pub(crate) struct InstallationBody {
     /// For a tag model or a scorer, the forms of the state that it has and needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     state_version: Option<StateVersionBody>,
+    /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    emits: Option<Vec<String>>,
     /// For a channel, the hosts that it sends to.
     #[serde(skip_serializing_if = "Option::is_none")]
     receiving_hosts: Option<Vec<HostBody>>,
@@ -272,6 +275,12 @@ fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Activ
     }
 }
 
+/// What a plugin may emit; `None` of a kind that emits nothing.
+fn emits(manifest: &Manifest) -> Option<Vec<String>> {
+    let may_emit = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
+    may_emit.then(|| manifest.emitted_names().map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec))
+}
+
 /// An installation as an answer.
 pub(super) fn installation_body(
     app: &App,
@@ -298,6 +307,7 @@ pub(super) fn installation_body(
         effective_policy,
         fit: row.fit,
         state_version: state_version(tables, row),
+        emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         receiving_hosts: receiving_hosts(app, tables, row),
         changed: None,
         write_key_id: row.write_key.as_ref().map(ToString::to_string),

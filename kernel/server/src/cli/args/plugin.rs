@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderName, HeaderValue};
 use clap::{Args, Subcommand};
 use kith_model::id::Name;
 use kith_model::network::Network;
@@ -146,13 +148,13 @@ pub(crate) struct PluginRunArgs {
     /// A header of a connector's request, as `NAME: VALUE`; repeat for more
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     pub(crate) headers: Vec<(String, String)>,
-    /// The path of a connector's request, with its query where there is one
-    #[arg(long, value_name = "PATH", default_value = "/")]
-    pub(crate) target: String,
+    /// The path of a connector's request, with its query where there is one; the default is `/`
+    #[arg(long, value_name = "PATH", value_parser = target)]
+    pub(crate) target: Option<String>,
     /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
-    /// Freeze the plugin's clock at this time
+    /// Freeze the clock of a connector or a channel at this time
     #[arg(long, value_name = "TIME")]
     pub(crate) clock: Option<Timestamp>,
     /// Count the steps of the call as well; code that counts them is slower
@@ -324,8 +326,36 @@ fn parse_kind(text: &str) -> Result<PluginKind, String> {
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("write NAME: VALUE, e.g. `content-type: application/json`")?;
-    Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+    let (name, value) = text.split_once(':').ok_or_else(|| format!("write {A_HEADER}"))?;
+    header(name, value)
+}
+
+const A_HEADER: &str = "NAME: VALUE, e.g. `content-type: application/json`";
+
+/// A header of a request as HTTP has it, its name in lower case.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String> {
+    let (name, value) = (name.trim(), value.trim());
+    let read = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("`{name}` is no name of a header, which has letters, digits and `-`; write {A_HEADER}"))?;
+    if HeaderValue::from_bytes(value.as_bytes()).is_err() {
+        return Err(format!("the value of `{name}` has a control character; write {A_HEADER}"));
+    }
+    Ok((read.as_str().to_owned(), value.to_owned()))
+}
+
+/// The path of a request, with its query where there is one.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn target(text: &str) -> Result<String, String> {
+    // What stands behind `#` is never sent.
+    if text.starts_with('/') && !text.contains('#') && text.parse::<PathAndQuery>().is_ok() {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is no path of a request; write it from `/` on, a space as %20, e.g. `/orders?shop=berlin`"))
 }
 
 fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
@@ -390,6 +420,24 @@ mod tests {
         assert_eq!(at.version, Some(semver::Version::new(0, 1, 0)));
         assert!(parse_plugin_reference("csv").is_err());
         assert!(parse_plugin_reference("kith/csv@x").is_err());
+    }
+
+    /// `a b: c` and `nopath` were taken, and no server is ever sent such a request.
+    #[test]
+    fn a_header_and_a_path_are_what_http_has() {
+        assert_eq!(parse_header("X-Topic: a: b"), Ok(("x-topic".to_owned(), "a: b".to_owned())));
+        assert_eq!(target("/in?a=b%20c"), Ok("/in?a=b%20c".to_owned()));
+        for refused in [parse_header("a b: c"), parse_header(": c"), parse_header("a"), parse_header("a: b\u{1}c")] {
+            let refused = refused.unwrap_err();
+            assert!(refused.contains("write NAME: VALUE, e.g. `content-type: application/json`"), "{refused}");
+        }
+        for path in ["nopath", "", "/a b", "/a#b", "https://a.example/b"] {
+            let refused = target(path).unwrap_err();
+            assert!(
+                refused.starts_with(&format!("`{path}` is no path of a request; write it from `/` on")),
+                "{refused}"
+            );
+        }
     }
 
     /// What the API can set, the command line can: a limit that is new to the grants is missed here.

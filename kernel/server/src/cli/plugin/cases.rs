@@ -11,8 +11,8 @@ use kith_model::time::{ManualClock, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::local::{self, Input, LocalSetup};
-use crate::cli::args::PluginTestArgs;
+use super::local::{self, CallReport, Input, LocalSetup};
+use crate::cli::args::{PluginTestArgs, header, target};
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, print_json};
 
@@ -74,10 +74,44 @@ struct WrittenMessages {
 /// What came of a case.
 struct CaseReport {
     name: String,
+    outcome: CaseOutcome,
     output: Vec<Value>,
-    /// Where the output is another than was expected.
-    difference: Option<String>,
-    figures: Value,
+    remarks: Vec<String>,
+    /// Of the call, where there was one.
+    figures: Option<Value>,
+}
+
+enum CaseOutcome {
+    Passed,
+    /// The lines in which the output is another than was expected.
+    Differs(String),
+    /// Why the plugin was not called.
+    Unusable(String),
+}
+
+impl CaseReport {
+    fn document(&self) -> Value {
+        let (difference, problem) = match &self.outcome {
+            CaseOutcome::Passed => (None, None),
+            CaseOutcome::Differs(difference) => (Some(difference), None),
+            CaseOutcome::Unusable(problem) => (None, Some(problem)),
+        };
+        json!({ "name": self.name, "passed": self.has_passed(), "output": self.output, "difference": difference,
+            "problem": problem, "remarks": self.remarks, "figures": self.figures })
+    }
+
+    fn has_passed(&self) -> bool {
+        matches!(self.outcome, CaseOutcome::Passed)
+    }
+
+    fn text(&self) -> String {
+        let name = &self.name;
+        match &self.outcome {
+            CaseOutcome::Passed => format!("ok      {name}"),
+            CaseOutcome::Differs(difference) => format!("FAILED  {name}\n{difference}"),
+            CaseOutcome::Unusable(problem) => format!("FAILED  {name}\ncannot be run: {}", output::visible(problem)),
+        }
+    }
 }
 
 pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Failure> {
@@ -85,19 +119,16 @@ pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Fai
     let component = local::component(&args.dir, &args.tools, format)?;
     let clock = ManualClock::new(NOW);
     let plugin = local::load(&component, Arc::new(clock.clone()))?;
-    let mut reports = Vec::new();
-    for file in &files {
-        reports.push(case(&plugin, file, &clock)?);
-    }
-    let failed = reports.iter().filter(|report| report.difference.is_some()).count();
+    let reports: Vec<CaseReport> = files.iter().map(|file| case(&plugin, file, &clock)).collect();
+    let failed = reports.iter().filter(|report| !report.has_passed()).count();
     if format.is_json() {
-        let cases: Vec<Value> = reports.iter().map(document).collect();
+        let cases: Vec<Value> = reports.iter().map(CaseReport::document).collect();
         print_json(&json!({ "cases": cases, "failed": failed }))?;
     } else {
         for report in &reports {
-            match &report.difference {
-                None => output::say(format_args!("ok      {}", report.name))?,
-                Some(difference) => output::say(format_args!("FAILED  {}\n{difference}", report.name))?,
+            output::say(report.text())?;
+            for remark in &report.remarks {
+                output::tell(&format!("{}: {}", report.name, output::visible(remark)), format);
             }
         }
     }
@@ -105,14 +136,11 @@ pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Fai
         0 => Ok(()),
         _ => {
             let of = output::counted(reports.len() as u64, "case");
-            Err(Failure::Failed(format!("{failed} of {of} failed: `-` is what was expected, `+` what came")))
+            let differs = reports.iter().any(|report| matches!(report.outcome, CaseOutcome::Differs(_)));
+            let signs = if differs { ": `-` is what was expected, `+` what came" } else { "" };
+            Err(Failure::Failed(format!("{failed} of {of} failed{signs}")))
         }
     }
-}
-
-fn document(report: &CaseReport) -> Value {
-    json!({ "name": report.name, "passed": report.difference.is_none(), "output": report.output,
-        "difference": report.difference, "figures": report.figures })
 }
 
 /// The cases of a crate, in the order of their names.
@@ -129,46 +157,58 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-/// Run one case.
-fn case(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<CaseReport, Failure> {
-    let wrong = |problem: String| Failure::Usage(format!("{}: {problem}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|source| Failure::File {
-        what: "read",
-        path: file.to_path_buf(),
-        source,
-    })?;
-    let case: Case = serde_json::from_value(digits::read_argument(&text).map_err(wrong)?)
-        .map_err(|error| wrong(error.to_string()))?;
+/// Run one case. One that cannot be run is told of as one that failed, because the others have nothing to do with it.
+fn case(plugin: &Plugin, file: &Path, clock: &ManualClock) -> CaseReport {
+    let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    match compared(plugin, file, clock) {
+        Ok((expected, report)) => CaseReport {
+            name,
+            outcome: difference(&expected, &report.output).map_or(CaseOutcome::Passed, CaseOutcome::Differs),
+            output: report.output,
+            remarks: report.remarks,
+            figures: Some(local::figures(&report.usage)),
+        },
+        Err(problem) => CaseReport {
+            name,
+            outcome: CaseOutcome::Unusable(problem),
+            output: Vec::new(),
+            remarks: Vec::new(),
+            figures: None,
+        },
+    }
+}
+
+/// What a case expects, and what came of it.
+fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<(Vec<Value>, CallReport), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let case: Case = serde_json::from_value(digits::read_argument(&text)?).map_err(|error| error.to_string())?;
     let now = match &case.now {
         None => NOW,
-        Some(text) => text.parse::<Timestamp>().map_err(|error| wrong(error.to_string()))?,
+        Some(text) => text.parse::<Timestamp>().map_err(|error| error.to_string())?,
     };
     clock.set(now);
-    let input = input(plugin.manifest().kind, case.input, now).map_err(|error| wrong(error.to_string()))?;
+    let input = input(plugin.manifest().kind, case.input, now)?;
     let secrets: Vec<String> = case.secrets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let secrets = local::secrets(plugin.manifest(), &secrets)?;
-    let report = local::call(plugin, LocalSetup { config: case.config, secrets, fuel: None }, &input, now)
-        .map_err(|failure| wrong(failure.to_string()))?;
-    Ok(CaseReport {
-        name: file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        difference: difference(&case.output, &report.output),
-        output: report.output,
-        figures: local::figures(&report.usage),
-    })
+    let called = local::secrets(plugin.manifest(), &secrets)
+        .and_then(|secrets| local::call(plugin, LocalSetup { config: case.config, secrets, fuel: None }, &input, now));
+    let report = called.map_err(|failure| failure.to_string())?;
+    Ok((case.output, report))
 }
 
 /// What a plugin of a kind is called with.
-fn input(kind: PluginKind, written: Value, now: Timestamp) -> serde_json::Result<Input> {
+fn input(kind: PluginKind, written: Value, now: Timestamp) -> Result<Input, String> {
+    let unread = |error: serde_json::Error| error.to_string();
     Ok(match kind {
         PluginKind::Connector => {
-            let request: WrittenRequest = serde_json::from_value(written)?;
+            let request: WrittenRequest = serde_json::from_value(written).map_err(unread)?;
+            let headers = request.headers.iter().map(|(name, value)| header(name, value));
             Input::Request(Box::new(SourceRequest {
                 method: request.method.unwrap_or_else(|| "POST".to_owned()),
-                path: request.path.unwrap_or_else(|| "/".to_owned()),
+                path: target(request.path.as_deref().unwrap_or("/"))?,
                 query: request.query,
-                headers: request.headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect(),
+                headers: headers.collect::<Result<_, String>>()?,
                 body: match request.body {
-                    Value::String(text) => text.into_bytes(),
+                    Value::String(text) => digits::plain(&text).as_bytes().to_vec(),
                     document => digits::line(&document).into_bytes(),
                 },
                 complete: true,
@@ -178,11 +218,11 @@ fn input(kind: PluginKind, written: Value, now: Timestamp) -> serde_json::Result
             }))
         }
         PluginKind::TagModel | PluginKind::Scorer => {
-            let WrittenRows { fit, rows } = serde_json::from_value(written)?;
+            let WrittenRows { fit, rows } = serde_json::from_value(written).map_err(unread)?;
             Input::Rows { fit, rows }
         }
         PluginKind::Channel => {
-            let WrittenMessages { messages } = serde_json::from_value(written)?;
+            let WrittenMessages { messages } = serde_json::from_value(written).map_err(unread)?;
             Input::Messages(messages)
         }
     })
@@ -192,6 +232,11 @@ fn input(kind: PluginKind, written: Value, now: Timestamp) -> serde_json::Result
 fn is_same(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        // One of them has more digits than a machine's number, or is not written as a machine writes it.
+        (Value::Number(_) | Value::String(_), Value::Number(_) | Value::String(_)) if one != other => {
+            let [one, other] = [one, other].map(|value| kith_json::canonical(&digits::line(value)));
+            one.is_some() && one == other
+        }
         (Value::Array(one), Value::Array(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
         }
@@ -241,6 +286,9 @@ mod tests {
         let expected = [json!({ "a": 1, "b": [1, 2] }), json!({ "level": "high" }), json!({ "c": 3 })];
         assert_eq!(difference(&expected, &expected), None);
         assert_eq!(difference(&[json!({ "n": 2 })], &[json!({ "n": 2.0 })]), None, "however a number is written");
+        let written = digits::read(r#"{"n":1.50,"t":"1.50"}"#).unwrap();
+        assert_eq!(difference(std::slice::from_ref(&written), &[json!({ "n": 1.5, "t": "1.50" })]), None);
+        assert!(difference(&[written], &[json!({ "n": "1.50", "t": "1.50" })]).is_some(), "a text is no number");
         let mut came = expected.clone();
         came[1] = json!({ "level": "low" });
         let shown = [
@@ -261,10 +309,12 @@ mod tests {
 
     #[test]
     fn a_case_that_cannot_be_read_says_what_it_has_too_much() {
-        let refused = |kind, written: Value| input(kind, written, NOW).err().map(|error| error.to_string());
+        let refused = |kind, written: Value| input(kind, written, NOW).err();
         let named = |error: Option<String>| error.unwrap_or_default();
         assert!(named(refused(PluginKind::Scorer, json!({ "row": [] }))).contains("unknown field `row`"));
         assert!(named(refused(PluginKind::Channel, json!({}))).contains("missing field `messages`"));
         assert_eq!(refused(PluginKind::Connector, json!({ "body": [1] })), None);
+        let header = json!({ "body": [1], "headers": { "a b": "c" } });
+        assert!(named(refused(PluginKind::Connector, header)).contains("`a b` is no name of a header"));
     }
 }

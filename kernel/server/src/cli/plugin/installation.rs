@@ -43,8 +43,13 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
             rows.push(vec![what.to_owned(), value]);
         }
     }
-    let of_secrets = grants["secrets"].as_object().into_iter().flatten();
-    rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), list(hosts)]));
+    // One that signatures are only checked with is sent nowhere.
+    let of_secrets = grants["secrets"].as_object().into_iter().flatten().map(|(name, hosts)| (name, list(hosts)));
+    let of_secrets = of_secrets.filter(|(_, hosts)| !hosts.is_empty());
+    rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), hosts]));
+    if let Some(names) = installation["emits"].as_array() {
+        rows.push(vec!["may emit".to_owned(), emitted(names)]);
+    }
     if kind == "connector" {
         let consent = if grants["consent"] == "give" { "give: agrees and refuses" } else { "keep: only refuses" };
         rows.push(vec!["consent".to_owned(), consent.to_owned()]);
@@ -53,6 +58,15 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
         rows.push(vec!["recipients".to_owned(), recipients(installation)]);
     }
     rows
+}
+
+/// The names of events that it may emit.
+fn emitted(names: &[Value]) -> String {
+    match names {
+        [] => "no events".to_owned(),
+        [any] if any == "*" => "any event".to_owned(),
+        names => names.iter().map(output::plain).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// Which types of a person's identifiers a channel is given, and why none where it is given none: then it sends nothing.
@@ -229,7 +243,8 @@ mod tests {
         let answer = json!({
             "name": "web", "plugin": "kith/segment", "version": "0.1.0", "kind": "connector", "mode": "live", "mode_reason": null,
             "activity": { "state": "running" }, "config": { "a": 1 }, "secrets": [], "fit": null, "write_key_id": "k1",
-            "grants": { "http": [], "secrets": {}, "kv_bytes": 0, "mail": [], "limits": {} },
+            "grants": { "http": [], "secrets": { "sig": [] }, "kv_bytes": 0, "mail": [], "limits": {} },
+            "emits": ["Order Completed", "Order Refunded"],
             "effective_policy": { "cpu_ms": { "value": 500, "source": "host" }, "http": [] },
             "created_at": "2026-11-21T10:00:00.000Z", "updated_at": "2026-11-21T10:00:00.000Z",
         });
@@ -244,6 +259,7 @@ mod tests {
          created        2026-11-21T10:00:00.000Z
          changed        2026-11-21T10:00:00.000Z
          secrets
+         may emit       Order Completed, Order Refunded
          consent        keep: only refuses
          cpu ms         500, set by host
 
@@ -252,5 +268,7 @@ mod tests {
           "a": 1
         }
         "#);
+        assert_eq!(emitted(&[json!("*")]), "any event");
+        assert_eq!(emitted(&[]), "no events");
     }
 }

@@ -8,19 +8,25 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use axum::http::HeaderName;
+use kith_features::Value as RowValue;
 use kith_host::{
-    Abi, BindError, Binding, CheckError, ConfigProblem, Host, HostConfig, Limits, MemoryKeyValue, Observed, Plugin,
-    SeenLine, Usage,
+    Abi, BindError, Binding, CheckError, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
+    MemoryKeyValue, Observed, Plugin, Usage,
 };
-use kith_model::plugin::{Cancellation, Grants, Manifest, PluginFault, ReceiveError, SourceRequest};
+use kith_model::plugin::{
+    Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Refusal, SourceRequest,
+};
 use kith_model::secret::Secret;
+use kith_model::table::Cell;
 use kith_model::time::{Clock, Timestamp};
+use kith_pipeline::{answers_to, dataset_of};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
 use crate::cli::args::Tools;
 use crate::cli::output::{self, AnswerFormat};
-use crate::cli::{Failure, serve};
+use crate::cli::{Failure, digits, serve};
 
 /// What the installation is called that there is none of.
 const NAME: &str = "local";
@@ -47,31 +53,80 @@ pub(super) enum Input {
 pub(super) struct CallReport {
     /// What the plugin made, each thing as a JSON object; a fault or a refusal is one of them.
     pub(super) output: Vec<Value>,
-    /// Why it did not go well, in the words that a server has for it.
-    pub(super) problem: Option<String>,
+    pub(super) problem: Option<Problem>,
+    /// What of the input did not reach the plugin, and why.
+    pub(super) remarks: Vec<String>,
     pub(super) usage: Usage,
-    pub(super) log: Vec<SeenLine>,
+    /// The lines that are kept of what it logged.
+    pub(super) log: LinePage,
+}
+
+/// Why a call did not go well, with the code and in the words that a server has for it.
+pub(super) struct Problem {
+    code: String,
+    message: String,
+}
+
+impl Problem {
+    fn of(fault: &PluginFault) -> Problem {
+        Problem { code: fault.code().to_owned(), message: words(fault) }
+    }
+
+    fn refused(refusal: &Refusal) -> Problem {
+        let message = format!("{} {}: {}", refusal.status, refusal.code, refusal.message);
+        Problem { code: refusal.code.clone(), message }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(Problem { code, message }: Problem) -> Failure {
+        Failure::Coded { code, message }
+    }
 }
 
 /// The same without what the host saw.
+#[derive(Default)]
 struct Answer {
     output: Vec<Value>,
-    problem: Option<String>,
+    problem: Option<Problem>,
+    remarks: Vec<String>,
 }
 
 impl Answer {
     fn well(output: Vec<Value>) -> Answer {
-        Answer { output, problem: None }
+        Answer { output, ..Answer::default() }
     }
 
     fn fault(fault: &PluginFault) -> Answer {
-        Answer { output: vec![lines::fault(fault)], problem: Some(words(fault)) }
+        Answer { output: vec![lines::fault(fault)], problem: Some(Problem::of(fault)), ..Answer::default() }
+    }
+
+    /// A line for each row: its values, or the fault for which it has none.
+    fn of_rows(manifest: &Manifest, answers: Vec<Result<Vec<Cell>, PluginFault>>) -> Answer {
+        let faults: Vec<&PluginFault> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+        let problem = faults.first().map(|first| match (faults.len(), answers.len()) {
+            (1, 1) => Problem::of(first),
+            (failed, all) => {
+                let of = output::counted(all as u64, "row");
+                let message = format!("{failed} of {of} failed, the first on {}", words(first));
+                Problem { message, ..Problem::of(first) }
+            }
+        });
+        let line = |answer: Result<Vec<Cell>, PluginFault>| match answer {
+            Ok(cells) => lines::outputs(manifest, cells),
+            Err(fault) => lines::fault(&fault),
+        };
+        Answer { problem, ..Answer::well(answers.into_iter().map(line).collect()) }
     }
 }
 
-/// A fault with its code.
+/// A fault with its code, which some begin with by themselves.
 fn words(fault: &PluginFault) -> String {
-    format!("{}: {fault}", fault.code())
+    let (code, text) = (fault.code(), fault.to_string());
+    match text.strip_prefix(code) {
+        Some(rest) if rest.starts_with(": ") => text,
+        _ => format!("{code}: {text}"),
+    }
 }
 
 /// The component at a path: of a crate the one that is built from it.
@@ -118,7 +173,12 @@ pub(super) fn secrets(manifest: &Manifest, pairs: &[String]) -> Result<BTreeMap<
 pub(super) fn call(plugin: &Plugin, setup: LocalSetup, input: &Input, now: Timestamp) -> Result<CallReport, Failure> {
     let LocalSetup { config, secrets, fuel } = setup;
     let manifest = plugin.manifest();
-    let config = kith_host::validate_config(manifest, config).map_err(|error| Failure::Failed(error.to_string()))?;
+    // The plugin is given numbers, however they were written.
+    let config = serde_json::from_str(&digits::line(&config)).unwrap_or(config);
+    let config = kith_host::validate_config(manifest, config).map_err(|error| match error {
+        ConfigError::Mistakes(_) => bad_config(error.to_string()),
+        ConfigError::Exhausted(_) => Failure::Failed(error.to_string()),
+    })?;
     check(plugin, &config)?;
     let observed = Arc::new(Observed::new(now, Arc::default()));
     let binding = Binding {
@@ -130,13 +190,18 @@ pub(super) fn call(plugin: &Plugin, setup: LocalSetup, input: &Input, now: Times
         observed: Arc::clone(&observed),
         fuel,
     };
-    let Answer { output, problem } = match input {
+    let Answer { output, problem, remarks } = match input {
         Input::Request(request) => receive(plugin, binding, request)?,
         Input::Rows { fit, rows } => compute(plugin, binding, fit.as_deref(), rows)?,
         Input::Messages(messages) => requests(plugin, binding, messages, now)?,
     };
-    let log = observed.lines(Some(0), usize::MAX).lines;
-    Ok(CallReport { output, problem, usage: observed.usage(), log })
+    let log = observed.lines(Some(0), usize::MAX);
+    Ok(CallReport { output, problem, remarks, usage: observed.usage(), log })
+}
+
+/// A configuration that a server would not take.
+fn bad_config(message: String) -> Failure {
+    Failure::Coded { code: "bad-config".to_owned(), message }
 }
 
 /// What the plugin itself says of its configuration.
@@ -147,8 +212,8 @@ fn check(plugin: &Plugin, config: &Value) -> Result<(), Failure> {
     };
     match plugin.check_config(NAME, config) {
         Ok(problems) if problems.is_empty() => Ok(()),
-        Ok(problems) => Err(Failure::Failed(problems.iter().map(said).collect::<Vec<_>>().join("; "))),
-        Err(CheckError::Fault(fault)) => Err(Failure::Failed(words(&fault))),
+        Ok(problems) => Err(bad_config(problems.iter().map(said).collect::<Vec<_>>().join("; "))),
+        Err(CheckError::Fault(fault)) => Err(Problem::of(&fault).into()),
         Err(CheckError::Bind(error)) => Err(unbound(error)),
     }
 }
@@ -173,30 +238,52 @@ fn unbound(error: BindError) -> Failure {
 
 fn receive(plugin: &Plugin, binding: Binding, request: &SourceRequest) -> Result<Answer, Failure> {
     let connector = plugin.connector(binding).map_err(unbound)?;
-    Ok(match connector.receive(request) {
-        Ok(received) => Answer::well(lines::received(plugin.manifest(), &received)),
+    let is_hidden = |(name, _): &(String, String)| {
+        HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| kith::api::is_hidden_header(&name))
+    };
+    let (hidden, headers): (Vec<_>, Vec<_>) = request.headers.iter().cloned().partition(is_hidden);
+    let remark = |(name, _)| format!("the header `{name}` is not handed on: no plugin sees it");
+    let remarks = hidden.into_iter().map(remark).collect();
+    let answer = match connector.receive(&SourceRequest { headers, ..request.clone() }) {
+        Ok(received) => Answer::well(lines::received(plugin.manifest(), &received, request.received_at)),
         Err(ReceiveError::Refused(refusal)) => {
-            let problem = format!("{} {}: {}", refusal.status, refusal.code, refusal.message);
-            Answer { output: vec![lines::refused(&refusal)], problem: Some(problem) }
+            let problem = Some(Problem::refused(&refusal));
+            Answer { output: vec![lines::refused(&refusal)], problem, ..Answer::default() }
         }
         Err(ReceiveError::Fault(fault)) => Answer::fault(&fault),
-    })
+    };
+    Ok(Answer { remarks, ..answer })
 }
 
 fn compute(plugin: &Plugin, binding: Binding, fit: Option<&[Value]>, rows: &[Value]) -> Result<Answer, Failure> {
     let manifest = plugin.manifest();
-    let (rows, dataset) = (lines::table(manifest, rows)?, fit.map(|rows| lines::table(manifest, rows)).transpose()?);
+    let (rows, dataset) = (lines::rows(manifest, rows)?, fit.map(|rows| lines::rows(manifest, rows)).transpose()?);
     let model = plugin.compute(binding).map_err(unbound)?;
-    let fitted = dataset.map(|dataset| model.fit(Box::new(std::iter::once(dataset)), &Cancellation::default()));
-    let state = match fitted {
-        None => Vec::new(),
-        Some(Ok(fitted)) => fitted.state,
-        Some(Err(fault)) => return Ok(Answer::fault(&fault)),
+    let fitted = match dataset {
+        None => Ok((Vec::new(), Vec::new())),
+        Some(dataset) => learn(manifest, &model, &dataset),
     };
-    Ok(match model.compute(&state, rows) {
-        Ok(table) => Answer::well(lines::outputs(manifest, &table)),
+    Ok(match fitted {
+        Ok((state, remarks)) => {
+            Answer { remarks, ..Answer::of_rows(manifest, answers_to(manifest, &model, &state, &rows)) }
+        }
         Err(fault) => Answer::fault(&fault),
     })
+}
+
+/// What a model learns of these rows, and a remark where it cannot be given some.
+fn learn(
+    manifest: &Manifest,
+    model: &Arc<dyn ComputeModel>,
+    rows: &[Vec<RowValue>],
+) -> Result<(Vec<u8>, Vec<String>), PluginFault> {
+    let (tables, left_out) = dataset_of(manifest, rows)?;
+    let fitted = model.fit(Box::new(tables.into_iter()), &Cancellation::default())?;
+    let remark = |first: &PluginFault| {
+        let rows = output::counted(left_out.len() as u64, "row");
+        format!("nothing is learnt of {rows}, the first for {}", words(first))
+    };
+    Ok((fitted.state, left_out.first().map(remark).into_iter().collect()))
 }
 
 fn requests(plugin: &Plugin, binding: Binding, messages: &[Value], now: Timestamp) -> Result<Answer, Failure> {

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use kith_features::Zone;
+use kith_features::Value as RowValue;
 use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Manifest, OutputSpec, PluginFault, Received, Refusal};
+use kith_model::plugin::{Manifest, PluginFault, Received, Refusal};
 use kith_model::sending::{OutboundRequest, Signature, Step};
-use kith_model::table::{Cell, ColumnBuilder, Table};
+use kith_model::table::Cell;
 use kith_model::time::Timestamp;
-use kith_pipeline::{event_text, refusal_of};
+use kith_pipeline::{EventOutcome, event_text, outcomes_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -25,21 +25,29 @@ pub(super) fn refused(refusal: &Refusal) -> Value {
     json!({ "refused": { "status": refusal.status, "code": refusal.code, "message": refusal.message } })
 }
 
-/// What a connector made of a request: events that would be taken, what would be set aside, and what its sender is told.
-pub(super) fn received(manifest: &Manifest, received: &Received) -> Vec<Value> {
-    let mut lines = Vec::new();
-    for (index, event) in received.events.iter().enumerate() {
+/// What a connector made of a request: events that would be taken, what would be set aside in the order in which a server tells of
+/// it, and what its sender is told.
+pub(super) fn received(manifest: &Manifest, received: &Received, received_at: Timestamp) -> Vec<Value> {
+    let (mut taken, mut set_aside) = (Vec::new(), Vec::new());
+    for ((index, event), outcome) in
+        received.events.iter().enumerate().zip(outcomes_of(received, manifest, received_at))
+    {
         let place = received.places.get(index).and_then(|place| place.place).unwrap_or(index as u64);
-        lines.push(match refusal_of(event, manifest) {
-            None => json!({ "event": written(event) }),
-            Some(refused) => json!({ "rejected":
-                { "place": place, "code": refused.code, "message": refused.message, "event": written(event) } }),
-        });
+        match outcome {
+            EventOutcome::Taken(event) => taken.push(json!({ "event": written(&event) })),
+            EventOutcome::Repeat { message_id } => {
+                taken.push(json!({ "duplicate": { "place": place, "message_id": message_id } }));
+            }
+            EventOutcome::Rejected(refused) => set_aside.push(json!({ "rejected":
+                { "place": place, "code": refused.code, "message": refused.message, "event": written(event) } })),
+        }
     }
+    let mut lines = taken;
     lines.extend(received.rejected.iter().map(|record| {
         json!({ "rejected":
             { "place": record.place, "code": record.code, "message": record.message, "raw": record.raw } })
     }));
+    lines.extend(set_aside);
     lines.extend(received.notes.iter().map(|(name, note)| json!({ "note": [name, note] })));
     lines.extend(received.answer.iter().map(|answer| {
         json!({ "answer":
@@ -63,13 +71,10 @@ fn body(bytes: &[u8]) -> Value {
     document.unwrap_or_else(|| json!(text))
 }
 
-/// Rows of a model's inputs, each value as the kernel puts it into its column.
-pub(super) fn table(manifest: &Manifest, rows: &[Value]) -> Result<Table, Failure> {
-    let zone = Zone::utc();
+/// Rows of a model's inputs: a value for each, in the manifest's order, read as the kernel reads what it has stored.
+pub(super) fn rows(manifest: &Manifest, rows: &[Value]) -> Result<Vec<Vec<RowValue>>, Failure> {
     let inputs = &manifest.inputs;
-    let mut columns: Vec<ColumnBuilder> =
-        inputs.iter().map(|input| ColumnBuilder::new(input.name.clone(), input.column_type)).collect();
-    for (row, number) in rows.iter().zip(1..) {
+    let read = |(row, number): (&Value, u32)| {
         let Some(row) = row.as_object() else {
             return Err(Failure::Usage(format!("row {number} is no JSON object with a member for each input")));
         };
@@ -78,26 +83,18 @@ pub(super) fn table(manifest: &Manifest, rows: &[Value]) -> Result<Table, Failur
             let message = format!("row {number}: the manifest has no input `{unknown}`; it has {}", known.join(", "));
             return Err(Failure::Usage(message));
         }
-        for (input, column) in inputs.iter().zip(&mut columns) {
-            let value = row.get(&input.name).map_or(kith_features::Value::Null, kith_features::Value::from_json);
-            let failed =
-                |problem: String| Failure::Failed(format!("row {number}: the input `{}`: {problem}", input.name));
-            let cell = value.to_cell(input.column_type, &zone).map_err(|misfit| failed(misfit.to_string()))?;
-            column.push(cell).map_err(|wrong| failed(wrong.to_string()))?;
-        }
-    }
-    Ok(Table { rows: rows.len(), columns: columns.into_iter().map(ColumnBuilder::finish).collect() })
+        let value = |name: &String| {
+            row.get(name).map_or(RowValue::Null, |value| RowValue::from_json_text(&digits::line(value)))
+        };
+        Ok(inputs.iter().map(|input| value(&input.name)).collect())
+    };
+    rows.iter().zip(1..).map(read).collect()
 }
 
-/// The tags or scores of each row.
-pub(super) fn outputs(manifest: &Manifest, table: &Table) -> Vec<Value> {
-    let value =
-        |output: &OutputSpec, row| table.column(&output.name).map_or(Value::Null, |column| cell(column.cell(row)));
-    let row = |row| {
-        let values = manifest.outputs.iter().map(|output| (output.name.clone(), value(output, row)));
-        Value::Object(values.collect::<Map<String, Value>>())
-    };
-    (0..table.rows).map(row).collect()
+/// The tags or scores of one row.
+pub(super) fn outputs(manifest: &Manifest, cells: Vec<Cell>) -> Value {
+    let values = manifest.outputs.iter().zip(cells).map(|(output, value)| (output.name.clone(), cell(value)));
+    Value::Object(values.collect::<Map<String, Value>>())
 }
 
 fn cell(cell: Cell) -> Value {
@@ -189,12 +186,22 @@ fn ended(outcome: &Outcome) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use kith_model::event::RejectedRecord;
+
     use super::*;
 
-    fn manifest(capabilities: &str) -> Manifest {
+    fn manifest(tables: &str) -> Manifest {
+        of_kind("connector", tables)
+    }
+
+    fn model(tables: &str) -> Manifest {
+        of_kind("tag-model", tables)
+    }
+
+    fn of_kind(kind: &str, tables: &str) -> Manifest {
         let text = format!(
-            "[plugin]\nid = \"acme/try\"\nversion = \"0.1.0\"\nkind = \"connector\"\nabi = \"0.2\"\nkernel = \">=0.1\"\n\
-             title = \"Try\"\ndescription = \"To try\"\nlicense = \"Apache-2.0\"\n{capabilities}"
+            "[plugin]\nid = \"acme/try\"\nversion = \"0.1.0\"\nkind = \"{kind}\"\nabi = \"0.2\"\nkernel = \">=0.1\"\n\
+             title = \"Try\"\ndescription = \"To try\"\nlicense = \"Apache-2.0\"\n{tables}"
         );
         kith_host::parse_manifest(&text).unwrap()
     }
@@ -219,17 +226,64 @@ mod tests {
             answer: None,
             notes: Vec::new(),
         };
-        let lines = received(&manifest("[capabilities]\nemits = [\"A\"]"), &given);
+        let lines = received(&manifest("[capabilities]\nemits = [\"A\"]"), &given, Timestamp(5));
         assert_eq!(lines[0]["event"]["name"], "A");
         assert!(digits::line(&lines[0]).contains("12345678901234567890.5"), "digit for digit");
         let codes: Vec<_> =
             lines[1..].iter().map(|line| (&line["rejected"]["place"], &line["rejected"]["code"])).collect();
         assert_eq!(codes, [(&json!(1), &json!("undeclared-event")), (&json!(2), &json!("missing-identifier"))]);
         assert_eq!(
-            received(&manifest(""), &given)[1]["event"]["name"],
+            received(&manifest(""), &given, Timestamp(5))[1]["event"]["name"],
             "B",
             "a connector that names none may emit any"
         );
+    }
+
+    /// A time that no server takes was shown as it came, a second message with the id of another as an event, and what a connector
+    /// had set aside by itself behind what the kernel had.
+    #[test]
+    fn what_a_server_tells_of_a_request_is_told_in_its_order() {
+        let now: Timestamp = "2026-11-25T12:00:00Z".parse().unwrap();
+        let event = |id: &str, properties: &str| DraftEvent {
+            name: "A".to_owned(),
+            message_id: Some(id.to_owned()),
+            identifiers: vec![Identifier::new("user_id", "ada")],
+            properties: properties.to_owned(),
+            ..DraftEvent::default()
+        };
+        let late = DraftEvent { time: Some("2099-01-01T00:00:00Z".parse().unwrap()), ..event("m2", "{}") };
+        let own = RejectedRecord { place: 9, code: "own".to_owned(), message: String::new(), raw: String::new() };
+        let given = Received {
+            events: vec![event("m1", r#"{"n":1}"#), event("m1", r#"{"n":2}"#), late, event("m1", r#"{ "n": 1.0 }"#)],
+            places: Vec::new(),
+            rejected: vec![own],
+            consumed: 0,
+            resume: None,
+            answer: None,
+            notes: Vec::new(),
+        };
+        let lines = received(&manifest(""), &given, now);
+        let clamped = &lines[1]["event"];
+        assert_eq!(clamped["time"], "2026-11-25T12:00:00.000Z", "{clamped}");
+        assert_eq!(clamped["original_time"], "2099-01-01T00:00:00.000Z");
+        assert_eq!(clamped["flags"], json!(["time-clamped"]));
+        assert_eq!(lines[2], json!({ "duplicate": { "place": 3, "message_id": "m1" } }));
+        let set_aside: Vec<_> =
+            lines[3..].iter().map(|line| (&line["rejected"]["place"], &line["rejected"]["code"])).collect();
+        assert_eq!(set_aside, [(&json!(9), &json!("own")), (&json!(1), &json!("message-id-conflict"))]);
+    }
+
+    /// A number that is not written as a machine writes it was a text in a case's row, and absent from its column.
+    #[test]
+    fn rows_are_read_as_what_is_stored_is_read() {
+        let inputs = "[inputs.n]\nexpression = \"traits.n\"\ntype = \"float64\"\nreason = \"To try\"\n\
+                      [outputs.o]\ntype = \"float64\"\ndescription = \"To try\"\n";
+        let manifest = model(inputs);
+        let given = digits::read(r#"[{"n":1.50},{}]"#).unwrap();
+        let read = rows(&manifest, given.as_array().unwrap()).unwrap();
+        assert_eq!(read, [vec![RowValue::Float(1.5)], vec![RowValue::Null]]);
+        let refused = rows(&manifest, &[json!({}), json!({ "m": 1 })]).unwrap_err().to_string();
+        assert_eq!(refused, "row 2: the manifest has no input `m`; it has n");
     }
 
     #[test]
