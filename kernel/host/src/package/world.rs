@@ -90,6 +90,20 @@ pub(crate) fn is_optional(interface: &str) -> bool {
     interface.contains("-checking@")
 }
 
+/// What the names of its interfaces begin with.
+const WASI: &str = "wasi:";
+
+/// How to leave out WASI, all of which a component imports.
+fn without_wasi(imports: &[String]) -> String {
+    let names: BTreeSet<String> = imports.iter().filter(|import| import.starts_with(WASI)).cloned().collect();
+    format!(
+        "plugins have no WASI; leave out what asks for it ({}): in Rust build for wasm32-unknown-unknown, in C call nothing that \
+         prints, opens files or reads clocks, in JavaScript have the tool stub it (`componentize-qjs --stub-wasi`) or leave its \
+         features out (`componentize-js`)",
+        list(&names)
+    )
+}
+
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {
     let are_of = |abi| {
         let world = &world_of(abi, kind).exports;
@@ -116,11 +130,8 @@ pub(super) fn check_component(
 ) -> Result<(), PackageError> {
     let allowed = &world_of(abi, kind).imports;
     if let Some(import) = imports.iter().find(|import| !allowed.contains(*import)) {
-        let remedy = if import.starts_with("wasi:") {
-            "plugins have no WASI; build for wasm32-unknown-unknown".to_owned()
-        } else {
-            format!("its world has {}", list(allowed))
-        };
+        let remedy =
+            if import.starts_with(WASI) { without_wasi(imports) } else { format!("its world has {}", list(allowed)) };
         return Err(PackageError::UndeclaredImport { kind, import: import.clone(), remedy });
     }
     check_exports(abi, kind, &exports.iter().cloned().collect())

@@ -138,7 +138,7 @@ fn versions_of(tables: &WorkspaceTables, id: &PluginId, before: Option<&Version>
 /// Upload a plugin's component: it is inspected, compiled and kept. The same bytes again change nothing.
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component, at most 8 MiB"),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component; its size is the budget `component-size`"),
     responses(
         (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
         (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
@@ -153,10 +153,12 @@ pub(crate) async fn upload(
     let actor = authority.actor();
     let workspace = authority.caller.workspace;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
-    let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
+    let bytes = usize::try_from(app.config.plugin_bytes).unwrap_or(usize::MAX);
+    let limit = BodyLimit { budget: &table::COMPONENT_SIZE, bytes };
+    let component = read_body(body, limit, &mut memory).await?;
     app.insist_on_standing(&authority.caller.key)?;
     app.ask(move |app, patience| {
-        let inspected = app.wiring.components().inspect(workspace, &component, patience)?;
+        let inspected = app.wiring.components().inspect(workspace, &component, app.config.plugin_bytes, patience)?;
         let row = PluginRow {
             manifest: inspected.manifest,
             manifest_toml: inspected.manifest_toml,

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue};
 use clap::{Args, Subcommand};
+use kith_model::budget::table;
 use kith_model::id::Name;
 use kith_model::network::Network;
 use kith_model::plugin::{PluginId, PluginKind};
 use kith_model::sending::MAX_SENDING;
 use kith_model::time::Timestamp;
 
-use super::serve::Tools;
+use super::serve::{Tools, plugin_bytes};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -22,9 +23,21 @@ pub(crate) enum PluginCommand {
         /// A plugin's crate, or a component
         #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
         path: PathBuf,
+        #[command(flatten)]
+        size: SizeArgs,
     },
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
+    /// Make a plugin of a component that a tool of any language made, and of its manifest
+    Pack(PluginPackArgs),
+    /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
+    Inspect {
+        /// The file
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+        #[command(flatten)]
+        size: SizeArgs,
+    },
     /// Call one plugin in the host that servers have, with nothing stored and nothing sent
     Run(PluginRunArgs),
     /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
@@ -131,6 +144,32 @@ pub(crate) struct PluginBuildArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PluginPackArgs {
+    /// The component
+    #[arg(value_name = "COMPONENT.wasm")]
+    pub(crate) component: PathBuf,
+    /// The manifest
+    #[arg(long, value_name = "FILE", default_value = "plugin.toml")]
+    pub(crate) manifest: PathBuf,
+    /// Where to write the plugin; the default is `NAME-VERSION.wasm` beside the component
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Put this manifest in the place of one that the component carries already
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+}
+
+/// How large a plugin may be where nobody asks a server.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct SizeArgs {
+    /// What the servers take that the plugin is for, in bytes (their `--plugin-bytes`)
+    #[arg(long, value_name = "BYTES", default_value_t = table::COMPONENT_SIZE.default, value_parser = plugin_bytes())]
+    pub(crate) plugin_bytes: u64,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PluginRunArgs {
     /// A component, or a plugin's crate, which is built first
     #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
@@ -160,6 +199,8 @@ pub(crate) struct PluginRunArgs {
     /// Count the steps of the call as well; code that counts them is slower
     #[arg(long)]
     pub(crate) fuel: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
     #[command(flatten)]
     pub(crate) tools: Tools,
 }

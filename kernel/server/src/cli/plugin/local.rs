@@ -140,9 +140,9 @@ pub(super) fn component(path: &Path, tools: &Tools, format: AnswerFormat) -> Res
     Ok(built.component)
 }
 
-/// Load a component as a server that it is uploaded to.
-pub(super) fn load(component: &[u8], clock: Arc<dyn Clock>) -> Result<Plugin, Failure> {
-    kith::declared::inspect(component).map_err(|error| Failure::Failed(error.to_string()))?;
+/// Load a component as a server that it is uploaded to and that takes components of so many bytes.
+pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> Result<Plugin, Failure> {
+    kith::declared::inspect(component, max_bytes).map_err(|error| Failure::Failed(error.to_string()))?;
     let config = HostConfig {
         cache_directory: None,
         // Nothing is kept that would have to be known again.

@@ -24,7 +24,7 @@ pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Fail
         None => Arc::new(SystemClock),
     };
     let now = clock.now();
-    let plugin = local::load(&component, clock)?;
+    let plugin = local::load(&component, args.size.plugin_bytes, clock)?;
     let setup = LocalSetup {
         config: args.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
         secrets: local::secrets(plugin.manifest(), &args.secret)?,
