@@ -138,7 +138,8 @@ pub fn pack(
     max_bytes: u64,
 ) -> Result<BuiltPlugin, BuildError> {
     let (manifest, text) = read_manifest_file(manifest)?;
-    let bytes = std::fs::read(component).map_err(|source| BuildError::Read { path: component.to_path_buf(), source })?;
+    let bytes =
+        std::fs::read(component).map_err(|source| BuildError::Read { path: component.to_path_buf(), source })?;
     let path = out.map_or_else(|| component.with_file_name(file_name(&manifest)), Path::to_path_buf);
     if out.is_none() && carried == Carried::Refused && path == component {
         return Err(BuildError::OverComponent(path));
@@ -167,9 +168,7 @@ fn read_manifest_file(path: &Path) -> Result<(Manifest, String), BuildError> {
     match kith_host::parse_manifest(&text) {
         Ok(manifest) => match crate::declared::mistakes(&manifest, &text) {
             mistakes if mistakes.is_empty() => Ok((manifest, text)),
-            mistakes => {
-                Err(BuildError::Manifest { report: report_mistakes(path, &text, &ManifestError { mistakes }) })
-            }
+            mistakes => Err(BuildError::Manifest { report: report_mistakes(path, &text, &ManifestError { mistakes }) }),
         },
         Err(error) => Err(BuildError::Manifest { report: report_mistakes(path, &text, &error) }),
     }

@@ -1,4 +1,4 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `build`, `pack`, `inspect`, `run`, `test`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `build`, `pack`, `inspect`, `run`, `bench`, `test`); managing them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
+mod bench;
 mod cases;
 pub(crate) mod fits;
 mod inspect;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::Pack(args) => pack(&args, format),
         PluginCommand::Inspect { file, size } => inspect::run(&file, size, format),
         PluginCommand::Run(args) => run::run(&args, format),
+        PluginCommand::Bench(args) => bench::run(&args, format),
         PluginCommand::Test(args) => cases::run(&args, format),
         on_server => remote::run(&on_server, &client(), format),
     }
@@ -115,9 +117,8 @@ fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failur
     }
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
-    let inspected =
-        kith::declared::inspect(&bytes, size.plugin_bytes)
-            .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let inspected = kith::declared::inspect(&bytes, size.plugin_bytes)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     if format.is_json() {
         print_json(&describe(&inspected, Some(path)))?;
     } else {

@@ -40,6 +40,8 @@ pub(crate) enum PluginCommand {
     },
     /// Call one plugin in the host that servers have, with nothing stored and nothing sent
     Run(PluginRunArgs),
+    /// Measure what calls of one plugin take, in the host that servers have
+    Bench(PluginBenchArgs),
     /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
     Test(PluginTestArgs),
     /// The plugins that the server holds
@@ -197,6 +199,45 @@ pub(crate) struct PluginRunArgs {
     #[arg(long, value_name = "TIME")]
     pub(crate) clock: Option<Timestamp>,
     /// Count the steps of the call as well; code that counts them is slower
+    #[arg(long)]
+    pub(crate) fuel: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginBenchArgs {
+    /// A component, or a plugin's crate, which is built first
+    #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
+    pub(crate) path: PathBuf,
+    /// The installation's configuration, as JSON or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) config: Option<String>,
+    /// What the plugin is given, as `kith plugin run` takes it. A tag model or a scorer is given these rows again and again, or
+    /// without the file rows that are made of its manifest's inputs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Rows that a tag model or a scorer learns from before, in the same form
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fit: Option<PathBuf>,
+    /// How many rows a tag model or a scorer is asked about in a call, at most 4,096; give several with commas
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) rows: Vec<u32>,
+    /// How often each is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) repeat: u32,
+    /// A header of a connector's request, as `NAME: VALUE`; repeat for more
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The path of a connector's request, with its query where there is one; the default is `/`
+    #[arg(long, value_name = "PATH", value_parser = target)]
+    pub(crate) target: Option<String>,
+    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) secret: Vec<String>,
+    /// Count the steps of the calls as well; code that counts them is slower
     #[arg(long)]
     pub(crate) fuel: bool,
     #[command(flatten)]

@@ -133,8 +133,10 @@ fn summary(report: &Report) -> Vec<Vec<String>> {
 fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
     let row = |what: &str, which: String, reason: &str| vec![what.to_owned(), which, reason.to_owned()];
     let capabilities = &manifest.capabilities;
-    let inputs =
-        manifest.inputs.iter().map(|input| row("input", format!("{}: {}", input.name, input.expression), &input.reason));
+    let inputs = manifest
+        .inputs
+        .iter()
+        .map(|input| row("input", format!("{}: {}", input.name, input.expression), &input.reason));
     let hosts = capabilities
         .http
         .iter()
@@ -143,7 +145,8 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
         .secrets
         .iter()
         .map(|request| row("secret", format!("{} for {}", request.name, request.hosts.join(", ")), &request.reason));
-    let recipients = capabilities.recipients.iter().map(|request| row("recipient", request.kind.clone(), &request.reason));
+    let recipients =
+        capabilities.recipients.iter().map(|request| row("recipient", request.kind.clone(), &request.reason));
     let state = (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), ""));
     let emits = (!capabilities.emits.is_empty()).then(|| row("events", capabilities.emits.join(", "), ""));
     inputs.chain(hosts).chain(secrets).chain(recipients).chain(state).chain(emits).collect()
