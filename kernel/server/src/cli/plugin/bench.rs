@@ -11,7 +11,7 @@ use kith_model::time::{Clock, SystemClock, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::local::{self, CallReport, Input, LocalSetup, Prepared};
-use super::run;
+use super::run::{documents, read, request};
 use crate::cli::args::PluginBenchArgs;
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, json_argument, print_json};
@@ -46,7 +46,7 @@ pub(super) fn run(args: &PluginBenchArgs, format: AnswerFormat) -> Result<(), Fa
     };
     let mut prepared = local::prepare(&plugin, setup, now)?;
     if let Some(path) = &args.fit {
-        prepared.learn(&run::documents(&run::read(path)?)?)?;
+        prepared.learn(&documents(&read(path)?)?)?;
     }
     let measured = inputs.iter().map(|input| measure(&prepared, manifest, input, args.repeat));
     let measured = measured.collect::<Result<Vec<Measured>, Failure>>()?;
@@ -60,7 +60,7 @@ pub(super) fn run(args: &PluginBenchArgs, format: AnswerFormat) -> Result<(), Fa
 /// What is measured, in the order in which it is told.
 fn inputs(args: &PluginBenchArgs, manifest: &Manifest, now: Timestamp) -> Result<Vec<Input>, Failure> {
     let kind = manifest.kind;
-    let body = args.input.as_deref().map(run::read).transpose()?;
+    let body = args.input.as_deref().map(read).transpose()?;
     let is_model = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
     let is_request = !args.headers.is_empty() || args.target.is_some();
     for (is_meaningless, flag) in [
@@ -76,11 +76,11 @@ fn inputs(args: &PluginBenchArgs, manifest: &Manifest, now: Timestamp) -> Result
     match kind {
         PluginKind::Connector => {
             let body = body.ok_or_else(missing)?;
-            Ok(vec![run::request(args.target.as_deref(), &args.headers, body, now)])
+            Ok(vec![request(args.target.as_deref(), &args.headers, body, now)])
         }
-        PluginKind::Channel => Ok(vec![Input::Messages(run::documents(&body.ok_or_else(missing)?)?)]),
+        PluginKind::Channel => Ok(vec![Input::Messages(documents(&body.ok_or_else(missing)?)?)]),
         PluginKind::TagModel | PluginKind::Scorer => {
-            let given = body.map(|body| run::documents(&body)).transpose()?;
+            let given = body.map(|body| documents(&body)).transpose()?;
             if given.as_ref().is_some_and(Vec::is_empty) {
                 return Err(Failure::Usage("the file of --input has no row".to_owned()));
             }

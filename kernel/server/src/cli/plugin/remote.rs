@@ -58,7 +58,10 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::New(_)
         | PluginCommand::Check { .. }
         | PluginCommand::Build(_)
+        | PluginCommand::Pack(_)
+        | PluginCommand::Inspect { .. }
         | PluginCommand::Run(_)
+        | PluginCommand::Bench(_)
         | PluginCommand::Test(_) => {
             return Err(Failure::Usage("this command works on this machine and needs no server".to_owned()));
         }
