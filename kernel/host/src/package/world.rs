@@ -10,6 +10,7 @@ use wit_parser::{Resolve, SourceMap, WorldItem};
 
 use super::PackageError;
 use crate::abi::Abi;
+use crate::text::cut;
 
 const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
@@ -93,14 +94,23 @@ pub(crate) fn is_optional(interface: &str) -> bool {
 /// What the names of its interfaces begin with.
 const WASI: &str = "wasi:";
 
+/// How many of its interfaces are named; all that there are of a version are some thirty.
+const MAX_NAMED: usize = 32;
+
+/// The longest name of an interface that is told whole.
+const MAX_NAME_BYTES: usize = 100;
+
 /// How to leave out WASI, all of which a component imports.
 fn without_wasi(imports: &[String]) -> String {
-    let names: BTreeSet<String> = imports.iter().filter(|import| import.starts_with(WASI)).cloned().collect();
+    let wasi: BTreeSet<&str> = imports.iter().map(String::as_str).filter(|import| import.starts_with(WASI)).collect();
+    let named: Vec<String> =
+        wasi.iter().take(MAX_NAMED).map(|name| format!("`{}`", cut(name, MAX_NAME_BYTES))).collect();
+    let more = if wasi.len() > MAX_NAMED { ", …" } else { "" };
+    let names = format!("{}{more}", named.join(", "));
     format!(
-        "plugins have no WASI; leave out what asks for it ({}): in Rust build for wasm32-unknown-unknown, in C call nothing that \
-         prints, opens files or reads clocks, in JavaScript have the tool stub it (`componentize-qjs --stub-wasi`) or leave its \
-         features out (`componentize-js`)",
-        list(&names)
+        "plugins have no WASI; leave out what asks for it ({names}): in Rust build for wasm32-unknown-unknown, in C call \
+         nothing that prints, opens files or reads clocks, in JavaScript have the tool stub it \
+         (`componentize-qjs --stub-wasi`) or leave its features out (`componentize-js`)"
     )
 }
 

@@ -1,4 +1,5 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `build`, `pack`, `inspect`, `run`, `bench`, `test`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `build`, `pack`, `inspect`, `run`, `bench`, `test`); managing
+//! them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
