@@ -47,7 +47,10 @@ pub use manifest::{
     mistake_in, parse_manifest, validate_config,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
-pub use package::{ABI_SECTION, Inspection, MANIFEST_SECTION, PackageError, assemble, inspect};
+pub use package::{
+    ABI_SECTION, Anatomy, AnatomyPart, AnatomySection, Carried, Inspection, MANIFEST_SECTION, MemoryPages,
+    PackageError, anatomy, assemble, inspect, inspect_within, pack,
+};
 pub use policy::{
     EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LimitSource, Limits, Policy, PolicyItem, SeenSensitive,
     Side, effective_policy, policy_items,

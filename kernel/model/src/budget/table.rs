@@ -165,7 +165,7 @@ pub static KV_WRITTEN: Budget = hourly("kv-written", Installation, Bytes, 256 <<
 // Plugins and their configurations.
 
 /// A component that is uploaded.
-pub static COMPONENT_SIZE: Budget = budget("component-size", Request, Bytes, 8 << 20, FIXED);
+pub static COMPONENT_SIZE: Budget = budget("component-size", Request, Bytes, 8 << 20, "--plugin-bytes");
 /// A manifest. The biggest of ours is 4 KiB.
 pub static MANIFEST_TEXT: Budget = budget("manifest-text", Request, Bytes, 64 << 10, FIXED);
 /// A text of a manifest that people read: a title, a description, a reason.

@@ -161,7 +161,7 @@ fn versions_of(
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
     params(("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component, at most 8 MiB"),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component; its size is the budget `component-size`"),
     responses(
         (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
         (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
@@ -178,10 +178,12 @@ pub(crate) async fn upload(
     let workspace = authority.caller.workspace;
     let signature = signature_text(&headers)?;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
-    let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
+    let bytes = usize::try_from(app.config.plugin_bytes).unwrap_or(usize::MAX);
+    let limit = BodyLimit { budget: &table::COMPONENT_SIZE, bytes };
+    let component = read_body(body, limit, &mut memory).await?;
     app.insist_on_standing(&authority.caller.key)?;
     app.ask(move |app, patience| {
-        let inspected = app.wiring.components().inspect(workspace, &component, patience)?;
+        let inspected = app.wiring.components().inspect(workspace, &component, app.config.plugin_bytes, patience)?;
         let mut row = PluginRow {
             manifest: inspected.manifest,
             manifest_toml: inspected.manifest_toml,
