@@ -38,7 +38,7 @@ use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, Draft, FittingRow, InstallationRow, PluginRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, Draft, FittingRow, InstallationRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 

@@ -219,9 +219,11 @@ fn memory() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(16 << 20..)
 }
 
-/// At most half of what the bodies of one key's requests may take in memory.
+/// The most that a server can be told to take of a plugin: half of what the bodies of one key's requests may take in memory.
+pub(crate) const MOST_PLUGIN_BYTES: u64 = 64 << 20;
+
 pub(super) fn plugin_bytes() -> RangedU64ValueParser<u64> {
-    RangedU64ValueParser::new().range(64 << 10..=64 << 20)
+    RangedU64ValueParser::new().range(64 << 10..=MOST_PLUGIN_BYTES)
 }
 
 fn parse_private(text: &str) -> Result<Network, String> {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::remote::path as installation_path;
-use crate::cli::args::{GrantsSubject, PluginReference};
+use crate::cli::args::{GrantsSubject, MOST_PLUGIN_BYTES, PluginReference};
 use crate::cli::client::{Client, encode};
 use crate::cli::output::{field, number};
 use crate::cli::{Failure, digits};
@@ -205,7 +205,7 @@ pub(super) fn template(client: &Client, subject: &GrantsSubject) -> Result<(Valu
         GrantsSubject::File(file) => {
             let bytes =
                 std::fs::read(file).map_err(|source| Failure::File { what: "read", path: file.clone(), source })?;
-            let inspected = kith::declared::inspect(&bytes);
+            let inspected = kith::declared::inspect(&bytes, MOST_PLUGIN_BYTES);
             inspected.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?.manifest
         }
         GrantsSubject::Plugin(PluginReference { id, version }) => held_manifest(client, id, version.as_ref())?,
