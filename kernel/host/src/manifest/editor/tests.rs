@@ -36,7 +36,8 @@ fn the_committed_schema_is_the_one_that_is_made() {
 /// A key that the reader takes and editors would not know.
 #[test]
 fn every_key_of_every_table_says_what_it_is_for() {
-    let tables: [(&[&str], fn(&str) -> Value); 11] = [
+    type Described = fn(&str) -> Value;
+    let tables: [(&[&str], Described); 11] = [
         (&keys::ROOT, root),
         (&keys::PLUGIN, plugin),
         (&keys::INPUT, input),
