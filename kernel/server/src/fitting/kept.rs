@@ -1,7 +1,7 @@
 //! What comes of a fit that went well: its state is kept, and put in use unless it breaks a bound or somebody chose another. So
 //! many are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::budget::table;
 use kith_model::id::InstallationId;
@@ -50,13 +50,16 @@ pub(super) fn forget_oldest(draft: &mut Draft<'_>, id: InstallationId) {
     }
 }
 
-/// Of an installation's fits, the newest first, those beyond the newest `kept` of their kind. One in use is never among them.
+/// Of an installation's fits, the newest first, those beyond the newest `kept` of their kind. One in use is never among them, nor
+/// the newest good one of each form of state, for a way back to a version that reads it.
 fn beyond<'a>(fits: impl Iterator<Item = &'a FitRow>, in_use: Option<u32>, kept: usize) -> Vec<u32> {
     let mut of_kind: BTreeMap<bool, usize> = BTreeMap::new();
+    let mut forms = BTreeSet::new();
     let is_beyond = |fit: &&FitRow| {
         let seen = of_kind.entry(has_state(fit)).or_default();
         *seen += 1;
-        *seen > kept && fit.status != FitStatus::Running && in_use != Some(fit.version)
+        let is_newest_of_form = fit.status == FitStatus::Succeeded && forms.insert(fit.state_version);
+        *seen > kept && fit.status != FitStatus::Running && in_use != Some(fit.version) && !is_newest_of_form
     };
     fits.filter(is_beyond).map(|fit| fit.version).collect()
 }
@@ -96,5 +99,10 @@ mod tests {
         assert_eq!((with_state.len(), with_state[0], with_state[1]), (kept + 1, 2, newest / 2 + 1));
         assert_eq!(left.last(), Some(&newest), "whatever came of it, so that no number is given twice");
         assert!(beyond(fits.iter().rev(), None, usize::MAX).is_empty());
+        // A schedule fits on after an upgrade, and the way back needs what the earlier version reads.
+        let forms = |version| succeeded(version, "1.0.0", Some(if version < 3 { 1 } else { 2 }));
+        let fits: Vec<FitRow> = (1..=newest).map(forms).collect();
+        let gone = beyond(fits.iter().rev(), None, kept);
+        assert!(gone.contains(&1) && !gone.contains(&2), "{gone:?}");
     }
 }

@@ -82,9 +82,10 @@ fn show_alarms(tables: &Tables) {
 }
 
 fn longest_due(app: &App, tables: &WorkspaceTables, now: Timestamp) -> Option<InstallationName> {
-    let due = tables.installed().filter_map(|row| Some((next_at(app, tables, row, now)?, row)));
-    let longest = due.filter(|(at, _)| *at <= now).min_by_key(|(at, row)| (*at, row.id));
-    longest.map(|(_, row)| row.name.clone())
+    // What an installation is doing takes more to tell than whether it is due, and this is asked every second.
+    let due = tables.installed().filter(|row| is_due(tables, row, now));
+    let running = due.filter_map(|row| Some((next_at(app, tables, row, now)?, row)));
+    running.min_by_key(|(at, row)| (*at, row.id)).map(|(_, row)| row.name.clone())
 }
 
 /// When the next fit of an installation is due; `None` without a schedule, and while it is asked for nothing.
