@@ -93,11 +93,11 @@ fn a_later_version_makes_its_own_configuration_of_the_present_one() {
     );
 
     // On the way back it stays as it is, and so does one that comes with the upgrade.
-    change(json!({ "version": BACK })).is(200);
+    change(json!({ "version": BACK, "allow_downgrade": true })).is(200);
     stands(BACK, "done");
     change(json!({ "version": next, "config": { "migrate": "refuse" } })).is(200);
     stands(&next, "refuse");
-    change(json!({ "version": BACK })).is(200);
+    change(json!({ "version": BACK, "allow_downgrade": true })).is(200);
 
     // What it makes nothing of, fails on, or makes into what its schema does not take is no upgrade.
     for (migrate, code, place) in [

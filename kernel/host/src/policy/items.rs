@@ -489,7 +489,8 @@ mod tests {
         };
         type Kinds = &'static [&'static str];
         let (manifests, granted) = (LimitSource::Manifest, LimitSource::Grant);
-        let cases: [(Option<Kinds>, [(&str, Kinds, LimitSource); 2]); 3] = [
+        type Expected = (&'static str, Kinds, LimitSource);
+        let cases: [(Option<Kinds>, [Expected; 2]); 3] = [
             (None, [("email", &["email"], manifests), ("phone", &["phone"], manifests)]),
             (Some(&["*"]), [("email", &["email"], manifests), ("phone", &["phone"], manifests)]),
             (Some(&["email"]), [("email", &["email"], granted), ("phone", &[], granted)]),
