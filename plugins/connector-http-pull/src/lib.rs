@@ -101,6 +101,11 @@ impl Polled<'_> {
             return Ok(page);
         }
         let next = if is_behind_the_last(&run, &answer) {
+            if run.said_more == Some(true) {
+                return Err(PollFailure::later(
+                    "status 404 for a page that the one before said would follow (`paging.has_more`)",
+                ));
+            }
             None
         } else {
             let response = answer::success(answer, self.now)?;
@@ -153,6 +158,7 @@ impl Polled<'_> {
             ));
         }
         let url = request::url(self.settings, self.resource, run);
+        run.said_more = paging::said_more(self.resource, &document);
         let asked = paging::Page { url: &url, response, document: &document, records: &records };
         paging::next(self.resource, run, &asked)
     }
@@ -198,9 +204,10 @@ fn is_unknown(answer: &PollAnswer) -> bool {
     answer.result.as_ref().is_ok_and(|response| matches!(response.status, 400 | 404 | 410))
 }
 
-/// Whether the page was asked for only because nothing said that the one before was the last: some APIs answer 404 there.
+/// Whether the page was counted, and is not there: some APIs answer 404 behind the last one.
 fn is_behind_the_last(run: &Run, answer: &PollAnswer) -> bool {
-    matches!(run.position, Position::Page(_)) && answer.result.as_ref().is_ok_and(|response| response.status == 404)
+    matches!(run.position, Position::Page(_) | Position::Offset(_))
+        && answer.result.as_ref().is_ok_and(|response| response.status == 404)
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ pub(crate) struct Run {
     pub(crate) pages: u64,
     /// How many records the first page had: how many a full page has.
     pub(crate) full: u64,
+    /// Whether the page before said that another follows, where it said so.
+    pub(crate) said_more: Option<bool>,
     /// The records of the page before.
     records: Option<u64>,
     guard: Guard,
@@ -100,6 +102,7 @@ impl Run {
             started_at: now,
             pages: 0,
             full: 0,
+            said_more: None,
             records: None,
             guard: Guard::default(),
             is_second: false,
@@ -119,6 +122,7 @@ impl Run {
             started_at: self.started_at,
             pages: 0,
             full: 0,
+            said_more: None,
             records: None,
             guard: Guard::default(),
             is_second: true,

@@ -93,9 +93,34 @@ fn pages_and_offsets_are_counted_to_the_end() {
     let offset = config(&json!({ "paging": { "style": "offset", "parameter": "skip" } }));
     let (asked, _, _) = run(&offset, None, vec![answer(&orders([1, 2])), answer(&orders([3, 4])), answer(&orders([]))]);
     assert_eq!(asked, ["/orders?skip=0", "/orders?skip=2", "/orders?skip=4"]);
+    let (asked, _, _) = run(&offset, None, vec![answer(&orders([1, 2])), Response::new(404)]);
+    assert_eq!(asked, ["/orders?skip=0", "/orders?skip=2"]);
     let zero = config(&json!({ "paging": { "style": "page", "first": 0 } }));
     let (asked, _, _) = run(&zero, None, vec![answer(&orders([1])), answer(&orders([]))]);
     assert_eq!(asked, ["/orders?page=0", "/orders?page=1"]);
+}
+
+#[test]
+fn a_page_that_says_that_another_follows_is_not_the_last_however_short_it_is() {
+    let with = |ids: &[u64], has_more: bool| {
+        let mut body = orders(ids.iter().copied());
+        body["has_more"] = json!(has_more);
+        answer(&body)
+    };
+    let answers = || vec![with(&[1, 2], true), with(&[3], true), with(&[], true), with(&[4, 5], false)];
+    let pages = config(&json!({ "paging": { "style": "page", "has_more": "has_more" } }));
+    let (asked, ids, _) = run(&pages, None, answers());
+    assert_eq!(asked, ["/orders?page=1", "/orders?page=2", "/orders?page=3", "/orders?page=4"]);
+    assert_eq!(ids.len(), 5);
+    let offset = config(&json!({ "paging": { "style": "offset", "has_more": "has_more" } }));
+    let (asked, ids, _) = run(&offset, None, answers());
+    assert_eq!(asked, ["/orders?offset=0", "/orders?offset=2", "/orders?offset=3", "/orders?offset=5"]);
+    assert_eq!(ids.len(), 5);
+    for config in [&pages, &offset] {
+        let (first, _) = ask(config, None, Ok(with(&[1, 2], true)));
+        let (second, _) = ask(config, Some(&first.unwrap().cursor), Ok(Response::new(404)));
+        assert!(matches!(second, Err(PollFailure::Later { reason, .. }) if reason.contains("404")), "it said more");
+    }
 }
 
 #[test]
