@@ -43,6 +43,16 @@ pub(crate) fn success(answer: PollAnswer, now: Timestamp) -> Result<Response, Po
     }
 }
 
+/// What to do where a next page expires again and again.
+pub(crate) fn expired(response: &Response) -> PollFailure {
+    PollFailure::Permanent(describe(
+        response,
+        "the next page has expired, and reading from the first page again came no further than before: the API does not know its own \
+         links or cursors for as long as the pages take; ask for larger pages (`paging.size`), and read from the start with \
+         `kith plugin poll NAME --from-start`",
+    ))
+}
+
 fn no_answer(error: Error) -> PollFailure {
     match error {
         Error::TooLarge(_) => PollFailure::permanent(format!("{error}; ask for smaller pages (`paging.size`)")),

@@ -90,13 +90,9 @@ struct Polled<'s> {
 impl Polled<'_> {
     fn page(&self, progress: Progress, mut run: Run, answer: PollAnswer) -> Result<Page, PollFailure> {
         let mut page = Page::default();
-        if is_unknown(&answer)
-            && let Some(run) = run.begun_again()
-        {
-            log::warn(format!(
-                "`{}`: the API does not know the next page any more; reading begins again",
-                self.resource.name
-            ));
+        if let Some(response) = expired(&run, &answer) {
+            let run = run.begun_again().ok_or_else(|| answer::expired(response))?;
+            log::warn(format!("`{}`: the next page has expired; reading begins again", self.resource.name));
             (page.cursor, page.more) = (progress.go_on(run)?, true);
             return Ok(page);
         }
@@ -199,9 +195,10 @@ impl Polled<'_> {
     }
 }
 
-/// Whether the API says that it does not know the page: links and cursors expire.
-fn is_unknown(answer: &PollAnswer) -> bool {
-    answer.result.as_ref().is_ok_and(|response| matches!(response.status, 400 | 404 | 410))
+/// The answer of an API that does not know a page any more which it named itself: links and cursors expire.
+fn expired<'a>(run: &Run, answer: &'a PollAnswer) -> Option<&'a Response> {
+    let response = answer.result.as_ref().ok()?;
+    (run.is_at_a_named_page() && matches!(response.status, 400 | 404 | 410)).then_some(response)
 }
 
 /// Whether the page was counted, and is not there: some APIs answer 404 behind the last one.

@@ -50,8 +50,8 @@ pub(crate) struct Run {
     /// The records of the page before.
     records: Option<u64>,
     guard: Guard,
-    /// It was begun a second time, because a next page was not known any more.
-    is_second: bool,
+    /// The pages that were read before a next page expired and the run began again; 0 where it did not.
+    pages_before: u64,
 }
 
 /// Where a page is.
@@ -105,15 +105,18 @@ impl Run {
             said_more: None,
             records: None,
             guard: Guard::default(),
-            is_second: false,
+            pages_before: 0,
         }
     }
 
-    /// The same from the first page. Once, and from a page that the API has named: such names are good for a while, and a poll may have
-    /// waited for longer.
+    /// Whether the page that is next was named by the API: such names are good for a while, and a poll may have waited for longer.
+    pub(crate) fn is_at_a_named_page(&self) -> bool {
+        matches!(self.position, Position::Link(_) | Position::Cursor(_))
+    }
+
+    /// The same from the first page; `None` where it came no further than the time before, so that it would go on like this for ever.
     pub(crate) fn begun_again(&self) -> Option<Run> {
-        let is_named = matches!(self.position, Position::Link(_) | Position::Cursor(_));
-        (is_named && !self.is_second).then(|| Run {
+        (self.pages > self.pages_before).then(|| Run {
             resource: self.resource.clone(),
             digest: self.digest,
             position: Position::First,
@@ -125,7 +128,7 @@ impl Run {
             said_more: None,
             records: None,
             guard: Guard::default(),
-            is_second: true,
+            pages_before: self.pages,
         })
     }
 

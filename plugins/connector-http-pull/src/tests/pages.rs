@@ -140,19 +140,38 @@ fn an_api_that_goes_round_in_circles_is_a_fault() {
 }
 
 #[test]
-fn a_next_page_that_is_not_known_any_more_begins_the_run_again_once() {
+fn a_next_page_that_has_expired_begins_the_run_again_while_it_comes_further() {
     let config = config(&json!({ "paging": { "style": "cursor", "next": "next" } }));
-    let mut first = orders([1]);
-    first["next"] = json!("expires");
-    let (page, _) = ask(&config, None, Ok(answer(&first)));
-    let (page, _) = ask(&config, Some(&page.unwrap().cursor), Ok(Response::new(410)));
-    let page = page.unwrap();
-    assert!(page.more && page.events.is_empty());
-    let (page, request) = ask(&config, Some(&page.cursor), Ok(answer(&first)));
-    assert_eq!(request.url(), "https://shop.example/v1/orders");
-    let (page, request) = ask(&config, Some(&page.unwrap().cursor), Ok(Response::new(410)));
-    assert_eq!(request.url(), "https://shop.example/v1/orders?cursor=expires");
-    assert!(matches!(page, Err(PollFailure::Permanent(_))));
+    let to = |id: u64, next: &str| {
+        let mut body = orders([id]);
+        body["next"] = json!(next);
+        Ok(answer(&body))
+    };
+    let gone = || Ok(Response::new(410));
+    let mut cursor: Option<Vec<u8>> = None;
+    // One page, then two of them before the next has expired, then two again.
+    for (asked, result) in [
+        ("", to(1, "a")),
+        ("?cursor=a", gone()),
+        ("", to(1, "b")),
+        ("?cursor=b", to(2, "c")),
+        ("?cursor=c", gone()),
+        ("", to(1, "d")),
+        ("?cursor=d", to(2, "e")),
+    ] {
+        let is_gone = result.as_ref().is_ok_and(|response: &Response| response.status == 410);
+        let (page, request) = ask(&config, cursor.as_deref(), result);
+        assert_eq!(request.url(), format!("https://shop.example/v1/orders{asked}"));
+        let page = page.unwrap();
+        assert!(page.more && page.events.is_empty() == is_gone, "{asked}");
+        cursor = Some(page.cursor);
+    }
+    let (page, _) = ask(&config, cursor.as_deref(), gone());
+    let failure = page.unwrap_err();
+    assert!(
+        matches!(&failure, PollFailure::Permanent(why) if why.contains("expired") && why.contains("--from-start")),
+        "{failure}"
+    );
 }
 
 #[test]
