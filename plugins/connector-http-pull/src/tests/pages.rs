@@ -142,12 +142,12 @@ fn an_api_that_goes_round_in_circles_is_a_fault() {
 #[test]
 fn a_next_page_that_has_expired_begins_the_run_again_while_it_comes_further() {
     let config = config(&json!({ "paging": { "style": "cursor", "next": "next" } }));
-    let to = |id: u64, next: &str| {
+    let to = |id: u64, next: &str| -> Result<Response, Error> {
         let mut body = orders([id]);
         body["next"] = json!(next);
         Ok(answer(&body))
     };
-    let gone = || Ok(Response::new(410));
+    let gone = || -> Result<Response, Error> { Ok(Response::new(410)) };
     let mut cursor: Option<Vec<u8>> = None;
     // One page, then two of them before the next has expired, then two again.
     for (asked, result) in [
@@ -159,7 +159,7 @@ fn a_next_page_that_has_expired_begins_the_run_again_while_it_comes_further() {
         ("", to(1, "d")),
         ("?cursor=d", to(2, "e")),
     ] {
-        let is_gone = result.as_ref().is_ok_and(|response: &Response| response.status == 410);
+        let is_gone = result.as_ref().is_ok_and(|response| response.status == 410);
         let (page, request) = ask(&config, cursor.as_deref(), result);
         assert_eq!(request.url(), format!("https://shop.example/v1/orders{asked}"));
         let page = page.unwrap();
