@@ -3,7 +3,7 @@
 use kith_plugin_sdk::PollFailure;
 use kith_plugin_sdk::http::Response;
 
-use crate::address::{origin, resolve};
+use crate::address::{origin, resolve, shown};
 use crate::progress::{Position, Run};
 use crate::settings::{Resource, Style};
 use crate::{link, path};
@@ -94,7 +94,8 @@ fn plain(path: &str, value: Option<&[u8]>) -> Result<Option<String>, PollFailure
 fn linked(link: Option<&str>, page: &Page<'_>) -> Result<Option<Position>, PollFailure> {
     let Some(link) = link.filter(|link| !link.is_empty()) else { return Ok(None) };
     let target = resolve(link, page.url);
-    let refused = |why: &str| PollFailure::permanent(format!("the link to the next page {why}: {target:.200}"));
+    let refused =
+        |why: &str| PollFailure::permanent(format!("the link to the next page {why}: {:.200}", shown(&target)));
     let there = origin(&target).map_err(refused)?;
     if origin(page.url).as_ref() != Ok(&there) {
         return Err(refused(

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use kith_plugin_sdk::{PollFailure, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::address;
 use crate::hash::hash;
 use crate::settings::{Resource, Settings};
 
@@ -168,8 +169,12 @@ impl Run {
             )));
         }
         if position == self.position || self.guard.meets(hash(written.as_bytes())) {
+            let shown = match &position {
+                Position::Link(url) => address::shown(url),
+                _ => written,
+            };
             return Err(PollFailure::permanent(format!(
-                "the API goes round in circles: it names a next page that was read in this run already: {written:.200}"
+                "the API goes round in circles: it names a next page that was read in this run already: {shown:.200}"
             )));
         }
         self.position = position;

@@ -33,11 +33,11 @@ fn links_are_followed_from_the_header_and_from_the_answer() {
 fn a_link_to_another_host_is_refused_with_its_words() {
     let config = config(&json!({ "paging": { "style": "link" } }));
     for target in [
-        "https://evil.example/v1",
+        "https://evil.example/v1?key=hidden",
         "//evil.example",
         "http://shop.example/v1",
         "https://shop.example:8443/",
-        "https://u@shop.example/",
+        "https://u:hidden@shop.example/",
     ] {
         let response = answer(&orders([1])).with_header("link", format!("<{target}>; rel=next"));
         let failure = failure(&config, response);
@@ -45,6 +45,7 @@ fn a_link_to_another_host_is_refused_with_its_words() {
             matches!(&failure, PollFailure::Permanent(why) if why.contains("link to the next page")),
             "{target}: {failure}"
         );
+        assert!(!words(&failure).contains("hidden"), "{target}: {failure}");
     }
 }
 
@@ -126,11 +127,12 @@ fn a_page_that_says_that_another_follows_is_not_the_last_however_short_it_is() {
 #[test]
 fn an_api_that_goes_round_in_circles_is_a_fault() {
     let link = config(&json!({ "paging": { "style": "link" } }));
-    let to_two = |ids: [u64; 1]| answer(&orders(ids)).with_header("link", "</v1/orders?page=2>; rel=next");
+    let to_two = |ids: [u64; 1]| answer(&orders(ids)).with_header("link", "</v1/orders?key=hidden>; rel=next");
     let (first, _) = ask(&link, None, Ok(to_two([1])));
     let (second, _) = ask(&link, Some(&first.unwrap().cursor), Ok(to_two([2])));
     let second = second.unwrap_err();
     assert!(words(&second).contains("`orders`") && words(&second).contains("round in circles"), "{second}");
+    assert!(words(&second).ends_with("https://shop.example/v1/orders"), "{second}");
 
     // The parameter has another name, so that each page is the first one.
     let page = config(&json!({ "paging": { "style": "page", "parameter": "p" } }));
