@@ -1,5 +1,5 @@
 //! The cursor: which resource is being read, how far, and up to which value each was read before. It has a version, and each part the
-//! digest of the settings that it was made with: under others the resource begins at its beginning.
+//! digest of what was asked for: where that is another, the resource begins at its beginning.
 
 use std::collections::BTreeMap;
 
