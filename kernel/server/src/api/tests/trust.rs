@@ -216,6 +216,20 @@ async fn the_way_back_is_asked_for() {
     ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.problem(409, "downgrade");
     let pinned = json!({ "plugin": "test/level", "name": "other", "digest": "0".repeat(64) });
     ask(&server, "POST", "/api/v1/installations").admin().json(pinned).await.problem(409, "other-digest");
+    // Who runs a yanked version is told what the way back needs.
+    let yank = "/api/v1/plugins/test/level/2.0.0/yank";
+    ask(&server, "POST", yank).admin().json(json!({ "reason": "it loses tags" })).await.with(200);
+    let shown = ask(&server, "GET", "/api/v1/installations/level").admin().empty().await.with(200);
+    assert_eq!(
+        (&shown["yanked"]["instead"], &shown["yanked"]["allow_downgrade"]),
+        (&json!("1.0.0"), &json!(true)),
+        "{shown}"
+    );
+    let yanked = json!({ "plugin": "test/level", "version": "2.0.0", "name": "other" });
+    let refused = ask(&server, "POST", "/api/v1/installations").admin().json(yanked).await;
+    let refused = refused.problem(409, "version-yanked");
+    let message = "test/level 2.0.0 was yanked: it loses tags; take 1.0.0 with `allow_downgrade: true`";
+    assert_eq!(refused["message"], message);
 }
 
 /// The highest version is remembered when no installation tells it any more, of a release before that did not write it down too.

@@ -241,13 +241,17 @@ impl PinArgs {
     }
 }
 
-/// A refusal to go back, in the words of the command line.
+/// A refusal that speaks of the way back, in the words of the command line.
 pub(super) fn going_back(error: ApiError) -> Failure {
     match error {
         ApiError::Refused(mut problem) if problem.code == "downgrade" => {
             // The rest of the sentence says how a program answers.
             let why = problem.message.split("; send").next().unwrap_or_default();
             problem.message = format!("{why}; to go back, add --allow-downgrade");
+            ApiError::Refused(problem).into()
+        }
+        ApiError::Refused(mut problem) if problem.code == "version-yanked" => {
+            problem.message = problem.message.replace("`allow_downgrade: true`", "--allow-downgrade");
             ApiError::Refused(problem).into()
         }
         other => other.into(),
