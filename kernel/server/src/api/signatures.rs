@@ -159,7 +159,10 @@ pub(crate) async fn read(
 #[utoipa::path(
     put, path = "/api/v1/signature-policy", tag = "plugins", security(("key" = ["plugins:admin"])),
     request_body = WantedSignaturePolicy,
-    responses((status = 200, body = SignaturePolicyBody), (status = 400, body = Problem), (status = 413, body = Problem)),
+    responses(
+        (status = 200, body = SignaturePolicyBody), (status = 400, body = Problem), (status = 413, body = Problem),
+        (status = 429, body = Problem),
+    ),
 )]
 pub(crate) async fn replace(
     State(app): State<Arc<App>>,
