@@ -412,12 +412,8 @@ mod tests {
         let secret = SecretKey::generate().unwrap();
         let revoked = Some(RevocationRow { since: Timestamp(5), why: "stolen".to_owned() });
         let other = PublicKey { number: SecretKey::generate().unwrap().public().number(), ..secret.public() };
-        let renumbered = PublisherKeyRow {
-            number: other.number().to_string(),
-            public_key: other.line(),
-            revoked,
-            ..key(&secret)
-        };
+        let renumbered =
+            PublisherKeyRow { number: other.number().to_string(), public_key: other.line(), revoked, ..key(&secret) };
         let (none, signature) = (Publishers::new(), signed(&secret, COMPONENT, 0));
         for before in ["aaa", "zzz"] {
             let publishers = [
