@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Fitted, InstallationMode, Manifest};
 use kith_pipeline::{FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::api::installations::named;
 use crate::api::plugins::computes;
 use crate::app::App;
+use crate::auth::KeyId;
 use crate::catalogue::{Actor, Draft, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables};
 use crate::error::ApiError;
 
@@ -61,7 +62,7 @@ pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str)
 }
 
 /// Fit in the background, and keep what comes of it.
-pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, actor: Actor, begun: BegunFit) {
+pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, author: KeyId, begun: BegunFit) {
     let BegunFit { row, slot } = begun;
     let keeper = Arc::clone(app);
     app.kernel.fit(slot, row.digest.clone(), move |outcome, slot| {
@@ -70,27 +71,27 @@ pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, actor: Actor, begun: B
         if let Err(error) = &outcome {
             tracing::warn!(workspace = workspace.0, installation, fit, error, "a fit failed");
         }
-        if let Err(error) = keep(&keeper, workspace, actor, row, outcome, slot) {
+        if let Err(error) = keep(&keeper, workspace, &author, row, outcome, slot) {
             tracing::error!(workspace = workspace.0, installation, fit, ?error, "a fit's result was not kept");
         }
     });
 }
 
-/// Keep what came of a fit, and put its state to use.
+/// Keep what came of a fit, and put its state to use. The kernel does it, whatever became meanwhile of the key that asked for it
+/// and of its workspace: else the fit would be under way for good.
 fn keep(
     app: &App,
     workspace: WorkspaceId,
-    actor: Actor,
+    author: &KeyId,
     row: FitRow,
     outcome: Result<Fitted, String>,
     slot: FitSlot,
 ) -> Result<(), ApiError> {
     let id = row.installation;
-    let stored = app.change(workspace, actor.clone(), |draft| {
+    let stored = app.change(workspace, Actor::kernel(), |draft| {
         // Whoever begins the next one waits for this change, so that its place is free as soon as its outcome shows.
         drop(slot);
-        let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
-        let Some(present) = present.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
+        let Some(present) = present(draft, id) else { return Ok(()) };
         let finished_at = Some(draft.now());
         let outcome = outcome.as_ref().map_err(String::clone).and_then(|fitted| {
             let plugin = draft.tables().plugin_of(&present);
@@ -104,14 +105,15 @@ fn keep(
                 let mut done = FitRow { status: FitStatus::Succeeded, finished_at, ..row.clone() };
                 done.metrics.clone_from(&fitted.metrics);
                 done.state_bytes = fitted.state.len() as u64;
-                draft.put_fit(done);
+                put_finished(draft, &present.name, done, author)?;
                 draft.put_state(id, row.version, fitted.state.clone());
                 let fit = Some(row.version);
                 draft.put_installation(InstallationRow { fit, waits_for_fit: None, ..present });
             }
             Err(error) => {
                 let error = Some(error);
-                draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
+                let failed = FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() };
+                put_finished(draft, &present.name, failed, author)?;
             }
         }
         Ok(())
@@ -120,12 +122,27 @@ fn keep(
     stored.or_else(|refused| {
         tracing::error!(?refused, "a fitted state was not put to use");
         let error = Some("the fitted state could not be put to use; the log has more".to_owned());
-        app.change(workspace, actor, |draft| {
+        app.change(workspace, Actor::kernel(), |draft| {
+            let Some(present) = present(draft, id) else { return Ok(()) };
             let finished_at = Some(draft.now());
-            draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
-            Ok(())
+            let failed = FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() };
+            put_finished(draft, &present.name, failed, author)
         })
     })
+}
+
+/// An installation that was not removed meanwhile.
+fn present(draft: &Draft<'_>, id: InstallationId) -> Option<InstallationRow> {
+    let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
+    present.map(|row| InstallationRow::clone(row))
+}
+
+/// Write down that a fit has ended, and who had asked for it.
+fn put_finished(draft: &mut Draft<'_>, name: &InstallationName, row: FitRow, author: &KeyId) -> Result<(), ApiError> {
+    let after = json!({ "fit": row.version, "status": row.status, "asked_by": author.to_string() });
+    draft.put_fit(row);
+    draft.audit("installation.fitted", name, None, Some(after))?;
+    Ok(())
 }
 
 /// Choose the fit of an installation that is to have another version: the newest that this one may be asked about. Without one
@@ -283,11 +300,23 @@ mod tests {
         change.put_installation(row);
         drop(change.commit().unwrap());
         let fitted = Fitted { state: vec![1], metrics: Vec::new() };
-        keep(server.app(), FIRST, Actor::kernel(), begun.row, Ok(fitted), begun.slot).unwrap();
+        keep(server.app(), FIRST, &KeyId::kernel(), begun.row, Ok(fitted), begun.slot).unwrap();
         let fit = newest_fit(&server);
         assert_eq!(fit.status, FitStatus::Failed);
         assert_eq!(fit.error.unwrap(), "version 2.0.0 was put in its place while it ran; fit again");
         begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+    }
+
+    /// A key that was revoked while its fit ran lost the result, and the fit was under way for good.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_ends_whatever_became_of_who_asked_for_it() {
+        let server = with_level();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        server.app().catalogue.count_as_written(FIRST, 2 << 30);
+        let gone = KeyId::named("gone");
+        keep(server.app(), FIRST, &gone, begun.row, Err("it saw nobody".to_owned()), begun.slot).unwrap();
+        let fit = newest_fit(&server);
+        assert_eq!((fit.status, fit.error.as_deref()), (FitStatus::Failed, Some("it saw nobody")));
     }
 
     /// A process that was taken over from went on to the end of its fit, and put it in the place of what its successor had.
@@ -300,7 +329,7 @@ mod tests {
         change.put_fit(succeeded(begun.row.version, "1.0.0", None));
         change.put_state(LEVEL, begun.row.version, vec![1]);
         assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
-        keep(server.app(), FIRST, Actor::kernel(), begun.row, Err("anything".to_owned()), begun.slot).unwrap_err();
+        keep(server.app(), FIRST, &KeyId::kernel(), begun.row, Err("anything".to_owned()), begun.slot).unwrap_err();
         assert_eq!(newest_fit(&server).status, FitStatus::Running, "as it was when the lease was lost");
     }
 }

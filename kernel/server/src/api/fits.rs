@@ -78,15 +78,15 @@ pub(crate) async fn begin(
     Path(name): Path<String>,
 ) -> Result<(StatusCode, Json<FitBody>), ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    let author = actor.clone();
-    let begun = app.offload(move |app| fitting::begin(app, workspace, author, &name)).await?;
+    let author = actor.key.clone();
+    let begun = app.offload(move |app| fitting::begin(app, workspace, actor, &name)).await?;
     let body = {
         let tables = app.catalogue.workspace(workspace)?;
         let installation = tables.installations.get(&begun.row.installation);
         let installation = installation.ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
         fit_body(&app, workspace, installation, &begun.row)
     };
-    fitting::run(&app, workspace, actor, begun);
+    fitting::run(&app, workspace, author, begun);
     Ok((StatusCode::ACCEPTED, Json(body)))
 }
 
