@@ -160,6 +160,9 @@ impl Poller {
                 let limit = table::POLL_REQUESTS.default;
                 return Err(PollError::Fault(PluginFault::LimitExceeded { what: "requests for a page", limit }).into());
             }
+            if !intake.is_current() {
+                return Err(NoPage::Overtaken);
+            }
             entry.requests += u32::try_from(requests.len()).unwrap_or(u32::MAX);
             let answers = self.answers(intake, requests, round, deadline).await?;
             let bytes = answers.iter().filter_map(|answer| answer.result.as_ref().ok()).map(|answer| answer.body.len());
@@ -220,7 +223,7 @@ impl Poller {
         let _writing = self.place.writing.lock().await;
         let unread = |reason: String| PollError::Later { after_ms: None, reason };
         let held = self.read().await.map_err(|error| unread(error.to_string()))?;
-        if held.epoch != next.epoch || !intake.is_current() {
+        if held.epoch != next.epoch || !intake.renew() {
             return Err(NoPage::Overtaken);
         }
         if page.events.is_empty() && page.rejected.is_empty() {

@@ -6,6 +6,7 @@ use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
 use kith_model::polling::{PollAnswer, PollError, PollTurn, PolledPage, WantedPage};
+use kith_model::rules::{Act, RecordRules, Rule, Target};
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Sending, Transport};
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
@@ -273,6 +274,46 @@ fn a_poll_under_way_of_what_is_switched_off_changes_nothing() {
     set(&bench, |feed| feed.activity = Activity::Running);
     assert_eq!(polled(&bench, 1).events, 2);
     assert_eq!(feed.cursors(), numbers(&["", ""]));
+}
+
+/// Neither is a request sent by what was changed, with the secrets of before, nor a page kept that it gave.
+#[test]
+fn a_poll_under_way_of_what_is_changed_changes_nothing() {
+    for requests in [0, 1] {
+        let (feed, other) = (Feed::of(2), Feed::of(1));
+        *feed.requests.lock() = requests;
+        *feed.gated.lock() = Some(None);
+        let held = feed.gate.lock();
+        let bench = bench(&feed);
+        bench.wait_until("it is asked", || feed.cursors().len() == 1);
+        set(&bench, |feed| feed.role = Role::Connector(other.clone()));
+        drop(held);
+        assert_eq!(polled(&bench, 1).events, 1, "what the other one has");
+        assert_eq!(feed.wire.0.lock().len(), 0);
+        assert_eq!((other.cursors(), people(&bench)), (numbers(&[""]), 1));
+    }
+}
+
+#[test]
+fn a_rule_made_while_a_page_is_fetched_holds_for_it() {
+    let feed = Feed::of(2);
+    *feed.gated.lock() = Some(None);
+    let held = feed.gate.lock();
+    let bench = bench(&feed);
+    bench.wait_until("it is asked", || feed.cursors().len() == 1);
+    let rule = Rule {
+        id: "no-seen".to_owned(),
+        act: Act::Drop,
+        what: Target::Event,
+        name: "Seen".to_owned(),
+        event: None,
+        to: None,
+        sources: vec![],
+    };
+    bench.configure(|setup| setup.record_rules = RecordRules { version: 1, rules: vec![rule] }.into());
+    drop(held);
+    assert_eq!(polled(&bench, 1).outcome, "complete");
+    assert_eq!((feed.cursors(), people(&bench)), (numbers(&[""]), 0));
 }
 
 #[test]
