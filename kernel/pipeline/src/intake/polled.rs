@@ -116,10 +116,7 @@ impl Intake {
             Activity::Quarantined { .. } => self.trial.is_some(),
             activity => activity.is_running(),
         };
-        let is_same = match &installed.role {
-            Role::Connector(connector) => Arc::ptr_eq(connector, &self.connector),
-            _ => false,
-        };
+        let is_same = matches!(&installed.role, Role::Connector(connector) if Arc::ptr_eq(connector, &self.connector));
         runs && is_same && version_of(installed) == self.asked.version
     }
 

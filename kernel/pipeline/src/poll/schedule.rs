@@ -142,6 +142,18 @@ impl PollRow {
         };
     }
 
+    /// Its turn is over, and more is said to be waiting. Where the turn brought nothing that `before` it had not, that is waited
+    /// after as a failure is: a connector that says so without end would be asked without a pause.
+    pub(crate) fn turned(&mut self, before: &PollRow, turn: &PollEntry, now: Timestamp, terms: PollTerms) {
+        let has_moved = self.cursor != before.cursor;
+        if turn.events > 0 || turn.rejected > 0 || (turn.repeats > 0 && has_moved) {
+            return;
+        }
+        self.failures = before.failures.saturating_add(1);
+        self.failing_since = before.failing_since.or(Some(now));
+        self.wait = PollWait::BackOff { until: later(now, back_off_ms(self.failures, terms.interval_ms)) };
+    }
+
     /// Somebody wants it now, perhaps from the start.
     pub(crate) fn asked(&mut self, from_start: bool) {
         self.wait = PollWait::Nothing;
@@ -309,6 +321,32 @@ mod tests {
         assert_eq!((row.failures, row.failing_since), (0, None));
         row.failed(&later_in(Some(u64::MAX)), Timestamp(0), TERMS);
         assert_eq!(row.due_at(TERMS), Some(Timestamp(7 * 86_400_000)));
+    }
+
+    #[test]
+    fn a_turn_that_brings_nothing_and_says_there_is_more_is_waited_after() {
+        let began = |at| PollEntry::begun(1, Timestamp(at));
+        let mut row = polled(0);
+        for (at, due) in [(0, 1), (1, 3), (3, 7)] {
+            let before = row.clone();
+            row.kept(b"further".to_vec(), Timestamp(at * MINUTE), true);
+            row.turned(&before, &began(at * MINUTE), Timestamp(at * MINUTE), TERMS);
+            assert_eq!(row.due_at(TERMS), Some(Timestamp(due * MINUTE)));
+        }
+        assert_eq!((row.failures, row.failing_since), (3, Some(Timestamp(0))));
+        let before = row.clone();
+        for (turn, goes_on) in [
+            (PollEntry { events: 1, ..began(0) }, true),
+            (PollEntry { rejected: 1, ..began(0) }, true),
+            (PollEntry { repeats: 1, ..began(0) }, false),
+        ] {
+            row.kept(b"further".to_vec(), Timestamp(0), true);
+            row.turned(&before, &turn, Timestamp(0), TERMS);
+            assert_eq!(row.wait == PollWait::Nothing, goes_on, "{turn:?}");
+        }
+        row.kept(b"further yet".to_vec(), Timestamp(0), true);
+        row.turned(&before, &PollEntry { repeats: 1, ..began(0) }, Timestamp(0), TERMS);
+        assert_eq!(row.wait, PollWait::Nothing, "it comes to what is new");
     }
 
     #[test]

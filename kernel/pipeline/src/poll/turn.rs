@@ -68,7 +68,7 @@ impl Poller {
         };
         let (began, mut row) = (Instant::now(), row);
         let mut entry = PollEntry::begun(row.polls + 1, self.now());
-        let mut more = true;
+        let (mut more, before) = (true, row.clone());
         entry.ended = loop {
             if !more {
                 break PollEnd::Complete;
@@ -94,6 +94,9 @@ impl Poller {
                 }
             }
         };
+        if entry.ended == PollEnd::More {
+            row.turned(&before, &entry, self.now(), terms);
+        }
         entry.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::counter!("kith_polls_total", "outcome" => entry.ended.as_str()).increment(1);
         self.finish(row, entry).await;

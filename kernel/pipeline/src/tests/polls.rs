@@ -31,6 +31,8 @@ struct Feed {
     gate: Mutex<()>,
     /// Requests that are wanted for a page.
     requests: Mutex<usize>,
+    /// It says without end that more is waiting.
+    endless: Mutex<bool>,
     wire: Arc<Wire>,
 }
 
@@ -74,7 +76,7 @@ impl Feed {
             places: vec![],
             rejected: std::mem::take(&mut *self.rejected.lock()),
             cursor: to.to_string().into_bytes(),
-            more: to < records.len(),
+            more: to < records.len() || *self.endless.lock(),
         }
     }
 
@@ -413,4 +415,20 @@ fn a_turn_ends_after_so_many_pages_and_another_goes_on() {
     assert_eq!((first.pages, first.events, first.outcome), (32, 64, "more"), "{first:?}");
     assert_eq!((last.pages, last.events, last.outcome), (8, 16, "complete"), "{last:?}");
     assert_eq!(people(&bench), 80);
+}
+
+#[test]
+fn a_turn_that_brings_nothing_is_waited_after_though_more_is_said_to_be_there() {
+    let feed = Feed::of(0);
+    *feed.endless.lock() = true;
+    let bench = bench(&feed);
+    for (number, due) in [(1, 1), (2, 3)] {
+        let last = polled(&bench, number);
+        assert_eq!((last.pages, last.outcome), (32, "more"), "{last:?}");
+        assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
+        *feed.endless.lock() = number == 1;
+        later(&bench, i64::try_from(number).unwrap() * MINUTE);
+    }
+    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!(polls(&bench).failures, 0);
 }
