@@ -124,6 +124,10 @@ impl Kernel {
         let (terms, _) = polling(&self.shared, workspace, installation)?;
         let row = read(&self.shared, (workspace, installation)).map_err(|error| unread(CommitError::Read(error)))?;
         let place = self.shared.polls.place((workspace, installation));
+        let row = match &place {
+            Some(place) => place.present(row),
+            None => row,
+        };
         Ok(view(&row, terms, place.as_deref()))
     }
 
@@ -154,6 +158,7 @@ impl Kernel {
             Ok(row)
         });
         let row = asked.await.map_err(unread)?;
+        *place.uncommitted.lock() = None;
         place.bell.notify_one();
         Ok(view(&row, terms, Some(&place)))
     }

@@ -9,8 +9,10 @@ use kith_model::polling::{PollAnswer, PollError, PollTurn, PolledPage, WantedPag
 use kith_model::rules::{Act, RecordRules, Rule, Target};
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Sending, Transport};
 use kith_model::time::Timestamp;
+use kith_store::{Key, Operation, Store, Unit};
 use parking_lot::Mutex;
 
+use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::{Activity, PollFrom, PollRecord, PollView, Polling, Role};
 
@@ -128,9 +130,13 @@ impl Connector for Feed {
 }
 
 fn bench(feed: &Arc<Feed>) -> Bench {
+    bench_over(Arc::new(kith_store::memory()), feed)
+}
+
+fn bench_over(store: Arc<dyn Store>, feed: &Arc<Feed>) -> Bench {
     let role = Role::Connector(feed.clone());
     let polling = Polling { interval_ms: INTERVAL_MS, changed_at: START };
-    Bench::over(Arc::new(kith_store::memory()), vec![], |setup| {
+    Bench::over(store, vec![], |setup| {
         let mut installed = installed(FEED.0, "feed", PluginKind::Connector, role);
         installed.poll = Some(polling);
         installed.emits = Some(Arc::from(["Seen".to_owned()]));
@@ -328,7 +334,7 @@ fn an_upgrade_goes_on_at_the_cursor_and_a_removal_leaves_none() {
     polled(&bench, 2);
     assert_eq!(feed.cursors(), numbers(&["", "2", "3"]));
     bench.configure(|setup| setup.installations.retain(|installed| installed.id != FEED));
-    let key = kith_store::Key::poll(WORKSPACE, FEED);
+    let key = Key::poll(WORKSPACE, FEED);
     bench.wait_until("its row is gone", || bench.store.get(std::slice::from_ref(&key)).unwrap()[0].is_none());
     assert!(bench.kernel.polls(WORKSPACE, FEED).is_err());
 }
@@ -431,4 +437,30 @@ fn a_turn_that_brings_nothing_is_waited_after_though_more_is_said_to_be_there() 
     }
     assert_eq!(polled(&bench, 3).outcome, "complete");
     assert_eq!(polls(&bench).failures, 0);
+}
+
+/// Nothing of a poll can be written, and it asked again every second.
+#[test]
+fn a_back_off_holds_though_it_cannot_be_committed() {
+    let store = Watched::new();
+    let of_poll = |unit: &Unit| {
+        let key = Key::poll(WORKSPACE, FEED);
+        unit.operations.iter().any(|operation| matches!(operation, Operation::Put(put, _) if *put == key))
+    };
+    *store.refuse.lock() = Some(Box::new(of_poll));
+    let feed = Feed::of(1);
+    *feed.fails.lock() = Some(PollError::Later { after_ms: None, reason: "busy".into() });
+    let bench = bench_over(store.clone(), &feed);
+    for (failures, due) in [(1, 1), (2, 3)] {
+        bench.wait_until("it has failed once more", || polls(&bench).failures == failures);
+        assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
+        assert_eq!(feed.cursors().len(), store.refused.lock().len());
+        if failures == 2 {
+            *feed.fails.lock() = None;
+            *store.refuse.lock() = None;
+        }
+        later(&bench, i64::from(failures) * MINUTE);
+    }
+    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!((polls(&bench).failures, feed.cursors().len(), people(&bench)), (0, 3, 1));
 }
