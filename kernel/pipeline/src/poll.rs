@@ -217,7 +217,8 @@ impl Poller {
     /// Poll if that is due, or wait until it may be. The row, where nobody can have changed it.
     async fn look(&self, terms: PollTerms, row: PollRow) -> Option<PollRow> {
         let now = self.now();
-        match row.due_at(terms) {
+        let row = row.by_clock(now);
+        match row.due_at(terms, now) {
             Some(due) if due <= now => {
                 self.turn(terms).await;
                 None

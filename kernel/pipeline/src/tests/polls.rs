@@ -231,6 +231,19 @@ fn a_failure_is_waited_after_and_success_ends_that() {
     assert!(bench.notes.0.lock().is_empty(), "the other side's failures are no strikes");
 }
 
+/// A secret is put right, say: what it failed for may be over.
+#[test]
+fn a_change_ends_what_is_waited_for_after_a_failure() {
+    let feed = Feed::of(1);
+    *feed.fails.lock() = Some(PollError::Later { after_ms: Some(86_400_000), reason: "busy".into() });
+    let bench = bench(&feed);
+    assert_eq!(polled(&bench, 1).outcome, "later");
+    *feed.fails.lock() = None;
+    bench.clock.advance_ms(2);
+    set(&bench, |feed| feed.poll = Some(Polling { interval_ms: INTERVAL_MS, changed_at: START.plus_ms(1) }));
+    assert_eq!(polled(&bench, 2).outcome, "complete");
+}
+
 #[test]
 fn what_is_for_good_waits_for_a_change_or_somebody_who_asks() {
     let feed = Feed::of(1);
@@ -278,6 +291,7 @@ fn a_poll_under_way_of_what_is_switched_off_changes_nothing() {
     drop(held);
     bench.wait_until("the poll has ended", || !polls(&bench).is_under_way);
     assert_eq!((polls(&bench).polls.len(), polls(&bench).cursor_bytes), (0, None));
+    assert_eq!(polls(&bench).next_at, None, "as long as it is off");
     assert_eq!(people(&bench), 0);
     set(&bench, |feed| feed.activity = Activity::Running);
     assert_eq!(polled(&bench, 1).events, 2);
