@@ -1,6 +1,7 @@
 //! Connectors that poll: when, what is kept of it, and what a stop, a change and a failure leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::id::InstallationId;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 
 use super::delivery::watched::Watched;
 use super::harness::*;
+use crate::deliver::fetch::{Fetcher, fetch};
 use crate::{Activity, PollFrom, PollRecord, PollView, Polling, Role};
 
 const FEED: InstallationId = InstallationId(5);
@@ -477,4 +479,43 @@ fn a_back_off_holds_though_it_cannot_be_committed() {
     }
     assert_eq!(polled(&bench, 3).outcome, "complete");
     assert_eq!((polls(&bench).failures, feed.cursors().len(), people(&bench)), (0, 3, 1));
+}
+
+/// Never answers.
+struct Silent;
+
+impl Transport for Silent {
+    fn target(&self, _: &OutboundRequest) -> Result<String, SendFailure> {
+        Ok("other.example:443".to_owned())
+    }
+
+    fn send(&self, _: OutboundRequest) -> Sending {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_page_without_time_is_no_failure_of_the_host() {
+    let feed = Feed::of(1);
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    let fetched = |transport: Arc<dyn Transport>, wait_ms: u64| {
+        let fetcher = Arc::new(Fetcher {
+            shared: Arc::clone(&bench.kernel.shared),
+            workspace: WORKSPACE,
+            installation: FEED,
+            transport,
+            deadline: tokio::time::Instant::now() + Duration::from_millis(wait_ms),
+        });
+        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default(); 4])).unwrap()
+    };
+    let too_long = || Err(SendFailure::Timeout("the page took too long".to_owned()));
+    for _ in 0..2 {
+        assert_eq!(fetched(Arc::new(Silent), 20), [too_long(), too_long(), too_long(), too_long()]);
+    }
+    assert!(fetched(feed.wire.clone(), 0).iter().all(Result::is_err));
+    assert_eq!(feed.wire.0.lock().len(), 0, "nothing leaves for a page that has no more time");
+    assert!(fetched(feed.wire.clone(), 60_000).iter().all(Result::is_ok));
+    let hosts = bench.kernel.shared.deliveries.hosts.views(WORKSPACE);
+    assert_eq!((hosts.len(), hosts[0].failures, hosts[0].under_way), (1, 0, 0), "{hosts:?}");
 }
