@@ -264,6 +264,13 @@ impl App {
         Ok(RehearsedSetup { checked: self.kernel.check(setup, None)?, _loaded })
     }
 
+    /// Load and check what a draft would run of which nothing will come, as [`App::rehearsed`] does.
+    pub(crate) fn tried_on_paper(&self, draft: &Draft<'_>, patience: &Patience) -> Result<(), ApiError> {
+        let setup = self.setup(draft, Loading::OnPaper(patience))?;
+        self.kernel.check(setup, None)?;
+        Ok(())
+    }
+
     /// Take a component from the disk that no workspace has, or none any more.
     pub(crate) fn sweep(&self, digest: &str, component: Option<&[u8]>) {
         let is_used = || {

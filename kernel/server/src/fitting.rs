@@ -8,7 +8,7 @@ pub(crate) mod schedule;
 
 use std::sync::Arc;
 
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Fitted, InstallationMode, Manifest};
 use kith_pipeline::{FitInput, FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
@@ -16,6 +16,7 @@ use serde_json::json;
 use crate::api::installations::named;
 use crate::api::plugins::computes;
 use crate::app::App;
+use crate::auth::KeyId;
 use crate::catalogue::{
     Actor, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables,
 };
@@ -106,7 +107,7 @@ pub(crate) fn begin(
 }
 
 /// Fit in the background, and keep what comes of it.
-pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, actor: Actor, begun: BegunFit) {
+pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, author: KeyId, begun: BegunFit) {
     let keeper = Arc::clone(app);
     let BegunFit { row, wish, slot } = begun;
     app.kernel.fit(slot, row.digest.clone(), move |outcome, slot| {
@@ -115,17 +116,18 @@ pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, actor: Actor, begun: B
         if let Err(error) = &outcome {
             tracing::warn!(workspace = workspace.0, installation, fit, error, "a fit failed");
         }
-        if let Err(error) = keep(&keeper, workspace, actor, BegunFit { row, wish, slot }, outcome) {
+        if let Err(error) = keep(&keeper, workspace, &author, BegunFit { row, wish, slot }, outcome) {
             tracing::error!(workspace = workspace.0, installation, fit, ?error, "a fit's result was not kept");
         }
     });
 }
 
-/// Keep what came of a fit.
+/// Keep what came of a fit, and put its state to use. The kernel does it, whatever became meanwhile of the key that asked for it
+/// and of its workspace: else the fit would be under way for good.
 fn keep(
     app: &App,
     workspace: WorkspaceId,
-    actor: Actor,
+    author: &KeyId,
     begun: BegunFit,
     outcome: Result<Fitted, String>,
 ) -> Result<(), ApiError> {
@@ -137,11 +139,11 @@ fn keep(
         FitInputRow { name, present, absent, mean }
     });
     let mut came_to = FitStatus::Failed;
-    let stored = app.change(workspace, actor.clone(), |draft| {
+    let stored = app.change(workspace, Actor::kernel(), |draft| {
         // Whoever begins the next one waits for this change, so that its place is free as soon as its outcome shows.
         drop(slot);
-        let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
-        let Some(present) = present.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
+        let Some(present) = present(draft, id) else { return Ok(()) };
+        let name = present.name.clone();
         let outcome = outcome.as_ref().map_err(String::clone).and_then(|fitted| {
             let plugin = draft.tables().plugin_of(&present);
             match plugin.is_some_and(|plugin| may_read(&present, &plugin.manifest, &row)) {
@@ -160,7 +162,7 @@ fn keep(
         }
         kept::forget_oldest(draft, id);
         came_to = draft.tables().fits.get(&(id, row.version)).map_or(came_to, |fit| fit.status);
-        Ok(())
+        say_ended(draft, &name, (row.version, came_to), author)
     });
     let outcome = match came_to {
         _ if stored.is_err() => "failed",
@@ -172,9 +174,10 @@ fn keep(
     // A state that the kernel does not take is a failed fit too; what was in use stays in use.
     stored.or_else(|refused| {
         tracing::error!(?refused, "a fitted state was not put to use");
-        app.change(workspace, actor, |draft| {
+        app.change(workspace, Actor::kernel(), |draft| {
+            let Some(present) = present(draft, id) else { return Ok(()) };
             put_failed(draft, &row, "the fitted state could not be put to use; the log has more".to_owned());
-            Ok(())
+            say_ended(draft, &present.name, (row.version, FitStatus::Failed), author)
         })
     })
 }
@@ -182,6 +185,24 @@ fn keep(
 fn put_failed(draft: &mut Draft<'_>, row: &FitRow, error: String) {
     let (finished_at, error) = (Some(draft.now()), Some(error));
     draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
+}
+
+/// An installation that was not removed meanwhile.
+fn present(draft: &Draft<'_>, id: InstallationId) -> Option<InstallationRow> {
+    let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
+    present.map(|row| InstallationRow::clone(row))
+}
+
+/// Write into the audit log that a fit has ended, and who had asked for it.
+fn say_ended(
+    draft: &mut Draft<'_>,
+    name: &InstallationName,
+    (fit, status): (u32, FitStatus),
+    author: &KeyId,
+) -> Result<(), ApiError> {
+    let after = json!({ "fit": fit, "status": status, "asked_by": author.to_string() });
+    draft.audit("installation.fitted", name, None, Some(after))?;
+    Ok(())
 }
 
 /// Choose the fit of an installation that is to have another version: the one that somebody chose, or the newest that this one
@@ -348,11 +369,23 @@ pub(crate) mod tests {
         change.put_installation(row);
         drop(change.commit().unwrap());
         let fitted = Fitted { state: vec![1], metrics: Vec::new() };
-        keep(server.app(), FIRST, Actor::kernel(), begun, Ok(fitted)).unwrap();
+        keep(server.app(), FIRST, &KeyId::kernel(), begun, Ok(fitted)).unwrap();
         let fit = newest_fit(&server);
         assert_eq!(fit.status, FitStatus::Failed);
         assert_eq!(fit.error.unwrap(), "version 2.0.0 was put in its place while it ran; fit again");
         begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).unwrap();
+    }
+
+    /// A key that was revoked while its fit ran lost the result, and the fit was under way for good.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_ends_whatever_became_of_who_asked_for_it() {
+        let server = with_level();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        server.app().catalogue.count_as_written(FIRST, 2 << 30);
+        let gone = KeyId::named("gone");
+        keep(server.app(), FIRST, &gone, begun, Err("it saw nobody".to_owned())).unwrap();
+        let fit = newest_fit(&server);
+        assert_eq!((fit.status, fit.error.as_deref()), (FitStatus::Failed, Some("it saw nobody")));
     }
 
     /// A process that was taken over from went on to the end of its fit, and put it in the place of what its successor had.
@@ -365,7 +398,7 @@ pub(crate) mod tests {
         change.put_fit(succeeded(begun.row.version, "1.0.0", None));
         change.put_state(LEVEL, begun.row.version, vec![1]);
         assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
-        keep(server.app(), FIRST, Actor::kernel(), begun, Err("anything".to_owned())).unwrap_err();
+        keep(server.app(), FIRST, &KeyId::kernel(), begun, Err("anything".to_owned())).unwrap_err();
         assert_eq!(newest_fit(&server).status, FitStatus::Running, "as it was when the lease was lost");
     }
 }

@@ -78,6 +78,15 @@ fn has_scheme(link: &str) -> bool {
     })
 }
 
+/// An address as a message may quote it: without a user name, a password and a query, since keys may stand there.
+pub(crate) fn shown(url: &str) -> String {
+    let bare = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = bare.split_once("://") else { return bare.to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
 /// Put a parameter behind an address.
 pub(crate) fn push_parameter(url: &mut String, name: &str, value: &str) {
     url.push(if url.contains('?') { '&' } else { '?' });
@@ -151,6 +160,19 @@ mod tests {
         }
         assert_eq!(resolve("x", "https://a.example"), "https://a.example/x");
         assert_eq!(resolve("javascript:x", from), "javascript:x");
+    }
+
+    #[test]
+    fn what_is_shown_of_an_address_holds_no_keys() {
+        for (url, expected) in [
+            ("https://a.example:8443/x/y?key=k#top", "https://a.example:8443/x/y"),
+            ("https://u:p@a.example/x@y?key=k", "https://a.example/x@y"),
+            ("https://u:p@a.example?key=k", "https://a.example"),
+            ("/x?key=k", "/x"),
+            ("", ""),
+        ] {
+            assert_eq!(shown(url), expected, "{url}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use kith_plugin_sdk::http::{Error, Response};
 use kith_plugin_sdk::{PollAnswer, PollFailure, Timestamp, json};
 
-use crate::path;
+use crate::{address, path};
 
 /// How much of what the other side said goes into a message for a person.
 const MAX_QUOTED_CHARS: usize = 200;
@@ -25,7 +25,8 @@ pub(crate) fn success(answer: PollAnswer, now: Timestamp) -> Result<Response, Po
         )),
         200..=299 => Ok(response),
         300..=399 => {
-            let to = response.header("location").map(|to| format!(" (to {to:.200})")).unwrap_or_default();
+            let to =
+                response.header("location").map(|to| format!(" (to {:.200})", address::shown(to))).unwrap_or_default();
             Err(permanent(&format!("redirects are not followed{to}; set `url` and `path` to the final address")))
         }
         401 => Err(permanent(
@@ -41,6 +42,16 @@ pub(crate) fn success(answer: PollAnswer, now: Timestamp) -> Result<Response, Po
         )),
         _ => Err(later("that is not the status of an answer")),
     }
+}
+
+/// What to do where a next page expires again and again.
+pub(crate) fn expired(response: &Response) -> PollFailure {
+    PollFailure::Permanent(describe(
+        response,
+        "the next page has expired, and reading from the first page again came no further than before: the API does not know its own \
+         links or cursors for as long as the pages take; ask for larger pages (`paging.size`), and read from the start with \
+         `kith plugin poll NAME --from-start`",
+    ))
 }
 
 fn no_answer(error: Error) -> PollFailure {
@@ -98,10 +109,11 @@ pub(crate) fn records<'d>(document: &'d [u8], path: &str) -> Result<(Vec<&'d [u8
     Err(format!("the answer {reason}; {hint}"))
 }
 
-/// Status, what it means, and the beginning of what the other side said.
+/// Status, what it means, and the beginning of what the other side said. Who does not let one in is not quoted: some APIs repeat the
+/// key there that they were sent.
 fn describe(response: &Response, meaning: &str) -> String {
-    let said = quoted(&response.text());
     let status = response.status;
+    let said = if matches!(status, 401 | 403) { String::new() } else { quoted(&response.text()) };
     if said.is_empty() { format!("status {status}: {meaning}") } else { format!("status {status}: {meaning}: {said}") }
 }
 

@@ -90,17 +90,18 @@ struct Polled<'s> {
 impl Polled<'_> {
     fn page(&self, progress: Progress, mut run: Run, answer: PollAnswer) -> Result<Page, PollFailure> {
         let mut page = Page::default();
-        if is_unknown(&answer)
-            && let Some(run) = run.begun_again()
-        {
-            log::warn(format!(
-                "`{}`: the API does not know the next page any more; reading begins again",
-                self.resource.name
-            ));
+        if let Some(response) = expired(&run, &answer) {
+            let run = run.begun_again().ok_or_else(|| answer::expired(response))?;
+            log::warn(format!("`{}`: the next page has expired; reading begins again", self.resource.name));
             (page.cursor, page.more) = (progress.go_on(run)?, true);
             return Ok(page);
         }
         let next = if is_behind_the_last(&run, &answer) {
+            if run.said_more == Some(true) {
+                return Err(PollFailure::later(
+                    "status 404 for a page that the one before said would follow (`paging.has_more`)",
+                ));
+            }
             None
         } else {
             let response = answer::success(answer, self.now)?;
@@ -153,6 +154,7 @@ impl Polled<'_> {
             ));
         }
         let url = request::url(self.settings, self.resource, run);
+        run.said_more = paging::said_more(self.resource, &document);
         let asked = paging::Page { url: &url, response, document: &document, records: &records };
         paging::next(self.resource, run, &asked)
     }
@@ -193,14 +195,16 @@ impl Polled<'_> {
     }
 }
 
-/// Whether the API says that it does not know the page: links and cursors expire.
-fn is_unknown(answer: &PollAnswer) -> bool {
-    answer.result.as_ref().is_ok_and(|response| matches!(response.status, 400 | 404 | 410))
+/// The answer of an API that does not know a page any more which it named itself: links and cursors expire.
+fn expired<'a>(run: &Run, answer: &'a PollAnswer) -> Option<&'a Response> {
+    let response = answer.result.as_ref().ok()?;
+    (run.is_at_a_named_page() && matches!(response.status, 400 | 404 | 410)).then_some(response)
 }
 
-/// Whether the page was asked for only because nothing said that the one before was the last: some APIs answer 404 there.
+/// Whether the page was counted, and is not there: some APIs answer 404 behind the last one.
 fn is_behind_the_last(run: &Run, answer: &PollAnswer) -> bool {
-    matches!(run.position, Position::Page(_)) && answer.result.as_ref().is_ok_and(|response| response.status == 404)
+    matches!(run.position, Position::Page(_) | Position::Offset(_))
+        && answer.result.as_ref().is_ok_and(|response| response.status == 404)
 }
 
 #[cfg(test)]

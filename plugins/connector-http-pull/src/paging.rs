@@ -3,7 +3,7 @@
 use kith_plugin_sdk::PollFailure;
 use kith_plugin_sdk::http::Response;
 
-use crate::address::{origin, resolve};
+use crate::address::{origin, resolve, shown};
 use crate::progress::{Position, Run};
 use crate::settings::{Resource, Style};
 use crate::{link, path};
@@ -18,17 +18,29 @@ pub(crate) struct Page<'p> {
     pub(crate) records: &'p [&'p [u8]],
 }
 
+/// Whether another page follows; `None` where the answer does not say so.
+pub(crate) fn said_more(resource: &Resource, document: &[u8]) -> Option<bool> {
+    let path = resource.paging.has_more.as_deref()?;
+    let said = path::plain(path::find(document, path)?)?;
+    match said.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Some(true),
+        "false" | "0" | "no" => Some(false),
+        _ => None,
+    }
+}
+
 /// Where the page behind this one is; `None` where this is the last. The run knows of this page already.
 pub(crate) fn next(resource: &Resource, run: &Run, page: &Page<'_>) -> Result<Option<Position>, PollFailure> {
     let paging = &resource.paging;
-    let said_more = paging.has_more.as_deref().and_then(|path| path::plain(path::find(page.document, path)?));
-    if said_more.is_some_and(|more| matches!(more.to_ascii_lowercase().as_str(), "false" | "0" | "no")) {
+    if run.said_more == Some(false) {
         return Ok(None);
     }
     let count = page.records.len() as u64;
     // How many records a full page has is seen from the first one: many APIs give fewer than they are asked for, so that a first
-    // page below `size` is not the last for that.
+    // page below `size` is not the last for that. Where the answer says that more follows, some of the page's records were filtered
+    // out.
     let is_short = count == 0 || run.pages > 1 && count < run.full;
+    let is_last = is_short && run.said_more != Some(true);
     match paging.style {
         Style::None => Ok(None),
         Style::Link => match &paging.next {
@@ -46,7 +58,7 @@ pub(crate) fn next(resource: &Resource, run: &Run, page: &Page<'_>) -> Result<Op
             };
             Ok(cursor.map(Position::Cursor))
         }
-        Style::Page | Style::Offset if is_short => Ok(None),
+        Style::Page | Style::Offset if is_last => Ok(None),
         Style::Page => {
             let number = match run.position {
                 Position::Page(number) => number,
@@ -59,7 +71,9 @@ pub(crate) fn next(resource: &Resource, run: &Run, page: &Page<'_>) -> Result<Op
                 Position::Offset(offset) => offset,
                 _ => 0,
             };
-            Ok(Some(Position::Offset(offset.saturating_add(count))))
+            // Behind an empty page that is not the last, the next one begins where a full one would have ended.
+            let step = if count == 0 { paging.size.unwrap_or(run.full).max(1) } else { count };
+            Ok(Some(Position::Offset(offset.saturating_add(step))))
         }
     }
 }
@@ -80,7 +94,8 @@ fn plain(path: &str, value: Option<&[u8]>) -> Result<Option<String>, PollFailure
 fn linked(link: Option<&str>, page: &Page<'_>) -> Result<Option<Position>, PollFailure> {
     let Some(link) = link.filter(|link| !link.is_empty()) else { return Ok(None) };
     let target = resolve(link, page.url);
-    let refused = |why: &str| PollFailure::permanent(format!("the link to the next page {why}: {target:.200}"));
+    let refused =
+        |why: &str| PollFailure::permanent(format!("the link to the next page {why}: {:.200}", shown(&target)));
     let there = origin(&target).map_err(refused)?;
     if origin(page.url).as_ref() != Ok(&there) {
         return Err(refused(

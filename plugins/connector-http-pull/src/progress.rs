@@ -1,11 +1,12 @@
 //! The cursor: which resource is being read, how far, and up to which value each was read before. It has a version, and each part the
-//! digest of the settings that it was made with: under others the resource begins at its beginning.
+//! digest of what was asked for: where that is another, the resource begins at its beginning.
 
 use std::collections::BTreeMap;
 
 use kith_plugin_sdk::{PollFailure, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::address;
 use crate::hash::hash;
 use crate::settings::{Resource, Settings};
 
@@ -45,11 +46,13 @@ pub(crate) struct Run {
     pub(crate) pages: u64,
     /// How many records the first page had: how many a full page has.
     pub(crate) full: u64,
+    /// Whether the page before said that another follows, where it said so.
+    pub(crate) said_more: Option<bool>,
     /// The records of the page before.
     records: Option<u64>,
     guard: Guard,
-    /// It was begun a second time, because a next page was not known any more.
-    is_second: bool,
+    /// The pages that were read before a next page expired and the run began again; 0 where it did not.
+    pages_before: u64,
 }
 
 /// Where a page is.
@@ -100,17 +103,21 @@ impl Run {
             started_at: now,
             pages: 0,
             full: 0,
+            said_more: None,
             records: None,
             guard: Guard::default(),
-            is_second: false,
+            pages_before: 0,
         }
     }
 
-    /// The same from the first page. Once, and from a page that the API has named: such names are good for a while, and a poll may have
-    /// waited for longer.
+    /// Whether the page that is next was named by the API: such names are good for a while, and a poll may have waited for longer.
+    pub(crate) fn is_at_a_named_page(&self) -> bool {
+        matches!(self.position, Position::Link(_) | Position::Cursor(_))
+    }
+
+    /// The same from the first page; `None` where it came no further than the time before, so that it would go on like this for ever.
     pub(crate) fn begun_again(&self) -> Option<Run> {
-        let is_named = matches!(self.position, Position::Link(_) | Position::Cursor(_));
-        (is_named && !self.is_second).then(|| Run {
+        (self.pages > self.pages_before).then(|| Run {
             resource: self.resource.clone(),
             digest: self.digest,
             position: Position::First,
@@ -119,9 +126,10 @@ impl Run {
             started_at: self.started_at,
             pages: 0,
             full: 0,
+            said_more: None,
             records: None,
             guard: Guard::default(),
-            is_second: true,
+            pages_before: self.pages,
         })
     }
 
@@ -161,8 +169,12 @@ impl Run {
             )));
         }
         if position == self.position || self.guard.meets(hash(written.as_bytes())) {
+            let shown = match &position {
+                Position::Link(url) => address::shown(url),
+                _ => written,
+            };
             return Err(PollFailure::permanent(format!(
-                "the API goes round in circles: it names a next page that was read in this run already: {written:.200}"
+                "the API goes round in circles: it names a next page that was read in this run already: {shown:.200}"
             )));
         }
         self.position = position;

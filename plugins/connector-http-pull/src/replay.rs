@@ -1,6 +1,7 @@
 //! A record that was set aside and comes again by itself, corrected or under another configuration.
 //!
-//! It comes without its page, so that nothing says of which resource it is: it is of the one that can read it.
+//! It comes without its page, so that nothing says of which resource it is. Only one resource can be meant where there is one; of
+//! several, another could make something else of it, e.g. a person of an order that names no customer.
 
 use kith_plugin_sdk::{Received, Rejected, Rejection, Request, config};
 
@@ -12,26 +13,22 @@ pub(crate) fn read(request: &Request) -> Result<Received, Rejection> {
     let settings = Settings::read(&config::text()).map_err(|(_, message)| {
         Rejection::new(500, "plugin-failure", format!("the configuration cannot be used: {message}"))
     })?;
-    let mut events = Vec::new();
-    let mut problem = Problem::new("no-resource", "the configuration names no `resources`");
-    for resource in &settings.resources {
-        match Record::read(&request.body).and_then(|record| record::event(&record, resource)) {
-            Ok(event) => events.push(event.at(0, None)),
-            Err(other) => problem = other,
-        }
-    }
-    let mut received = Received { consumed: request.body.len() as u64, ..Received::default() };
-    if events.len() > 1 {
-        problem = Problem::new(
+    let outcome = match &settings.resources[..] {
+        [] => Err(Problem::new("no-resource", "the configuration names no `resources`")),
+        [resource] => Record::read(&request.body).and_then(|record| record::event(&record, resource)),
+        _ => Err(Problem::new(
             "several-resources",
-            "several of the `resources` could read this record, and nothing says which it is of; read the one from its start instead",
-        );
-    }
-    if events.len() == 1 {
-        received.events = events;
-    } else {
-        let raw = String::from_utf8_lossy(&request.body);
-        received.rejected.push(Rejected::new(0, problem.code, problem.message, &raw));
+            "the configuration names several `resources`, and nothing says of which this record is; correct it at its source, and read \
+             everything again with `kith plugin poll NAME --from-start`",
+        )),
+    };
+    let mut received = Received { consumed: request.body.len() as u64, ..Received::default() };
+    match outcome {
+        Ok(event) => received.events.push(event.at(0, None)),
+        Err(problem) => {
+            let raw = String::from_utf8_lossy(&request.body);
+            received.rejected.push(Rejected::new(0, problem.code, problem.message, &raw));
+        }
     }
     Ok(received)
 }

@@ -74,7 +74,7 @@ pub(crate) struct Resource {
     /// Paths that are left out where all of a record is taken.
     #[serde(default)]
     pub(crate) omit: Vec<String>,
-    /// Of everything above and the address.
+    /// Of what is asked for: the keys of [`ASKED`], the address and the headers of all requests.
     #[serde(skip)]
     pub(crate) digest: u64,
     /// `upsert` of the whole configuration: a changed record corrects its event, which therefore has the record's id alone.
@@ -312,6 +312,18 @@ impl Resource {
     }
 }
 
+/// The keys of a resource by which it is decided which records the API gives and by which id each is known. The others say what is
+/// made of a record: under others what was read stays as it was stored, so that nothing is gained by reading it again.
+const ASKED: [&str; 10] =
+    ["path", "method", "query", "headers", "body", "parameters", "records", "paging", "since", "id"];
+
+/// A number for what is asked for, the same however it is written.
+fn digest(url: &str, headers: &BTreeMap<String, String>, resource: &RawValue) -> Result<u64, serde_json::Error> {
+    let mut asked: BTreeMap<String, &RawValue> = serde_json::from_str(resource.get())?;
+    asked.retain(|key, _| ASKED.contains(&key.as_str()));
+    Ok(json::fingerprint(&serde_json::to_string(&(url, headers, asked))?, hash))
+}
+
 /// Why a configuration does not read: the key, and what is wrong there.
 pub(crate) type Unreadable = (String, String);
 
@@ -325,7 +337,8 @@ impl Settings {
         for (place, text) in written.resources.iter().enumerate() {
             let resource = serde_json::from_str(text.get());
             let mut resource: Resource = resource.map_err(|error| (format!("resources.{place}"), words(error)))?;
-            resource.digest = hash(format!("{url} {:016x}", json::fingerprint(text.get(), hash)).as_bytes());
+            resource.digest =
+                digest(&url, &written.headers, text).map_err(|error| (format!("resources.{place}"), words(error)))?;
             resource.corrects = written.upsert;
             resources.push(resource);
         }
@@ -345,13 +358,45 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_changes_with_what_is_asked_for_and_not_with_how_it_is_written() {
+    fn a_digest_changes_with_what_is_asked_for_and_with_nothing_else() {
         let one = r#"{"name":"a","path":"/a","id":"id","identifiers":{"user_id":"id"}}"#;
         let same = r#"{ "id": "id", "identifiers": {"user_id": "id"}, "path": "/a", "name": "a" }"#;
-        let other = r#"{"name":"a","path":"/a","id":"id","identifiers":{"user_id":"uid"}}"#;
-        assert_eq!(digest("https://x", one), digest("https://x/", same));
-        assert_ne!(digest("https://x", one), digest("https://x", other));
+        assert_eq!(digest("https://x", one), digest("https://x/", same), "written in another way");
         assert_ne!(digest("https://x", one), digest("https://y", one));
+        let with = |key: &str, value: Value| {
+            let mut resource: Value = serde_json::from_str(one).unwrap();
+            resource[key] = value;
+            digest("https://x", &resource.to_string())
+        };
+        for (key, value) in [
+            ("path", json!("/b")),
+            ("method", json!("POST")),
+            ("query", json!({ "status": "any" })),
+            ("headers", json!({ "x-shop": "2" })),
+            ("body", json!({ "sort": "id" })),
+            ("parameters", json!("body")),
+            ("records", json!("items")),
+            ("paging", json!({ "style": "page" })),
+            ("since", json!({ "parameter": "since", "field": "at" })),
+            ("id", json!("uid")),
+        ] {
+            assert_ne!(with(key, value), digest("https://x", one), "{key}");
+        }
+        for (key, value) in [
+            ("kind", json!("identify")),
+            ("event", json!({ "name": "E" })),
+            ("identifiers", json!({ "user_id": "uid" })),
+            ("version", json!("at")),
+            ("time", json!({ "path": "at" })),
+            ("properties", json!(["total"])),
+            ("traits", json!([])),
+            ("consent", json!({ "news": "letters" })),
+            ("omit", json!(["secret"])),
+        ] {
+            assert_eq!(with(key, value), digest("https://x", one), "{key}");
+        }
+        let of_all = r#"{"url":"https://x","headers":{"x-shop":"2"},"resources":[RESOURCE]}"#.replace("RESOURCE", one);
+        assert_ne!(Settings::read(&of_all).unwrap().resources[0].digest, digest("https://x", one));
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::path;
 use crate::settings::{Since, SinceFormat, SinceType};
 
+/// A date has no zone, and the API reads it as a day of its own: behind UTC that begins up to twelve hours later.
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
 /// The value of a record in the unit of marks: milliseconds, or a number; `None` where it has none that can be read.
 pub(crate) fn value_of(record: &[u8], since: &Since) -> Option<i64> {
     let text: Cow<'_, str> = path::plain(path::find(record, &since.field)?)?;
@@ -18,7 +21,8 @@ pub(crate) fn value_of(record: &[u8], since: &Since) -> Option<i64> {
 }
 
 /// The greater of two values. A time behind the beginning of the run counts as that: what changes while pages are read may be missed
-/// on pages that were read already, and a record from the future would hide all others until then.
+/// on pages that were read already, and a record from the future would hide all others until then. Of a number nothing says that it is
+/// too great.
 pub(crate) fn greatest(highest: Option<i64>, value: i64, since: &Since, started_at: Timestamp) -> Option<i64> {
     let value = match since.value_type {
         SinceType::Time => value.min(started_at),
@@ -36,7 +40,9 @@ pub(crate) fn parameter(since: &Since, mark: Option<i64>) -> Option<Value> {
         (SinceType::Time, SinceFormat::Unix) => Value::from(from.max(0) / 1_000),
         (SinceType::Time, SinceFormat::UnixMs) => Value::from(from.max(0)),
         (SinceType::Time, SinceFormat::Rfc3339) => Value::from(time::rfc3339(from.max(0))?),
-        (SinceType::Time, SinceFormat::Date) => Value::from(time::rfc3339(from.max(0))?.get(..10)?),
+        (SinceType::Time, SinceFormat::Date) => {
+            Value::from(time::rfc3339(from.saturating_sub(DAY_MS).max(0))?.get(..10)?)
+        }
     })
 }
 
@@ -89,14 +95,17 @@ mod tests {
         for (extra, expected) in [
             (json!({}), json!("2023-11-14T22:12:20Z")),
             (json!({ "overlap": 0 }), json!("2023-11-14T22:13:20Z")),
-            (json!({ "overlap": 0, "format": "date" }), json!("2023-11-14")),
+            (json!({ "overlap": 0, "format": "date" }), json!("2023-11-13")),
             (json!({ "overlap": 20, "format": "unix" }), json!(1_699_999_980)),
             (json!({ "overlap": 1, "format": "unix_ms" }), json!(1_699_999_999_999_i64)),
             (json!({ "overlap": 10, "type": "number" }), json!(1_700_000_000_989_i64)),
         ] {
             assert_eq!(parameter(&since(&extra), Some(mark)), Some(expected), "{extra}");
         }
-        assert_eq!(parameter(&since(&json!({})), Some(1)), Some(json!("1970-01-01T00:00:00Z")));
+        for mark in [1, i64::MIN] {
+            assert_eq!(parameter(&since(&json!({})), Some(mark)), Some(json!("1970-01-01T00:00:00Z")));
+            assert_eq!(parameter(&since(&json!({ "format": "date" })), Some(mark)), Some(json!("1970-01-01")));
+        }
         assert_eq!(parameter(&since(&json!({})), None), None);
         assert_eq!(parameter(&since(&json!({ "start": "2020-01-01" })), None), Some(json!("2020-01-01")));
     }

@@ -134,15 +134,15 @@ pub(crate) async fn begin(
 ) -> Result<(StatusCode, Json<FitBody>), ApiError> {
     let wish = if query.takes_over { Wish::AskedToUse } else { Wish::Asked };
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    let author = actor.clone();
-    let begun = app.offload(move |app| fitting::begin(app, workspace, author, &name, wish)).await?;
+    let author = actor.key.clone();
+    let begun = app.offload(move |app| fitting::begin(app, workspace, actor, &name, wish)).await?;
     let body = {
         let tables = app.catalogue.workspace(workspace)?;
         let installation = tables.installations.get(&begun.row.installation);
         let installation = installation.ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
         fit_body(&app, &authority.caller, installation, &begun.row)?
     };
-    fitting::run(&app, workspace, actor, begun);
+    fitting::run(&app, workspace, author, begun);
     Ok((StatusCode::ACCEPTED, Json(body)))
 }
 

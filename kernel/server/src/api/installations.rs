@@ -270,7 +270,7 @@ fn rehearsed(
     let changes = differences(&before, &row, &secrets);
     if !changes.is_empty() {
         draft.put_installation(row);
-        app.rehearsed(&draft, patience)?;
+        app.tried_on_paper(&draft, patience)?;
     }
     tagged(app, workspace, before.id, changes)
 }

@@ -62,6 +62,7 @@ pub struct Draft<'a> {
     rehearsal: Rehearsal,
     now: Timestamp,
     alters_setup: bool,
+    revokes: bool,
     touched: BTreeSet<InstallationId>,
 }
 
@@ -142,6 +143,7 @@ impl<'a> Draft<'a> {
             rehearsal,
             now,
             alters_setup: false,
+            revokes: false,
             touched: BTreeSet::new(),
         }
     }
@@ -181,10 +183,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether it is made however much was written: what the kernel does by itself, and the end of keys, one of which may be the
-    /// one that writes so much.
+    /// one that writes so much, and of a publisher's, which may be stolen.
     fn is_never_too_much(&self) -> bool {
         let mut keys = self.credentials.values();
-        self.actor.key == KeyId::kernel() || (!self.credentials.is_empty() && keys.all(|row| row.revoked_at.is_some()))
+        self.revokes
+            || self.actor.key == KeyId::kernel()
+            || (!self.credentials.is_empty() && keys.all(|row| row.revoked_at.is_some()))
     }
 
     fn count(&mut self, what: &str) -> Result<u32, CatalogueError> {

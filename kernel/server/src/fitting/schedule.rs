@@ -14,6 +14,7 @@ use kith_pipeline::Activity;
 
 use super::{Wish, alarm, fits_of};
 use crate::app::App;
+use crate::auth::KeyId;
 use crate::catalogue::{Actor, FitStatus, InstallationRow, Tables, WorkspaceTables};
 use crate::error::ApiError;
 use crate::fitting;
@@ -55,7 +56,7 @@ fn round(app: &Arc<App>, now: Timestamp) {
         }
         let Some(name) = longest_due(app, tables, now) else { continue };
         match fitting::begin(app, *id, Actor::kernel(), name.as_str(), Wish::Scheduled) {
-            Ok(begun) => fitting::run(app, *id, Actor::kernel(), begun),
+            Ok(begun) => fitting::run(app, *id, KeyId::kernel(), begun),
             // Somebody was quicker.
             Err(ApiError::Conflict { .. } | ApiError::NotFound { .. }) => {}
             Err(error) => {

@@ -110,7 +110,7 @@ impl Components {
         loading: Loading<'_>,
     ) -> Result<CompileTurn<'_>, WiringError> {
         match loading {
-            Loading::Allowed(patience) => Ok(self.queue.take(workspace, patience)?),
+            Loading::Allowed(patience) | Loading::OnPaper(patience) => Ok(self.queue.take(workspace, patience)?),
             Loading::Done => Err(WiringError::NotLoaded { digest: digest.to_owned() }),
         }
     }

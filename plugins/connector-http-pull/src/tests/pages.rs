@@ -33,11 +33,11 @@ fn links_are_followed_from_the_header_and_from_the_answer() {
 fn a_link_to_another_host_is_refused_with_its_words() {
     let config = config(&json!({ "paging": { "style": "link" } }));
     for target in [
-        "https://evil.example/v1",
+        "https://evil.example/v1?key=hidden",
         "//evil.example",
         "http://shop.example/v1",
         "https://shop.example:8443/",
-        "https://u@shop.example/",
+        "https://u:hidden@shop.example/",
     ] {
         let response = answer(&orders([1])).with_header("link", format!("<{target}>; rel=next"));
         let failure = failure(&config, response);
@@ -45,6 +45,7 @@ fn a_link_to_another_host_is_refused_with_its_words() {
             matches!(&failure, PollFailure::Permanent(why) if why.contains("link to the next page")),
             "{target}: {failure}"
         );
+        assert!(!words(&failure).contains("hidden"), "{target}: {failure}");
     }
 }
 
@@ -93,19 +94,45 @@ fn pages_and_offsets_are_counted_to_the_end() {
     let offset = config(&json!({ "paging": { "style": "offset", "parameter": "skip" } }));
     let (asked, _, _) = run(&offset, None, vec![answer(&orders([1, 2])), answer(&orders([3, 4])), answer(&orders([]))]);
     assert_eq!(asked, ["/orders?skip=0", "/orders?skip=2", "/orders?skip=4"]);
+    let (asked, _, _) = run(&offset, None, vec![answer(&orders([1, 2])), Response::new(404)]);
+    assert_eq!(asked, ["/orders?skip=0", "/orders?skip=2"]);
     let zero = config(&json!({ "paging": { "style": "page", "first": 0 } }));
     let (asked, _, _) = run(&zero, None, vec![answer(&orders([1])), answer(&orders([]))]);
     assert_eq!(asked, ["/orders?page=0", "/orders?page=1"]);
 }
 
 #[test]
+fn a_page_that_says_that_another_follows_is_not_the_last_however_short_it_is() {
+    let with = |ids: &[u64], has_more: bool| {
+        let mut body = orders(ids.iter().copied());
+        body["has_more"] = json!(has_more);
+        answer(&body)
+    };
+    let answers = || vec![with(&[1, 2], true), with(&[3], true), with(&[], true), with(&[4, 5], false)];
+    let pages = config(&json!({ "paging": { "style": "page", "has_more": "has_more" } }));
+    let (asked, ids, _) = run(&pages, None, answers());
+    assert_eq!(asked, ["/orders?page=1", "/orders?page=2", "/orders?page=3", "/orders?page=4"]);
+    assert_eq!(ids.len(), 5);
+    let offset = config(&json!({ "paging": { "style": "offset", "has_more": "has_more" } }));
+    let (asked, ids, _) = run(&offset, None, answers());
+    assert_eq!(asked, ["/orders?offset=0", "/orders?offset=2", "/orders?offset=3", "/orders?offset=5"]);
+    assert_eq!(ids.len(), 5);
+    for config in [&pages, &offset] {
+        let (first, _) = ask(config, None, Ok(with(&[1, 2], true)));
+        let (second, _) = ask(config, Some(&first.unwrap().cursor), Ok(Response::new(404)));
+        assert!(matches!(second, Err(PollFailure::Later { reason, .. }) if reason.contains("404")), "it said more");
+    }
+}
+
+#[test]
 fn an_api_that_goes_round_in_circles_is_a_fault() {
     let link = config(&json!({ "paging": { "style": "link" } }));
-    let to_two = |ids: [u64; 1]| answer(&orders(ids)).with_header("link", "</v1/orders?page=2>; rel=next");
+    let to_two = |ids: [u64; 1]| answer(&orders(ids)).with_header("link", "</v1/orders?key=hidden>; rel=next");
     let (first, _) = ask(&link, None, Ok(to_two([1])));
     let (second, _) = ask(&link, Some(&first.unwrap().cursor), Ok(to_two([2])));
     let second = second.unwrap_err();
     assert!(words(&second).contains("`orders`") && words(&second).contains("round in circles"), "{second}");
+    assert!(words(&second).ends_with("https://shop.example/v1/orders"), "{second}");
 
     // The parameter has another name, so that each page is the first one.
     let page = config(&json!({ "paging": { "style": "page", "parameter": "p" } }));
@@ -115,19 +142,38 @@ fn an_api_that_goes_round_in_circles_is_a_fault() {
 }
 
 #[test]
-fn a_next_page_that_is_not_known_any_more_begins_the_run_again_once() {
+fn a_next_page_that_has_expired_begins_the_run_again_while_it_comes_further() {
     let config = config(&json!({ "paging": { "style": "cursor", "next": "next" } }));
-    let mut first = orders([1]);
-    first["next"] = json!("expires");
-    let (page, _) = ask(&config, None, Ok(answer(&first)));
-    let (page, _) = ask(&config, Some(&page.unwrap().cursor), Ok(Response::new(410)));
-    let page = page.unwrap();
-    assert!(page.more && page.events.is_empty());
-    let (page, request) = ask(&config, Some(&page.cursor), Ok(answer(&first)));
-    assert_eq!(request.url(), "https://shop.example/v1/orders");
-    let (page, request) = ask(&config, Some(&page.unwrap().cursor), Ok(Response::new(410)));
-    assert_eq!(request.url(), "https://shop.example/v1/orders?cursor=expires");
-    assert!(matches!(page, Err(PollFailure::Permanent(_))));
+    let to = |id: u64, next: &str| -> Result<Response, Error> {
+        let mut body = orders([id]);
+        body["next"] = json!(next);
+        Ok(answer(&body))
+    };
+    let gone = || -> Result<Response, Error> { Ok(Response::new(410)) };
+    let mut cursor: Option<Vec<u8>> = None;
+    // One page, then two of them before the next has expired, then two again.
+    for (asked, result) in [
+        ("", to(1, "a")),
+        ("?cursor=a", gone()),
+        ("", to(1, "b")),
+        ("?cursor=b", to(2, "c")),
+        ("?cursor=c", gone()),
+        ("", to(1, "d")),
+        ("?cursor=d", to(2, "e")),
+    ] {
+        let is_gone = result.as_ref().is_ok_and(|response| response.status == 410);
+        let (page, request) = ask(&config, cursor.as_deref(), result);
+        assert_eq!(request.url(), format!("https://shop.example/v1/orders{asked}"));
+        let page = page.unwrap();
+        assert!(page.more && page.events.is_empty() == is_gone, "{asked}");
+        cursor = Some(page.cursor);
+    }
+    let (page, _) = ask(&config, cursor.as_deref(), gone());
+    let failure = page.unwrap_err();
+    assert!(
+        matches!(&failure, PollFailure::Permanent(why) if why.contains("expired") && why.contains("--from-start")),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -184,7 +230,7 @@ fn the_next_run_asks_for_what_changed_and_repeats_are_the_same_events() {
 }
 
 #[test]
-fn a_changed_resource_begins_anew_and_several_are_read_in_turn() {
+fn what_is_asked_for_otherwise_begins_anew_and_several_are_read_in_turn() {
     let mut config = config(&json!({ "since": { "parameter": "after", "field": "id", "type": "number" } }));
     let mut second = config["resources"][0].clone();
     second["name"] = json!("returns");
@@ -193,7 +239,9 @@ fn a_changed_resource_begins_anew_and_several_are_read_in_turn() {
     let (asked, ids, cursor) = run(&config, None, vec![answer(&orders([7])), answer(&orders([9]))]);
     assert_eq!(asked, ["/orders", "/returns"]);
     assert_eq!(ids, ["orders/7@7", "returns/9@9"]);
-    config["resources"][0]["properties"] = json!([]);
+    config["resources"][0]["query"] = json!({ "status": "any" });
+    // Another mapping is no reason to read again.
+    config["resources"][1]["properties"] = json!([]);
     let (asked, _, _) = run(&config, Some(cursor), vec![answer(&orders([])), answer(&orders([]))]);
-    assert_eq!(asked, ["/orders", "/returns?after=9"]);
+    assert_eq!(asked, ["/orders?status=any", "/returns?after=9"]);
 }

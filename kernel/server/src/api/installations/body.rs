@@ -107,7 +107,8 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
-    /// Change nothing: the answer has in `changed` what would be, and all that would be refused is.
+    /// Change nothing: the answer has in `changed` what would be, and what would be refused is, but for the budgets
+    /// `aggregates-kept` and `settings-written`, which the change itself is held against.
     #[serde(default)]
     pub(super) dry_run: bool,
 }

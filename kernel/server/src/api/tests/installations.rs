@@ -7,7 +7,7 @@ use kith_model::audience::Audience;
 use kith_model::id::AudienceId;
 use kith_model::plugin::{
     Cancellation, Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
-    PluginFault, PluginKind,
+    PluginFault, PluginId, PluginKind,
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
@@ -20,6 +20,8 @@ use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
 use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
 use crate::wiring::{Loading, Source};
+
+const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/connector.wasm");
 
 /// A tag model that says `few` of everybody.
 struct Level;
@@ -235,6 +237,33 @@ async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
     assert_eq!(activity("off"), json!({ "state": "held", "since": "1970-01-01T00:01:00.000Z", "why": why }));
     let since = "1970-01-01T00:02:00.000Z";
     assert_eq!(activity("faulty"), json!({ "state": "held", "since": since, "why": "3 faults in a row" }));
+}
+
+/// A dry run took the place of what an installation was made into, so that one that was held showed as running after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_leaves_an_installation_held() {
+    let server = server();
+    ask(&server, "POST", "/api/v1/plugins").admin().send(CONNECTOR).await.with(201);
+    let id: PluginId = "fixture/connector".parse().unwrap();
+    let uploaded = server.app().catalogue.workspace(FIRST).unwrap().versions(&id).next_back().cloned().unwrap();
+    // An earlier version whose component is nowhere.
+    let mut earlier = PluginRow { digest: "00".repeat(32), ..PluginRow::clone(&uploaded) };
+    earlier.manifest.version = semver::Version::new(0, 0, 1);
+    let version = earlier.manifest.version.clone();
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_plugin(earlier);
+    change.put_installation(InstallationRow { plugin: id, version, ..installation_row(901, "held") });
+    drop(change.commit().unwrap());
+    let all = json!({ "name": "all", "condition": "true" });
+    ask(&server, "POST", "/api/v1/audiences").admin().json(all).await.with(201);
+    let path = "/api/v1/installations/held";
+    let shown = || ask(&server, "GET", path).admin().empty();
+    let before = shown().await.with(200)["activity"].clone();
+    assert_eq!(before["state"], "held", "{before}");
+    let mended = json!({ "version": "0.1.0", "config": {}, "consent": true, "dry_run": true });
+    let answer = ask(&server, "PATCH", path).admin().json(mended).await.with(200);
+    assert_ne!(answer["changed"], json!([]), "{answer}");
+    assert_eq!((&answer["activity"], &shown().await.with(200)["activity"]), (&before, &before));
 }
 
 /// Three components that took half a minute each to be refused kept another workspace from revoking a key for a minute and

@@ -194,7 +194,11 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
         let [reason, instead] = ["reason", "instead"].map(|member| field(&installation["yanked"], member));
         let instead = match instead.as_str() {
             "" => "the server holds no other version".to_owned(),
-            instead => format!("`kith plugin upgrade {name} --version {instead}`"),
+            instead => {
+                let is_way_back = installation["yanked"]["allow_downgrade"] == true;
+                let flag = if is_way_back { " --allow-downgrade" } else { "" };
+                format!("`kith plugin upgrade {name} --version {instead}{flag}`")
+            }
         };
         format!("{name} runs {plugin} {version}, which was yanked: {reason}; {instead}")
     });
@@ -251,6 +255,10 @@ mod tests {
         let text = installations(&[runs(json!("0.3.0"))]);
         assert!(text.ends_with("was yanked: it loses rows; `kith plugin upgrade web --version 0.3.0`"), "{text}");
         assert!(installations(&[runs(Value::Null)]).ends_with("the server holds no other version"));
+        let mut back = runs(json!("0.1.0"));
+        back["yanked"]["allow_downgrade"] = json!(true);
+        let text = installations(&[back]);
+        assert!(text.ends_with("`kith plugin upgrade web --version 0.1.0 --allow-downgrade`"), "{text}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
-use super::grants::{GrantsFile, held_manifest, installed_manifest, template};
+use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
 use super::policy::policy_table;
 use super::polls::polls_text;
@@ -183,10 +183,12 @@ fn install(client: &Client, args: &InstallArgs) -> Result<Value, Failure> {
     let mut body = installation(args)?;
     if let Some(file) = &args.grants {
         let file = GrantsFile::read(file)?;
-        let manifest = held_manifest(client, &args.plugin.id, args.plugin.version.as_ref())?;
+        let listed = held_version(client, &args.plugin.id, args.plugin.version.as_ref())?;
+        let manifest = manifest_of(&listed)?;
         file.put_into(&manifest, &mut body)?;
-        // The version that the file was held against, whatever is uploaded meanwhile.
+        // The version that the file was held against, and its bytes, whatever is uploaded meanwhile.
         body["version"] = json!(manifest.version);
+        pin(&mut body, &listed);
     }
     client.post(INSTALLATIONS, &body).map_err(going_back)
 }
@@ -251,13 +253,17 @@ impl PinArgs {
     }
 }
 
-/// A refusal to go back, in the words of the command line.
+/// A refusal that speaks of the way back, in the words of the command line.
 pub(super) fn going_back(error: ApiError) -> Failure {
     match error {
         ApiError::Refused(mut problem) if problem.code == "downgrade" => {
             // The rest of the sentence says how a program answers.
             let why = problem.message.split("; send").next().unwrap_or_default();
             problem.message = format!("{why}; to go back, add --allow-downgrade");
+            ApiError::Refused(problem).into()
+        }
+        ApiError::Refused(mut problem) if problem.code == "version-yanked" => {
+            problem.message = problem.message.replace("`allow_downgrade: true`", "--allow-downgrade");
             ApiError::Refused(problem).into()
         }
         other => other.into(),
