@@ -380,7 +380,7 @@ pub(crate) mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fit_ends_whatever_became_of_who_asked_for_it() {
         let server = with_level();
-        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).unwrap();
         server.app().catalogue.count_as_written(FIRST, 2 << 30);
         let gone = KeyId::named("gone");
         keep(server.app(), FIRST, &gone, begun, Err("it saw nobody".to_owned())).unwrap();
