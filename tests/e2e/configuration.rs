@@ -103,7 +103,7 @@ fn a_later_version_makes_its_own_configuration_of_the_present_one() {
     for (migrate, code, place) in [
         ("refuse", "config-not-migrated", "config.how"),
         ("trap", "config-not-migrated", ""),
-        ("beyond", "bad-config", "config.migrate"),
+        ("beyond", "bad-config", "config/migrate"),
     ] {
         change(json!({ "config": { "migrate": migrate } })).is(200);
         let refused = change(json!({ "version": next })).is_problem(400, code);
