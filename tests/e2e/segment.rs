@@ -355,5 +355,7 @@ fn a_picture_of_a_pixel_is_a_call() {
     event(&kernel, "user_id:eve", "d");
     nobody.get(&format!("/pixel/v1/other?writeKey={key}")).is_problem(404, "no-route");
     nobody.get("/pixel/v1/track?userId=kim&event=x").is_problem(401, "unauthenticated");
-    nobody.get("/v1/pixel/track?data=%25").is_problem(400, "bad-input");
+    // What is wrong with the data is told to whoever said who he is.
+    nobody.get("/v1/pixel/track?data=%25").is_problem(401, "unauthenticated");
+    nobody.get(&format!("/v1/pixel/track?writeKey={key}&data=%25")).is_problem(400, "bad-input");
 }

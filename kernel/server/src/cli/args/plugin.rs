@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
-use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderName, HeaderValue};
 use clap::{Args, Subcommand};
-use kith_model::budget::table;
 use kith_model::id::Name;
 use kith_model::network::Network;
-use kith_model::plugin::{PluginId, PluginKind};
+use kith_model::plugin::PluginId;
 use kith_model::sending::MAX_SENDING;
-use kith_model::time::Timestamp;
 
-use super::serve::{Tools, plugin_bytes};
+mod desk;
+pub(crate) use desk::*;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -204,143 +201,6 @@ pub(crate) struct VerifyArgs {
     /// The signature; FILE.wasm.minisig unless given
     #[arg(long, value_name = "FILE.minisig")]
     pub(crate) signature: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginNewArgs {
-    /// The plugin, as `name` or `vendor/name`
-    pub(crate) name: String,
-    /// What it is
-    #[arg(long, value_parser = parse_kind, value_name = "connector|tag-model|scorer|channel")]
-    pub(crate) kind: PluginKind,
-    /// Where to put it; the default is a new folder with the plugin's name
-    #[arg(long, value_name = "DIR")]
-    pub(crate) dir: Option<PathBuf>,
-    /// Where kith-plugin-sdk is; the default is the checkout that this program was built from
-    #[arg(long, value_name = "DIR")]
-    pub(crate) sdk_path: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginBuildArgs {
-    /// The plugin's crate
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
-    /// Where to write the component; the default is `target/plugins/NAME-VERSION.wasm`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) tools: Tools,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginPackArgs {
-    /// The component
-    #[arg(value_name = "COMPONENT.wasm")]
-    pub(crate) component: PathBuf,
-    /// The manifest
-    #[arg(long, value_name = "FILE", default_value = "plugin.toml")]
-    pub(crate) manifest: PathBuf,
-    /// Where to write the plugin; the default is `NAME-VERSION.wasm` beside the component
-    #[arg(long, value_name = "FILE")]
-    pub(crate) out: Option<PathBuf>,
-    /// Put this manifest in the place of one that the component carries already
-    #[arg(long)]
-    pub(crate) replace: bool,
-    #[command(flatten)]
-    pub(crate) size: SizeArgs,
-}
-
-/// How large a plugin may be where nobody asks a server.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct SizeArgs {
-    /// What the servers take that the plugin is for, in bytes (their `--plugin-bytes`)
-    #[arg(long, value_name = "BYTES", default_value_t = table::COMPONENT_SIZE.default, value_parser = plugin_bytes())]
-    pub(crate) plugin_bytes: u64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginRunArgs {
-    /// A component, or a plugin's crate, which is built first
-    #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
-    pub(crate) path: PathBuf,
-    /// The installation's configuration, as JSON or `@FILE`
-    #[arg(long, value_name = "JSON|@FILE")]
-    pub(crate) config: Option<String>,
-    /// What the plugin is given, `-` for standard input: of a connector the body of a request; of a tag model or a scorer one row
-    /// as a JSON object in each line, of a channel one message
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub(crate) input: PathBuf,
-    /// Rows that a tag model or a scorer learns from before, in the same form
-    #[arg(long, value_name = "FILE")]
-    pub(crate) fit: Option<PathBuf>,
-    /// A header of a connector's request, as `NAME: VALUE`; repeat for more
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// The path of a connector's request, with its query where there is one; the default is `/`
-    #[arg(long, value_name = "PATH", value_parser = target)]
-    pub(crate) target: Option<String>,
-    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) secret: Vec<String>,
-    /// Freeze the clock of a connector or a channel at this time
-    #[arg(long, value_name = "TIME")]
-    pub(crate) clock: Option<Timestamp>,
-    /// Count the steps of the call as well; code that counts them is slower
-    #[arg(long)]
-    pub(crate) fuel: bool,
-    #[command(flatten)]
-    pub(crate) size: SizeArgs,
-    #[command(flatten)]
-    pub(crate) tools: Tools,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginBenchArgs {
-    /// A component, or a plugin's crate, which is built first
-    #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
-    pub(crate) path: PathBuf,
-    /// The installation's configuration, as JSON or `@FILE`
-    #[arg(long, value_name = "JSON|@FILE")]
-    pub(crate) config: Option<String>,
-    /// What the plugin is given, as `kith plugin run` takes it. A tag model or a scorer is given these rows again and again, or
-    /// without the file rows that are made of its manifest's inputs
-    #[arg(long, value_name = "FILE")]
-    pub(crate) input: Option<PathBuf>,
-    /// Rows that a tag model or a scorer learns from before, in the same form
-    #[arg(long, value_name = "FILE")]
-    pub(crate) fit: Option<PathBuf>,
-    /// How many rows a tag model or a scorer is asked about in a call, at most 4,096; give several with commas
-    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_096))]
-    pub(crate) rows: Vec<u32>,
-    /// How often each is measured; the median counts
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    pub(crate) repeat: u32,
-    /// A header of a connector's request, as `NAME: VALUE`; repeat for more
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// The path of a connector's request, with its query where there is one; the default is `/`
-    #[arg(long, value_name = "PATH", value_parser = target)]
-    pub(crate) target: Option<String>,
-    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) secret: Vec<String>,
-    /// Count the steps of the calls as well; code that counts them is slower
-    #[arg(long)]
-    pub(crate) fuel: bool,
-    #[command(flatten)]
-    pub(crate) size: SizeArgs,
-    #[command(flatten)]
-    pub(crate) tools: Tools,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct PluginTestArgs {
-    /// The plugin's crate
-    #[arg(default_value = ".")]
-    pub(crate) dir: PathBuf,
-    #[command(flatten)]
-    pub(crate) tools: Tools,
 }
 
 /// What grants something by itself, and so cannot stand beside a file of grants.
@@ -567,46 +427,6 @@ fn parse_grants_subject(text: &str) -> Result<GrantsSubject, String> {
     text.parse().map(GrantsSubject::Installation).map_err(|error: kith_model::id::InvalidId| error.to_string())
 }
 
-fn parse_kind(text: &str) -> Result<PluginKind, String> {
-    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
-        .ok_or_else(|| "write connector, tag-model, scorer or channel".to_owned())
-}
-
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or_else(|| format!("write {A_HEADER}"))?;
-    header(name, value)
-}
-
-const A_HEADER: &str = "NAME: VALUE, e.g. `content-type: application/json`";
-
-/// A header of a request as HTTP has it, its name in lower case.
-///
-/// # Errors
-/// Why it is none.
-pub(crate) fn header(name: &str, value: &str) -> Result<(String, String), String> {
-    let (name, value) = (name.trim(), value.trim());
-    let read = HeaderName::from_bytes(name.as_bytes())
-        .map_err(|_| format!("`{name}` is no name of a header, which has letters, digits and `-`; write {A_HEADER}"))?;
-    if HeaderValue::from_bytes(value.as_bytes()).is_err() {
-        return Err(format!("the value of `{name}` has a control character; write {A_HEADER}"));
-    }
-    Ok((read.as_str().to_owned(), value.to_owned()))
-}
-
-/// The path of a request, with its query where there is one.
-///
-/// # Errors
-/// Why it is none.
-pub(crate) fn target(text: &str) -> Result<String, String> {
-    // What stands behind `#` is never sent.
-    if text.starts_with('/') && !text.contains('#') && text.parse::<PathAndQuery>().is_ok() {
-        return Ok(text.to_owned());
-    }
-    Err(format!("`{text}` is no path of a request; write it from `/` on, a space as %20, e.g. `/orders?shop=berlin`"))
-}
-
 fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
     let (id, version) = match text.split_once('@') {
         Some((id, version)) => (id, Some(version.parse().map_err(|error| format!("`{version}`: {error}"))?)),
@@ -669,24 +489,6 @@ mod tests {
         assert_eq!(at.version, Some(semver::Version::new(0, 1, 0)));
         assert!(parse_plugin_reference("csv").is_err());
         assert!(parse_plugin_reference("kith/csv@x").is_err());
-    }
-
-    /// `a b: c` and `nopath` were taken, and no server is ever sent such a request.
-    #[test]
-    fn a_header_and_a_path_are_what_http_has() {
-        assert_eq!(parse_header("X-Topic: a: b"), Ok(("x-topic".to_owned(), "a: b".to_owned())));
-        assert_eq!(target("/in?a=b%20c"), Ok("/in?a=b%20c".to_owned()));
-        for refused in [parse_header("a b: c"), parse_header(": c"), parse_header("a"), parse_header("a: b\u{1}c")] {
-            let refused = refused.unwrap_err();
-            assert!(refused.contains("write NAME: VALUE, e.g. `content-type: application/json`"), "{refused}");
-        }
-        for path in ["nopath", "", "/a b", "/a#b", "https://a.example/b"] {
-            let refused = target(path).unwrap_err();
-            assert!(
-                refused.starts_with(&format!("`{path}` is no path of a request; write it from `/` on")),
-                "{refused}"
-            );
-        }
     }
 
     /// What the API can set, the command line can: a limit that is new to the grants is missed here.

@@ -222,7 +222,7 @@ fn memory() -> RangedU64ValueParser<u64> {
 /// The most that a server can be told to take of a plugin: half of what the bodies of one key's requests may take in memory.
 pub(crate) const MOST_PLUGIN_BYTES: u64 = 64 << 20;
 
-pub(super) fn plugin_bytes() -> RangedU64ValueParser<u64> {
+pub(crate) fn plugin_bytes() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(64 << 10..=MOST_PLUGIN_BYTES)
 }
 
