@@ -90,6 +90,14 @@ pub(super) fn carry_out(
     outcome
 }
 
+/// Tell those whose workspace cannot be read that nothing of what they said was carried out.
+pub(super) fn refuse(statements: Vec<Waiting>, error: &Arc<CommitError>) {
+    for Waiting { reply, .. } in statements {
+        // Whoever asked may be gone.
+        let _ = reply.send(Err(Arc::clone(error)));
+    }
+}
+
 fn one(store: &Arc<dyn Store>, workspace: &mut Workspace, statement: &Statement) -> Answer {
     let (unit, stated) = workspace.state(statement).map_err(|error| Arc::new(CommitError::Read(error)))?;
     if !unit.operations.is_empty() {

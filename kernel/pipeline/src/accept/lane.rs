@@ -74,13 +74,18 @@ impl Lane {
     pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> LaneTurn {
         let mut held = self.workspace.lock();
         let LaneRules { identity: rules, realm_key, zone } = self.rules.lock().clone();
+        let mut freed = BySize::default();
         if held.is_none() {
+            // Taken before the state is read: who comes while it is, is not refused for what was read before.
+            let waited = self.take_all();
             match Workspace::open(store, self.id, rules.clone(), realm_key) {
                 Ok(workspace) => *held = Some(workspace),
-                Err(error) => return self.refuse_all(error),
+                Err(error) => return self.refuse(waited, error),
             }
+            let ends = vec![None; waited.len()];
+            freed.add_all(self.answer(waited, ends));
         }
-        let Some(workspace) = held.as_mut() else { return LaneTurn { turn: Turn::Again, freed: BySize::default() } };
+        let Some(workspace) = held.as_mut() else { return LaneTurn { turn: Turn::Again, freed } };
         workspace.zone = zone;
         workspace.people.share_with(lanes);
         if let Err(error) = workspace.take_rules(rules) {
@@ -91,14 +96,14 @@ impl Lane {
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
             *held = None;
-            return LaneTurn { turn: Turn::Again, freed: BySize::default() };
+            return LaneTurn { turn: Turn::Again, freed };
         }
         let has_tied = match workspace.catch_up(store) {
             Ok(has_tied) => has_tied,
             Err(error) => {
                 tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
                 *held = None;
-                return LaneTurn { turn: Turn::Again, freed: BySize::default() };
+                return LaneTurn { turn: Turn::Again, freed };
             }
         };
         workspace.people.is_unsettled = workspace.has_history_to_tie();
@@ -111,7 +116,7 @@ impl Lane {
         } else if let Err(error) = workspace.seen.step() {
             tracing::warn!(workspace = self.id.0, %error, "the memory of files is put in order later");
         }
-        let freed = self.answer(batch, ends);
+        freed.add_all(self.answer(batch, ends));
         let has_more = has_tied && held.as_ref().is_some_and(Workspace::has_history_to_tie);
         let is_idle = !has_more && self.waiting.lock().is_empty() && self.statements.lock().is_empty();
         let waits = held.as_ref().is_some_and(Workspace::has_put_off);
@@ -134,16 +139,19 @@ impl Lane {
         self.waiting.lock().forget_under_way()
     }
 
-    /// The workspace's own submissions are refused; nobody else's.
-    fn refuse_all(&self, error: ReadError) -> LaneTurn {
+    /// The workspace's own submissions are refused, and what is said of its people; nobody else's.
+    fn refuse(&self, batch: Vec<Open>, error: ReadError) -> LaneTurn {
         tracing::error!(workspace = self.id.0, %error, "a workspace's identities cannot be read; it takes nothing");
         let error = Arc::new(CommitError::Read(error));
-        let mut batch = Vec::new();
-        while let Some(open) = self.waiting.lock().next() {
-            batch.push(open);
-        }
+        by_hand::refuse(self.statements.lock().take(), &error);
         let ends = vec![Some(End::Failed(error)); batch.len()];
         LaneTurn { turn: Turn::Idle, freed: self.answer(batch, ends) }
+    }
+
+    /// All submissions that wait.
+    fn take_all(&self) -> Vec<Open> {
+        let mut waiting = self.waiting.lock();
+        std::iter::from_fn(|| waiting.next()).collect()
     }
 
     /// As many submissions as make a group, by estimate.

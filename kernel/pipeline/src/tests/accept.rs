@@ -1,18 +1,21 @@
 //! The first stage through the front door: what one sender does is that sender's alone.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kith_model::event::{DraftEvent, EventOrigin};
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Identifier, IdentityRules};
 use kith_model::plugin::*;
 use kith_model::time::Clock;
-use kith_store::{Key, Operation, Store, Unit, memory};
+use kith_store::{CommitError, Key, Operation, Store, Unit, memory};
 use tokio::sync::oneshot;
 
+use super::delivery::watched::Watched;
 use super::harness::*;
+use crate::accept::by_hand::Statement;
 use crate::accept::{Accept, Submission};
-use crate::{IntakeError, IntakeReceipt, Role};
+use crate::{Acceptance, IntakeError, IntakeReceipt, Role};
 
 /// A connector whose answer is told by the first letters of what it is sent.
 struct BodyConnector;
@@ -154,12 +157,18 @@ fn s2c_one_request_of_forty_thousand_new_people_is_taken() {
     assert_eq!((totals.events, totals.identifiers, totals.profiles), (40_000, 80_000, 40_000));
 }
 
+type Answered = oneshot::Receiver<Result<Acceptance, Arc<CommitError>>>;
+
 /// Take submissions of a workspace.
 fn admit(accept: &Accept, workspace: WorkspaceId) {
     accept.set_rules(workspace, IdentityRules::default(), kith_store::keys::UNKEYED_REALM, kith_features::Zone::utc());
 }
 
 fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u64, String> {
+    answer(begin(accept, workspace, message_id))
+}
+
+fn begin(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Answered {
     let (reply, answered) = oneshot::channel();
     let submission = Submission {
         workspace,
@@ -178,6 +187,10 @@ fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u
         reply,
     };
     assert!(accept.try_submit(submission).is_ok());
+    answered
+}
+
+fn answer(answered: Answered) -> Result<u64, String> {
     let answer = answered.blocking_recv().expect("every submission is answered");
     answer.map(|acceptance| acceptance.accepted).map_err(|error| error.to_string())
 }
@@ -191,10 +204,33 @@ fn s2e_a_workspace_that_cannot_be_read_refuses_its_own_requests_only() {
     let accept = Accept::start(Arc::clone(&store), Arc::new(|_| {})).unwrap();
     [WORKSPACE, damaged].into_iter().for_each(|workspace| admit(&accept, workspace));
     assert!(submit(&accept, damaged, "m1").unwrap_err().contains("totals"));
+    let statement = Statement::Part { one: SourceIdentityId([1; 16]), other: SourceIdentityId([2; 16]) };
+    let stated = accept.state(damaged, statement).blocking_recv().expect("every statement is answered");
+    assert!(stated.is_err_and(|error| error.to_string().contains("totals")));
     assert_eq!(submit(&accept, WORKSPACE, "m1"), Ok(1));
     let operations = vec![Operation::Delete(Key::counts(damaged))];
     store.commit(Unit { operations, ..Unit::default() }).unwrap();
     assert_eq!(submit(&accept, damaged, "m1"), Ok(1), "it goes on when it can be read again");
+    accept.stop();
+}
+
+#[test]
+fn what_comes_while_a_workspace_cannot_be_read_is_not_refused_for_what_was_read_before() {
+    let store = Watched::new();
+    let accept = Arc::new(Accept::start(Arc::clone(&store) as Arc<dyn Store>, Arc::new(|_| {})).unwrap());
+    let (sender, came) = std::sync::mpsc::channel();
+    let (while_read, is_first) = (Arc::clone(&accept), AtomicBool::new(true));
+    let unreadable = move |key: &Key| {
+        let is_refused = *key == Key::counts(WORKSPACE) && is_first.swap(false, Ordering::SeqCst);
+        if is_refused {
+            sender.send(begin(&while_read, WORKSPACE, "m1")).unwrap();
+        }
+        is_refused
+    };
+    *store.unreadable.lock() = Some(Box::new(unreadable));
+    admit(&accept, WORKSPACE);
+    assert_eq!(answer(came.recv().unwrap()), Ok(1), "the rows can be read when its turn comes");
+    *store.unreadable.lock() = None;
     accept.stop();
 }
 
