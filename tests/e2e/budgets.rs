@@ -57,6 +57,9 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/guests/tests.rs",
         "inputs_that_wait_have_a_budget_each_and_together",
     ),
+    ("shadow-calls", "kernel/pipeline/src/tests/shadows.rs", "what_has_no_room_is_skipped_and_counted"),
+    ("shadow-memory", "kernel/pipeline/src/shadow/tests.rs", "a_place_is_given_within_the_budgets_and_comes_back"),
+    ("shadow-input", "kernel/pipeline/src/shadow/tests.rs", "a_place_is_given_within_the_budgets_and_comes_back"),
     ("poll-pages", "kernel/pipeline/src/tests/polls.rs", "a_turn_ends_after_so_many_pages_and_another_goes_on"),
     (
         "poll-requests",

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kith_model::budget::{Budget, table};
 use kith_model::plugin::PluginFault;
+use kith_model::spent::{self, Spent};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 
@@ -44,12 +45,15 @@ pub(crate) fn run<T>(
     let (state, left) = (store.data(), store.get_fuel().unwrap_or_default());
     let elapsed = state.elapsed();
     metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(elapsed.as_secs_f64());
+    let cpu = thread_time().saturating_sub(cpu_before);
+    let fuel = installed.fuel.unwrap_or_default().saturating_sub(left);
+    spent::add(Spent { processor: cpu, fuel });
     installed.observed.call(&SeenCall {
         elapsed,
-        cpu: thread_time().saturating_sub(cpu_before),
+        cpu,
         memory_bytes: state.memory.used_bytes,
         host_calls: state.host_calls,
-        fuel: installed.fuel.unwrap_or_default().saturating_sub(left),
+        fuel,
         state_writes: state.kv_written.writes,
         state_written_bytes: state.kv_written.bytes,
     });

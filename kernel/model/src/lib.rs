@@ -21,6 +21,7 @@ pub mod rules;
 pub mod secret;
 pub mod sending;
 pub mod slot;
+pub mod spent;
 pub mod table;
 pub mod time;
 pub mod tracking;

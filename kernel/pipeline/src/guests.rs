@@ -7,7 +7,8 @@
 //! memory before it begins ([`memory`]).
 //!
 //! Requests, models, fits and channels, to which polls are counted, have threads each: somebody waits for a request, and a fit takes minutes, so that none
-//! of them may hold another's. A workspace has one fit under way. All threads yield to those that answer requests.
+//! of them may hold another's. A workspace has one fit under way. Versions that run beside the live ones have one thread, which
+//! yields to all others, and memory of their own. All threads yield to those that answer requests.
 
 mod memory;
 mod schedule;
@@ -47,13 +48,16 @@ pub(crate) enum GuestClass {
     Fit,
     /// Messages that are to go out, and pages that are to be fetched.
     Channel,
+    /// Nobody does: it is only compared.
+    Shadow,
 }
 
 /// How many there are.
-const CLASSES: usize = 4;
+const CLASSES: usize = 5;
 
 impl GuestClass {
-    const ALL: [GuestClass; CLASSES] = [GuestClass::Request, GuestClass::Model, GuestClass::Fit, GuestClass::Channel];
+    const ALL: [GuestClass; CLASSES] =
+        [GuestClass::Request, GuestClass::Model, GuestClass::Fit, GuestClass::Channel, GuestClass::Shadow];
 
     /// Of the threads.
     fn name(self) -> &'static str {
@@ -62,16 +66,18 @@ impl GuestClass {
             GuestClass::Model => "model",
             GuestClass::Fit => "fit",
             GuestClass::Channel => "channel",
+            GuestClass::Shadow => "shadow",
         }
     }
 
     /// How much the threads yield to all others (a nice value): the kernel's own come first, then requests, for which
-    /// somebody waits, and last the fits, which last longest and are asked for least.
+    /// somebody waits, then the fits, which last longest and are asked for least, and last what is only compared.
     fn yields(self) -> i32 {
         match self {
             GuestClass::Request => 5,
             GuestClass::Model | GuestClass::Channel => 10,
             GuestClass::Fit => 15,
+            GuestClass::Shadow => 19,
         }
     }
 }
@@ -274,10 +280,12 @@ impl Guests {
     fn with_slots(slots: usize, memory_bytes: u64) -> std::io::Result<Guests> {
         let slots = slots.max(2);
         let most = |class| {
-            let (threads, of_workspace) = match class {
-                GuestClass::Request | GuestClass::Channel => (WAITING_THREADS.max(slots + 1), usize::MAX),
-                GuestClass::Model => (slots, usize::MAX),
-                GuestClass::Fit => (slots, MAX_WORKSPACE_FITS),
+            let (slots, threads, of_workspace) = match class {
+                GuestClass::Request | GuestClass::Channel => (slots, WAITING_THREADS.max(slots + 1), usize::MAX),
+                GuestClass::Model => (slots, slots, usize::MAX),
+                GuestClass::Fit => (slots, slots, MAX_WORKSPACE_FITS),
+                // An installation has all slots but one.
+                GuestClass::Shadow => (2, 1, usize::MAX),
             };
             ClassLimits { class, slots, threads, of_workspace }
         };

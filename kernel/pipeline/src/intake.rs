@@ -1,6 +1,7 @@
 //! From bytes to a commit: a source's connector reads a request or a stream piece by piece, and what it finds is submitted.
 
 mod again;
+mod called;
 mod faults;
 mod judging;
 pub(crate) mod occurrences;
@@ -27,6 +28,7 @@ use crate::accept::{
 };
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Installed, Role};
+use crate::shadow::report::SeenCall;
 use crate::shared::{Culprit, KernelState, Workspace};
 use crate::views::Acceptance;
 
@@ -40,6 +42,7 @@ pub const MAX_UNCONSUMED_BYTES: usize = 10 << 20;
 const RETRY_AFTER_S: u32 = 1;
 const RETRY_AFTER: Duration = Duration::from_secs(RETRY_AFTER_S as u64);
 
+use called::Called;
 pub(crate) use faults::InputFaults;
 use faults::{Blame, RunningConnector, beyond_limit};
 use occurrences::{Corrects, Occurrences, RepeatedIds};
@@ -290,11 +293,7 @@ impl Intake {
     }
 
     /// Run the connector on the guests' threads. The request comes back with what was received.
-    async fn call(
-        &self,
-        request: SourceRequest,
-        without_room: WithoutRoom,
-    ) -> Result<(SourceRequest, Result<Received, ReceiveError>), IntakeError> {
+    async fn call(&self, request: SourceRequest, without_room: WithoutRoom) -> Result<Called, IntakeError> {
         let caller = Caller {
             workspace: self.workspace,
             installation: self.source,
@@ -310,8 +309,8 @@ impl Intake {
             let room = self.shared.guests.room(caller.class);
             let (connector, given) = (Arc::clone(&self.connector), Arc::clone(&request));
             let call = self.shared.guests.run(caller, move || {
-                let received = connector.receive(&given);
-                (given, received)
+                let (seen, received) = SeenCall::of(|| connector.receive(&given));
+                (given, received, seen)
             });
             let ended = match (call, without_room) {
                 (Ok(call), WithoutRoom::Wait) => call.finish().await,
@@ -325,9 +324,9 @@ impl Intake {
                 (Err(exhausted), WithoutRoom::Refuse) => return Err(IntakeError::Exhausted(exhausted)),
             };
             drop(request);
-            let (request, received) = ended.map_err(|_| stopped())?;
+            let (request, received, seen) = ended.map_err(|_| stopped())?;
             // The call has given back the only other handle.
-            return Ok((Arc::unwrap_or_clone(request), received));
+            return Ok(Called { request: Arc::unwrap_or_clone(request), received, seen });
         }
     }
 
@@ -337,7 +336,9 @@ impl Intake {
         self.shared.volumes.check((self.workspace, self.source), now).map_err(IntakeError::Exhausted)?;
         let (body, complete) = (std::mem::take(&mut self.buffer), portion == Portion::Last);
         let request = SourceRequest { body, complete, ..self.request.clone() };
-        let (request, received) = self.call(request, without_room).await?;
+        let called = self.call(request, without_room).await?;
+        self.compare_shadow(&called);
+        let Called { request, received, .. } = called;
         let received = match received {
             Ok(received) => received,
             Err(ReceiveError::Refused(refusal)) => {

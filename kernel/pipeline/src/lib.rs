@@ -31,6 +31,7 @@ mod questions;
 mod react;
 mod rows;
 mod setup;
+mod shadow;
 mod shared;
 mod tenancy;
 mod trials;
@@ -72,6 +73,8 @@ pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use react::models::alone::{answers_to, dataset_of};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup};
+pub use shadow::report::{OutputComparison, ShadowReport, ShadowSide, SkippedCounts};
+pub use shadow::{ShadowExample, ShadowFailure, ShadowVersion, ShadowView, shadow_inputs};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
@@ -238,6 +241,9 @@ impl Kernel {
             Some(workspace) => workspace.configure(checked),
             None => drop(self.begin(checked)),
         }
+        if let Some(workspace) = self.shared.workspace(id) {
+            self.shared.shadows.follow(&workspace.compiled.load().setup);
+        }
         self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
@@ -270,6 +276,7 @@ impl Kernel {
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
         self.shared.guests.stop();
+        self.shared.shadows.keep(&self.shared, None);
         self.shared.accept.stop();
     }
 

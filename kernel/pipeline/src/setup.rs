@@ -16,6 +16,7 @@ use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 use kith_model::tracking::TrackingPlan;
 
+use crate::shadow::ShadowVersion;
 use crate::views::Acceptance;
 
 /// The part that an installation plays.
@@ -124,6 +125,8 @@ pub struct Installed {
     /// How often a connector polls; `None` for what does not.
     pub poll: Option<Polling>,
     pub role: Role,
+    /// Another version that is asked the same, and of which nothing counts.
+    pub shadow: Option<Arc<ShadowVersion>>,
 }
 
 /// All that one workspace runs.

@@ -28,6 +28,7 @@ use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
+use crate::shadow::Shadows;
 use crate::trials::{FAULTS, Trials};
 use crate::turns::Turns;
 use crate::workers::{Phase, Workers};
@@ -207,10 +208,8 @@ impl Workspace {
     ) -> Option<Installed> {
         let _changing = self.changing.lock();
         let mut setup = Setup::clone(&self.compiled.load().setup);
-        let mut installations = setup.installations.iter_mut();
-        let running =
-            installations.find(|known| known.id == installation && known.activity.is_running() && is_meant(known));
-        let installed = running?;
+        let is_running = |known: &&mut Installed| known.id == installation && known.activity.is_running();
+        let installed = setup.installations.iter_mut().find(|known| is_running(known) && is_meant(known))?;
         let before = installed.clone();
         installed.activity = activity;
         match CheckedSetup::new(setup, &[&self.compiled.load().plan]) {
@@ -323,6 +322,7 @@ pub(crate) struct KernelState {
     pub deliveries: Deliveries,
     pub fits: Arc<FitsUnderWay>,
     pub polls: Polls,
+    pub shadows: Shadows,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -365,6 +365,7 @@ impl KernelState {
             deliveries: Deliveries::new(),
             fits: Arc::default(),
             polls: Polls::default(),
+            shadows: Shadows::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: CacheBytes::default(),

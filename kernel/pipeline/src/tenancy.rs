@@ -114,6 +114,8 @@ impl Kernel {
         deliver::close(&self.shared, workspace);
         fit::stop(&self.shared, TaskScope::Workspace(workspace));
         self.shared.guests.forget_workspace(workspace);
+        self.shared.shadows.keep(&self.shared, Some(workspace));
+        self.shared.shadows.forget_workspace(workspace);
         self.shared.accept.close(workspace);
         self.reactors.close(workspace);
         self.shared.input_faults.forget_workspace(workspace);

@@ -36,8 +36,8 @@ pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
-    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow,
-    WorkspaceState, YankRow,
+    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, ShadowRow, WaitRow,
+    WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
@@ -164,6 +164,12 @@ impl WorkspaceTables {
     /// The plugin version that an installation runs.
     pub fn plugin_of(&self, installation: &InstallationRow) -> Option<&Arc<PluginRow>> {
         self.plugins.get(&(installation.plugin.clone(), installation.version.clone()))
+    }
+
+    /// The plugin version that runs beside an installation's live one.
+    pub fn shadow_of(&self, installation: &InstallationRow) -> Option<&Arc<PluginRow>> {
+        let version = installation.shadow.as_ref()?.version.clone();
+        self.plugins.get(&(installation.plugin.clone(), version))
     }
 
     /// The highest version of a plugin that was ever installed here.

@@ -6,40 +6,41 @@ mod components;
 mod held;
 mod kv;
 mod policy;
+mod roles;
+mod shadow;
 pub(crate) mod substitute;
 pub(crate) mod tracking;
 mod unavailable;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{
-    Abi, BindError, Binding, Host, KeyValue, Limits, LineSpace, LoadError, Observed, Policy, effective_policy,
-};
+use kith_host::{BindError, Host, Limits, LineSpace, LoadError, Observed, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
-use kith_model::secret::Secret;
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Polling, Role, Setup};
+use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Polling, Setup};
 use kith_store::Store;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
-use crate::catalogue::sealed::{Place, SealError, Sealer};
+use crate::catalogue::sealed::{SealError, Sealer};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
 use crate::declared;
 use crate::fitting;
 use crate::serve::host_key::RealmKeys;
 use components::Components;
 use held::{Hold, held_activity, held_by_mode, waiting};
+use roles::{Part, RoleRecord, fingerprint};
 
 pub(crate) use components::LoadedPlugin;
 
 pub use compiling::CompileRefusal;
+pub(crate) use shadow::ShadowProblem;
 
 /// The catalogue cannot be turned into what runs.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +79,7 @@ pub struct Wiring {
     realms: RealmKeys,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
-    made: Mutex<HashMap<(WorkspaceId, InstallationId), RoleRecord>>,
+    made: Mutex<HashMap<(WorkspaceId, InstallationId, Part), RoleRecord>>,
     /// What the last change of each workspace has put to work. A rehearsal whose change is never made must not unload it by
     /// taking its place in `made`.
     in_force: Mutex<HashMap<WorkspaceId, Vec<LoadedPlugin>>>,
@@ -88,17 +89,6 @@ pub struct Wiring {
     /// What is kept of all their log lines.
     line_space: Arc<LineSpace>,
 }
-
-/// What an installation was made into.
-struct RoleRecord {
-    from: Fingerprint,
-    outcome: Result<Role, Hold>,
-    /// What is kept loaded for it, from the rehearsal of a change to the change.
-    _loaded: Option<LoadedPlugin>,
-}
-
-/// SHA-256 over all that a role is made from.
-type Fingerprint = [u8; 32];
 
 /// Whether making a setup may load components, which compiles those that are new.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +142,7 @@ impl Wiring {
 
     /// The workspace is no longer run: what its installations were made into holds their secrets.
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
-        self.made.lock().retain(|(of, _), _| *of != workspace);
+        self.made.lock().retain(|(of, ..), _| *of != workspace);
         self.observed.lock().retain(|(of, _), _| *of != workspace);
         self.plans.forget(workspace);
     }
@@ -170,7 +160,7 @@ impl Wiring {
 
     /// What is loaded for the installations of a workspace, which stays so while it is held.
     pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<LoadedPlugin> {
-        let plugins = tables.installed().filter_map(|row| tables.plugin_of(row));
+        let plugins = tables.installed().flat_map(|row| [tables.plugin_of(row), tables.shadow_of(row)]).flatten();
         plugins.filter_map(|plugin| self.components.loaded(&plugin.digest)).collect()
     }
 
@@ -204,7 +194,7 @@ impl Wiring {
         if !loading.is_on_paper() {
             self.made
                 .lock()
-                .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+                .retain(|(of, id, _), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
             self.observed.lock().retain(|(of, id), _| {
                 *of != workspace || tables.installations.get(id).is_some_and(|row| row.removed_at.is_none())
             });
@@ -259,7 +249,7 @@ impl Wiring {
             Some(held) if row.mode == InstallationMode::Quarantined => {
                 // Where its role cannot be made now, that is no reason to refuse the change that asks for it.
                 let must_run = &BTreeSet::new();
-                let role = match self.make(Source { must_run, ..source }, row, plugin, loading)? {
+                let role = match self.make(Source { must_run, ..source }, row, (plugin, Part::Live), loading)? {
                     Ok(role) => role,
                     Err(_) => unavailable::role(kind, held.why.clone()),
                 };
@@ -267,7 +257,7 @@ impl Wiring {
             }
             // What is switched off is not loaded: its code may be the very reason.
             Some(held) => (unavailable::role(kind, held.why.clone()), held_activity(row, held)),
-            None => match self.make(source, row, plugin, loading)? {
+            None => match self.make(source, row, (plugin, Part::Live), loading)? {
                 Ok(role) => (role, waiting(row).unwrap_or(Activity::Running)),
                 Err(held) => (unavailable::role(kind, held.why.clone()), held.into()),
             },
@@ -278,6 +268,7 @@ impl Wiring {
             "a model is never asked about a state of another form"
         );
         let policy = self.effective_policy(&plugin.manifest, &row.grants);
+        let shadow = self.shadow(source, row, &inputs, loading)?;
         Ok(Installed {
             id: row.id,
             name: row.name.clone(),
@@ -305,81 +296,8 @@ impl Wiring {
                 false => Idempotence::NotIdempotent,
             },
             role,
+            shadow,
         })
-    }
-    /// The role of an installation, from the last time where nothing of it has changed since.
-    ///
-    /// # Errors
-    /// For one that must run; any other is held.
-    fn make(
-        &self,
-        source: Source<'_>,
-        row: &InstallationRow,
-        plugin: &PluginRow,
-        loading: Loading<'_>,
-    ) -> Result<Result<Role, Hold>, WiringError> {
-        let key = (source.tables.row.id, row.id);
-        let from = fingerprint(source.tables, row, plugin);
-        let must_run = source.must_run.contains(&row.id);
-        if let Some(made) = self.made.lock().get(&key).filter(|made| made.from == from) {
-            match &made.outcome {
-                Ok(role) => return Ok(Ok(role.clone())),
-                Err(held) if !must_run => return Ok(Err(held.clone())),
-                // Somebody asks for it again, so it is tried again.
-                Err(_) => {}
-            }
-        }
-        let (outcome, loaded) = match self.bind(source, row, plugin, loading) {
-            Ok((role, loaded)) => (Ok(role), Some(loaded)),
-            // What is of the moment says nothing about the installation.
-            Err(error) if must_run || error.is_of_the_moment() => return Err(error),
-            Err(error) => {
-                let error = crate::error::chain(&error);
-                tracing::error!(installation = %row.name, error, "an installation does not run");
-                (Err(Hold { since: source.now, why: format!("could not be made to run: {error}") }), None)
-            }
-        };
-        // It tells whether the installation runs as it is, which a change on paper does not touch.
-        if !loading.is_on_paper() {
-            self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone(), _loaded: loaded });
-        }
-        Ok(outcome)
-    }
-
-    fn bind(
-        &self,
-        source: Source<'_>,
-        row: &InstallationRow,
-        plugin: &PluginRow,
-        loading: Loading<'_>,
-    ) -> Result<(Role, LoadedPlugin), WiringError> {
-        inputs(row, &plugin.manifest)?;
-        let workspace = source.tables.row.id;
-        let loaded = self.components.load(workspace, &plugin.digest, loading)?;
-        let binding = Binding {
-            installation: row.name.to_string(),
-            config: row.config.clone(),
-            grants: row.grants.clone(),
-            secrets: secrets(source.sealer, source.tables, row)?,
-            state: self.state(source.tables.row.id, row),
-            observed: self.observed(workspace, row.id, source.now),
-            fuel: None,
-        };
-        let _turn = match loaded.compiles_to_bind(&binding) {
-            true => Some(self.components.turn(workspace, &plugin.digest, loading)?),
-            false => None,
-        };
-        let role = match plugin.manifest.kind {
-            PluginKind::Connector => loaded.connector(binding).map(Role::Connector),
-            PluginKind::TagModel => loaded.compute(binding).map(Role::TagModel),
-            PluginKind::Scorer => loaded.compute(binding).map(Role::Scorer),
-            PluginKind::Channel => match loaded.abi() {
-                Abi::V0_1 => loaded.channel(binding).map(Role::Channel),
-                Abi::V0_2 => loaded.pure_channel(binding).map(Role::PureChannel),
-            },
-        };
-        let role = role.map_err(|source| WiringError::Bind { installation: row.name.to_string(), source })?;
-        Ok((role, loaded))
     }
 
     /// Whether an installation runs.
@@ -394,15 +312,16 @@ impl Wiring {
             return held.into();
         }
         let from = fingerprint(tables, row, plugin);
-        match self.made.lock().get(&(tables.row.id, row.id)).filter(|made| made.from == from).map(|made| &made.outcome)
+        match self
+            .made
+            .lock()
+            .get(&(tables.row.id, row.id, Part::Live))
+            .filter(|made| made.from == from)
+            .map(|made| &made.outcome)
         {
             Some(Err(held)) => held.clone().into(),
             Some(Ok(_)) | None => waiting(row).unwrap_or(Activity::Running),
         }
-    }
-
-    fn state(&self, workspace: WorkspaceId, row: &InstallationRow) -> Arc<dyn KeyValue> {
-        Arc::new(kv::StoredState::new(Arc::clone(&self.store), workspace, row.id))
     }
 }
 
@@ -443,26 +362,6 @@ fn held_by_sensitivity(tables: &WorkspaceTables, row: &InstallationRow, plugin: 
     Some(Hold { since, why })
 }
 
-/// Changes with anything that a role is made from.
-fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginRow) -> Fingerprint {
-    let mut hash = Sha256::new();
-    let mut add = |part: &[u8]| {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    };
-    add(plugin.digest.as_bytes());
-    add(row.name.as_str().as_bytes());
-    add(row.config.to_string().as_bytes());
-    // Grants are texts and numbers, which can always be written.
-    add(&serde_json::to_vec(&row.grants).unwrap_or_default());
-    let owned = tables.secrets.range((row.id, String::new())..).take_while(|((owner, _), _)| *owner == row.id);
-    for ((_, name), sealed) in owned {
-        add(name.as_bytes());
-        add(sealed);
-    }
-    hash.finalize().into()
-}
-
 /// The first eight bytes of the configuration's SHA-256; its JSON has its keys in order.
 fn config_hash(config: &serde_json::Value) -> u64 {
     let digest = Sha256::digest(config.to_string());
@@ -478,19 +377,4 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
             Ok(InputSpec { expression, ..input.clone() })
         });
     filled_in.collect()
-}
-
-fn secrets(
-    sealer: &Sealer,
-    tables: &WorkspaceTables,
-    row: &InstallationRow,
-) -> Result<BTreeMap<String, Secret>, WiringError> {
-    let names = tables.secret_names(row.id).into_iter();
-    let opened = names.map(|name| {
-        let place = Place { workspace: tables.row.id, installation: row.id, name: &name };
-        let sealed = tables.secrets.get(&(row.id, name.clone())).map(AsRef::as_ref).unwrap_or_default();
-        let value = sealer.open(place, sealed)?;
-        Ok((name, value))
-    });
-    opened.collect()
 }

@@ -136,6 +136,13 @@ pub static GUEST_INPUT_WAITING: Budget = budget("guest-input-waiting", Installat
 pub static HOST_GUEST_INPUT_WAITING: Budget = budget("host-guest-input-waiting", Host, Bytes, 256 << 20, FIXED);
 /// How long a request waits for its plugin's turn.
 pub static GUEST_QUEUE_TIME: Budget = budget("guest-queue-time", Request, WallMs, 10_000, FIXED);
+/// Calls of the version that runs beside an installation's live one, the one that waits included; what comes meanwhile is not
+/// compared.
+pub static SHADOW_CALLS: Budget = budget("shadow-calls", Installation, AtOnce, 1, FIXED);
+/// What the call under way of all such versions may take in memory at most, beside `host-guest-memory`.
+pub static SHADOW_MEMORY: Budget = budget("shadow-memory", Host, Bytes, 96 << 20, FIXED);
+/// Inputs and live answers that wait to be compared.
+pub static SHADOW_INPUT: Budget = budget("shadow-input", Host, Bytes, 32 << 20, FIXED);
 /// What one source has waiting to be checked and stored, small submissions and those of a mebibyte or more each; 128 of them as
 /// well.
 pub static SOURCE_WAITING: Budget = budget("source-waiting", Installation, Bytes, 16 << 20, FIXED);
@@ -288,6 +295,9 @@ pub static ALL: &[&Budget] = &[
     &GUEST_INPUT_WAITING,
     &HOST_GUEST_INPUT_WAITING,
     &GUEST_QUEUE_TIME,
+    &SHADOW_CALLS,
+    &SHADOW_MEMORY,
+    &SHADOW_INPUT,
     &SOURCE_WAITING,
     &WORKSPACE_WAITING,
     &HOST_WAITING,

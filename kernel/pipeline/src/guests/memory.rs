@@ -38,7 +38,10 @@ impl Memory {
         let background = of(GuestClass::Model) + of(GuestClass::Fit) + of(GuestClass::Channel);
         let (held, most) = match class {
             GuestClass::Request => (of(class), self.limit / 4 * 3),
-            GuestClass::Model | GuestClass::Channel | GuestClass::Fit => (background, self.limit / 4 * 3),
+            // A shadow's memory is none of this, and its calls ask for nothing.
+            GuestClass::Model | GuestClass::Channel | GuestClass::Fit | GuestClass::Shadow => {
+                (background, self.limit / 4 * 3)
+            }
         };
         let is_fair = held == 0 || own + amount <= most.saturating_sub(held);
         let fits = class != GuestClass::Fit || of(class) == 0 || of(class) + amount <= self.limit / 2;

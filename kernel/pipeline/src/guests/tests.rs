@@ -195,7 +195,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
 fn every_thread_of_plugins_yields_to_the_kernel() {
     let guests = Guests::with_slots(2, 1_000).unwrap();
     let own = rustix::process::getpriority_process(None).unwrap();
-    for (class, nice) in GuestClass::ALL.into_iter().zip([5, 10, 15, 10]) {
+    for (class, nice) in GuestClass::ALL.into_iter().zip([5, 10, 15, 10, 19]) {
         let given =
             guests.run(Caller { class, ..caller(1, 1) }, || rustix::process::getpriority_process(None).unwrap());
         assert_eq!(given.unwrap().wait(), Ok((own + nice).min(crate::yielding::LEAST_PRIORITY)), "{class:?}");

@@ -117,7 +117,7 @@ impl Intake {
             (vec![draft::read(&raw).map_err(unreadable)?], Vec::new(), Vec::new())
         } else {
             let request = SourceRequest { body: raw.clone().into_bytes(), complete: true, ..self.request.clone() };
-            match self.call(request, WithoutRoom::Wait).await?.1 {
+            match self.call(request, WithoutRoom::Wait).await?.received {
                 Ok(received) => (received.events, received.places, received.rejected),
                 Err(ReceiveError::Refused(refusal)) => return Err(IntakeError::Refused(refusal)),
                 Err(ReceiveError::Fault(fault)) => return Err(IntakeError::Fault(fault)),

@@ -23,8 +23,8 @@ pub(crate) struct Inbox(Mutex<VecDeque<Incoming>>);
 
 impl Inbox {
     /// Leave a result.
-    pub(crate) fn put(&self, result: JobResult) {
-        self.0.lock().push_back(Incoming { result: Arc::new(result), next: 0 });
+    pub(crate) fn put(&self, result: Arc<JobResult>) {
+        self.0.lock().push_back(Incoming { result, next: 0 });
     }
 
     /// Leave again, before all others, what was taken and is not done with.

@@ -15,6 +15,7 @@ use crate::guests::{Caller, GuestClass};
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::Profile;
 use crate::rows::derived::{Output, Track};
+use crate::shadow;
 
 /// How long a pass waits for a quick model.
 const GRACE: Duration = Duration::from_millis(25);
@@ -71,14 +72,17 @@ impl Reactor {
             !asker.is_stopping() && model.is_some_and(is_present)
         };
         let work = move || {
-            let result = job.run(wanted);
+            let (result, cells) = job.run_whole(wanted);
+            let result = Arc::new(result);
             metrics::histogram!("kith_model_batch_seconds", "kind" => kind).record(result.took.as_secs_f64());
-            workspace.inbox.put(result);
+            workspace.inbox.put(Arc::clone(&result));
             // Whoever waits has gone when this fails, and finds the result in the inbox like any other.
             match told.map(|told| told.send(())) {
                 Some(Ok(())) => {}
                 _ => shared.wake_reactor(workspace.id),
             }
+            // The answer is given, so that nothing of it waits for what is only compared.
+            shadow::models::offer(&shared, &workspace, &result, cells);
         };
         let taken = self.shared.guests.spawn(caller, work).is_ok();
         if taken {

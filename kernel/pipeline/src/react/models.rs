@@ -19,6 +19,7 @@ use crate::plan::ModelPlan;
 use crate::profiles::evaluation::Profile;
 use crate::rows::ComputationSubject;
 use crate::rows::derived::{ModelVersion, OutputValue};
+use crate::shadow::report::SeenCall;
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
 pub(crate) const MAX_BATCH_ROWS: usize = 4_096;
@@ -58,6 +59,8 @@ pub(crate) struct Job {
     pub state: Option<Arc<[u8]>>,
     pub columns: Vec<InputSpec>,
     pub rows: Vec<InputRow>,
+    /// Calls that it may make while it looks for the rows that the model cannot take.
+    pub max_calls: usize,
 }
 
 /// What came of one row.
@@ -70,6 +73,16 @@ pub(crate) enum RowOutcome {
     Later(PluginFault),
 }
 
+impl RowOutcome {
+    /// Why there are no values.
+    pub(crate) fn fault(&self) -> Option<&PluginFault> {
+        match self {
+            RowOutcome::Values(_) => None,
+            RowOutcome::Faulted(fault) | RowOutcome::Later(fault) => Some(fault),
+        }
+    }
+}
+
 /// What came of a job.
 pub(crate) struct JobResult {
     pub installation: InstallationId,
@@ -79,6 +92,8 @@ pub(crate) struct JobResult {
     /// Each row without its cells, which are not needed any more, and what came of it.
     pub rows: Vec<(InputRow, RowOutcome)>,
     pub took: Duration,
+    /// How its calls went.
+    pub calls: Vec<SeenCall>,
 }
 
 impl Job {
@@ -92,6 +107,7 @@ impl Job {
             state: model.installed.fitted.as_ref().map(|fitted| Arc::clone(&fitted.bytes)),
             columns: model.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
             rows,
+            max_calls: MAX_CALLS,
         }
     }
 
@@ -106,8 +122,13 @@ impl Job {
     ///
     /// Nobody is asked about any more where the answers are not `wanted`: the version was replaced, switched off or removed, or the
     /// kernel stops. Who is left without an outcome waits as before.
-    pub(crate) fn run(mut self, wanted: impl Fn(&Job) -> bool) -> JobResult {
-        let started = Instant::now();
+    pub(crate) fn run(self, wanted: impl Fn(&Job) -> bool) -> JobResult {
+        self.run_whole(wanted).0
+    }
+
+    /// The same, with the cells of each of the result's rows; none of a row that was not asked about.
+    pub(crate) fn run_whole(mut self, wanted: impl Fn(&Job) -> bool) -> (JobResult, Vec<Vec<Cell>>) {
+        let (started, mut seen) = (Instant::now(), Vec::new());
         let mut done = Vec::with_capacity(self.rows.len());
         let mut waiting = VecDeque::from_iter(self.rows_to_ask(&mut done));
         let (mut calls, mut is_any_good, mut is_alone, mut has_failed_alone) = (0, false, false, false);
@@ -117,12 +138,12 @@ impl Job {
             }
             calls += 1;
             is_alone = batch.len() == 1;
-            match self.call(&batch) {
+            let (call, answer) = SeenCall::of(|| self.call(&batch));
+            seen.push(call);
+            match answer {
                 Ok(values) => {
                     is_any_good = true;
-                    done.extend(
-                        batch.into_iter().zip(values).map(|(row, values)| (bare(row), RowOutcome::Values(values))),
-                    );
+                    done.extend(batch.into_iter().zip(values).map(|(row, values)| (row, RowOutcome::Values(values))));
                 }
                 // No row can do anything about either, so there is none to look for.
                 Err(fault) if is_passing(&fault) || needs_fit(&fault) => {
@@ -133,7 +154,7 @@ impl Job {
                     done.extend(each(batch, &RowOutcome::Faulted(fault)));
                 }
                 // One of these is at fault, and the others were never asked about alone.
-                Err(fault) if calls + waiting.len() + 2 > MAX_CALLS => {
+                Err(fault) if calls + waiting.len() + 2 > self.max_calls => {
                     done.extend(each(batch, &RowOutcome::Later(fault)));
                 }
                 Err(_) => {
@@ -145,7 +166,9 @@ impl Job {
         let Job { installation, plugin, version, columns, .. } = self;
         let inputs = columns.into_iter().map(|column| column.name).collect();
         let about = ComputationSubject { plugin, inputs, people: Vec::new() };
-        JobResult { installation, version, about, rows: done, took: started.elapsed() }
+        let cells = done.iter_mut().map(|(row, _)| std::mem::take(&mut row.cells)).collect();
+        let result = JobResult { installation, version, about, rows: done, took: started.elapsed(), calls: seen };
+        (result, cells)
     }
 
     /// The rows that the model is asked about, if there are any; the others are `done`.
@@ -179,7 +202,7 @@ fn bare(row: InputRow) -> InputRow {
 }
 
 fn each(rows: Vec<InputRow>, outcome: &RowOutcome) -> impl Iterator<Item = (InputRow, RowOutcome)> {
-    rows.into_iter().map(move |row| (bare(row), outcome.clone()))
+    rows.into_iter().map(move |row| (row, outcome.clone()))
 }
 
 /// Whether the same call may succeed later without anybody changing anything.
@@ -195,6 +218,11 @@ pub(crate) fn needs_fit(fault: &PluginFault) -> bool {
 /// What a row takes in memory beyond its places in the columns.
 pub(crate) fn row_bytes(row: &InputRow) -> usize {
     row.cells.iter().map(variable_bytes).sum::<usize>() + size_of::<InputRow>()
+}
+
+/// What the cells of a row take in memory.
+pub(crate) fn cells_bytes(cells: &[Cell]) -> usize {
+    cells.iter().map(|cell| variable_bytes(cell) + size_of::<Cell>()).sum()
 }
 
 /// What a cell takes beyond its place in the column.

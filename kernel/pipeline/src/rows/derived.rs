@@ -25,7 +25,7 @@ pub(crate) enum OutputValue {
 }
 
 impl OutputValue {
-    fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         let text = if let OutputValue::Text(text) = self { text.len() } else { 0 };
         size_of::<OutputValue>() + text
     }

@@ -160,6 +160,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         corrects: false,
         poll: None,
         role,
+        shadow: None,
     }
 }
 

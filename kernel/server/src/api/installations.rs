@@ -9,6 +9,7 @@ mod hosts;
 mod policy;
 mod removal;
 mod seen;
+mod shadow;
 mod versions;
 
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use edit::{
 pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
+pub(crate) use shadow::*;
 use versions::{WantedVersion, check_digest, first_version, next_version, note_installed};
 
 use super::etag::{IfMatch, TaggedBody};
@@ -38,7 +40,7 @@ use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, Draft, FittingRow, InstallationRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, Draft, FittingRow, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 
@@ -142,6 +144,7 @@ fn install(
         waits_for_fit: None,
         poll_interval_ms: poll_interval(manifest, wanted.poll.as_ref())?,
         fitting,
+        shadow: None,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
@@ -300,6 +303,14 @@ fn audit_secrets<'a>(
     Ok(())
 }
 
+/// The plugin version that an installation runs.
+fn present_version(tables: &WorkspaceTables, row: &InstallationRow) -> Result<Arc<PluginRow>, ApiError> {
+    tables.plugin_of(row).cloned().ok_or_else(|| {
+        let problem = format!("{} {} is not in the catalogue", row.plugin, row.version);
+        ApiError::internal("looking up an installation's plugin", problem)
+    })
+}
+
 fn patched(
     app: &App,
     draft: &mut Draft<'_>,
@@ -317,10 +328,7 @@ fn patched(
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
         version = Some(next);
     }
-    let version = version.ok_or_else(|| {
-        let problem = format!("{} {} is not in the catalogue", before.plugin, before.version);
-        ApiError::internal("looking up an installation's plugin", problem)
-    })?;
+    let version = version.map_or_else(|| present_version(draft.tables(), before), Ok)?;
     check_digest(&version, patch.digest.as_deref())?;
     // Another version may have another schema, so that the present configuration is checked too.
     if patch.config.is_some() || patch.version.is_some() {
@@ -369,6 +377,7 @@ fn patched(
     if patch.mode.is_some() || patch.version.is_some() || !patch.secrets.is_empty() {
         check_complete(&version.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
     }
+    row.shadow = kept_shadow(draft, before, &row, checked);
     row.updated_at = draft.now();
     Ok(row)
 }

@@ -347,7 +347,9 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
     let (id, version) = (&row.manifest.id, &row.manifest.version);
     let needs = |installed: &InstallationRow| {
         let serves = installed.waits_for_fit.as_ref().map(|waits| &waits.serves);
-        installed.plugin == *id && (installed.version == *version || serves == Some(version))
+        let shadow = installed.shadow.as_ref().map(|shadow| &shadow.version);
+        let needed = [Some(&installed.version), serves, shadow];
+        installed.plugin == *id && needed.contains(&Some(version))
     };
     match tables.installed().find(|installed| needs(installed)) {
         None => Ok(()),

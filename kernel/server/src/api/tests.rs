@@ -255,6 +255,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         waits_for_fit: None,
         poll_interval_ms: None,
         fitting: FittingRow::default(),
+        shadow: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
@@ -285,6 +286,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         corrects: false,
         poll: None,
         role,
+        shadow: None,
     }
 }
 

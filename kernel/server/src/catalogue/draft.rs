@@ -224,8 +224,13 @@ impl<'a> Draft<'a> {
         self.tables.plugins.remove(&(row.manifest.id.clone(), row.manifest.version.clone()));
     }
 
-    /// Add or replace an installation.
+    /// Add or replace an installation. What came of a shadow goes with that.
     pub fn put_installation(&mut self, row: InstallationRow) {
+        let had = self.tables.installations.get(&row.id).and_then(|before| before.shadow.as_ref());
+        if had.is_some() && had != row.shadow.as_ref() {
+            let report = Key::definition(self.workspace(), Definition::ShadowReport, &row.id.0.to_be_bytes());
+            self.operations.push(Operation::Delete(report));
+        }
         self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row));
         self.touched.insert(row.id);
         self.tables.installations.insert(row.id, Arc::new(row));
@@ -235,7 +240,7 @@ impl<'a> Draft<'a> {
     /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
-        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState];
+        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState, Definition::ShadowReport];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, ""), Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;

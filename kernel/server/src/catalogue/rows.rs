@@ -47,7 +47,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 2 reads 1;
+    InstallationRow: "an installation", 3 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -238,12 +238,24 @@ pub struct InstallationRow {
     /// When it is fitted without being asked, and which fits are put in use.
     #[serde(default)]
     pub fitting: FittingRow,
+    /// Another version that runs beside this one, and of which nothing counts; versions before 3 had none.
+    #[serde(default)]
+    pub shadow: Option<ShadowRow>,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// A version that runs beside an installation's live one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShadowRow {
+    pub version: semver::Version,
+    /// What that version makes of the live one's configuration.
+    pub config: serde_json::Value,
+    pub since: Timestamp,
 }
 
 /// When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use.

@@ -41,8 +41,8 @@ pub(super) fn held_by_mode(row: &InstallationRow) -> Option<Hold> {
         InstallationMode::Quarantined => {
             row.mode_reason.clone().unwrap_or_else(|| "the kernel switched it off after repeated faults".to_owned())
         }
-        // The API refuses this mode, so that no row has it.
-        InstallationMode::Shadow => "shadow runs are not there yet".to_owned(),
+        // The API refuses this mode, so that no row has it: a shadow is a version beside one that is live.
+        InstallationMode::Shadow => "nothing runs in shadow alone".to_owned(),
     };
     Some(Hold { since: row.mode_since, why })
 }

@@ -103,9 +103,40 @@ impl KeyValue for StoredState {
     }
 }
 
+/// The state of an installation as the version beside its live one has it: it reads what the live one wrote, and what it writes
+/// goes nowhere.
+pub(super) struct SeenState(pub(super) StoredState);
+
+impl KeyValue for SeenState {
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+        self.0.get(key)
+    }
+
+    fn set(&self, _: &str, _: Vec<u8>, _: u64) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+
+    fn delete(&self, _: &str) -> Result<(), KeyValueError> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shadow_reads_the_live_state_and_writes_none() {
+        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+        let state = || StoredState::new(Arc::clone(&store), WorkspaceId(1), InstallationId(1));
+        state().set("a", b"1".to_vec(), 10).unwrap();
+        let (shadow, head) = (SeenState(state()), store.head());
+        shadow.set("a", b"2".to_vec(), 10).unwrap();
+        shadow.set("b", b"3".to_vec(), 10).unwrap();
+        shadow.delete("a").unwrap();
+        assert_eq!((shadow.get("a").unwrap(), shadow.get("b").unwrap()), (Some(b"1".to_vec()), None));
+        assert_eq!((state().get("a").unwrap(), store.head()), (Some(b"1".to_vec()), head));
+    }
 
     #[test]
     fn each_installation_has_its_own_state_within_its_quota() {

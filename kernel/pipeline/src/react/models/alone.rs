@@ -9,8 +9,8 @@ use kith_model::plugin::{ComputeModel, Manifest, PluginFault};
 use kith_model::table::{Cell, ColumnType, Table};
 
 use super::{
-    FRUITLESS, InputRow, Job, MAX_BATCH_BYTES, MAX_BATCH_ROWS, ModelVersion, OutputValue, RowOutcome, cell_or_null,
-    row_bytes, table,
+    FRUITLESS, InputRow, Job, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_CALLS, ModelVersion, OutputValue, RowOutcome,
+    cell_or_null, row_bytes, table,
 };
 use crate::rows::derived::OutputKind;
 
@@ -73,6 +73,7 @@ fn job(manifest: &Manifest, model: &Arc<dyn ComputeModel>, state: &[u8], rows: V
         state: Some(Arc::from(state)),
         columns: manifest.inputs.clone(),
         rows,
+        max_calls: MAX_CALLS,
     }
 }
 

@@ -64,6 +64,7 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
             reason: String::new(),
         }],
         rows: (0..).zip(cells).map(row).collect(),
+        max_calls: MAX_CALLS,
     }
 }
 

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
+use super::shadow::ShadowVersionBody;
 use crate::api::etag;
 use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
@@ -193,6 +194,9 @@ pub(crate) struct InstallationBody {
     /// For a tag model or a scorer, the forms of the state that it has and needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     state_version: Option<StateVersionBody>,
+    /// The version that runs beside this one, if any does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shadow: Option<ShadowVersionBody>,
     /// For a connector that polls, how often.
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<PollSettingBody>,
@@ -381,6 +385,7 @@ pub(super) fn installation_body(
         fit: row.fit,
         fitting: fitting_body(app, tables, row),
         state_version: state_version(tables, row),
+        shadow: row.shadow.as_ref().map(ShadowVersionBody::from),
         poll: poll(tables, row),
         emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         receiving_hosts: receiving_hosts(app, tables, row),
@@ -418,5 +423,6 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "fitting": rules(&row.fitting),
         "mode": row.mode,
         "poll_interval": row.poll_interval_ms.map(interval_text),
+        "shadow": row.shadow.as_ref().map(|shadow| &shadow.version),
     })
 }

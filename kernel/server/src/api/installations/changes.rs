@@ -54,6 +54,8 @@ pub(super) fn differences(before: &InstallationRow, after: &InstallationRow, sec
     add("version", json!(before.version), json!(after.version));
     let interval = |row: &InstallationRow| json!(row.poll_interval_ms.map(interval_text));
     add("poll.interval", interval(before), interval(after));
+    let shadow = |row: &InstallationRow| json!(row.shadow.as_ref().map(|shadow| &shadow.version));
+    add("shadow", shadow(before), shadow(after));
     let secret =
         |name: &&String| ChangeBody { path: format!("secrets.{name}"), before: Value::Null, after: Value::Null };
     changes.extend(secrets.iter().map(secret));

@@ -48,7 +48,7 @@ pub(super) fn free_name(
 pub(super) struct CheckedConfig<'a> {
     app: &'a App,
     patience: &'a Patience,
-    rehearsed: RefCell<Option<RehearsedConfig>>,
+    rehearsed: RefCell<Vec<RehearsedConfig>>,
 }
 
 struct RehearsedConfig {
@@ -69,7 +69,7 @@ pub(super) enum WantedConfig {
 
 impl<'a> CheckedConfig<'a> {
     pub(super) fn new(app: &'a App, patience: &'a Patience) -> CheckedConfig<'a> {
-        CheckedConfig { app, patience, rehearsed: RefCell::new(None) }
+        CheckedConfig { app, patience, rehearsed: RefCell::default() }
     }
 
     /// Ask the plugin something about a configuration, with nothing but that; the fault where it failed.
@@ -151,12 +151,14 @@ impl<'a> CheckedConfig<'a> {
             let config = kith_host::validate_config(&plugin.manifest, given).map_err(bad_config)?;
             self.insist_on_working(draft, plugin, &config)?;
             let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
-            *self.rehearsed.borrow_mut() = Some(rehearsed);
+            self.rehearsed.borrow_mut().push(rehearsed);
             return Ok(config);
         }
-        match &*self.rehearsed.borrow() {
-            Some(checked) if checked.digest == plugin.digest && checked.wanted == wanted => Ok(checked.config.clone()),
-            Some(_) | None => {
+        let rehearsed = self.rehearsed.borrow();
+        let is_same = |checked: &&RehearsedConfig| checked.digest == plugin.digest && checked.wanted == wanted;
+        match rehearsed.iter().rev().find(is_same) {
+            Some(checked) => Ok(checked.config.clone()),
+            None => {
                 let message = "the installation was changed at the same moment; look again".to_owned();
                 Err(ApiError::Conflict { code: "changed-meanwhile", message })
             }
@@ -288,12 +290,14 @@ pub(super) fn check_sensitive(draft: &Draft<'_>, row: &InstallationRow, plugin: 
     Err(ApiError::BadInput { code: "sensitive-not-granted", message, mistakes: mistakes.collect() })
 }
 
-/// The mode asked for. Quarantine is the kernel's to impose, and shadow runs do not exist.
+/// The mode asked for. Quarantine is the kernel's to impose, and a shadow is a version beside one that is live.
 pub(super) fn read_mode(wanted: &str) -> Result<InstallationMode, ApiError> {
     let message = match wanted {
         "live" => return Ok(InstallationMode::Live),
         "disabled" => return Ok(InstallationMode::Disabled),
-        "shadow" => "shadow runs are not there yet; an installation is `live` or `disabled`",
+        "shadow" => {
+            "an installation is `live` or `disabled`; a version that runs beside the live one is named in `PUT …/shadow`"
+        }
         "quarantined" => "the kernel alone quarantines; use `disabled` to switch it off",
         _ => "write `live` or `disabled`",
     };

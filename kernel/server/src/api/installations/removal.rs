@@ -114,7 +114,14 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
     draft.clear_installation(before.id)?;
     draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
     let (config, grants) = (json!({}), Grants::default());
-    draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before });
+    draft.put_installation(InstallationRow {
+        removed_at: Some(now),
+        config,
+        grants,
+        fit: None,
+        shadow: None,
+        ..before
+    });
     Ok(())
 }
 

@@ -1,0 +1,106 @@
+//! The version that runs beside an installation's live one: bound to no more than the live one has, and to nothing by which
+//! anything would leave.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kith_model::budget::table;
+use kith_model::plugin::{Grants, InputSpec};
+use kith_pipeline::{ShadowVersion, shadow_inputs};
+
+use super::roles::Part;
+use super::{Loading, Source, Wiring, WiringError, config_hash, inputs};
+use crate::catalogue::{InstallationRow, PluginRow, ShadowRow, WorkspaceTables};
+use crate::fitting;
+
+/// Why a version cannot run beside the live one of an installation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ShadowProblem {
+    #[error(
+        "it reads `{0}` by an expression that the live version does not have; a shadow is given what the live one is given"
+    )]
+    OtherInput(String),
+    #[error("it has no fit: the live one's is of another form of state, and a shadow is never fitted")]
+    NoFit,
+    #[error(
+        "a call of it may take {asked} bytes of memory, and {limit} are there for shadows; grant `limits.memory_bytes` less"
+    )]
+    Memory { asked: u64, limit: u64 },
+}
+
+/// The installation as its shadow would have it: with what leaves the server taken away.
+fn as_shadow(row: &InstallationRow, shadow: &ShadowRow) -> InstallationRow {
+    let grants = Grants { http: Vec::new(), networks: Vec::new(), ..row.grants.clone() };
+    InstallationRow { version: shadow.version.clone(), config: shadow.config.clone(), grants, ..row.clone() }
+}
+
+impl Wiring {
+    /// What runs beside an installation; nothing where that cannot run now.
+    ///
+    /// # Errors
+    /// For one that begins.
+    pub(super) fn shadow(
+        &self,
+        source: Source<'_>,
+        row: &InstallationRow,
+        live: &[InputSpec],
+        loading: Loading<'_>,
+    ) -> Result<Option<Arc<ShadowVersion>>, WiringError> {
+        let Some((wanted, plugin)) = row.shadow.as_ref().zip(source.tables.shadow_of(row)) else { return Ok(None) };
+        let shadowed = as_shadow(row, wanted);
+        if let Some(problem) = self.shadow_problem(source.tables, live, (&shadowed, plugin)) {
+            tracing::warn!(installation = %row.name, version = %wanted.version, %problem, "a shadow does not run");
+            return Ok(None);
+        }
+        // Whoever begins it is told why it cannot run. From then on it is in nobody's way.
+        let nobody = BTreeSet::new();
+        let must_run = if wanted.since == source.now { source.must_run } else { &nobody };
+        let role = match self.make(Source { must_run, ..source }, &shadowed, (plugin, Part::Shadow), loading)? {
+            Ok(role) => role,
+            Err(_) => return Ok(None),
+        };
+        let policy = self.effective_policy(&plugin.manifest, &shadowed.grants);
+        Ok(Some(Arc::new(ShadowVersion {
+            plugin_version: wanted.version.clone(),
+            digest: plugin.digest.clone(),
+            config_hash: config_hash(&wanted.config),
+            since: wanted.since,
+            inputs: inputs(&shadowed, &plugin.manifest).unwrap_or_default(),
+            outputs: plugin.manifest.outputs.clone(),
+            call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
+            role,
+        })))
+    }
+
+    /// Why a version cannot run beside the live one as the installation is.
+    pub(crate) fn refuses_shadow(
+        &self,
+        tables: &WorkspaceTables,
+        row: &InstallationRow,
+        shadow: &ShadowRow,
+        (live, plugin): (&PluginRow, &PluginRow),
+    ) -> Option<ShadowProblem> {
+        // Inputs that cannot be filled in are refused by name where it is made.
+        let live = inputs(row, &live.manifest).unwrap_or_default();
+        self.shadow_problem(tables, &live, (&as_shadow(row, shadow), plugin))
+    }
+
+    fn shadow_problem(
+        &self,
+        tables: &WorkspaceTables,
+        live: &[InputSpec],
+        (shadowed, plugin): (&InstallationRow, &PluginRow),
+    ) -> Option<ShadowProblem> {
+        if !fitting::reads_its_fit(tables, shadowed, &plugin.manifest) {
+            return Some(ShadowProblem::NoFit);
+        }
+        let wanted = inputs(shadowed, &plugin.manifest).unwrap_or_default();
+        if let Some(other) = wanted.iter().find(|input| shadow_inputs(live, std::slice::from_ref(*input)).is_none()) {
+            return Some(ShadowProblem::OtherInput(other.name.clone()));
+        }
+        let policy = self.effective_policy(&plugin.manifest, &shadowed.grants);
+        let (asked, limit) =
+            (policy.memory_bytes.value.saturating_add(policy.output_bytes.value), table::SHADOW_MEMORY.default);
+        (asked > limit).then_some(ShadowProblem::Memory { asked, limit })
+    }
+}
