@@ -161,6 +161,13 @@ pub(crate) struct Place {
     _input: Permit,
 }
 
+impl Place {
+    /// Give it back before what came of the comparison is noted, so that whoever reads that finds it free.
+    fn end(self) -> Arc<Run> {
+        Arc::clone(&self.run)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         self.run.is_busy.store(false, Ordering::Release);
@@ -329,8 +336,8 @@ impl Run {
     }
 }
 
-/// Run a comparison after all that somebody waits for. The place is given back when it has ended, or did not begin.
-fn begin(shared: &Arc<KernelState>, place: Place, wanted: Wanted, compare: impl FnOnce(&Run) + Send + 'static) {
+/// Run a comparison after all that somebody waits for. The place is given back when it has run, or did not begin.
+fn begin(shared: &Arc<KernelState>, place: Place, wanted: Wanted, compare: impl FnOnce(Place) + Send + 'static) {
     let run = Arc::clone(&place.run);
     let caller = Caller {
         workspace: run.workspace,
@@ -340,11 +347,7 @@ fn begin(shared: &Arc<KernelState>, place: Place, wanted: Wanted, compare: impl 
         // There is one call at a time, whose memory is a budget of its own.
         memory_bytes: 0,
     };
-    let work = move || {
-        let place = place;
-        compare(&place.run);
-    };
-    if shared.guests.spawn(caller, work).is_err() {
+    if shared.guests.spawn(caller, move || compare(place)).is_err() {
         run.skip(SkipReason::NoRoom, wanted.items);
     }
 }

@@ -17,6 +17,7 @@ mod reaction;
 mod refusals;
 mod repeats;
 mod rules;
+mod shadows;
 mod undoing;
 mod who;
 

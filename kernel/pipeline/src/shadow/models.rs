@@ -44,15 +44,16 @@ pub(crate) fn offer(
     let Some(place) = run.place(&shared.shadows.input, wanted) else { return };
     let Some(job) = job(model, &shadow, live, cells) else { return };
     let (state, workspace, live) = (Arc::clone(shared), Arc::clone(workspace), Arc::clone(live));
-    begin(shared, place, wanted, move |run| {
-        let result = job.run(|_| run.is_current(&workspace));
+    begin(shared, place, wanted, move |place| {
+        let result = job.run(|_| place.run.is_current(&workspace));
         let has_answered = result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Values(_)));
         if !has_answered {
-            run.rest(result.took);
+            place.run.rest(result.took);
         }
+        let run = place.end();
         if run.is_current(&workspace) {
             run.skip(SkipReason::GivenUp, wanted.items.saturating_sub(result.rows.len() as u64));
-            record(run, &state, &live, &result);
+            record(&run, &state, &live, &result);
         }
     });
 }

@@ -51,15 +51,16 @@ pub(crate) fn offer(shared: &Arc<KernelState>, answered: &AnsweredRequest<'_>) {
     let Some(place) = run.place(&shared.shadows.input, wanted) else { return };
     let (state, connector) = (Arc::clone(shared), Arc::clone(connector));
     let (request, live, live_seen) = (answered.request.clone(), answered.answer.clone(), answered.seen);
-    begin(shared, place, wanted, move |run| {
-        if !run.is_current(&workspace) {
+    begin(shared, place, wanted, move |place| {
+        if !place.run.is_current(&workspace) {
             return;
         }
         let started = std::time::Instant::now();
         let (seen, given) = SeenCall::of(|| connector.receive(&request));
         if matches!(given, Err(ReceiveError::Fault(_))) {
-            run.rest(started.elapsed());
+            place.run.rest(started.elapsed());
         }
+        let run = place.end();
         if run.is_current(&workspace) {
             metrics::counter!("kith_shadow_compared_total", "kind" => "connector").increment(1);
             let at = state.clock.now();

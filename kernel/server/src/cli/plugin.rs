@@ -25,6 +25,7 @@ mod polls;
 pub(crate) mod remote;
 mod run;
 mod seen;
+mod shadow;
 pub(crate) mod signing;
 mod upgrade;
 

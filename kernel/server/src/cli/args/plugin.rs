@@ -118,6 +118,8 @@ pub(crate) enum PluginCommand {
     Change(InstallationChangeArgs),
     /// Give an installation another version of its plugin: the newest that the server holds, or an older one to go back
     Upgrade(UpgradeArgs),
+    /// Have another version run beside the live one, of which nothing counts, or show how the two differ
+    Shadow(ShadowArgs),
     /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
@@ -176,6 +178,17 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
         limit: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShadowArgs {
+    /// The installation
+    pub(crate) installation: Name,
+    /// The version that is to run beside the live one; without it, how the two differ
+    pub(crate) version: Option<semver::Version>,
+    /// Have none run beside it any more
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) off: bool,
 }
 
 #[derive(Debug, Args)]

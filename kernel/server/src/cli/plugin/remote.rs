@@ -12,6 +12,7 @@ use super::installation::{changed, installations, one_installation, with_to_do};
 use super::policy::policy_table;
 use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
+use super::shadow::shadow;
 use super::signing::for_upload;
 use super::upgrade::upgrade;
 use crate::cli::args::{
@@ -102,6 +103,7 @@ fn versions_command(
         PluginCommand::Unyank(args) => {
             (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
         }
+        PluginCommand::Shadow(args) => shadow(client, args)?,
         PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
         PluginCommand::Grants { subject } => template(client, subject)?,
         _ => return Err(Failure::Usage("this command works on this machine and needs no server".to_owned())),
