@@ -34,5 +34,6 @@ mod records;
 mod restart;
 mod room;
 mod segment;
+mod shadows;
 mod signed;
 mod workspaces;

@@ -404,3 +404,43 @@ pub(super) fn kept_shadow(
     let config = checked.check(draft, plugin, earlier_config(row, &shadow.version)).ok()?;
     Some(ShadowRow { config, ..shadow })
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::HttpRequest;
+
+    use super::*;
+    use crate::api::tests::installation_row;
+    use crate::api::tests::installations::plugin_row;
+
+    fn version(kind: PluginKind, version: &str) -> PluginRow {
+        let mut row = plugin_row("level", kind);
+        row.manifest.version = version.parse().unwrap();
+        row
+    }
+
+    #[test]
+    fn a_shadow_is_of_the_same_kind_has_no_more_and_runs_beside_what_is_live() {
+        let row = installation_row(901, "level");
+        let code = |row: &InstallationRow, present: PluginKind, next: &PluginRow| match check_comparable(
+            row,
+            (&version(present, "1.0.0"), next),
+        ) {
+            Ok(()) => "taken",
+            Err(ApiError::Conflict { code, .. }) => code,
+            Err(other) => panic!("{other:?}"),
+        };
+        let model = PluginKind::TagModel;
+        assert_eq!(code(&row, model, &version(model, "2.0.0")), "taken");
+        assert_eq!(code(&row, model, &version(model, "0.9.0")), "taken", "nothing of an older one counts either");
+        assert_eq!(code(&row, model, &version(model, "1.0.0")), "live-version");
+        assert_eq!(code(&row, model, &version(PluginKind::Scorer, "2.0.0")), "other-kind");
+        assert_eq!(code(&row, PluginKind::Channel, &version(PluginKind::Channel, "2.0.0")), "shadow-of-channel");
+        let off = InstallationRow { mode: InstallationMode::Disabled, ..row.clone() };
+        assert_eq!(code(&off, model, &version(model, "2.0.0")), "not-live");
+        let mut wide = version(model, "2.0.0");
+        let (host, methods, reason) = ("a.example".to_owned(), vec!["GET".to_owned()], String::new());
+        wide.manifest.capabilities.http = vec![HttpRequest { host, methods, reason }];
+        assert_eq!(code(&row, model, &wide), "shadow-asks-for-more");
+    }
+}
