@@ -22,13 +22,13 @@ use super::{named, present_version};
 use crate::api::etag::{IfMatch, TaggedBody};
 use crate::api::extract::{Authority, Json, Path, right};
 use crate::api::plugins::insist_on_offered;
+use crate::api::profiles::person;
 use crate::api::signatures::insist_on_trust;
 use crate::api::view::time;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, ShadowRow};
 use crate::error::{ApiError, Problem};
-use crate::reads::person;
 use crate::wiring::ShadowProblem;
 
 /// Which version is to run beside the live one.
