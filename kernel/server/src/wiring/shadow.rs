@@ -104,3 +104,78 @@ impl Wiring {
         (asked > limit).then_some(ShadowProblem::Memory { asked, limit })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::PluginKind;
+    use kith_model::table::ColumnType;
+    use kith_model::time::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::tests::installations::plugin_row;
+    use crate::api::tests::{FIRST, installation_row};
+    use crate::catalogue::{Actor, FitCause, FitRow, FitStatus};
+    use crate::serve::tests::server;
+
+    fn shadow() -> ShadowRow {
+        ShadowRow { version: semver::Version::new(2, 0, 0), config: json!({}), since: Timestamp(0) }
+    }
+
+    #[test]
+    fn a_shadow_has_nothing_by_which_anything_would_leave() {
+        let grants = Grants {
+            http: vec!["a.example".to_owned()],
+            networks: vec!["10.1.0.0/16".to_owned()],
+            kv_bytes: 7,
+            ..Grants::default()
+        };
+        let row = InstallationRow { grants, ..installation_row(902, "level") };
+        let shadowed = as_shadow(&row, &shadow());
+        assert_eq!(shadowed.grants, Grants { kv_bytes: 7, ..Grants::default() });
+        assert_eq!((shadowed.version, shadowed.config), (shadow().version, shadow().config));
+        assert_eq!(shadowed.id, row.id);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_shadow_reads_the_live_fit_and_inputs_of_the_live_version_or_is_refused() {
+        let server = server();
+        let row = InstallationRow { fit: Some(1), ..installation_row(902, "level") };
+        let fit = FitRow {
+            installation: row.id,
+            version: 1,
+            status: FitStatus::Succeeded,
+            cause: FitCause::Asked,
+            plugin_version: row.version.clone(),
+            digest: String::new(),
+            state_version: Some(1),
+            started_at: Timestamp(0),
+            finished_at: Some(Timestamp(1)),
+            rows: Some(1),
+            inputs: Vec::new(),
+            metrics: Vec::new(),
+            state_bytes: 1,
+            error: None,
+        };
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        change.put_fit(fit);
+        drop(change.commit().unwrap());
+        let tables = server.app().catalogue.workspace(FIRST).unwrap();
+        let version = |state_version: u32, expression: &str| {
+            let mut plugin = plugin_row("level", PluginKind::TagModel);
+            plugin.manifest.state_version = Some(state_version);
+            plugin.manifest.inputs = vec![InputSpec {
+                name: "city".to_owned(),
+                expression: expression.to_owned(),
+                column_type: ColumnType::Text,
+                reason: String::new(),
+            }];
+            plugin
+        };
+        let live = version(1, "traits.city");
+        let problem = |next: &PluginRow| server.app().wiring.refuses_shadow(&tables, &row, &shadow(), (&live, next));
+        assert_eq!(problem(&version(1, "traits.city")), None);
+        assert_eq!(problem(&version(2, "traits.city")), Some(ShadowProblem::NoFit));
+        assert_eq!(problem(&version(1, "traits.name")), Some(ShadowProblem::OtherInput("city".to_owned())));
+    }
+}
