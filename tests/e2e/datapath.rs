@@ -15,3 +15,4 @@ mod questions;
 mod sending;
 pub(crate) mod stage;
 mod time;
+mod upgrades;
