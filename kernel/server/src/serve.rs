@@ -43,7 +43,7 @@ use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::{Config, HttpLimits};
-use crate::fitting::schedule;
+use crate::fitting::{self, schedule};
 use crate::front::{Proxies, counted};
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
@@ -213,6 +213,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     };
     let kernel = Kernel::start_within(limits, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
+    fitting::end_interrupted(&catalogue);
     let (watch, ended) = Watch::new();
     let (writing_down, reads_ended) = std::sync::mpsc::channel();
     let (forgetting, retention_ended) = std::sync::mpsc::channel();
