@@ -144,7 +144,8 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     section.bound_text("version", MAX_VERSION_BYTES);
     section.bound_text("kernel", MAX_VERSION_BYTES);
     // Whoever reads requirements takes it for any version, which nobody means who writes it.
-    if section.text("kernel").is_some_and(|text| text.trim().eq_ignore_ascii_case("x")) {
+    let written = section.table.get("kernel").and_then(|value| value.get_ref().as_str());
+    if written.is_some_and(|text| text.trim().eq_ignore_ascii_case("x")) {
         section.wrong_in_new("kernel", "`x` is not a version requirement; write e.g. >=0.1, <0.2");
     }
     let words = |key, write| section.required_text(key, write).map(str::to_owned);
