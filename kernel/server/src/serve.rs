@@ -213,7 +213,6 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     };
     let kernel = Kernel::start_within(limits, seam, Arc::clone(&clock), Arc::new(observer), setups)?;
     catalogue.commit_under(kernel.fence());
-    fitting::end_interrupted(&catalogue);
     let (watch, ended) = Watch::new();
     let (writing_down, reads_ended) = std::sync::mpsc::channel();
     let (forgetting, retention_ended) = std::sync::mpsc::channel();
@@ -258,6 +257,7 @@ fn begin_threads(app: &Arc<App>, ends: [Receiver<()>; 4]) -> io::Result<()> {
     watch::begin(app, ended)?;
     reads::begin(app, reads_ended)?;
     retention::begin(app, retention_ended)?;
+    fitting::end_interrupted(&app.catalogue);
     schedule::begin(app, fits_ended)
 }
 
