@@ -346,10 +346,12 @@ fn a_plugin_is_signed_and_taken_until_its_key_is_revoked() {
     does(&["plugin", "keygen", "--out", secret], 1, "could not make");
     does(&["plugin", "sign", wasm, "--secret-key", secret], 0, "kith/csv");
     does(&["plugin", "verify", wasm, "--public-key", public], 0, "plugin:kith/csv");
-    does(&["plugin", "verify", wasm], 1, "no publisher of the workspace has it");
+    does(&["plugin", "verify", wasm, "--public-key", public], 0, "Not looked at: whose key it is");
+    does(&["plugin", "verify", wasm], 1, "which no publisher here has");
     does(&["plugin", "upload", wasm], 1, "which no publisher here has");
     does(&["publisher", "add", "us", "--namespace", "other/*", "--public-key", public], 0, "other/*");
     does(&["plugin", "upload", wasm], 1, "which may not sign it");
+    does(&["plugin", "verify", wasm], 1, "which may not sign it");
     does(&["publisher", "add", "us", "--namespace", "kith/*"], 0, "kith/*");
     does(&["plugin", "upload", wasm], 0, "valid: us");
     does(&["plugin", "verify", wasm], 0, "The signature holds");

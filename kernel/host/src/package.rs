@@ -7,7 +7,7 @@
 //! Whether the functions behind those names have the right types is seen when the component is loaded (`roles.rs`).
 
 mod anatomy;
-mod nesting;
+pub(crate) mod nesting;
 mod place;
 mod shape;
 mod trim;
@@ -44,8 +44,8 @@ pub enum PackageError {
     #[error("{part} is more than {limit} components deep; compose the plugin of fewer layers")]
     TooDeep { part: String, limit: usize },
     #[error(
-        "{part} instantiates a component that it imports or takes out of an instance; write that component into the one that \
-         instantiates it"
+        "{part} instantiates a component or a module that it imports or takes out of an instance; write that into the component \
+         that instantiates it"
     )]
     ForeignComponent { part: String },
     #[error(

@@ -17,15 +17,16 @@ use crate::engine::TICK;
 use crate::imports::secrets::Secrets;
 use crate::network::Network;
 use crate::observed::Observed;
+use crate::package::nesting;
 use crate::policy::Policy;
 
 /// Table elements of one call; a table holds a plugin's function pointers.
 const MAX_TABLE_ELEMENTS: usize = 10_000;
-const MAX_TABLES: usize = 4;
-/// As many as are admitted in a component; one that composes an engine with stubs has three. Their bytes count together.
-const MAX_MEMORIES: usize = 4;
-/// Of modules, the adapters between nested components among them.
-const MAX_INSTANCES: usize = 32;
+/// What a store may have is what is admitted, or an installed plugin would fail at every call: of modules, with the adapters
+/// between nested components among them.
+const MAX_INSTANCES: usize = (nesting::MAX_MODULE_INSTANCES + nesting::MAX_ADAPTERS) as usize;
+const MAX_MEMORIES: usize = nesting::MAX_MEMORIES as usize;
+const MAX_TABLES: usize = nesting::MAX_TABLES as usize;
 
 /// How long a guest may compute before the host looks whether its call was cancelled. Compiled code stops at its next epoch
 /// deadline and cannot be woken before.

@@ -42,7 +42,7 @@ pub use rows::{
 
 use self::chain::audit_head;
 use self::locks::Locks;
-use self::publishers::Publishers;
+use self::publishers::{LeftSignatureRow, Publishers};
 use self::reading::{counters, load, publishers, rows_of, scan_all};
 use self::tracking::TrackingPlanRow;
 use self::written::Written;
@@ -99,6 +99,8 @@ pub struct WorkspaceTables {
     pub signature_policy: SignaturePolicy,
     /// The highest version of each plugin that it ever installed.
     highest_versions: BTreeMap<PluginId, semver::Version>,
+    /// The signatures of plugin versions that were deleted, by the digests of their components.
+    pub left_signatures: BTreeMap<String, Arc<LeftSignatureRow>>,
     /// `None` where the defaults hold.
     identity_rules: Option<Arc<IdentityRules>>,
     counters: BTreeMap<String, u32>,
@@ -128,6 +130,7 @@ impl WorkspaceTables {
             publishers: Publishers::new(),
             signature_policy: SignaturePolicy::default(),
             highest_versions: BTreeMap::new(),
+            left_signatures: BTreeMap::new(),
             identity_rules: None,
             counters: BTreeMap::new(),
             audit_head: AuditHead::default(),
@@ -267,7 +270,7 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Read the catalogue from the store. Fits that a stop interrupted are shown as failed.
+    /// Read the catalogue from the store.
     pub fn open(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
@@ -285,7 +288,7 @@ impl Catalogue {
             let last = tables.host_counters.entry(WORKSPACES.to_owned()).or_default();
             *last = id.0.max(*last);
             if !row.state.is_deleted() {
-                tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
+                tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row)?));
             }
         }
         for (_, row) in rows_of::<CredentialRow>(store.as_ref(), SYSTEM, Definition::Credential)? {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Fitted, InstallationMode, Manifest};
-use kith_pipeline::{FitInput, FitSlot, WAITS_FOR_FIT};
+use kith_pipeline::{FitError, FitInput, FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
 
 use crate::api::installations::named;
@@ -18,7 +18,8 @@ use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::KeyId;
 use crate::catalogue::{
-    Actor, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables,
+    Actor, Catalogue, CatalogueError, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow,
+    WorkspaceTables,
 };
 use crate::error::ApiError;
 
@@ -101,7 +102,8 @@ pub(crate) fn begin(
             error: None,
         };
         draft.put_fit(row.clone());
-        draft.audit("installation.fit", name, None, Some(json!({ "fit": version, "cause": row.cause })))?;
+        let after = json!({ "fit": version, "cause": row.cause, "use": wish == Wish::AskedToUse });
+        draft.audit("installation.fit", name, None, Some(after))?;
         Ok(BegunFit { row, wish, slot })
     })
 }
@@ -182,6 +184,34 @@ fn keep(
     })
 }
 
+/// End the fits that were under way when the process before this one ended, once and for all, with a line of the audit log. When
+/// they ended nobody knows: what is written down is when it was found. To be called before any fit begins.
+pub(crate) fn end_interrupted(catalogue: &Catalogue) {
+    for (workspace, tables) in &catalogue.tables().workspaces {
+        let interrupted = tables.fits.values().filter(|fit| fit.status == FitStatus::Running);
+        let interrupted: Vec<FitRow> = interrupted.map(|fit| FitRow::clone(fit)).collect();
+        if interrupted.is_empty() {
+            continue;
+        }
+        if let Err(error) = end_all(catalogue, *workspace, &interrupted) {
+            // For want of disk, say; the next start does it.
+            tracing::error!(workspace = workspace.0, ?error, "fits that were interrupted show as if they ran");
+        }
+    }
+}
+
+fn end_all(catalogue: &Catalogue, workspace: WorkspaceId, interrupted: &[FitRow]) -> Result<(), CatalogueError> {
+    let mut change = catalogue.begin(workspace, Actor::kernel())?;
+    for fit in interrupted {
+        put_failed(&mut change, fit, FitError::Stopping.to_string());
+        let Some(present) = present(&change, fit.installation) else { continue };
+        let after = json!({ "fit": fit.version, "status": FitStatus::Failed, "interrupted": true });
+        change.audit("installation.fitted", &present.name, None, Some(after))?;
+    }
+    drop(change.commit()?);
+    Ok(())
+}
+
 fn put_failed(draft: &mut Draft<'_>, row: &FitRow, error: String) {
     let (finished_at, error) = (Some(draft.now()), Some(error));
     draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
@@ -223,16 +253,16 @@ pub(crate) fn choose_fit(
         row.waits_for_fit = None;
         return Ok(());
     }
-    row.fit_is_chosen = false;
     let kept = fits_of(draft.tables(), row.id).rev().filter(|fit| fit.status == FitStatus::Succeeded);
     let chosen = kept.map(FitRow::clone).find(|fit| may_read(row, manifest, fit));
     if let Some(fit) = chosen {
         if fit.version != newest {
             draft.use_state(row.id, fit.version)?;
         }
-        (row.fit, row.waits_for_fit) = (Some(fit.version), None);
+        (row.fit, row.fit_is_chosen, row.waits_for_fit) = (Some(fit.version), false, None);
         return Ok(());
     }
+    // What was chosen stays so while it waits, for the way back; the fit that ends the wait ends the choice.
     let has = draft.tables().fits.get(&(row.id, newest)).and_then(|fit| fit.state_version);
     let form = |version: Option<u32>| version.map_or("no declared version".to_owned(), |it| format!("version {it}"));
     let why = format!(
@@ -273,7 +303,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::api::tests::installations::{keep as keep_installation, plugin_row};
     use crate::api::tests::{FIRST, installation_row};
-    use crate::catalogue::CatalogueError;
+    use crate::catalogue::AuditFilter;
+    use crate::catalogue::sealed::Sealer;
     use crate::serve::tests::{TestServer, server};
 
     pub(crate) const LEVEL: InstallationId = InstallationId(901);
@@ -386,6 +417,32 @@ pub(crate) mod tests {
         keep(server.app(), FIRST, &gone, begun, Err("it saw nobody".to_owned())).unwrap();
         let fit = newest_fit(&server);
         assert_eq!((fit.status, fit.error.as_deref()), (FitStatus::Failed, Some("it saw nobody")));
+    }
+
+    /// Each start put the end of a fit that an earlier stop had interrupted to its own time, and no line said that it had ended.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_interrupted_fit_ends_once() {
+        let server = with_level();
+        begin(server.app(), FIRST, Actor::kernel(), "level", Wish::AskedToUse).unwrap();
+        let clock = Arc::clone(&server.app().clock);
+        let started = || {
+            let catalogue = Catalogue::open(server.shared_store(), Arc::clone(&clock), Sealer::new(&[0; 32])).unwrap();
+            end_interrupted(&catalogue);
+            let fit = fits_of(&catalogue.workspace(FIRST).unwrap(), LEVEL).last().unwrap().clone();
+            let (lines, _) = catalogue.audit(FIRST, &AuditFilter::default(), None, 100).unwrap();
+            let begun = lines.iter().find(|line| line.action == "installation.fit").unwrap();
+            assert_eq!(begun.after.as_ref().unwrap()["use"], true, "and who asked for it to be used did so there");
+            let ended: Vec<_> = lines.into_iter().filter(|line| line.action == "installation.fitted").collect();
+            (fit, ended)
+        };
+        let (first, lines) = started();
+        assert_eq!(first.status, FitStatus::Failed);
+        assert_eq!(first.error.as_deref(), Some("the server stopped before it was done; fit again"));
+        assert_eq!((first.finished_at, lines.len()), (Some(clock.now()), 1));
+        assert_eq!(lines[0].after, Some(json!({ "fit": 1, "status": "failed", "interrupted": true })));
+        server.clock.advance_ms(60_000);
+        let (again, lines) = started();
+        assert_eq!((again.finished_at, lines.len()), (first.finished_at, 1));
     }
 
     /// A process that was taken over from went on to the end of its fit, and put it in the place of what its successor had.

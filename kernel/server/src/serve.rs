@@ -43,7 +43,7 @@ use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::{Config, HttpLimits};
-use crate::fitting::schedule;
+use crate::fitting::{self, schedule};
 use crate::front::{Proxies, counted};
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
@@ -257,6 +257,7 @@ fn begin_threads(app: &Arc<App>, ends: [Receiver<()>; 4]) -> io::Result<()> {
     watch::begin(app, ended)?;
     reads::begin(app, reads_ended)?;
     retention::begin(app, retention_ended)?;
+    fitting::end_interrupted(&app.catalogue);
     schedule::begin(app, fits_ended)
 }
 

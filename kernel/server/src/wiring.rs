@@ -154,6 +154,7 @@ impl Wiring {
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.made.lock().retain(|(of, _), _| *of != workspace);
         self.observed.lock().retain(|(of, _), _| *of != workspace);
+        drop(self.in_force.lock().remove(&workspace));
         self.plans.forget(workspace);
     }
 
@@ -177,6 +178,12 @@ impl Wiring {
     /// Keep loaded what a workspace runs from now on, and nothing else for it.
     pub(crate) fn keep_loaded(&self, workspace: WorkspaceId, loaded: Vec<LoadedPlugin>) {
         self.in_force.lock().insert(workspace, loaded);
+    }
+
+    /// How many plugins a workspace keeps loaded.
+    #[cfg(test)]
+    pub(crate) fn kept_loaded(&self, workspace: WorkspaceId) -> Option<usize> {
+        self.in_force.lock().get(&workspace).map(Vec::len)
     }
 
     /// What an installation with these grants may really do.

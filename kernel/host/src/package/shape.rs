@@ -5,8 +5,9 @@
 
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload, WasmFeatures};
 
+use super::PackageError;
+use super::nesting::{self, MAX_MEMORIES};
 use super::place::Place;
-use super::{PackageError, nesting};
 
 /// An engine of JavaScript comes with its libraries and stubs as 11 modules; `wit-component` makes three of a crate.
 const MAX_CORE_MODULES: u64 = 16;
@@ -14,7 +15,6 @@ const MAX_CORE_MODULES: u64 = 16;
 const MAX_NESTED_COMPONENTS: u64 = 64;
 /// How deep one component is in others. A composition of compositions needs three.
 pub(super) const MAX_DEPTH: usize = 4;
-const MAX_MEMORIES: u64 = 4;
 const MAX_FUNCTIONS: u64 = 20_000;
 /// Imports, and exports, of all modules and components together. One with stubs for WASI has some 330.
 const MAX_NAMES: u64 = 1_024;

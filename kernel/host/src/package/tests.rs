@@ -157,7 +157,7 @@ fn a_bomb_of_instances_is_refused_before_anything_is_compiled() {
             )
         };
         let layers: String = (1..=last).map(layer).collect();
-        let first = "(component $c0 (core module $m) (core instance (instantiate $m)))";
+        let first = "(component $c0 (core instance))";
         refusal(&format!("(component $top {first}{layers})"))
     };
     assert!(doubling(7).starts_with(UNSIGNED));
@@ -166,6 +166,35 @@ fn a_bomb_of_instances_is_refused_before_anything_is_compiled() {
     assert!(refused.ends_with("the last in the nested component 8; at most 512 are admitted"), "{refused}");
     let foreign = refusal(r#"(component (import "c" (component $c)) (instance (instantiate $c)))"#);
     assert!(foreign.starts_with("the component instantiates a component that it imports"), "{foreign}");
+}
+
+/// What a call's store would refuse is refused before it is installed, with what there is and what may be.
+#[test]
+fn what_no_call_could_instantiate_is_refused() {
+    let nested = |module: &str, instances: usize| {
+        let instances = "(core instance (instantiate $m))".repeat(instances);
+        let part = format!("(component $part (core module $m {module}) {instances})");
+        refusal(&format!("(component {part} (instance (instantiate $part)) (instance (instantiate $part)))"))
+    };
+    let memory = "(memory (export \"memory\") 1)";
+    for (module, fit) in [("", 16), (memory, 2), ("(table 1 funcref) (table 1 funcref)", 1)] {
+        assert!(nested(module, fit).starts_with(UNSIGNED), "{module}");
+    }
+    for (module, instances, found, limit) in
+        [("", 17, "34 instances of modules", 32), (memory, 3, "6 memories", 4), ("(table 1 funcref)", 3, "6 tables", 4)]
+    {
+        let refused = nested(module, instances);
+        assert!(refused.starts_with(&format!("the component has {found}, with those")), "{refused}");
+        assert!(refused.ends_with(&format!("; at most {limit} are admitted")), "{refused}");
+    }
+    // By whatever number a module goes, it is counted or refused.
+    let again = "(core instance (instantiate $x))".repeat(5);
+    let outer = format!(
+        "(component $top (core module $m {memory}) (component (alias outer $top $m (core module $x)) {again}))"
+    );
+    assert!(refusal(&outer).starts_with("the component has 5 memories"), "{}", refusal(&outer));
+    let foreign = r#"(component (component (import "m" (core module $m)) (core instance (instantiate $m))))"#;
+    assert!(refusal(foreign).starts_with("the nested component 0 instantiates a component or a module"));
 }
 
 /// A few KiB of which the compiler makes megabytes: an adapter for each function, of a hundred texts.

@@ -1,6 +1,7 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
-//! Yanking one is `plugins/yank.rs`.
+//! Yanking one is `plugins/yank.rs`, looking at one that is not kept `plugins/seen.rs`.
 
+mod seen;
 mod yank;
 
 use std::sync::Arc;
@@ -18,17 +19,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+pub(crate) use seen::UploadQuery;
+use seen::seen;
 pub(crate) use yank::*;
 
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
-use super::signatures::{SignatureBody, insist_on_trust, sign, signature_body, signature_state, signature_text};
+use super::signatures::{SignatureBody, insist_on_trust, known, sign, signature_body, signature_state, signature_text};
 use super::view::{Page, time, written_bytes};
 use crate::app::App;
-use crate::catalogue::publishers::SignatureRow;
-use crate::catalogue::{Actor, InstallationRow, PluginRow, Tables, WorkspaceTables};
+use crate::catalogue::publishers::{LeftSignatureRow, SignatureRow};
+use crate::catalogue::{Actor, Draft, InstallationRow, PluginRow, Tables, WorkspaceTables};
 use crate::error::{ApiError, Problem};
-use crate::signatures::trust::SignatureState;
+use crate::signatures::trust::{SignatureState, judge};
 
 /// One version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
@@ -163,10 +166,10 @@ fn versions_of(
 /// or of a revoked key, only one that is valid.
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
-    params(("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
+    params(UploadQuery, ("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component; its size is the budget `component-size`"),
     responses(
-        (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
+        (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already, or is only looked at"),
         (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
         (status = 429, body = Problem),
     ),
@@ -174,6 +177,7 @@ fn versions_of(
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
@@ -201,6 +205,9 @@ pub(crate) async fn upload(
         };
         if let Some(text) = signature {
             sign(app, &*app.catalogue.workspace(workspace)?, &mut row, &text, &component)?;
+        }
+        if query.dry_run {
+            return seen(app, workspace, row);
         }
         let taken = take(app, workspace, actor, &row, &component, patience);
         if taken.is_err() {
@@ -245,11 +252,18 @@ fn take(
                 return Err(ApiError::Conflict { code: "changed-meanwhile", message });
             }
         };
-        draft.audit(action, target, None, Some(serde_json::json!({ "digest": row.digest })))?;
+        let was = before.as_deref().map(|before| audited(&all, draft.tables(), before));
+        draft.audit(action, target, was, Some(audited(&all, draft.tables(), &row)))?;
         let body = plugin_body(&all, draft.tables(), &row);
+        draft.forget_left_signature(&row.digest);
         draft.put_plugin(row);
         Ok((status, Json(body)))
     })
+}
+
+/// A version as the audit log has it, with whose signature it was and how that stood.
+fn audited(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Value {
+    serde_json::json!({ "digest": row.digest, "signature": signature_body(all, tables, row) })
 }
 
 /// What an upload makes of a version.
@@ -260,17 +274,48 @@ struct Upload {
 }
 
 /// The row of an upload. Of a version that is here it is that one's, with the signature that came where that takes the place of
-/// the present one.
+/// the present one. The same bytes have the signature that they had before they were deleted, or a revoked one could be left away.
 fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<Upload, ApiError> {
     let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) else {
         check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
-        return Ok(Upload { row: row.clone(), before: None });
+        let left = tables.left_signatures.get(&row.digest).map(|left| left.signature.clone());
+        let deleted = PluginRow { signature: left, ..row.clone() };
+        return Ok(Upload { row: with_signature(all, tables, deleted, row.signature.as_ref()), before: None });
     };
     check_same(existing, &row.digest)?;
-    let came = row.signature.clone().filter(|came| takes_place(all, tables, existing, came));
-    let signature = came.or_else(|| existing.signature.clone());
-    let row = PluginRow { signature, ..PluginRow::clone(existing) };
+    let row = with_signature(all, tables, PluginRow::clone(existing), row.signature.as_ref());
     Ok(Upload { row, before: Some(Arc::clone(existing)) })
+}
+
+/// A version with the signature that came, where that takes the place of the one that it has.
+fn with_signature(
+    all: &Tables,
+    tables: &WorkspaceTables,
+    existing: PluginRow,
+    came: Option<&SignatureRow>,
+) -> PluginRow {
+    match came.filter(|came| takes_place(all, tables, &existing, came)) {
+        Some(came) => PluginRow { signature: Some(came.clone()), ..existing },
+        None => existing,
+    }
+}
+
+/// Keep the signature of a version that is deleted. There are as many as versions may be; beyond, the oldest that is not of a
+/// revoked key goes.
+fn leave_signature(all: &Tables, draft: &mut Draft<'_>, row: &PluginRow) {
+    let Some(signature) = row.signature.clone() else { return };
+    draft.leave_signature(LeftSignatureRow { plugin: row.manifest.id.clone(), digest: row.digest.clone(), signature });
+    let left = &draft.tables().left_signatures;
+    if left.len() as u64 <= table::PLUGINS_KEPT.default {
+        return;
+    }
+    let oldest = left.values().min_by_key(|left| {
+        let state = judge(&left.plugin, Some(&left.signature), known(all, draft.tables())).state;
+        (state == SignatureState::Revoked, left.signature.received_at)
+    });
+    if let Some(digest) = oldest.map(|left| left.digest.clone()) {
+        draft.forget_left_signature(&digest);
+    }
 }
 
 /// Whether a signature that came takes the place of the one that a version has.
@@ -306,7 +351,7 @@ fn check_kept(kept: impl Iterator<Item = u64>, size_bytes: u64) -> Result<(), Ex
 }
 
 /// Delete a version of a plugin that is not installed: its component leaves the disk where no other workspace has it. What it
-/// made as an installation that was removed stays.
+/// made as an installation that was removed stays, and so does its signature: the same bytes have it when they come again.
 #[utoipa::path(
     delete, path = "/api/v1/plugins/{vendor}/{name}/{version}", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("version" = String, Path)),
@@ -324,7 +369,9 @@ pub(crate) async fn remove(
             let row = held_version(draft.tables(), &vendor, &name, &version)?;
             check_uninstalled(draft.tables(), &row)?;
             let target = format!("{}@{}", row.manifest.id, row.manifest.version);
-            draft.audit("plugin.delete", target, Some(serde_json::json!({ "digest": row.digest })), None)?;
+            let all = app.catalogue.tables();
+            draft.audit("plugin.delete", target, Some(audited(&all, draft.tables(), &row)), None)?;
+            leave_signature(&all, draft, &row);
             draft.remove_plugin(&row);
             Ok(row.digest.clone())
         })?;

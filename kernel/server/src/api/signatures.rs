@@ -64,7 +64,7 @@ pub(crate) struct WantedSignaturePolicy {
 }
 
 /// Who is known in a workspace.
-fn known<'a>(all: &'a Tables, tables: &'a WorkspaceTables) -> Known<'a> {
+pub(super) fn known<'a>(all: &'a Tables, tables: &'a WorkspaceTables) -> Known<'a> {
     Known { host: &all.publishers, workspace: Some(&tables.publishers) }
 }
 

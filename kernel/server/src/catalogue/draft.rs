@@ -111,12 +111,10 @@ impl<'a> Change<'a> {
     pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
         let Change { mut draft, writing } = self;
         let catalogue = draft.catalogue;
+        draft.insist_on_writing()?;
         let operations = once_each(std::mem::take(&mut draft.operations));
         if !operations.is_empty() {
             let (workspace, limit) = (draft.workspace(), draft.tables.limit(&table::SETTINGS_WRITTEN));
-            if !draft.is_never_too_much() {
-                catalogue.written.insist(workspace, limit)?;
-            }
             let (fence, bytes) = (catalogue.fence.get().cloned(), bytes(&operations));
             catalogue.store.commit(Unit { operations, fence, ..Unit::default() })?;
             catalogue.written.charge(workspace, limit, bytes);
@@ -180,6 +178,17 @@ impl<'a> Draft<'a> {
 
     fn workspace(&self) -> WorkspaceId {
         self.tables.row.id
+    }
+
+    /// Insist that the workspace may write what the draft writes, where it writes anything.
+    ///
+    /// # Errors
+    /// [`Exhausted`], where it has written as much within the hour as it may.
+    pub fn insist_on_writing(&self) -> Result<(), Exhausted> {
+        if self.operations.is_empty() || self.is_never_too_much() {
+            return Ok(());
+        }
+        self.catalogue.written.insist(self.workspace(), self.tables.limit(&table::SETTINGS_WRITTEN))
     }
 
     /// Whether it is made however much was written: what the kernel does by itself, and the end of keys, one of which may be the

@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use kith_model::dictionary::{DatedEntry, Dictionary};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::time::Clock;
 use kith_store::keys::Definition;
 use kith_store::row::{self, Row};
 use kith_store::{Key, KeyRange, ReadError, Store, Value};
 
 use super::chain::audit_head;
-use super::publishers::{HighestVersionRow, PublisherRow, Publishers, SignaturePolicyRow};
+use super::publishers::{HighestVersionRow, LeftSignatureRow, PublisherRow, Publishers, SignaturePolicyRow};
 use super::tracking::TrackingPlanRow;
 use super::{
-    AudienceRow, CatalogueError, CounterRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow, InstallationRow,
-    PluginRow, RecordRulesRow, SUPPRESSIONS, WorkspaceRow, WorkspaceTables, of_installation,
+    AudienceRow, CatalogueError, CounterRow, DictionaryRow, FitRow, IdentityRulesRow, InstallationRow, PluginRow,
+    RecordRulesRow, SUPPRESSIONS, WorkspaceRow, WorkspaceTables, of_installation,
 };
 
 /// How many rows are read at once.
@@ -82,7 +81,7 @@ pub(super) fn counters(store: &dyn Store, workspace: WorkspaceId) -> Result<BTre
 }
 
 /// Read one workspace.
-pub(super) fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<WorkspaceTables, CatalogueError> {
+pub(super) fn load(store: &dyn Store, row: WorkspaceRow) -> Result<WorkspaceTables, CatalogueError> {
     let workspace = row.id;
     let mut tables = WorkspaceTables::empty(row);
     for (_, row) in rows_of::<PluginRow>(store, workspace, Definition::Plugin)? {
@@ -96,12 +95,7 @@ pub(super) fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> R
         let those = if row.removed_at.is_some() { &mut tables.removed_audiences } else { &mut tables.audiences };
         those.insert(row.audience.id, Arc::new(row.audience));
     }
-    for (_, mut row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
-        if row.status == FitStatus::Running {
-            row.status = FitStatus::Failed;
-            row.finished_at = Some(clock.now());
-            row.error = Some("the server stopped before it was done; fit again".to_owned());
-        }
+    for (_, row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
         tables.fits.insert((row.installation, row.version), Arc::new(row));
     }
     for (name, sealed) in raw_rows(store, workspace, Definition::Secret)? {
@@ -154,6 +148,9 @@ fn load_trust(store: &dyn Store, tables: &mut WorkspaceTables) -> Result<(), Cat
     tables.signature_policy = policy.map(|(_, SignaturePolicyRow(policy))| policy).unwrap_or_default();
     for (_, row) in rows_of::<HighestVersionRow>(store, workspace, Definition::HighestVersion)? {
         tables.raise_highest(&row.plugin, &row.version);
+    }
+    for (_, row) in rows_of::<LeftSignatureRow>(store, workspace, Definition::LeftSignature)? {
+        tables.left_signatures.insert(row.digest.clone(), Arc::new(row));
     }
     // A release before did not write it down.
     let installed: Vec<Arc<InstallationRow>> = tables.installations.values().cloned().collect();

@@ -14,7 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
-use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow, SignatureRow};
+use crate::catalogue::publishers::{
+    HighestVersionRow, LeftSignatureRow, PublisherRow, SignaturePolicyRow, SignatureRow,
+};
 use crate::catalogue::tracking::TrackingPlanRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
@@ -60,6 +62,7 @@ json_rows! {
     PublisherRow: "a publisher of plugins", 1;
     SignaturePolicyRow: "what signatures a workspace asks for", 1;
     HighestVersionRow: "the highest version of a plugin that was installed", 1;
+    LeftSignatureRow: "the signature of a plugin version that was deleted", 1;
 }
 
 /// A tenant.
@@ -538,6 +541,7 @@ mod tests {
             line::<PublisherRow>(),
             line::<SignaturePolicyRow>(),
             line::<HighestVersionRow>(),
+            line::<LeftSignatureRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

@@ -6,12 +6,36 @@ use serde_json::{Map, Value};
 
 use super::super::words::{self, Lines};
 use super::{NAMED, Pointer, SchemaMistake};
+use crate::text::bounded;
 
 /// Mistakes that are told of one schema.
 const MAX_TOLD: usize = 20;
 
 /// The types of values.
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
+/// The formats of 2020-12; any other asks for nothing.
+const FORMATS: [&str; 19] = [
+    "date",
+    "date-time",
+    "duration",
+    "email",
+    "hostname",
+    "idn-email",
+    "idn-hostname",
+    "ipv4",
+    "ipv6",
+    "iri",
+    "iri-reference",
+    "json-pointer",
+    "regex",
+    "relative-json-pointer",
+    "time",
+    "uri",
+    "uri-reference",
+    "uri-template",
+    "uuid",
+];
 
 /// Keywords whose value is one schema.
 const SCHEMAS: [&str; 9] =
@@ -80,6 +104,7 @@ fn look(schema: &Value, at: &mut Pointer, found: &mut Vec<SchemaMistake>) {
     for (keyword, value) in keywords {
         at.within(keyword, |at| match value {
             value if keyword == "type" => look_at_type(value, at, found),
+            Value::String(name) if keyword == "format" => look_at_format(name, at, found),
             Value::String(text) if TEXTS.contains(&keyword.as_str()) => {
                 if !words::is_readable(text, Lines::Several) {
                     found.push(at.wrong("has control characters; write it without them"));
@@ -117,6 +142,17 @@ fn look_at_type(value: &Value, at: &Pointer, found: &mut Vec<SchemaMistake>) {
         };
         found.push(at.wrong(format!("names `{name}`, which is no type of JSON; {write}")));
     }
+}
+
+fn look_at_format(name: &str, at: &Pointer, found: &mut Vec<SchemaMistake>) {
+    if FORMATS.contains(&name) {
+        return;
+    }
+    let write = match meant_by(name, FORMATS.into_iter()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("write one of {}", FORMATS.join(", ")),
+    };
+    found.push(at.wrong(format!("names `{}`, which is no format of JSON Schema; {write}", bounded(name))));
 }
 
 fn known() -> impl Iterator<Item = &'static str> + Clone {

@@ -107,8 +107,7 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
-    /// Change nothing: the answer has in `changed` what would be, and what would be refused is, but for the budgets
-    /// `aggregates-kept` and `settings-written`, which the change itself is held against.
+    /// Change nothing: the answer has in `changed` what would be, and what would be refused is.
     #[serde(default)]
     pub(super) dry_run: bool,
 }

@@ -194,8 +194,8 @@ pub(crate) struct VerifyArgs {
     /// The component
     #[arg(value_name = "FILE.wasm")]
     pub(crate) file: PathBuf,
-    /// The public key: its file, or its line of base64. Without it, the keys of the workspace's publishers are tried, which the
-    /// server is asked for
+    /// The public key: its file, or its line of base64; no server is asked, and so neither whose it is nor whether it is revoked.
+    /// Without it the server judges the component and its signature as at an upload, and keeps nothing
     #[arg(long, value_name = "FILE|BASE64")]
     pub(crate) public_key: Option<String>,
     /// The signature; FILE.wasm.minisig unless given
