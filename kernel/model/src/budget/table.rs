@@ -238,7 +238,7 @@ pub static OF_WORKSPACES: &[&Budget] =
 
 /// Rejected parts of one request that are kept with their bytes.
 pub static REJECTED_PARTS: Budget = budget("rejected-parts", Request, Kept, 100, FIXED);
-/// Rejected parts of one source that are kept.
+/// Rejected parts of one source that are kept, and of one page that it polls.
 pub static REJECTED_KEPT: Budget = budget("rejected-kept", Installation, Kept, 10_000, FIXED);
 
 /// Names of events, of their properties and of traits that a workspace counts, each by itself; the others together.

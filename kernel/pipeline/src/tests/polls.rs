@@ -211,6 +211,19 @@ fn pages_are_fetched_while_more_is_waiting_and_again_after_the_interval() {
 }
 
 #[test]
+fn each_record_of_a_page_that_becomes_no_event_is_a_letter() {
+    let feed = Feed::of(1);
+    let refused =
+        |place: u64| RejectedRecord { place, code: "bad".into(), message: "no".into(), raw: place.to_string() };
+    feed.rejected.lock().extend((0..300).map(refused));
+    let bench = bench(&feed);
+    let first = polled(&bench, 1);
+    assert_eq!((first.pages, first.events, first.rejected, first.outcome), (1, 1, 300, "complete"), "{first:?}");
+    let letters = bench.store.scan(&Key::set_aside(WORKSPACE, Some(FEED)).range(), 1_000).unwrap();
+    assert_eq!(letters.rows.len(), 300);
+}
+
+#[test]
 fn a_failure_is_waited_after_and_success_ends_that() {
     let feed = Feed::of(1);
     let busy = |after_ms| Some(PollError::Later { after_ms, reason: "busy".into() });
