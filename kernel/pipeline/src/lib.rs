@@ -61,7 +61,7 @@ pub use fit::{FitError, FitInput, FitProgress, FitSlot};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
-pub use poll::{PollFrom, PollRecord, PollView};
+pub use poll::{PollEntry, PollFrom, PollView};
 pub use profiles::suppressions::SuppressionChange;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;

@@ -27,7 +27,8 @@ use crate::profiles::facts::get_one;
 use crate::setup::{Activity, Installed};
 use crate::shared::KernelState;
 use crate::workers::{Ending, Phase, TaskScope};
-pub use asked::{PollFrom, PollRecord, PollView};
+pub use asked::{PollFrom, PollView};
+pub use schedule::PollEntry;
 use schedule::{PollRow, PollTerms};
 
 /// The name of the tasks.

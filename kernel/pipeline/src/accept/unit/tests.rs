@@ -316,7 +316,9 @@ fn of_a_page_as_many_parts_are_kept_as_of_its_source() {
             break;
         }
     }
-    store.commit_all(units).into_iter().for_each(|committed| drop(committed.unwrap()));
+    for committed in store.commit_all(units) {
+        committed.unwrap();
+    }
     workspace.committed();
     let Counts { set_aside: held, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
     assert_eq!((set_aside(&store).len(), held[&SOURCE], set_aside_dropped), (10_000, 10_000, 3_001));
