@@ -172,6 +172,7 @@ impl Kernel {
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
         shared.import_memory = intake::ImportMemory::new(limits.import_memory_bytes);
+        shared.polls.set_guest_memory(limits.guest_memory_bytes);
         shared.cache_bytes.set_process_memory(limits.process_memory_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));

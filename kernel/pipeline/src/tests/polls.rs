@@ -1,6 +1,7 @@
 //! Connectors that poll: when, what is kept of it, and what a stop, a change and a failure leave.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kith_model::event::{DraftEvent, RejectedRecord};
@@ -16,6 +17,7 @@ use parking_lot::Mutex;
 use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::deliver::fetch::{Fetcher, fetch};
+use crate::poll::memory::Round;
 use crate::{Activity, PollEntry, PollFrom, PollView, Polling, Role};
 
 const FEED: InstallationId = InstallationId(5);
@@ -38,6 +40,8 @@ struct Feed {
     /// It says without end that more is waiting.
     endless: Mutex<bool>,
     wire: Arc<Wire>,
+    /// In place of the wire.
+    silent: Option<Arc<Silent>>,
 }
 
 /// Answers each request with its URL.
@@ -127,7 +131,10 @@ impl Connector for Feed {
     }
 
     fn transport(&self) -> Option<Arc<dyn Transport>> {
-        Some(self.wire.clone())
+        match &self.silent {
+            Some(silent) => Some(silent.clone()),
+            None => Some(self.wire.clone()),
+        }
     }
 }
 
@@ -494,15 +501,25 @@ fn a_back_off_holds_though_it_cannot_be_committed() {
     assert_eq!((polls(&bench).failures, feed.cursors().len(), people(&bench)), (0, 3, 1));
 }
 
-/// Never answers.
-struct Silent;
+/// Never answers, at a host with this name.
+struct Silent {
+    host: String,
+    asked: AtomicUsize,
+}
+
+impl Silent {
+    fn at(host: &str) -> Arc<Silent> {
+        Arc::new(Silent { host: host.to_owned(), asked: AtomicUsize::new(0) })
+    }
+}
 
 impl Transport for Silent {
     fn target(&self, _: &OutboundRequest) -> Result<String, SendFailure> {
-        Ok("other.example:443".to_owned())
+        Ok(format!("{}:443", self.host))
     }
 
     fn send(&self, _: OutboundRequest) -> Sending {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(std::future::pending())
     }
 }
@@ -520,15 +537,58 @@ fn a_page_without_time_is_no_failure_of_the_host() {
             transport,
             deadline: tokio::time::Instant::now() + Duration::from_millis(wait_ms),
         });
-        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default(); 4])).unwrap()
+        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default(); 4])).unwrap().0
     };
     let too_long = || Err(SendFailure::Timeout("the page took too long".to_owned()));
     for _ in 0..2 {
-        assert_eq!(fetched(Arc::new(Silent), 20), [too_long(), too_long(), too_long(), too_long()]);
+        assert_eq!(fetched(Silent::at("other.example"), 20), [too_long(), too_long(), too_long(), too_long()]);
     }
     assert!(fetched(feed.wire.clone(), 0).iter().all(Result::is_err));
     assert_eq!(feed.wire.0.lock().len(), 0, "nothing leaves for a page that has no more time");
     assert!(fetched(feed.wire.clone(), 60_000).iter().all(Result::is_ok));
     let hosts = bench.kernel.shared.deliveries.hosts.views(WORKSPACE);
     assert_eq!((hosts.len(), hosts[0].failures, hosts[0].under_way), (1, 0, 0), "{hosts:?}");
+}
+
+/// As many as have a turn at once held all of them for as long as nothing came, and the workspace's others waited.
+#[test]
+fn peers_that_do_not_answer_keep_no_other_poll_waiting() {
+    let feed = Feed::of(1);
+    *feed.requests.lock() = 1;
+    let silent: Vec<Arc<Silent>> = (0..20).map(|number| Silent::at(&format!("silent{number}.example"))).collect();
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    bench.configure(|setup| {
+        for (number, silent) in (100..).zip(&silent) {
+            let slow = Feed { requests: Mutex::new(1), silent: Some(silent.clone()), ..Feed::default() };
+            let role = Role::Connector(Arc::new(slow));
+            let mut installed = installed(number, &format!("slow-{number}"), PluginKind::Connector, role);
+            installed.poll = Some(Polling { interval_ms: INTERVAL_MS, changed_at: START });
+            setup.installations.push(installed);
+        }
+    });
+    bench.wait_until("all of them are waited for", || {
+        silent.iter().all(|silent| silent.asked.load(Ordering::SeqCst) == 1)
+    });
+    ask(&bench, PollFrom::Cursor);
+    assert_eq!(polled(&bench, 2).outcome(), "complete");
+}
+
+#[test]
+fn a_page_for_whose_answers_there_is_no_memory_is_put_off() {
+    let feed = Feed::of(1);
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    *feed.requests.lock() = 1;
+    let memory = &bench.kernel.shared.polls.answers;
+    // Half of what there is, which is as much as one workspace gets.
+    let others = Round::begin(memory, WORKSPACE, memory.limit() / 2).unwrap();
+    ask(&bench, PollFrom::Cursor);
+    let refused = polled(&bench, 2);
+    assert_eq!(refused.outcome(), "later", "{refused:?}");
+    assert!(refused.reason().contains("`host-guest-memory`"), "{refused:?}");
+    assert_eq!(bench.kernel.shared.deliveries.hosts.views(WORKSPACE).len(), 0, "nothing was sent");
+    drop(others);
+    ask(&bench, PollFrom::Cursor);
+    assert_eq!(polled(&bench, 3).outcome(), "complete");
 }
