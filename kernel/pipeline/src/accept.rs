@@ -51,7 +51,7 @@ use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
 pub use alone::{EventOutcome, event_text, outcomes_of};
-use aside::{Input, ReplayedLetter};
+use aside::{Input, PartsOf, ReplayedLetter};
 use declared::DeclaredEvents;
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
@@ -119,6 +119,8 @@ pub(crate) struct Submission {
     pub input: Option<Arc<Input>>,
     /// The letter that they come from.
     pub again: Option<Box<ReplayedLetter>>,
+    /// How many parts of it are kept aside.
+    pub parts_of: PartsOf,
     pub reply: Reply,
 }
 
@@ -147,6 +149,7 @@ impl Submission {
             moved: None,
             input: None,
             again: None,
+            parts_of: PartsOf::Request,
             reply,
         }
     }

@@ -61,7 +61,7 @@ pub use fit::{FitError, FitInput, FitProgress, FitSlot};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
-pub use poll::{PollFrom, PollRecord, PollView};
+pub use poll::{PollEntry, PollFrom, PollView};
 pub use profiles::suppressions::SuppressionChange;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
@@ -172,6 +172,7 @@ impl Kernel {
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
         shared.import_memory = intake::ImportMemory::new(limits.import_memory_bytes);
+        shared.polls.set_guest_memory(limits.guest_memory_bytes);
         shared.cache_bytes.set_process_memory(limits.process_memory_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));

@@ -26,7 +26,7 @@ use kith_model::identity::{IdentityRules, is_missing_id};
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
-use super::aside::{KeptParts, Part, Quota};
+use super::aside::{KeptParts, Quota};
 use super::counts::Totals;
 use super::dedupe::{Recognition, SeenMessages, Unseen};
 use super::moment::{self, Moment};
@@ -57,6 +57,8 @@ const IDENTIFIER_BYTES: usize = 1 << 10;
 pub(super) struct Progress {
     /// The next event.
     pub next: usize,
+    /// The next of what the connector could not read; all of that comes before the first event.
+    rejected: usize,
     kept: KeptParts,
 }
 
@@ -225,10 +227,10 @@ impl Workspace {
             events: 0,
             left_out: BTreeSet::new(),
         };
-        if progress.next == 0 {
-            for record in &submission.rejected {
-                draft.reject(Part { record: with_word_on_consent(record.clone()), form: submission.form() });
-            }
+        let rejected = draft.reject_unread(progress.rejected);
+        let has_unread = rejected < submission.rejected.len();
+        if has_unread {
+            to = progress.next;
         }
         let mut waits = false;
         for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
@@ -248,13 +250,13 @@ impl Workspace {
             }
             draft.report(&ruled, index, verdict, heard);
         }
-        let is_last = to == submission.events.len();
+        let is_last = to == submission.events.len() && !has_unread;
         if is_last {
             draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
         let first = progress.next;
-        let progress = Progress { next: to, kept: draft.kept };
+        let progress = Progress { next: to, rejected, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
         draft.counts.complete(&acceptance);
         let mut unit = self.finish(draft, is_last)?;
@@ -454,15 +456,6 @@ fn flags_of(ruled: &RuledDraft<'_>, of_time: Vec<&'static str>, of_plan: Option<
     flags.extend_from_slice(&ruled.flags);
     flags.extend(of_plan);
     flags
-}
-
-/// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that
-/// took a refusal out of it says so itself.
-fn with_word_on_consent(mut record: RejectedRecord) -> RejectedRecord {
-    if validate::mentions_consent(&record.raw) && !validate::mentions_consent(&record.message) {
-        record.message.push_str("; what it says of consent was not taken");
-    }
-    record
 }
 
 fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {

@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::accept::aside::PartsOf;
 use crate::accept::counts::{Counts, read_counts};
 use crate::accept::{MAX_REPORTED_REJECTIONS, Submission};
 use crate::profiles::facts::{each_row, read_contribution};
@@ -37,6 +38,7 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
         moved: None,
         input: None,
         again: None,
+        parts_of: Default::default(),
         reply: oneshot::channel().0,
     }
 }
@@ -284,6 +286,42 @@ fn h7_of_one_source_the_newest_rows_are_kept_within_the_quota() {
     let kept = set_aside(&store).len() as u64;
     let Counts { set_aside, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
     assert_eq!((kept, set_aside[&SOURCE], set_aside_dropped), (10_000, 10_000, 1_000));
+}
+
+/// Nobody is answered about a page, and it is not fetched again: of the 101st part on, all were only counted.
+#[test]
+fn of_a_page_as_many_parts_are_kept_as_of_its_source() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let page = |number: i64, parts: u64| {
+        let mut rejected = refused(parts);
+        rejected.iter_mut().for_each(|part| part.raw.push_str(&format!(" of {number}")));
+        let (received_at, events) = (NOW.plus_ms(number), vec![event(&format!("m{number}"), "u1")]);
+        Submission { received_at, rejected, parts_of: PartsOf::Page, ..submission(events) }
+    };
+    let (sizes, acceptance) = take(&store, &mut workspace, &page(1, 10_050));
+    assert_eq!((sizes.len(), acceptance.accepted, acceptance.rejected_count), (40, 1, 10_050));
+    let kept = set_aside(&store);
+    let rest: Vec<&str> =
+        kept.iter().filter(|record| record.code == "more-parts").map(|record| record.message.as_str()).collect();
+    assert_eq!((kept.len(), rest), (10_000, vec!["50 more parts of this page were refused; 10000 are kept"]));
+
+    // All of its units in one group: the source's quota holds there as well.
+    let (page, mut progress, mut units) = (page(2, 3_000), Progress::default(), Vec::new());
+    loop {
+        let built = workspace.build(&page, progress).unwrap();
+        units.push(built.unit);
+        progress = built.progress;
+        if built.is_last {
+            break;
+        }
+    }
+    for committed in store.commit_all(units) {
+        committed.unwrap();
+    }
+    workspace.committed();
+    let Counts { set_aside: held, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
+    assert_eq!((set_aside(&store).len(), held[&SOURCE], set_aside_dropped), (10_000, 10_000, 3_001));
 }
 
 #[test]

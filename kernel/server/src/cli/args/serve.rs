@@ -78,8 +78,8 @@ pub(crate) struct ServeArgs {
     /// Requests of one channel that are under way to one host at once, at most; an installation's grant may say less
     #[arg(long, env = "KITH_REQUESTS_PER_HOST", value_name = "N", default_value_t = REQUESTS_PER_HOST, value_parser = sending_limit())]
     pub(crate) requests_per_host: u64,
-    /// What all calls of plugins under way may take in memory together, in MiB [default: a quarter of the machine's or the
-    /// control group's, at least 256]
+    /// What all calls of plugins under way may take in memory together, in MiB; what polls ask and are answered takes a quarter as
+    /// much again [default: a quarter of the machine's or the control group's, at least 256]
     #[arg(long, env = "KITH_GUEST_MEMORY", value_name = "MIB", value_parser = guest_memory())]
     pub(crate) guest_memory: Option<u64>,
     /// What the process may take in memory, in MiB; while it takes more, bodies of requests are refused [default: three quarters
