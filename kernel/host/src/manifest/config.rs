@@ -12,6 +12,7 @@ use toml::de::DeValue;
 
 use super::reader::{Reading, Section};
 use super::schema::{self, SchemaMistake};
+use super::unshown::{touches, write_only};
 
 /// One thing wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,11 +88,14 @@ pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, Conf
     }
     let validator = validator(schema)
         .map_err(|error| ConfigError::whole(format!("the plugin's schema cannot be used: {}", error.masked())))?;
-    let mistakes: Vec<ConfigMistake> = validator
-        .iter_errors(&config)
-        .take(MAX_MISTAKES)
-        .map(|error| ConfigMistake::new(error.instance_path().as_str(), error.to_string()))
-        .collect();
+    let unshown = write_only(manifest);
+    let told = |error: ValidationError<'_>| {
+        let path = error.instance_path().as_str();
+        // Of what is never shown a message would quote the value.
+        let message = if touches(&unshown, path) { error.masked().to_string() } else { error.to_string() };
+        ConfigMistake::new(path, message)
+    };
+    let mistakes: Vec<ConfigMistake> = validator.iter_errors(&config).take(MAX_MISTAKES).map(told).collect();
     if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
 }
 
