@@ -256,7 +256,7 @@ impl Tables {
 pub struct Catalogue {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    sealer: sealed::Sealer,
+    sealer: sealed::KeyRing,
     tables: ArcSwap<Tables>,
     /// Held by the drafts under way.
     writing: Locks,
@@ -271,7 +271,7 @@ impl Catalogue {
     pub fn open(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        sealer: sealed::Sealer,
+        sealer: sealed::KeyRing,
     ) -> Result<Catalogue, CatalogueError> {
         let mut tables = Tables {
             host_counters: counters(store.as_ref(), SYSTEM)?,
@@ -341,7 +341,7 @@ impl Catalogue {
     }
 
     /// Where secrets are opened.
-    pub fn sealer(&self) -> &sealed::Sealer {
+    pub fn sealer(&self) -> &sealed::KeyRing {
         &self.sealer
     }
 

@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
-use crate::catalogue::sealed::{Place, SealError, Sealer};
+use crate::catalogue::sealed::{KeyRing, Place, SealError};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
 use crate::declared;
 use crate::fitting;
@@ -124,7 +124,7 @@ pub struct Source<'a> {
     /// The installations that must be fit to run, because the change is about them.
     pub must_run: &'a BTreeSet<InstallationId>,
     /// Opens the secrets.
-    pub sealer: &'a Sealer,
+    pub sealer: &'a KeyRing,
     pub now: Timestamp,
 }
 
@@ -481,13 +481,13 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
 }
 
 fn secrets(
-    sealer: &Sealer,
+    sealer: &KeyRing,
     tables: &WorkspaceTables,
     row: &InstallationRow,
 ) -> Result<BTreeMap<String, Secret>, WiringError> {
     let names = tables.secret_names(row.id).into_iter();
     let opened = names.map(|name| {
-        let place = Place { workspace: tables.row.id, installation: row.id, name: &name };
+        let place = Place::Secret { workspace: tables.row.id, installation: row.id, name: &name };
         let sealed = tables.secrets.get(&(row.id, name.clone())).map(AsRef::as_ref).unwrap_or_default();
         let value = sealer.open(place, sealed)?;
         Ok((name, value))

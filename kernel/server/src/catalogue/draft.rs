@@ -250,8 +250,8 @@ impl<'a> Draft<'a> {
 
     /// Set a secret of an installation.
     pub fn put_secret(&mut self, id: InstallationId, name: &str, value: &str) -> Result<(), CatalogueError> {
-        let place = Place { workspace: self.workspace(), installation: id, name };
-        let sealed = self.catalogue.sealer.seal(place, value)?;
+        let place = Place::Secret { workspace: self.workspace(), installation: id, name };
+        let sealed = self.catalogue.sealer.seal(place, value.as_bytes())?;
         let key = of_installation(id, name.as_bytes());
         let key = Key::definition(self.workspace(), Definition::Secret, &key);
         self.operations.push(Operation::Put(key, sealed.clone()));

@@ -32,6 +32,8 @@ pub enum Definition {
     Publisher = 0x13,
     SignaturePolicy = 0x14,
     HighestVersion = 0x15,
+    Root = 0x16,
+    SealedConfig = 0x17,
 }
 
 impl Key {
