@@ -36,8 +36,8 @@ pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
-    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow,
-    WorkspaceState, YankRow,
+    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, UnshownRow, WaitRow,
+    WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
@@ -87,6 +87,8 @@ pub struct WorkspaceTables {
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    /// The sealed parts of configurations that are not shown.
+    pub sealed_configs: BTreeMap<InstallationId, Arc<[u8]>>,
     /// Tracking plans by their names.
     pub tracking: BTreeMap<String, Arc<TrackingPlanRow>>,
     /// What names mean, and how sensitive they are.
@@ -122,6 +124,7 @@ impl WorkspaceTables {
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            sealed_configs: BTreeMap::new(),
             tracking: BTreeMap::new(),
             dictionary: Arc::default(),
             record_rules: Arc::default(),

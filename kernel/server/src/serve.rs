@@ -287,11 +287,14 @@ fn begin_threads(app: &Arc<App>, ends: [Receiver<()>; 4]) -> io::Result<()> {
     schedule::begin(app, fits_ended)
 }
 
-/// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
+/// Where there is no workspace yet, make `default` with an admin key; its text, where it was made here. In those that are there, seal
+/// what a release before did not.
 fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<Secret>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
         check_chosen_zone(catalogue, config)?;
-        return check_chosen_key(catalogue, config).map(|()| None);
+        check_chosen_key(catalogue, config)?;
+        catalogue.seal_unshown()?;
+        return Ok(None);
     }
     let zone = first_zone(config)?;
     let (key, made_here) = match chosen_key(config) {

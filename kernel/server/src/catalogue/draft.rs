@@ -3,6 +3,7 @@
 pub mod host;
 mod tracking;
 mod trust;
+pub mod unshown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -235,13 +236,14 @@ impl<'a> Draft<'a> {
     /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
-        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState];
+        let kinds = [Definition::Secret, Definition::SealedConfig, Definition::Fit, Definition::FittedState];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, ""), Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
             self.operations.extend(rows.into_iter().map(|(key, _)| Operation::Delete(key)));
         }
         self.tables.secrets.retain(|(owner, _), _| *owner != id);
+        self.tables.sealed_configs.remove(&id);
         self.tables.fits.retain(|(owner, _), _| *owner != id);
         self.tables.states.remove(&id);
         self.alters_setup = true;

@@ -47,7 +47,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 2 reads 1;
+    InstallationRow: "an installation", 3 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -216,8 +216,11 @@ pub struct InstallationRow {
     pub name: InstallationName,
     pub plugin: PluginId,
     pub version: semver::Version,
-    /// Valid against the manifest's schema, defaults filled in.
+    /// Valid against the manifest's schema together with what is not shown, defaults filled in.
     pub config: serde_json::Value,
+    /// What of the configuration is written and never shown; it lies sealed beside this. Version 2 had none.
+    #[serde(default)]
+    pub unshown: UnshownRow,
     pub grants: Grants,
     pub mode: InstallationMode,
     /// Why the kernel changed the mode.
@@ -244,6 +247,15 @@ pub struct InstallationRow {
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// What of a configuration is written and never shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnshownRow {
+    /// JSON pointers to what is set.
+    pub paths: BTreeSet<String>,
+    /// How often it became another: whoever may not see it sees that.
+    pub changes: u64,
 }
 
 /// When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use.
