@@ -45,7 +45,7 @@ pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
     ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema, dotted,
     filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
-    without_unshown, write_only,
+    validate_unshown_config, without_unshown, write_only,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{

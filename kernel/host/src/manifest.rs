@@ -19,7 +19,7 @@ use std::fmt;
 use kith_model::budget::table;
 use kith_model::plugin::Manifest;
 
-pub use config::{ConfigError, ConfigMistake, validate_config};
+pub use config::{ConfigError, ConfigMistake, validate_config, validate_unshown_config};
 pub use editor::manifest_schema;
 pub use planned::PlannedSchema;
 use reader::Reading;

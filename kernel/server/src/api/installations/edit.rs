@@ -161,7 +161,7 @@ impl<'a> CheckedConfig<'a> {
                 WantedConfig::Written(written) => written.clone().unwrap_or(Value::Null),
                 WantedConfig::Earlier { from, config } => self.migrated(draft, plugin, from, config, unshown)?,
             };
-            let config = kith_host::validate_config(&plugin.manifest, given).map_err(bad_config)?;
+            let config = kith_host::validate_unshown_config(&plugin.manifest, given, unshown).map_err(bad_config)?;
             self.insist_on_working(draft, plugin, &config, unshown)?;
             let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
             *self.rehearsed.borrow_mut() = Some(rehearsed);
