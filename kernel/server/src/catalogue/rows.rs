@@ -491,8 +491,9 @@ mod tests {
             [&[1][..], row.to_string().as_bytes()].concat()
         };
         let row = crate::api::tests::installation_row(3, "level");
-        let bytes = before(serde_json::to_value(&row).unwrap(), &["fitting", "fit_is_chosen", "poll_interval_ms"]);
-        let read: InstallationRow = decode(&bytes).unwrap();
+        let later = ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown"];
+        let read: InstallationRow = decode(&before(serde_json::to_value(&row).unwrap(), &later)).unwrap();
+        assert_eq!(read.unshown, UnshownRow::default(), "all of it was shown");
         assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");
         let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
         let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows", "inputs"])).unwrap();
