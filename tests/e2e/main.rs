@@ -33,6 +33,7 @@ mod quality;
 mod records;
 mod restart;
 mod room;
+mod secrets;
 mod segment;
 mod signed;
 mod workspaces;

@@ -43,8 +43,9 @@ pub use abi::{Abi, AbiStatus, AbiWorld};
 pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
-    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, PlannedSchema, manifest_schema,
-    mistake_in, parse_manifest, validate_config,
+    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema, dotted,
+    filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
+    validate_unshown_config, without_unshown, write_only,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{

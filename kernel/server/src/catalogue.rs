@@ -36,8 +36,8 @@ pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
-    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow,
-    WorkspaceState, YankRow,
+    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, UnshownRow, WaitRow,
+    WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
@@ -87,6 +87,8 @@ pub struct WorkspaceTables {
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    /// The sealed parts of configurations that are not shown.
+    pub sealed_configs: BTreeMap<InstallationId, Arc<[u8]>>,
     /// Tracking plans by their names.
     pub tracking: BTreeMap<String, Arc<TrackingPlanRow>>,
     /// What names mean, and how sensitive they are.
@@ -124,6 +126,7 @@ impl WorkspaceTables {
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            sealed_configs: BTreeMap::new(),
             tracking: BTreeMap::new(),
             dictionary: Arc::default(),
             record_rules: Arc::default(),
@@ -259,7 +262,7 @@ impl Tables {
 pub struct Catalogue {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    sealer: sealed::Sealer,
+    sealer: sealed::KeyRing,
     tables: ArcSwap<Tables>,
     /// Held by the drafts under way.
     writing: Locks,
@@ -274,7 +277,7 @@ impl Catalogue {
     pub fn open(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        sealer: sealed::Sealer,
+        sealer: sealed::KeyRing,
     ) -> Result<Catalogue, CatalogueError> {
         let mut tables = Tables {
             host_counters: counters(store.as_ref(), SYSTEM)?,
@@ -344,7 +347,7 @@ impl Catalogue {
     }
 
     /// Where secrets are opened.
-    pub fn sealer(&self) -> &sealed::Sealer {
+    pub fn sealer(&self) -> &sealed::KeyRing {
         &self.sealer
     }
 

@@ -29,7 +29,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
-use crate::catalogue::sealed::{Place, SealError, Sealer};
+use crate::catalogue::sealed::{KeyRing, Place, SealError};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
 use crate::declared;
 use crate::fitting;
@@ -124,7 +124,7 @@ pub struct Source<'a> {
     /// The installations that must be fit to run, because the change is about them.
     pub must_run: &'a BTreeSet<InstallationId>,
     /// Opens the secrets.
-    pub sealer: &'a Sealer,
+    pub sealer: &'a KeyRing,
     pub now: Timestamp,
 }
 
@@ -293,7 +293,7 @@ impl Wiring {
             kind: plugin.manifest.kind,
             digest: plugin.digest.clone(),
             activity,
-            config_hash: config_hash(&row.config),
+            config_hash: config_hash(row),
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
@@ -365,7 +365,7 @@ impl Wiring {
         let loaded = self.components.load(workspace, &plugin.digest, loading)?;
         let binding = Binding {
             installation: row.name.to_string(),
-            config: row.config.clone(),
+            config: source.tables.whole_config(source.sealer, row)?,
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
             state: self.state(source.tables.row.id, row),
@@ -462,6 +462,7 @@ fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginR
     add(row.config.to_string().as_bytes());
     // Grants are texts and numbers, which can always be written.
     add(&serde_json::to_vec(&row.grants).unwrap_or_default());
+    add(tables.sealed_configs.get(&row.id).map(AsRef::as_ref).unwrap_or_default());
     let owned = tables.secrets.range((row.id, String::new())..).take_while(|((owner, _), _)| *owner == row.id);
     for ((_, name), sealed) in owned {
         add(name.as_bytes());
@@ -470,10 +471,13 @@ fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginR
     hash.finalize().into()
 }
 
-/// The first eight bytes of the configuration's SHA-256; its JSON has its keys in order.
-fn config_hash(config: &serde_json::Value) -> u64 {
-    let digest = Sha256::digest(config.to_string());
-    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+/// The first eight bytes of the SHA-256 of what of a configuration is shown, its keys in order, and of how often the rest became another.
+fn config_hash(row: &InstallationRow) -> u64 {
+    let mut digest = Sha256::new_with_prefix(row.config.to_string());
+    if row.unshown.changes > 0 {
+        digest.update(row.unshown.changes.to_be_bytes());
+    }
+    digest.finalize().iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }
 
 fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, WiringError> {
@@ -488,13 +492,13 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
 }
 
 fn secrets(
-    sealer: &Sealer,
+    sealer: &KeyRing,
     tables: &WorkspaceTables,
     row: &InstallationRow,
 ) -> Result<BTreeMap<String, Secret>, WiringError> {
     let names = tables.secret_names(row.id).into_iter();
     let opened = names.map(|name| {
-        let place = Place { workspace: tables.row.id, installation: row.id, name: &name };
+        let place = Place::Secret { workspace: tables.row.id, installation: row.id, name: &name };
         let sealed = tables.secrets.get(&(row.id, name.clone())).map(AsRef::as_ref).unwrap_or_default();
         let value = sealer.open(place, sealed)?;
         Ok((name, value))

@@ -34,7 +34,7 @@ use tower::ServiceExt as _;
 
 use crate::api::router;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, FittingRow, InstallationRow, WorkspaceRow};
+use crate::catalogue::{Actor, CredentialRow, FittingRow, InstallationRow, UnshownRow, WorkspaceRow};
 use crate::serve::host_key::HostKey;
 use crate::serve::tests::{ADMIN_KEY, TestServer};
 
@@ -246,6 +246,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         plugin: format!("test/{name}").parse().unwrap(),
         version: semver::Version::new(1, 0, 0),
         config: Value::Null,
+        unshown: UnshownRow::default(),
         grants: Grants::default(),
         mode: InstallationMode::Live,
         mode_reason: None,

@@ -3,6 +3,7 @@
 pub mod host;
 mod tracking;
 mod trust;
+pub mod unshown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -244,13 +245,14 @@ impl<'a> Draft<'a> {
     /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
-        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState];
+        let kinds = [Definition::Secret, Definition::SealedConfig, Definition::Fit, Definition::FittedState];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, ""), Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
             self.operations.extend(rows.into_iter().map(|(key, _)| Operation::Delete(key)));
         }
         self.tables.secrets.retain(|(owner, _), _| *owner != id);
+        self.tables.sealed_configs.remove(&id);
         self.tables.fits.retain(|(owner, _), _| *owner != id);
         self.tables.states.remove(&id);
         self.alters_setup = true;
@@ -259,8 +261,8 @@ impl<'a> Draft<'a> {
 
     /// Set a secret of an installation.
     pub fn put_secret(&mut self, id: InstallationId, name: &str, value: &str) -> Result<(), CatalogueError> {
-        let place = Place { workspace: self.workspace(), installation: id, name };
-        let sealed = self.catalogue.sealer.seal(place, value)?;
+        let place = Place::Secret { workspace: self.workspace(), installation: id, name };
+        let sealed = self.catalogue.sealer.seal(place, value.as_bytes())?;
         let key = of_installation(id, name.as_bytes());
         let key = Key::definition(self.workspace(), Definition::Secret, &key);
         self.operations.push(Operation::Put(key, sealed.clone()));

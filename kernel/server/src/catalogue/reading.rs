@@ -103,6 +103,10 @@ pub(super) fn load(store: &dyn Store, row: WorkspaceRow) -> Result<WorkspaceTabl
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
         tables.secrets.insert((InstallationId(installation), name), sealed);
     }
+    for (name, sealed) in raw_rows(store, workspace, Definition::SealedConfig)? {
+        let (installation, _) = number(&name, "unshown configuration")?;
+        tables.sealed_configs.insert(InstallationId(installation), sealed);
+    }
     let rules = rows_of::<IdentityRulesRow>(store, workspace, Definition::IdentityRules)?.pop();
     tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
     for (_, row) in rows_of::<TrackingPlanRow>(store, workspace, Definition::TrackingPlan)? {

@@ -59,6 +59,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         engine: args.engine.kind(),
         clock,
         admin_key: args.admin_key.clone(),
+        master_keys: args.master_key.keys().map_err(Failure::Usage)?,
         time_zone: args.time_zone.clone(),
         compile: compile_in_child()?,
         signatures: args.signatures,

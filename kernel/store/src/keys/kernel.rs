@@ -33,6 +33,8 @@ pub enum Definition {
     SignaturePolicy = 0x14,
     HighestVersion = 0x15,
     LeftSignature = 0x16,
+    Root = 0x17,
+    SealedConfig = 0x18,
 }
 
 impl Key {

@@ -19,6 +19,7 @@ use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
+use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
 use crate::error::ApiError;
 
@@ -178,6 +179,10 @@ pub(crate) struct InstallationBody {
     config: Value,
     #[schema(value_type = Object)]
     grants: Grants,
+    /// What of the configuration is written and never shown, e.g. `auth.token`, and whether it is set. It stays as it is where a
+    /// change leaves it out; `null` takes it out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    config_set: BTreeMap<String, bool>,
     /// The names of the secrets that are set; their values are never shown.
     secrets: Vec<String>,
     /// What it may really do: manifest request ∩ grant ∩ host ceiling, each number with who set it, e.g.
@@ -374,6 +379,7 @@ pub(super) fn installation_body(
         mode_reason: row.mode_reason.clone(),
         activity: activity(app, tables, row),
         config: row.config.clone(),
+        config_set: config_set(row, plugin.map(|plugin| &plugin.manifest)),
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
         effective_policy,
@@ -391,6 +397,12 @@ pub(super) fn installation_body(
     })
 }
 
+/// What of a configuration is never shown, and whether it is set.
+fn config_set(row: &InstallationRow, manifest: Option<&Manifest>) -> BTreeMap<String, bool> {
+    let places = manifest.map(|manifest| unshown_places(row, manifest)).unwrap_or_default();
+    places.into_iter().map(|path| (kith_host::dotted(&path), row.unshown.paths.contains(&path))).collect()
+}
+
 impl InstallationBody {
     /// The same as the answer to a change.
     pub(super) fn with_changes(self, changed: Vec<ChangeBody>) -> InstallationBody {
@@ -404,12 +416,12 @@ pub(super) fn tag(tables: &WorkspaceTables, row: &InstallationRow) -> String {
         .take_while(|((owner, _), _)| *owner == row.id)
         .map(|((_, name), sealed)| (name, sealed.as_ref()))
         .collect();
-    etag::tag(&(public(row), row.id, &row.name, secrets))
+    etag::tag(&(public(row), row.id, &row.name, secrets, row.unshown.changes))
 }
 
 /// An installation as the audit log shows it.
 pub(super) fn public(row: &InstallationRow) -> Value {
-    json!({
+    let mut shown = json!({
         "plugin": row.plugin,
         "version": row.version,
         "config": row.config,
@@ -417,5 +429,10 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "fitting": rules(&row.fitting),
         "mode": row.mode,
         "poll_interval": row.poll_interval_ms.map(interval_text),
-    })
+    });
+    if !row.unshown.paths.is_empty() {
+        let set: Vec<String> = row.unshown.paths.iter().map(|path| kith_host::dotted(path)).collect();
+        shown["config_set"] = json!(set);
+    }
+    shown
 }

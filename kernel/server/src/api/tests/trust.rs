@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::installations::plugin_row;
 use super::{FIRST, Response, ask, installation_row, second_workspace};
-use crate::catalogue::sealed::Sealer;
+use crate::catalogue::sealed::KeyRing;
 use crate::catalogue::{Actor, Catalogue, InstallationRow, PluginRow};
 use crate::serve::tests::{TestServer, server, server_with};
 use crate::signatures::trust::SignaturePolicy;
@@ -322,7 +322,7 @@ async fn the_highest_version_is_kept_over_a_start() {
     back(&id);
     let store = server.shared_store();
     let clock = std::sync::Arc::clone(&server.app().clock);
-    let opened = Catalogue::open(store, clock, Sealer::new(&[0; 32])).unwrap();
+    let opened = Catalogue::open(store, clock, KeyRing::default()).unwrap();
     let tables = opened.workspace(FIRST).unwrap();
     assert_eq!(tables.installation("level").unwrap().version, Version::new(1, 0, 0));
     assert_eq!(tables.highest_version(&id), Some(&Version::new(2, 0, 0)));
