@@ -161,8 +161,7 @@ impl StoredState {
 
     /// What lies under some keys, expired or not.
     fn held(&self, keys: &[&str]) -> Result<Vec<Option<Held>>, KeyValueError> {
-        // A value that is set meanwhile, where nobody holds the lock, is then judged by the end of the one before, never the other
-        // way round.
+        // Read as of one moment, so that no value is judged by the end of another, also where nobody holds the lock.
         let rows: Vec<Key> = keys.iter().flat_map(|key| [self.expiry(key), self.key(key)]).collect();
         let rows = self.store.get(&rows).map_err(unreadable)?;
         let mut held = Vec::with_capacity(keys.len());
