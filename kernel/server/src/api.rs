@@ -134,6 +134,7 @@ fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>
         .routes(routes!(installations::policy))
         .routes(routes!(installations::usage))
         .routes(routes!(installations::logs))
+        .routes(routes!(installations::kv, installations::clear_kv))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
         .routes(routes!(fits::put_in_use))

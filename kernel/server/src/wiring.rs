@@ -14,9 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{
-    Abi, BindError, Binding, Host, KeyValue, Limits, LineSpace, LoadError, Observed, Policy, effective_policy,
-};
+use kith_host::{Abi, BindError, Binding, Host, Limits, LineSpace, LoadError, Observed, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
@@ -74,7 +72,7 @@ impl WiringError {
 pub struct Wiring {
     components: Components,
     ceiling: Limits,
-    store: Arc<dyn Store>,
+    states: kv::States,
     realms: RealmKeys,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
@@ -140,7 +138,7 @@ impl Wiring {
         Wiring {
             components: Components::new(host, artifacts),
             ceiling,
-            store,
+            states: kv::States::new(store),
             realms,
             made: Mutex::default(),
             in_force: Mutex::default(),
@@ -162,6 +160,11 @@ impl Wiring {
     pub(crate) fn observed(&self, workspace: WorkspaceId, id: InstallationId, now: Timestamp) -> Arc<Observed> {
         let new = || Arc::new(Observed::new(now, Arc::clone(&self.line_space)));
         Arc::clone(self.observed.lock().entry((workspace, id)).or_insert_with(new))
+    }
+
+    /// What installations keep of their own.
+    pub(crate) fn states(&self) -> &kv::States {
+        &self.states
     }
 
     /// Where components are kept.
@@ -368,7 +371,7 @@ impl Wiring {
             config: source.tables.whole_config(source.sealer, row)?,
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
-            state: self.state(source.tables.row.id, row),
+            state: self.states.of(workspace, row.id),
             observed: self.observed(workspace, row.id, source.now),
             fuel: None,
         };
@@ -406,10 +409,6 @@ impl Wiring {
             Some(Err(held)) => held.clone().into(),
             Some(Ok(_)) | None => waiting(row).unwrap_or(Activity::Running),
         }
-    }
-
-    fn state(&self, workspace: WorkspaceId, row: &InstallationRow) -> Arc<dyn KeyValue> {
-        Arc::new(kv::StoredState::new(Arc::clone(&self.store), workspace, row.id))
     }
 }
 

@@ -75,6 +75,7 @@ spaces! {
     PLUGIN_STATE = 0x52, "setup";
     SUPPRESSION = 0x53, "setup";
     POLL = 0x54, "setup";
+    PLUGIN_EXPIRY = 0x55, "setup";
     AUDIT = 0x60, "setup";
     JOB_DUE = 0xf0, "store";
     JOB_TIME = 0xf1, "store";

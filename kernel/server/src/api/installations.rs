@@ -1,11 +1,13 @@
 //! Installations: a plugin version at work with its configuration, grants, secrets and mode; installed, listed, changed,
-//! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`.
+//! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`, what it keeps of its
+//! own `installations/kv.rs`.
 
 mod body;
 pub(super) mod changes;
 mod edit;
 mod fitting_rules;
 mod hosts;
+mod kv;
 mod policy;
 mod removal;
 mod seen;
@@ -29,6 +31,7 @@ use edit::{
     CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name,
     poll_interval, read_mode,
 };
+pub(crate) use kv::*;
 pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;

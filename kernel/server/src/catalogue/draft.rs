@@ -247,7 +247,8 @@ impl<'a> Draft<'a> {
         let workspace = self.workspace();
         let kinds = [Definition::Secret, Definition::SealedConfig, Definition::Fit, Definition::FittedState];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
-        for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, ""), Key::poll(workspace, id)]) {
+        let state = [Key::plugin_state(workspace, id, ""), Key::plugin_expiries(workspace, id)];
+        for prefix in owned.into_iter().chain(state).chain([Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
             self.operations.extend(rows.into_iter().map(|(key, _)| Operation::Delete(key)));
         }

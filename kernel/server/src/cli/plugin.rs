@@ -19,6 +19,7 @@ pub(crate) mod fits;
 mod grants;
 mod inspect;
 mod installation;
+mod kv;
 mod local;
 mod policy;
 mod polls;

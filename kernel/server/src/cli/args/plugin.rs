@@ -8,6 +8,8 @@ use kith_model::network::Network;
 use kith_model::plugin::PluginId;
 use kith_model::sending::MAX_SENDING;
 
+use super::PartArgs;
+
 mod desk;
 pub(crate) use desk::*;
 
@@ -175,6 +177,24 @@ pub(crate) enum PluginCommand {
         /// How many of the latest at most
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
         limit: u64,
+    },
+    /// What an installation's plugin keeps of its own: which keys, how large, until when; values are not shown
+    Kv {
+        /// The installation
+        installation: Name,
+        /// Only keys that begin so
+        #[arg(long, value_name = "TEXT")]
+        prefix: Option<String>,
+        #[command(flatten)]
+        part: PartArgs,
+    },
+    /// Forget everything that an installation's plugin keeps of its own
+    ClearKv {
+        /// The installation
+        installation: Name,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
     },
 }
 

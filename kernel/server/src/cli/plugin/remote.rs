@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
+use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
 use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
@@ -71,6 +72,12 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::Logs { installation, follow, limit } => {
             return logs(client, installation, *limit, Follow::from_flag(*follow), format);
+        }
+        PluginCommand::Kv { installation, prefix, part } => {
+            return kv(client, installation, prefix.as_deref(), part, format);
+        }
+        PluginCommand::ClearKv { installation, yes } => {
+            return clear_kv(client, installation, Consent::from_flag(*yes, format), format);
         }
         of_versions => versions_command(of_versions, client, format)?,
     };
