@@ -6,6 +6,7 @@ pub(super) mod changes;
 mod edit;
 mod fitting_rules;
 mod hosts;
+mod new_bytes;
 mod policy;
 mod removal;
 mod seen;
@@ -28,6 +29,7 @@ use edit::{
     CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name,
     poll_interval, read_mode,
 };
+pub(crate) use new_bytes::NewBytes;
 pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;

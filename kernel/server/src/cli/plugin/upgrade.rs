@@ -1,7 +1,7 @@
 //! `kith plugin upgrade`: another version of an installation's plugin, newer or older. What it asks for beyond the present one, and
 //! what it makes of the configuration, is shown and asked about first.
 
-use kith_model::plugin::PluginId;
+use kith_model::plugin::{PluginId, is_dev};
 use serde_json::{Value, json};
 
 use super::grants::{GrantsFile, held_version, manifest_of, pin};
@@ -81,17 +81,18 @@ fn migrated(seen: &Value) -> Value {
 }
 
 /// The newest version of a plugin that the server holds, as an installation without a version takes it: a pre-release only where
-/// there is nothing else.
+/// there is nothing else, and never one of the dev channel.
 fn newest(plugins: &Value, plugin: &str) -> Result<String, Failure> {
     let versions = items(plugins).iter().filter_map(|listed| listed.get("versions")?.as_array()).flatten();
     let of_plugin = versions.filter(|version| field(version, "id") == plugin);
     let newest = of_plugin
         .filter(|version| version["yanked"].is_null())
         .filter_map(|version| field(version, "version").parse::<semver::Version>().ok())
+        .filter(|version| !is_dev(version))
         .max_by_key(|version| (version.pre.is_empty(), version.clone()));
     let none = || {
         Failure::Failed(format!(
-            "the server holds no version of {plugin} that is not yanked; give it one with `kith plugin upload FILE.wasm`"
+            "the server holds no version of {plugin} that is neither yanked nor a dev version; give it one with `kith plugin upload FILE.wasm`"
         ))
     };
     newest.map(|version| version.to_string()).ok_or_else(none)
@@ -108,10 +109,12 @@ mod tests {
         let yanked = json!({ "id": "kith/csv", "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
         let plugins = json!({ "items": [
             { "versions": [version("kith/csv", "0.9.0"), version("kith/csv", "0.10.0"), version("kith/csv", "0.11.0-rc.1"), yanked] },
+            { "versions": [version("kith/csv", "0.13.0-dev"), version("acme/new", "0.1.0-dev")] },
             { "versions": [version("kith/rfm", "2.0.0")] },
         ]});
         assert_eq!(newest(&plugins, "kith/csv").unwrap(), "0.10.0");
         assert!(newest(&plugins, "kith/clv").unwrap_err().to_string().contains("plugin upload"));
+        assert!(newest(&plugins, "acme/new").unwrap_err().to_string().contains("nor a dev version"));
     }
 
     #[test]
