@@ -41,11 +41,14 @@ impl<'a> NewBytes<'a> {
         next: &PluginRow,
     ) -> Result<Vec<String>, ApiError> {
         check_served(draft.tables(), before)?;
-        check_upgrade(Some(before), next, &WantedVersion::of_dev(self.consents)).map_err(of_upload)?;
         let (id, version) = (&next.manifest.id, &next.manifest.version);
         let runs = |row: &&Arc<InstallationRow>| row.plugin == *id && row.version == *version;
         let running: Vec<InstallationRow> =
             draft.tables().installed().filter(runs).map(|row| row.as_ref().clone()).collect();
+        // Who runs nothing of it is given nothing more.
+        if !running.is_empty() {
+            check_upgrade(Some(before), next, &WantedVersion::of_dev(self.consents)).map_err(of_upload)?;
+        }
         for present in &running {
             let mut row = present.clone();
             fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
