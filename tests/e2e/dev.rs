@@ -65,10 +65,16 @@ fn a_plugin_that_is_being_written_runs_as_it_is() {
     std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
     let shown = || kernel.admin().get("/api/v1/installations/fresh");
 
-    let watching = Watching::start(plugin(&kernel, &["dev", path]));
-    watching.says("watching");
+    let once = || -> Value {
+        let once = plugin(&kernel, &["dev", path, "--once", "--json"]).output().unwrap();
+        assert!(once.status.success(), "{}", String::from_utf8_lossy(&once.stderr));
+        serde_json::from_slice(&once.stdout).unwrap()
+    };
+    assert_eq!(once()["done"], "installed");
     let first = shown().is(200);
     assert_eq!((&first["version"], &first["dev"]), (&json!("0.1.0-dev"), &json!(true)));
+    let watching = Watching::start(plugin(&kernel, &["dev", path]));
+    watching.says("watching");
     let manifest = dir.join("plugin.toml");
     rewrite(&manifest, "description", "descripton");
     watching.says("plugin.toml:");
@@ -79,9 +85,7 @@ fn a_plugin_that_is_being_written_runs_as_it_is() {
     assert_eq!(shown().is(200)["activity"]["state"], "running");
     drop(watching);
 
-    let once = plugin(&kernel, &["dev", path, "--once", "--json"]).output().unwrap();
-    assert!(once.status.success(), "{}", String::from_utf8_lossy(&once.stderr));
-    let once: Value = serde_json::from_slice(&once.stdout).unwrap();
-    assert_eq!((&once["done"], &once["installation"]), (&json!("nothing is new"), &json!("fresh")), "{once}");
-    assert_eq!(once["digest"], shown().is(200)["digest"]);
+    let again = once();
+    assert_eq!((&again["done"], &again["installation"]), (&json!("nothing is new"), &json!("fresh")), "{again}");
+    assert_eq!(again["digest"], shown().is(200)["digest"]);
 }
