@@ -50,18 +50,28 @@ impl<'a> NewBytes<'a> {
             check_upgrade(Some(before), next, &WantedVersion::of_dev(self.consents)).map_err(of_upload)?;
         }
         for present in &running {
-            let mut row = present.clone();
-            fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
-            let wanted = WantedConfig::Written(Some(present.config.clone()));
-            row.config = self.check(draft, present.id, next, wanted)?;
-            check_sensitive(draft, &row, next)?;
-            check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
-            row.updated_at = draft.now();
+            let row = self.upgraded(draft, present, next).map_err(|error| of_installation(present, error))?;
             let bytes = |plugin: &PluginRow| Some(json!({ "version": version, "digest": plugin.digest }));
             draft.audit("installation.replace", &row.name, bytes(before), bytes(next))?;
             draft.put_installation(row);
         }
         Ok(running.iter().map(|row| row.name.to_string()).collect())
+    }
+
+    /// An installation as it is with the new bytes.
+    fn upgraded(
+        &self,
+        draft: &mut Draft<'_>,
+        present: &InstallationRow,
+        next: &PluginRow,
+    ) -> Result<InstallationRow, ApiError> {
+        let mut row = present.clone();
+        fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
+        row.config = self.check(draft, present.id, next, WantedConfig::Written(Some(present.config.clone())))?;
+        check_sensitive(draft, &row, next)?;
+        check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
+        row.updated_at = draft.now();
+        Ok(row)
     }
 
     fn check(
@@ -72,8 +82,8 @@ impl<'a> NewBytes<'a> {
         wanted: WantedConfig,
     ) -> Result<serde_json::Value, ApiError> {
         let mut checked = self.checked.borrow_mut();
-        let of_installation = checked.entry(id).or_insert_with(|| CheckedConfig::new(self.app, self.patience));
-        of_installation.check(draft, next, wanted)
+        let own = checked.entry(id).or_insert_with(|| CheckedConfig::new(self.app, self.patience));
+        own.check(draft, next, wanted)
     }
 }
 
@@ -90,6 +100,16 @@ fn check_served(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), ApiE
             let message = format!("`{}` still serves what {id} {version} wrote; fit or remove it first", row.name);
             Err(ApiError::Conflict { code: "in-use", message })
         }
+    }
+}
+
+/// A refusal that says whose it is: whoever uploads names no installation.
+fn of_installation(row: &InstallationRow, error: ApiError) -> ApiError {
+    let told = |message: String| format!("`{}` cannot run these bytes: {message}", row.name);
+    match error {
+        ApiError::BadInput { code, message, mistakes } => ApiError::BadInput { code, message: told(message), mistakes },
+        ApiError::Conflict { code, message } => ApiError::Conflict { code, message: told(message) },
+        other => other,
     }
 }
 

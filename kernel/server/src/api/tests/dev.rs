@@ -58,7 +58,8 @@ async fn other_bytes_of_a_dev_version_run_wherever_it_is_installed() {
 
     // What an upgrade would not be given, nor allowed, is refused, and the present bytes go on.
     let needs = "[config]\nrequired = [\"how\"]\n[config.properties.how]\nenum = [\"well\"]\ndescription = \"How\"\n[capabilities]";
-    upload(&server, "", dev("Three", "[capabilities]", needs)).await.problem(400, "bad-config");
+    let refused = upload(&server, "", dev("Three", "[capabilities]", needs)).await.problem(400, "bad-config");
+    assert!(refused["message"].as_str().unwrap().starts_with("`lines` cannot run these bytes: "), "{refused}");
     let more = dev("Four", "\"Polled\"", "\"Polled\", \"More\"");
     let refused = upload(&server, "", more.clone()).await.problem(409, "consent-required");
     assert!(
