@@ -5,6 +5,7 @@ mod bounds;
 mod causes;
 mod changes;
 mod consent;
+mod dev;
 mod devices;
 mod fits;
 mod limits;

@@ -14,6 +14,7 @@ mod plugins;
 mod process;
 mod random;
 mod receiver;
+mod registry;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ pub use plugins::{bare, build, build_module, built, compile_bomb, component, new
 pub use process::{Process, kith};
 pub use random::Random;
 pub use receiver::{Arrived, Receiver, SIGNING_SECRET};
+pub use registry::Registry;
 pub use wait::{wait_for, wait_until};
 
 /// The admin key of every test server.

@@ -50,6 +50,8 @@ pub struct Config {
     pub compile: CompileMode,
     /// Which plugins every workspace takes at most, by the signatures of the host's publishers.
     pub signatures: SignaturePolicy,
+    /// Whether versions of the dev channel, whose bytes may change, are neither taken nor installed. What runs goes on.
+    pub no_dev_versions: bool,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
     pub allow_loopback: bool,
     /// Whether plugins may be granted hosts over plain HTTP.
@@ -149,6 +151,7 @@ impl Config {
             memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
             signatures: SignaturePolicy::default(),
+            no_dev_versions: false,
             allow_loopback: false,
             allow_plain_http: false,
             shared_data_directory: false,

@@ -9,7 +9,7 @@ pub(crate) mod schedule;
 use std::sync::Arc;
 
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
-use kith_model::plugin::{Fitted, InstallationMode, Manifest};
+use kith_model::plugin::{Fitted, InstallationMode, Manifest, is_dev};
 use kith_pipeline::{FitError, FitInput, FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
 
@@ -284,9 +284,10 @@ pub(crate) fn reads_its_fit(tables: &WorkspaceTables, row: &InstallationRow, man
 }
 
 /// Whether the installed version may be asked about the state of a fit. Where neither version declares a form, the guest says
-/// whether it can read it.
+/// whether it can read it. Of a dev version, the bytes that made the fit may have declared another form than the present ones.
 fn may_read(row: &InstallationRow, manifest: &Manifest, fit: &FitRow) -> bool {
-    fit.plugin_version == row.version || fit.state_version == manifest.state_version
+    let is_same = fit.plugin_version == row.version && !is_dev(&row.version);
+    is_same || fit.state_version == manifest.state_version
 }
 
 /// The fits of an installation, oldest first.
@@ -457,5 +458,18 @@ pub(crate) mod tests {
         assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
         keep(server.app(), FIRST, &KeyId::kernel(), begun, Err("anything".to_owned())).unwrap_err();
         assert_eq!(newest_fit(&server).status, FitStatus::Running, "as it was when the lease was lost");
+    }
+
+    /// Of one version, the fit was taken for its own whatever form it has.
+    #[test]
+    fn other_bytes_of_a_dev_version_read_states_of_their_own_form_alone() {
+        let mut row = installation_row(LEVEL.0, "level");
+        let mut manifest = plugin_row("level", PluginKind::TagModel).manifest;
+        manifest.state_version = Some(2);
+        for (version, reads) in [("1.0.0", true), ("1.0.0-dev", false)] {
+            row.version = version.parse().unwrap();
+            assert_eq!(may_read(&row, &manifest, &succeeded(1, version, Some(1))), reads, "{version}");
+            assert!(may_read(&row, &manifest, &succeeded(1, version, Some(2))), "{version}");
+        }
     }
 }

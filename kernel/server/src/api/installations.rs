@@ -8,6 +8,7 @@ mod edit;
 mod fitting_rules;
 mod hosts;
 mod kv;
+mod new_bytes;
 mod policy;
 mod removal;
 mod seen;
@@ -32,6 +33,7 @@ use edit::{
     poll_interval, read_mode,
 };
 pub(crate) use kv::*;
+pub(crate) use new_bytes::NewBytes;
 pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;

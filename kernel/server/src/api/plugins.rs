@@ -1,6 +1,8 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
-//! Yanking one is `plugins/yank.rs`, looking at one that is not kept `plugins/seen.rs`.
+//! Yanking one is `plugins/yank.rs`, other bytes of a dev version `plugins/dev.rs`, looking at one that is not kept
+//! `plugins/seen.rs`.
 
+mod dev;
 mod seen;
 mod yank;
 
@@ -12,7 +14,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use kith_model::budget::{Exhausted, table};
 use kith_model::id::WorkspaceId;
-use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest};
+use kith_model::plugin::{
+    Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest, is_dev,
+};
 use kith_pipeline::{PageRoom, Patience};
 use semver::Version;
 use serde::{Deserialize, Serialize};
@@ -39,6 +43,8 @@ pub(crate) struct PluginBody {
     /// `vendor/name`.
     id: String,
     version: String,
+    /// Whether it is of the dev channel, `0.2.0-dev`: its bytes may change, and it is installed only where it is named.
+    dev: bool,
     /// `connector`, `tag-model`, `scorer` or `channel`.
     kind: String,
     title: String,
@@ -79,6 +85,9 @@ pub(crate) struct PluginBody {
     /// Present where it is given to nobody any more who does not run it yet.
     yanked: Option<YankedBody>,
     signature: SignatureBody,
+    /// In the answer that gave a dev version other bytes, the installations that run these now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgraded: Option<Vec<String>>,
 }
 
 /// A plugin with its versions, oldest first.
@@ -87,7 +96,7 @@ pub(crate) struct PluginVersions {
     id: String,
     kind: String,
     title: String,
-    /// The newest.
+    /// The newest; one of the dev channel only where there is nothing else.
     latest: String,
     versions: Vec<PluginBody>,
     /// How many older versions have no room here, because they are of more than some 4 MiB together; read them with `before`.
@@ -107,6 +116,7 @@ fn plugin_body(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Plugi
     PluginBody {
         id: manifest.id.to_string(),
         version: manifest.version.to_string(),
+        dev: is_dev(&manifest.version),
         kind: manifest.kind.to_string(),
         title: manifest.title,
         description: manifest.description,
@@ -128,6 +138,7 @@ fn plugin_body(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Plugi
         uploaded_by: row.uploaded_by.to_string(),
         yanked: yanked(row),
         signature: signature_body(all, tables, row),
+        upgraded: None,
     }
 }
 
@@ -138,7 +149,8 @@ fn versions_of(
     id: &PluginId,
     before: Option<&Version>,
 ) -> Option<PluginVersions> {
-    let latest = tables.versions(id).next_back()?;
+    let release = tables.versions(id).rfind(|row| !is_dev(&row.manifest.version));
+    let latest = release.or_else(|| tables.versions(id).next_back())?;
     let (mut versions, mut older_left_out, mut room) = (Vec::new(), 0, PageRoom::new(usize::MAX));
     let wanted = tables.versions(id).rev().filter(|row| before.is_none_or(|before| row.manifest.version < *before));
     for row in wanted {
@@ -163,10 +175,14 @@ fn versions_of(
 
 /// Upload a plugin's component: it is inspected, compiled and kept, with its signature if there is one. The same bytes again change
 /// nothing, but that another signature that comes with them is kept where there was no good one; in place of one that is forged
-/// or of a revoked key, only one that is valid.
+/// or of a revoked key, only one that is valid. Other bytes are refused, but of a version of the dev channel, `0.2.0-dev`: every
+/// installation that runs it is given them, as an upgrade gives another version, and where one cannot run them nothing changes.
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
-    params(UploadQuery, ("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
+    params(
+        UploadQuery,
+        ("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64"),
+    ),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component; its size is the budget `component-size`"),
     responses(
         (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already, or is only looked at"),
@@ -209,7 +225,8 @@ pub(crate) async fn upload(
         if query.dry_run {
             return seen(app, workspace, row);
         }
-        let taken = take(app, workspace, actor, &row, &component, patience);
+        let incoming = Incoming { row: &row, component: &component, consents: query.consent };
+        let taken = take(app, workspace, actor, &incoming, patience);
         if taken.is_err() {
             app.sweep(&row.digest, Some(&component));
         }
@@ -218,23 +235,36 @@ pub(crate) async fn upload(
     .await
 }
 
+/// A component that came.
+#[derive(Clone, Copy)]
+struct Incoming<'a> {
+    row: &'a PluginRow,
+    component: &'a [u8],
+    /// Whether other bytes of a dev version may ask for more than the present ones.
+    consents: bool,
+}
+
 /// Compile a component, keep it and write its row.
 fn take(
     app: &App,
     workspace: WorkspaceId,
     actor: Actor,
-    row: &PluginRow,
-    component: &[u8],
+    incoming: &Incoming<'_>,
     patience: &Patience,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    let Incoming { row, component, .. } = *incoming;
     let tables = app.catalogue.workspace(workspace)?;
     let Upload { row: wanted, before } = upload_of(&app.catalogue.tables(), &tables, row)?;
     insist_on_trust(app, &tables, &wanted)?;
+    let is_here = before.as_ref().is_some_and(|before| before.digest == wanted.digest);
     // Compiling comes before the change, which others wait for.
-    let compiled = match before {
-        Some(_) => None,
-        None => Some(app.wiring.components().admit(workspace, component, &row.digest, patience)?),
+    let compiled = match is_here {
+        true => None,
+        false => Some(app.wiring.components().admit(workspace, component, &row.digest, patience)?),
     };
+    if before.is_some() && !is_here {
+        return dev::replace(app, workspace, actor, incoming, patience);
+    }
     app.change(workspace, actor, |draft| {
         // Another upload may have come between the look above and the draft, or a publisher gone.
         let all = app.catalogue.tables();
@@ -242,15 +272,14 @@ fn take(
         insist_on_trust(app, draft.tables(), &row)?;
         let target = format!("{}@{}", row.manifest.id, row.manifest.version);
         let (status, action) = match &before {
+            // Another upload of the dev version was faster.
+            Some(before) if before.digest != row.digest => return Err(changed_meanwhile()),
             Some(before) if before.signature == row.signature => {
                 return Ok((StatusCode::OK, Json(plugin_body(&all, draft.tables(), &row))));
             }
             Some(_) => (StatusCode::OK, "plugin.sign"),
             None if compiled.is_some() => (StatusCode::CREATED, "plugin.upload"),
-            None => {
-                let message = "the version was deleted at the same moment; upload it again".to_owned();
-                return Err(ApiError::Conflict { code: "changed-meanwhile", message });
-            }
+            None => return Err(changed_meanwhile()),
         };
         let was = before.as_deref().map(|before| audited(&all, draft.tables(), before));
         draft.audit(action, target, was, Some(audited(&all, draft.tables(), &row)))?;
@@ -266,15 +295,21 @@ fn audited(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Value {
     serde_json::json!({ "digest": row.digest, "signature": signature_body(all, tables, row) })
 }
 
+fn changed_meanwhile() -> ApiError {
+    let message = "the version was changed or deleted at the same moment; upload it again".to_owned();
+    ApiError::Conflict { code: "changed-meanwhile", message }
+}
+
 /// What an upload makes of a version.
 struct Upload {
     row: PluginRow,
-    /// The version, where it was here already.
+    /// The version, where it was here already; with other bytes only where it is of the dev channel.
     before: Option<Arc<PluginRow>>,
 }
 
 /// The row of an upload. Of a version that is here it is that one's, with the signature that came where that takes the place of
 /// the present one. The same bytes have the signature that they had before they were deleted, or a revoked one could be left away.
+/// Of a dev version with other bytes it is a new one, which stays yanked.
 fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<Upload, ApiError> {
     let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) else {
         check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
@@ -282,6 +317,13 @@ fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<
         let deleted = PluginRow { signature: left, ..row.clone() };
         return Ok(Upload { row: with_signature(all, tables, deleted, row.signature.as_ref()), before: None });
     };
+    if existing.digest != row.digest && is_dev(&row.manifest.version) {
+        let others = tables.plugins.values().filter(|kept| !Arc::ptr_eq(kept, existing));
+        check_kept(others.map(|kept| kept.size_bytes), row.size_bytes)?;
+        // A signature that is there is of the other bytes.
+        let row = PluginRow { yanked: existing.yanked.clone(), ..row.clone() };
+        return Ok(Upload { row, before: Some(Arc::clone(existing)) });
+    }
     check_same(existing, &row.digest)?;
     let row = with_signature(all, tables, PluginRow::clone(existing), row.signature.as_ref());
     Ok(Upload { row, before: Some(Arc::clone(existing)) })
@@ -405,13 +447,15 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
     }
 }
 
-/// A version's bytes never change: the same ones again are fine, others are not.
+/// The bytes of a version that is not of the dev channel never change: the same ones again are fine, others are not.
 fn check_same(existing: &PluginRow, digest: &str) -> Result<(), ApiError> {
     if existing.digest == digest {
         return Ok(());
     }
     let (id, version) = (&existing.manifest.id, &existing.manifest.version);
-    let message = format!("{id} {version} is here already with other bytes; raise the version in plugin.toml");
+    let message = format!(
+        "{id} {version} is here already with other bytes; raise the version in plugin.toml, or give it the ending `-dev` while you work on it"
+    );
     Err(ApiError::Conflict { code: "version-exists", message })
 }
 

@@ -5,6 +5,7 @@ mod audiences;
 mod audit;
 mod contract;
 mod described;
+mod dev;
 pub(crate) mod installations;
 mod keys;
 mod routes;

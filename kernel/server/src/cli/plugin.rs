@@ -1,5 +1,5 @@
 //! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `pack`, `inspect`, `run`, `bench`, `test`, `keygen`,
-//! `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
+//! `sign`, `verify`) and putting them into registries (`publish`); managing them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use super::{Failure, print_json, scaffold};
 
 mod bench;
 mod cases;
+mod dev;
 pub(crate) mod fits;
 mod grants;
 mod inspect;
@@ -23,11 +24,13 @@ mod kv;
 mod local;
 mod policy;
 mod polls;
+mod publish;
 pub(crate) mod remote;
 mod run;
 mod seen;
 pub(crate) mod signing;
 mod upgrade;
+mod uploads;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
@@ -43,6 +46,8 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::Keygen { out } => signing::keygen(&out, format),
         PluginCommand::Sign { file, secret_key } => signing::sign(&file, &secret_key, format),
         PluginCommand::Verify(args) => signing::verify(&args, client, format),
+        PluginCommand::Publish(args) => publish::run(&args, format),
+        PluginCommand::Dev(args) => dev::run(&args, &client(), format),
         on_server => remote::run(&on_server, &client(), format),
     }
 }

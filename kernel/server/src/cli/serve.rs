@@ -63,6 +63,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         time_zone: args.time_zone.clone(),
         compile: compile_in_child()?,
         signatures: args.signatures,
+        no_dev_versions: args.no_dev_versions,
         allow_loopback: args.allow_loopback,
         allow_plain_http: args.allow_plain_http,
         shared_data_directory: args.shared_data_dir,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind, is_dev};
 use kith_model::polling::interval_text;
 use kith_pipeline::{Activity, HostState, HostView};
 use serde::de::value::MapAccessDeserializer;
@@ -161,6 +161,8 @@ pub(crate) struct InstallationBody {
     name: String,
     plugin: String,
     version: String,
+    /// Whether that is of the dev channel, `0.2.0-dev`: its bytes may change, and the installation with them.
+    dev: bool,
     kind: String,
     digest: String,
     /// Present where its version is given to nobody any more who does not run it yet: why, and what to take instead.
@@ -371,6 +373,7 @@ pub(super) fn installation_body(
         name: row.name.to_string(),
         plugin: row.plugin.to_string(),
         version: row.version.to_string(),
+        dev: is_dev(&row.version),
         kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
         yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),

@@ -20,6 +20,9 @@ pub(crate) struct UploadQuery {
     /// compiles is not looked at.
     #[serde(default)]
     pub(super) dry_run: bool,
+    /// Allow other bytes of a dev version to ask for more than the present ones where it is installed.
+    #[serde(default)]
+    pub(super) consent: bool,
 }
 
 /// Look at an upload as at one that is made.

@@ -11,7 +11,9 @@ use kith_model::sending::MAX_SENDING;
 use super::PartArgs;
 
 mod desk;
+mod registry;
 pub(crate) use desk::*;
+pub(crate) use registry::*;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -65,14 +67,11 @@ pub(crate) enum PluginCommand {
     /// Say whether a component's signature holds
     Verify(VerifyArgs),
     /// Hand a component to the server, which verifies it
-    Upload {
-        /// The component
-        #[arg(value_name = "FILE.wasm")]
-        file: PathBuf,
-        /// Its signature; FILE.wasm.minisig where that is there
-        #[arg(long, value_name = "FILE.minisig")]
-        signature: Option<PathBuf>,
-    },
+    Upload(UploadArgs),
+    /// Put a component into a registry (OCI), with its signature where it has one
+    Publish(PublishArgs),
+    /// Build a crate, upload it as a dev version and have it run, again with each change of its sources, and follow its log
+    Dev(PluginDevArgs),
     /// Delete a version of a plugin that is not installed
     Delete {
         /// The plugin, as `vendor/name`
@@ -239,9 +238,9 @@ const GRANTING: [&str; 10] = [
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// The plugin, as `vendor/name` or `vendor/name@version`
-    #[arg(value_parser = parse_plugin_reference)]
-    pub(crate) plugin: PluginReference,
+    /// The plugin, as `vendor/name` or `vendor/name@version`, or where a registry has it
+    #[arg(value_name = "PLUGIN|oci://HOST/REPOSITORY:TAG", value_parser = parse_install_subject)]
+    pub(crate) plugin: InstallSubject,
     /// The installation's name; the default is the plugin's own name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<Name>,
@@ -288,6 +287,8 @@ pub(crate) struct InstallArgs {
     pub(crate) sending: SendingArgs,
     #[command(flatten)]
     pub(crate) fitting: FittingArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]

@@ -63,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// the host's publishers signed, `required`. A workspace may be stricter
     #[arg(long, env = "KITH_SIGNATURES", value_name = "any|known-publisher|required", default_value_t = SignaturePolicy::Any)]
     pub(crate) signatures: SignaturePolicy,
+    /// Take no plugin versions whose bytes may change (`0.2.0-dev`), and install none
+    #[arg(long, env = "KITH_NO_DEV_VERSIONS")]
+    pub(crate) no_dev_versions: bool,
     /// Let plugins reach granted addresses on this machine
     #[arg(long)]
     pub(crate) allow_loopback: bool,

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use kith_host::{ItemKind, Limits, PolicyItem, Side, effective_policy, policy_items};
-use kith_model::plugin::{Grants, Manifest, PluginId};
+use kith_model::plugin::{Grants, Manifest, PluginId, is_dev};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -272,7 +272,7 @@ fn held(
             return pre_release.ok_or_else(|| match wanted {
                 Some(version) => Failure::Failed(format!("the server holds no {id} {version}")),
                 None => Failure::Failed(format!(
-                    "the server holds no version of {id} that is not yanked; give it one with `kith plugin upload FILE.wasm`"
+                    "the server holds no version of {id} that is neither yanked nor a dev version; give it one with `kith plugin upload FILE.wasm`"
                 )),
             });
         };
@@ -280,14 +280,15 @@ fn held(
     }
 }
 
-/// One of these versions: the one that is wanted, else the newest that is not yanked, a pre-release only where there is nothing else.
+/// One of these versions: the one that is wanted, else the newest that is neither yanked nor of the dev channel, a pre-release only
+/// where there is nothing else.
 fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option<(semver::Version, &'v Value)> {
     let read = versions.iter().filter_map(|version| Some((field(version, "version").parse().ok()?, version)));
     let read: Vec<(semver::Version, &Value)> = read.collect();
     match wanted {
         Some(wanted) => read.into_iter().find(|(version, _)| version == wanted),
         None => (read.into_iter())
-            .filter(|(_, listed)| listed["yanked"].is_null())
+            .filter(|(version, listed)| listed["yanked"].is_null() && !is_dev(version))
             .max_by_key(|(version, _)| (version.pre.is_empty(), version.clone())),
     }
 }

@@ -121,7 +121,8 @@ pub(super) fn installations(installations: &[Value]) -> String {
 /// All of one installation for people: what it is, how it stands, and what it may do.
 pub(super) fn one_installation(answer: &Value) -> String {
     let named = |what: &str, value: String| vec![what.to_owned(), value];
-    let plugin = format!("{} {}, a {}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
+    let dev = if answer["dev"] == true { ", a dev version whose bytes may change" } else { "" };
+    let plugin = format!("{} {}, a {}{dev}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
     let mut rows = vec![named("installation", field(answer, "name")), named("plugin", plugin)];
     let why = [field(answer, "mode"), field(answer, "mode_reason")];
     rows.push(named("mode", why.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")));
