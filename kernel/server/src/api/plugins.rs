@@ -1,9 +1,10 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
 //! Yanking one is `plugins/yank.rs`, other bytes of a dev version `plugins/dev.rs`, looking at one that is not kept
-//! `plugins/seen.rs`.
+//! `plugins/seen.rs`, and what becomes of a version `plugins/uploaded.rs`.
 
 mod dev;
 mod seen;
+mod uploaded;
 mod yank;
 
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use kith_model::budget::{Exhausted, table};
+use kith_model::budget::table;
 use kith_model::id::WorkspaceId;
 use kith_model::plugin::{
     Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest, is_dev,
@@ -25,17 +26,16 @@ use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use seen::UploadQuery;
 use seen::seen;
+use uploaded::{Upload, leave_signature, takes_place, upload_of};
 pub(crate) use yank::*;
 
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
-use super::signatures::{SignatureBody, insist_on_trust, known, sign, signature_body, signature_state, signature_text};
+use super::signatures::{SignatureBody, insist_on_trust, sign, signature_body, signature_text};
 use super::view::{Page, time, written_bytes};
 use crate::app::App;
-use crate::catalogue::publishers::{LeftSignatureRow, SignatureRow};
-use crate::catalogue::{Actor, Draft, InstallationRow, PluginRow, Tables, WorkspaceTables};
+use crate::catalogue::{Actor, InstallationRow, PluginRow, Tables, WorkspaceTables};
 use crate::error::{ApiError, Problem};
-use crate::signatures::trust::{SignatureState, judge};
 
 /// One version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
@@ -300,98 +300,6 @@ fn changed_meanwhile() -> ApiError {
     ApiError::Conflict { code: "changed-meanwhile", message }
 }
 
-/// What an upload makes of a version.
-struct Upload {
-    row: PluginRow,
-    /// The version, where it was here already; with other bytes only where it is of the dev channel.
-    before: Option<Arc<PluginRow>>,
-}
-
-/// The row of an upload. Of a version that is here it is that one's, with the signature that came where that takes the place of
-/// the present one. The same bytes have the signature that they had before they were deleted, or a revoked one could be left away.
-/// Of a dev version with other bytes it is a new one, which stays yanked.
-fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<Upload, ApiError> {
-    let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) else {
-        check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
-        let left = tables.left_signatures.get(&row.digest).map(|left| left.signature.clone());
-        let deleted = PluginRow { signature: left, ..row.clone() };
-        return Ok(Upload { row: with_signature(all, tables, deleted, row.signature.as_ref()), before: None });
-    };
-    if existing.digest != row.digest && is_dev(&row.manifest.version) {
-        let others = tables.plugins.values().filter(|kept| !Arc::ptr_eq(kept, existing));
-        check_kept(others.map(|kept| kept.size_bytes), row.size_bytes)?;
-        // A signature that is there is of the other bytes.
-        let row = PluginRow { yanked: existing.yanked.clone(), ..row.clone() };
-        return Ok(Upload { row, before: Some(Arc::clone(existing)) });
-    }
-    check_same(existing, &row.digest)?;
-    let row = with_signature(all, tables, PluginRow::clone(existing), row.signature.as_ref());
-    Ok(Upload { row, before: Some(Arc::clone(existing)) })
-}
-
-/// A version with the signature that came, where that takes the place of the one that it has.
-fn with_signature(
-    all: &Tables,
-    tables: &WorkspaceTables,
-    existing: PluginRow,
-    came: Option<&SignatureRow>,
-) -> PluginRow {
-    match came.filter(|came| takes_place(all, tables, &existing, came)) {
-        Some(came) => PluginRow { signature: Some(came.clone()), ..existing },
-        None => existing,
-    }
-}
-
-/// Keep the signature of a version that is deleted. There are as many as versions may be; beyond, the oldest that is not of a
-/// revoked key goes.
-fn leave_signature(all: &Tables, draft: &mut Draft<'_>, row: &PluginRow) {
-    let Some(signature) = row.signature.clone() else { return };
-    draft.leave_signature(LeftSignatureRow { plugin: row.manifest.id.clone(), digest: row.digest.clone(), signature });
-    let left = &draft.tables().left_signatures;
-    if left.len() as u64 <= table::PLUGINS_KEPT.default {
-        return;
-    }
-    let oldest = left.values().min_by_key(|left| {
-        let state = judge(&left.plugin, Some(&left.signature), known(all, draft.tables())).state;
-        (state == SignatureState::Revoked, left.signature.received_at)
-    });
-    if let Some(digest) = oldest.map(|left| left.digest.clone()) {
-        draft.forget_left_signature(&digest);
-    }
-}
-
-/// Whether a signature that came takes the place of the one that a version has.
-fn takes_place(all: &Tables, tables: &WorkspaceTables, existing: &PluginRow, came: &SignatureRow) -> bool {
-    let state = signature_state(all, tables, existing);
-    let is_same = existing.signature.as_ref().is_some_and(|present| present.text == came.text);
-    match state {
-        SignatureState::Valid => false,
-        // Anybody has a key of his own: what a bad one leaves behind is made good by one that holds alone.
-        SignatureState::Revoked | SignatureState::Forged => {
-            let signed = PluginRow { signature: Some(came.clone()), ..existing.clone() };
-            signature_state(all, tables, &signed) == SignatureState::Valid
-        }
-        // What came again stands otherwise than it did when it came.
-        SignatureState::Unchecked | SignatureState::NotYetValid => true,
-        SignatureState::Unsigned
-        | SignatureState::UnknownKey
-        | SignatureState::Expired
-        | SignatureState::OtherNamespace => !is_same,
-    }
-}
-
-/// Whether one more version of so many bytes may be kept beside those that are.
-fn check_kept(kept: impl Iterator<Item = u64>, size_bytes: u64) -> Result<(), Exhausted> {
-    let (versions, bytes) =
-        kept.chain([size_bytes]).fold((0, 0_u64), |(versions, bytes), size| (versions + 1, bytes.saturating_add(size)));
-    for (budget, used) in [(&table::PLUGINS_KEPT, versions), (&table::PLUGIN_BYTES_KEPT, bytes)] {
-        if used > budget.default {
-            return Err(budget.exhausted(budget.default, None));
-        }
-    }
-    Ok(())
-}
-
 /// Delete a version of a plugin that is not installed: its component leaves the disk where no other workspace has it. What it
 /// made as an installation that was removed stays, and so does its signature: the same bytes have it when they come again.
 #[utoipa::path(
@@ -447,18 +355,6 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
     }
 }
 
-/// The bytes of a version that is not of the dev channel never change: the same ones again are fine, others are not.
-fn check_same(existing: &PluginRow, digest: &str) -> Result<(), ApiError> {
-    if existing.digest == digest {
-        return Ok(());
-    }
-    let (id, version) = (&existing.manifest.id, &existing.manifest.version);
-    let message = format!(
-        "{id} {version} is here already with other bytes; raise the version in plugin.toml, or give it the ending `-dev` while you work on it"
-    );
-    Err(ApiError::Conflict { code: "version-exists", message })
-}
-
 /// All plugins of the workspace.
 #[utoipa::path(
     get, path = "/api/v1/plugins", tag = "plugins", params(PageQuery), security(("key" = ["plugins:admin"])),
@@ -509,21 +405,4 @@ pub(crate) async fn read(
 /// Whether plugins of this kind compute over people's columns, and so can be fitted.
 pub(crate) fn computes(kind: PluginKind) -> bool {
     matches!(kind, PluginKind::TagModel | PluginKind::Scorer)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::iter::{once, repeat_n};
-
-    use super::*;
-
-    #[test]
-    fn a_workspace_keeps_so_many_plugins_and_so_many_bytes() {
-        let ended = |refused: Result<(), Exhausted>| refused.err().map(|exhausted| exhausted.budget.name);
-        assert_eq!(ended(check_kept(repeat_n(1, 499), 1)), None);
-        assert_eq!(ended(check_kept(repeat_n(1, 500), 1)), Some("plugins-kept"));
-        let most = table::PLUGIN_BYTES_KEPT.default;
-        assert_eq!(ended(check_kept(once(most - 1), 1)), None);
-        assert_eq!(ended(check_kept(once(most), 1)), Some("plugin-bytes-kept"));
-    }
 }
