@@ -131,11 +131,7 @@ impl Readers {
     }
 
     /// Note the version that read what a unit brings, where that is another than before.
-    pub(super) fn write(
-        &mut self,
-        submission: &Submission,
-        operations: &mut Vec<Operation>,
-    ) -> Result<(), ReadError> {
+    pub(super) fn write(&mut self, submission: &Submission, operations: &mut Vec<Operation>) -> Result<(), ReadError> {
         let (source, Some(reader)) = (submission.source, &submission.sender.reader) else { return Ok(()) };
         if !operations.iter().any(|operation| matches!(operation, Operation::Append { .. })) {
             return Ok(());

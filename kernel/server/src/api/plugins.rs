@@ -1,6 +1,7 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
-//! Yanking one is `plugins/yank.rs`.
+//! Yanking one is `plugins/yank.rs`, what one wrote `plugins/written.rs`.
 
+mod written;
 mod yank;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+pub(crate) use written::*;
 pub(crate) use yank::*;
 
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};

@@ -3,6 +3,7 @@
 pub mod host;
 mod tracking;
 mod trust;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -235,7 +236,7 @@ impl<'a> Draft<'a> {
     /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
-        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState];
+        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState, Definition::Undo];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, ""), Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
@@ -244,6 +245,7 @@ impl<'a> Draft<'a> {
         self.tables.secrets.retain(|(owner, _), _| *owner != id);
         self.tables.fits.retain(|(owner, _), _| *owner != id);
         self.tables.states.remove(&id);
+        self.tables.undos.retain(|(owner, _), _| *owner != id);
         self.alters_setup = true;
         Ok(())
     }

@@ -16,6 +16,7 @@ use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
 use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow, SignatureRow};
 use crate::catalogue::tracking::TrackingPlanRow;
+use crate::catalogue::undo::UndoRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
 /// this one's. Their bodies are JSON, because configurations and the states
@@ -60,6 +61,7 @@ json_rows! {
     PublisherRow: "a publisher of plugins", 1;
     SignaturePolicyRow: "what signatures a workspace asks for", 1;
     HighestVersionRow: "the highest version of a plugin that was installed", 1;
+    UndoRow: "what is taken back of a version", 1;
 }
 
 /// A tenant.
@@ -538,6 +540,7 @@ mod tests {
             line::<PublisherRow>(),
             line::<SignaturePolicyRow>(),
             line::<HighestVersionRow>(),
+            line::<UndoRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

@@ -27,6 +27,7 @@ mod run;
 mod seen;
 pub(crate) mod signing;
 mod upgrade;
+mod written;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {

@@ -32,6 +32,7 @@ pub enum Definition {
     Publisher = 0x13,
     SignaturePolicy = 0x14,
     HighestVersion = 0x15,
+    Undo = 0x16,
 }
 
 impl Key {

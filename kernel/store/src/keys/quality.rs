@@ -61,7 +61,9 @@ mod tests {
     #[test]
     fn readers_lie_in_the_order_of_the_log_and_each_source_has_its_own() {
         let workspace = WorkspaceId(1);
-        let of = |source| [0, 255, 256, u64::MAX].map(|after| Key::reader(workspace, InstallationId(source), Position(after)));
+        let of = |source| {
+            [0, 255, 256, u64::MAX].map(|after| Key::reader(workspace, InstallationId(source), Position(after)))
+        };
         let range = Key::readers(workspace, InstallationId(7)).range();
         assert!(of(7).is_sorted() && of(7).iter().all(|key| range.from <= *key && *key < range.to));
         assert!(of(8).iter().all(|key| range.to <= *key));

@@ -9,7 +9,9 @@ use kith_model::plugin::PluginId;
 use kith_model::sending::MAX_SENDING;
 
 mod desk;
+mod written;
 pub(crate) use desk::*;
+pub(crate) use written::*;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
@@ -82,6 +84,12 @@ pub(crate) enum PluginCommand {
     Yank(YankArgs),
     /// Offer a yanked version again
     Unyank(YankArgs),
+    /// What one version of a plugin wrote in the workspace: the values that people have from it, the events that it read, and the
+    /// messages that may have left because of it
+    Written(DigestArgs),
+    /// Take back the tags or scores that people have from one version: another version that runs is asked again, and where none
+    /// does they are gone. Nobody is written to because of it
+    Undo(UndoArgs),
     /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
     Abi,
     /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`
