@@ -76,7 +76,7 @@ pub(crate) struct DigestEventsBody {
 pub(crate) struct DigestMessagesBody {
     /// The audiences that its values decide, directly or through other models.
     audiences: Vec<String>,
-    /// Messages of these audiences that have left, whichever version decided: so many at most are because of this one.
+    /// Messages of these audiences that have left or may have, whichever version decided: so many at most are because of this one.
     sent: u64,
 }
 

@@ -16,7 +16,7 @@ impl Draft<'_> {
         let (at, by) = (self.now, self.actor.key.clone());
         let row = Arc::new(UndoRow { number, installation, digest: digest.to_owned(), at, by });
         let name = of_installation(installation, digest.as_bytes());
-        self.operations.push(put(self.workspace(), Definition::Undo, &name, row.as_ref()));
+        self.operations.push(put(self.workspace(), Definition::Undo, &name, &*row));
         self.tables.undos.insert((installation, digest.to_owned()), Arc::clone(&row));
         self.alters_setup = true;
         Ok(row)
