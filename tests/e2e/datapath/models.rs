@@ -403,4 +403,16 @@ fn what_a_version_wrote_is_found_and_taken_back() {
     switch(&admin, "model", "live");
     wait_until("everybody is tagged again", || size(&admin, "oslo") == Some(PEOPLE));
     shop.nothing_changed("switched on again");
+
+    // What is sensitive is withheld here as elsewhere.
+    let entry = json!({ "sensitivity": "sensitive" }).to_string();
+    admin.send("PUT", "/api/v1/dictionary/trait/city", &[("content-type", "application/json")], entry).is(200);
+    let reader = shop.kernel.caller(&shop.kernel.key(&["profiles:read"]));
+    let masked = |of: &str| reader.get(&format!("/api/v1/profiles/{person}/provenance?{of}")).is(200);
+    let fact = masked("trait=city");
+    assert_eq!((&fact["value"], &fact["withheld"]), (&Value::Null, &json!(["traits.city"])), "{fact}");
+    let computed = masked("tag=hostile");
+    let city = json!({ "name": "city", "expression": null, "value": null });
+    assert!(computed["inputs"].as_array().unwrap().contains(&city), "{computed}");
+    assert_eq!(computed["withheld"], json!(["inputs.city"]), "{computed}");
 }
