@@ -200,8 +200,9 @@ fn what_was_not_kept_up_for_a_while_begins_from_nothing() {
 #[test]
 fn an_undo_is_walked_alone_and_once() {
     let with = |chosen: u8, number: u32| {
-        let undo = Undo { number, installation: InstallationId(9), digest: "ab".into() };
-        Plan { undos: vec![undo], ..plan(chosen) }
+        let mut plan = plan(chosen);
+        plan.undos.push(Undo { number, installation: InstallationId(9), digest: "ab".into() });
+        plan
     };
     let mut readiness = Readiness::default().under(&with(1, 7)).under(&with(3, 7));
     let alone = |walk: &Walk<Task>| walk.wanted.len() == 1 || !walk.wanted.iter().any(is_undo);
