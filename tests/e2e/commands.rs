@@ -99,6 +99,8 @@ fn every_command_answers_a_program_with_one_document() {
         "profile get user_id:ada",
         "profile search --trait city=Rome",
         "profile events user_id:ada --all",
+        "profile provenance user_id:ada --trait city",
+        "plugin written kith/csv --version 0.1.0",
         "profile export",
         "profile export --columns id,traits.city",
         "consent show user_id:ada",

@@ -68,10 +68,14 @@ pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression};
 pub use questions::page::{PAGE_BYTES, PageRoom};
 pub use questions::profile::ProfileStart;
+pub use questions::provenance::{
+    ComputedKind, EventProvenance, FactProvenance, InputProvenance, InputState, MAX_INPUT_BYTES, ValueProvenance,
+};
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
+pub use questions::written::{UndoProgress, Written, WrittenEvents, WrittenValue, WrittenValues};
 pub use react::models::alone::{answers_to, dataset_of};
-pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup};
+pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;

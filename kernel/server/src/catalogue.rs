@@ -13,6 +13,7 @@ mod reading;
 pub mod rows;
 pub mod sealed;
 pub mod tracking;
+pub mod undo;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,7 @@ use self::locks::Locks;
 use self::publishers::{LeftSignatureRow, Publishers};
 use self::reading::{counters, load, publishers, rows_of, scan_all};
 use self::tracking::TrackingPlanRow;
+use self::undo::UndoRow;
 use self::written::Written;
 use crate::auth::KeyId;
 use crate::signatures::trust::SignaturePolicy;
@@ -91,6 +93,8 @@ pub struct WorkspaceTables {
     pub sealed_configs: BTreeMap<InstallationId, Arc<[u8]>>,
     /// Tracking plans by their names.
     pub tracking: BTreeMap<String, Arc<TrackingPlanRow>>,
+    /// What is taken back of versions of models, by installation and digest.
+    pub undos: BTreeMap<(InstallationId, String), Arc<UndoRow>>,
     /// What names mean, and how sensitive they are.
     pub dictionary: Arc<Dictionary>,
     /// What is dropped, renamed or hashed of records.
@@ -128,6 +132,7 @@ impl WorkspaceTables {
             secrets: BTreeMap::new(),
             sealed_configs: BTreeMap::new(),
             tracking: BTreeMap::new(),
+            undos: BTreeMap::new(),
             dictionary: Arc::default(),
             record_rules: Arc::default(),
             publishers: Publishers::new(),

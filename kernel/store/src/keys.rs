@@ -58,6 +58,7 @@ spaces! {
     ORDINAL = 0x29, "fact";
     COUNTS = 0x2a, "fact";
     SOURCE_COUNTS = 0x2b, "fact";
+    READER = 0x2c, "fact";
     FILE_ROW = 0x2d, "fact";
     IMPORT = 0x2e, "fact";
     DERIVED = 0x30, "derived";

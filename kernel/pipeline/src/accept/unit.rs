@@ -33,6 +33,7 @@ use super::moment::{self, Moment};
 use super::named;
 use super::people::{EventConsents, EvidenceOutcome, People};
 use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
+use super::readers::Readers;
 use super::reweigh::{self, AppliedRules, RulesDurability};
 use super::rules::RuledDraft;
 use super::validate::CheckedDraft;
@@ -85,6 +86,7 @@ pub(super) struct Workspace {
     totals: Totals,
     quota: Quota,
     quality: Quality,
+    readers: Readers,
     pub rules: IdentityRules,
     pub zone: Zone,
     /// By which rules history is tied, and whether the store has that as it is here.
@@ -175,6 +177,7 @@ impl Workspace {
             totals: Totals::open(store.as_ref(), id)?,
             quota: Quota::new(Arc::clone(store), id),
             quality: Quality::new(Arc::clone(store), id),
+            readers: Readers::new(Arc::clone(store), id),
             rules,
             zone: Zone::utc(),
             unnamed: 0,
@@ -187,6 +190,9 @@ impl Workspace {
     /// # Errors
     /// What ends the submission: the store cannot be read, or what must go with it in one commit is too large.
     pub(super) fn build(&mut self, submission: &Submission, progress: Progress) -> Result<BuiltUnit, CommitError> {
+        if self.readers.must_wait(submission)? {
+            return Ok(BuiltUnit::waiting(progress));
+        }
         let from = progress.next;
         let mut to = piece_end(&submission.events, from);
         let mut size = Size::Fits;
@@ -419,6 +425,7 @@ impl Workspace {
         self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let day = self.zone.day(submission.received_at);
         self.quality.write(submission.source, day, &brought, &mut operations)?;
+        self.readers.write(submission, &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;

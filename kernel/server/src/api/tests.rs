@@ -178,6 +178,7 @@ pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Se
         installations,
         audiences: Vec::new(),
         removed_channels: Default::default(),
+        undos: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod host;
 mod tracking;
 mod trust;
+mod undo;
 pub mod unshown;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -245,7 +246,8 @@ impl<'a> Draft<'a> {
     /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
-        let kinds = [Definition::Secret, Definition::SealedConfig, Definition::Fit, Definition::FittedState];
+        let kinds =
+            [Definition::Secret, Definition::SealedConfig, Definition::Fit, Definition::FittedState, Definition::Undo];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         let state = [Key::plugin_state(workspace, id, ""), Key::plugin_expiries(workspace, id)];
         for prefix in owned.into_iter().chain(state).chain([Key::poll(workspace, id)]) {
@@ -256,6 +258,7 @@ impl<'a> Draft<'a> {
         self.tables.sealed_configs.remove(&id);
         self.tables.fits.retain(|(owner, _), _| *owner != id);
         self.tables.states.remove(&id);
+        self.tables.undos.retain(|(owner, _), _| *owner != id);
         self.alters_setup = true;
         Ok(())
     }

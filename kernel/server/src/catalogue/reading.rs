@@ -12,6 +12,7 @@ use kith_store::{Key, KeyRange, ReadError, Store, Value};
 use super::chain::audit_head;
 use super::publishers::{HighestVersionRow, LeftSignatureRow, PublisherRow, Publishers, SignaturePolicyRow};
 use super::tracking::TrackingPlanRow;
+use super::undo::UndoRow;
 use super::{
     AudienceRow, CatalogueError, CounterRow, DictionaryRow, FitRow, IdentityRulesRow, InstallationRow, PluginRow,
     RecordRulesRow, SUPPRESSIONS, WorkspaceRow, WorkspaceTables, of_installation,
@@ -111,6 +112,9 @@ pub(super) fn load(store: &dyn Store, row: WorkspaceRow) -> Result<WorkspaceTabl
     tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
     for (_, row) in rows_of::<TrackingPlanRow>(store, workspace, Definition::TrackingPlan)? {
         tables.tracking.insert(row.name.to_string(), Arc::new(row));
+    }
+    for (_, row) in rows_of::<UndoRow>(store, workspace, Definition::Undo)? {
+        tables.undos.insert((row.installation, row.digest.clone()), Arc::new(row));
     }
     let mut dictionary = Dictionary::default();
     for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {

@@ -18,6 +18,7 @@ use crate::catalogue::publishers::{
     HighestVersionRow, LeftSignatureRow, PublisherRow, SignaturePolicyRow, SignatureRow,
 };
 use crate::catalogue::tracking::TrackingPlanRow;
+use crate::catalogue::undo::UndoRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
 /// this one's. Their bodies are JSON, because configurations and the states
@@ -63,6 +64,7 @@ json_rows! {
     SignaturePolicyRow: "what signatures a workspace asks for", 1;
     HighestVersionRow: "the highest version of a plugin that was installed", 1;
     LeftSignatureRow: "the signature of a plugin version that was deleted", 1;
+    UndoRow: "what is taken back of a version", 1;
 }
 
 /// A tenant.
@@ -555,6 +557,7 @@ mod tests {
             line::<SignaturePolicyRow>(),
             line::<HighestVersionRow>(),
             line::<LeftSignatureRow>(),
+            line::<UndoRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

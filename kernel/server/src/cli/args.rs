@@ -29,7 +29,7 @@ pub(crate) use dictionary::*;
 pub(crate) use identity::*;
 pub(crate) use letters::*;
 pub(crate) use plugin::*;
-pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
+pub(crate) use profile::{ListFormat, OriginArgs, Person, ProfileCommand, SearchArgs};
 pub(crate) use publisher::*;
 pub(crate) use serve::*;
 pub(crate) use tracking::*;

@@ -31,6 +31,7 @@ mod seen;
 pub(crate) mod signing;
 mod upgrade;
 mod uploads;
+mod written;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {

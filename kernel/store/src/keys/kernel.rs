@@ -39,6 +39,7 @@ pub enum Definition {
     LeftSignature = 0x16,
     Root = 0x17,
     SealedConfig = 0x18,
+    Undo = 0x19,
 }
 
 impl Key {

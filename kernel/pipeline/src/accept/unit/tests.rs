@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::accept::aside::PartsOf;
 use crate::accept::counts::{Counts, read_counts};
-use crate::accept::{MAX_REPORTED_REJECTIONS, Submission};
+use crate::accept::readers::{Reader, ranges};
+use crate::accept::{MAX_REPORTED_REJECTIONS, Sender, Submission};
 use crate::profiles::facts::{each_row, read_contribution};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(1);
@@ -541,4 +542,33 @@ fn letters_in(store: &Arc<dyn Store>) -> Vec<(Key, crate::rows::Letter)> {
     })
     .unwrap();
     letters
+}
+
+/// What two versions of a connector read of one source at the same time does not come into one group, so that the log tells which
+/// read what.
+#[test]
+fn events_that_another_version_read_lie_in_a_range_of_their_own() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let read_by = |version: &str, id: &str| {
+        let reader = Reader { version: version.into(), digest: format!("digest-{version}") };
+        let sender = Sender { reader: Some(Arc::new(reader)), ..Sender::default() };
+        Submission { sender: Arc::new(sender), ..submission(vec![event(id, "u1")]) }
+    };
+    let first = workspace.build(&read_by("1", "a"), Progress::default()).unwrap();
+    let same = workspace.build(&read_by("1", "b"), Progress::default()).unwrap();
+    let other = read_by("2", "c");
+    let waiting = workspace.build(&other, Progress::default()).unwrap();
+    assert_eq!((same.events, waiting.events, waiting.waits), (1, 0, true));
+    assert!(waiting.unit.operations.is_empty());
+    assert!(store.commit_all(vec![first.unit, same.unit]).iter().all(Result::is_ok));
+    workspace.committed();
+    let between = store.head();
+    take(&store, &mut workspace, &other);
+    take(&store, &mut workspace, &read_by("2", "d"));
+    let found = ranges(store.as_ref(), WORKSPACE, SOURCE).unwrap();
+    let told: Vec<_> =
+        found.iter().map(|range| (range.row.reader.version.as_str(), range.up_to, range.events)).collect();
+    assert_eq!(told, [("1", Some(between), 2), ("2", None, 2)]);
+    assert_eq!(found[1].after, between);
 }

@@ -13,6 +13,7 @@ use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
 use super::upgrade::upgrade;
 use super::uploads::{self, uploaded};
+use super::written;
 use crate::cli::args::{
     ConsentGrantArg, FittingArgs, InstallArgs, InstallSubject, InstallationChangeArgs, LimitArg, PinArgs,
     PluginCommand, PluginReference, SendingArgs, YankArgs,
@@ -105,6 +106,8 @@ fn versions_command(
         PluginCommand::Unyank(args) => {
             (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
         }
+        PluginCommand::Written(args) => written::written(client, args)?,
+        PluginCommand::Undo(args) => written::undo(client, args, format)?,
         PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
         PluginCommand::Grants { subject } => template(client, subject)?,
         _ => return Err(Failure::Usage("this command works on this machine and needs no server".to_owned())),
