@@ -191,13 +191,13 @@ pub(super) fn check_core(module: &[u8], abi: Abi, kind: PluginKind) -> Result<()
 fn check_import(module: &str, name: &str) -> Result<(), PackageError> {
     let is_wasi = module.starts_with("wasi");
     let cause = match (module, name) {
-        _ if is_wasi && name.starts_with("fd_") => "printing (`println!`, `eprintln!`) or files; use the SDK's log",
+        _ if is_wasi && name.starts_with("fd_") => "printing (`println!`, `printf`) or files; write to the log",
         _ if is_wasi && name.contains("clock") => {
-            "`SystemTime::now` or `Instant::now`; take the time from an input column or the SDK's clock"
+            "`SystemTime::now`, `Instant::now` or `time()`; take the time from an input column or the contract's clock"
         }
         _ if is_wasi && name.contains("random") => "`HashMap` or the crate `getrandom`; use `BTreeMap` or a fixed seed",
         _ if is_wasi && (name.starts_with("environ") || name.starts_with("args")) => {
-            "`std::env`; take settings from the plugin's configuration"
+            "`std::env` or `getenv`; take settings from the plugin's configuration"
         }
         _ if is_wasi => "a build for a WASI target",
         ("env", _) => "an `extern \"C\"` function that nothing defines, often from a crate that binds C code",

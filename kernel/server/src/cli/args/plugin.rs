@@ -27,7 +27,7 @@ pub(crate) enum PluginCommand {
     Schema,
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
-    /// Make a plugin of a component that a tool of any language made, and of its manifest
+    /// Make a plugin of what a tool of any language made, a component or a core module, and of its manifest
     Pack(PluginPackArgs),
     /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
     Inspect {
@@ -41,7 +41,7 @@ pub(crate) enum PluginCommand {
     Run(PluginRunArgs),
     /// Measure what calls of one plugin take, in the host that servers have
     Bench(PluginBenchArgs),
-    /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
+    /// Run the cases in a plugin's folder, `cases/*.json`, in the host that servers have
     Test(PluginTestArgs),
     /// The plugins that the server holds
     List,

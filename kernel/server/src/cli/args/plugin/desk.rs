@@ -40,7 +40,7 @@ pub(crate) struct PluginBuildArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PluginPackArgs {
-    /// The component
+    /// The component, or a core module that carries its world, as `wit-bindgen` for C leaves it
     #[arg(value_name = "COMPONENT.wasm")]
     pub(crate) component: PathBuf,
     /// The manifest
@@ -141,9 +141,14 @@ pub(crate) struct PluginBenchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PluginTestArgs {
-    /// The plugin's crate
+    /// The plugin's crate; of another language the folder that has its `cases`
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// The plugin that the cases are run with, as `kith plugin pack` made it; nothing is built
+    #[arg(long, value_name = "FILE.wasm")]
+    pub(crate) component: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
     #[command(flatten)]
     pub(crate) tools: Tools,
 }
