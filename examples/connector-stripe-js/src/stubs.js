@@ -1,0 +1,37 @@
+// What the engine has of the world outside of it: the tool puts traps in the place of its imports of WASI, and this file
+// puts the plugin's own in front of those that are wanted. There are no files and no sockets.
+import log from 'kith:plugin/log@0.2.0';
+import clock from 'kith:plugin/clock@0.2.0';
+
+const text = (value) => {
+  if (typeof value === 'string') return value;
+  if (value instanceof Error) return `${value}\n${value.stack}`;
+  return JSON.stringify(value) ?? String(value);
+};
+const writer = (level) => (...values) => log.write(level, values.map(text).join(' '));
+
+// What is printed goes to the installation's log: `kith plugin logs NAME` shows it.
+globalThis.console = {
+  debug: writer('debug'),
+  log: writer('info'),
+  info: writer('info'),
+  warn: writer('warn'),
+  error: writer('error'),
+};
+globalThis.print = console.log;
+
+// The kernel's clock. `new Date()` goes past this and traps; `new Date(Date.now())` does not.
+Date.now = () => clock.now();
+
+// The functions of an interface, which log an error that none of them caught: the trap that it becomes has no words.
+export function told(functions) {
+  const telling = (call) => (...values) => {
+    try {
+      return call(...values);
+    } catch (error) {
+      if (error instanceof Error) console.error(error);
+      throw error;
+    }
+  };
+  return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, telling(call)]));
+}
