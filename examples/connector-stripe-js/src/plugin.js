@@ -13,7 +13,7 @@ function amount(units, currency) {
   return units / (THOUSANDTHS.has(currency) ? 1000 : 100);
 }
 
-// What each type of webhook becomes; the others are taken, and nothing is made of them.
+// The event of each type of webhook. The other types are taken, and nothing is made of them.
 const READERS = {
   'charge.succeeded': (charge) => ({ kind: 'track', name: 'Payment Succeeded', ...payment(charge, charge.amount) }),
   'charge.refunded': (charge, before) => {
@@ -56,7 +56,7 @@ function identifiers(id, email) {
   return found;
 }
 
-// What was set aside comes again as it was, without its headers; who sent it was checked when it came.
+// A request that was set aside comes again without its headers. Its signature was checked when it first came.
 function isChecked(request) {
   return request.attributes.some(([name]) => name === 'replay' || name === 'again');
 }
@@ -84,7 +84,7 @@ function decoded(bytes) {
   return decodeURIComponent(escape(parts.join('')));
 }
 
-// What `receive` answers for a whole body.
+// The answer of `receive` for a whole body.
 function received(request, parts) {
   const { events = [], rejected = [] } = parts;
   return { events, rejected, consumed: request.body.length, resume: null, answer: null, notes: [] };

@@ -1,5 +1,5 @@
-// What the engine has of the world outside of it: the tool puts traps in the place of its imports of WASI, and this file
-// puts the plugin's own in front of those that are wanted. There are no files and no sockets.
+// Stubs in the place of WASI. The engine's imports of it are traps (`--stub-wasi`), because a plugin has none; in front of two of
+// them this file puts the plugin's own: printing goes to the log, and the time is the kernel's. There are no files and no sockets.
 import log from 'kith:plugin/log@0.2.0';
 import clock from 'kith:plugin/clock@0.2.0';
 
@@ -10,7 +10,7 @@ const text = (value) => {
 };
 const writer = (level) => (...values) => log.write(level, values.map(text).join(' '));
 
-// What is printed goes to the installation's log: `kith plugin logs NAME` shows it.
+// `kith plugin logs NAME` shows the lines.
 globalThis.console = {
   debug: writer('debug'),
   log: writer('info'),

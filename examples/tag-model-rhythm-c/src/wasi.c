@@ -1,8 +1,8 @@
-// What takes the place of WASI in a plugin: what is printed goes to the log, line by line, and there is nothing else. Without
-// this file the C library imports its functions from WASI, and `kith plugin pack` refuses the module.
+// Stubs in the place of WASI: printed lines go to the log, and there are no files, sockets, clock and random numbers. Without this
+// file the C library imports its functions from WASI, and `kith plugin pack` refuses the module because no plugin has WASI.
 //
-// The library calls `__imported_wasi_snapshot_preview1_…`; what is defined here is linked, and what is not would be imported.
-// A function of WASI that a program comes to need is added in one line: most answer that they are not there.
+// The library calls `__imported_wasi_snapshot_preview1_…`; the linker takes those that are defined here, and makes imports of
+// all others. Where a program needs another one, add it in a line that answers NOT_THERE.
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 enum { OK = 0, BAD_FILE = 8, NOT_THERE = 52, NOT_A_SEEKABLE = 70 };
 enum { INFO = 1, WARN = 2 };
 
-// Of every world of Kith; the same as `kith_plugin_log_write` of the bindings, whatever world these are of.
+// `kith_plugin_log_write` of the bindings, under a name that does not depend on the world that these are of.
 __attribute__((import_module("kith:plugin/log@0.2.0"), import_name("write")))
 extern void kith_log(int32_t level, const char *text, size_t length);
 
@@ -51,7 +51,8 @@ int32_t WASI(fd_write)(int32_t file, int32_t pieces, int32_t count, int32_t writ
     return OK;
 }
 
-// Standard output is a terminal, so that the library hands over each line when it ends.
+// Standard output pretends to be a terminal, because to a file the library hands over a line only when its buffer is full, which
+// at the end of a call it is not.
 int32_t WASI(fd_fdstat_get)(int32_t file, int32_t stat) {
     if (file != 1 && file != 2) return BAD_FILE;
     uint8_t *answer = (uint8_t *)(uintptr_t)stat;
