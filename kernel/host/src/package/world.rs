@@ -123,8 +123,8 @@ fn without_wasi(imports: &[String]) -> String {
     let more = if wasi.len() > MAX_NAMED { ", …" } else { "" };
     let names = format!("{}{more}", named.join(", "));
     format!(
-        "plugins have no WASI; leave out what asks for it ({names}): in Rust build for wasm32-unknown-unknown, in C call \
-         nothing that prints, opens files or reads clocks, in JavaScript have the tool stub it \
+        "plugins have no WASI; leave out what asks for it ({names}): in Rust build for wasm32-unknown-unknown, in C link \
+         stubs (`wasi.c` of examples/tag-model-rhythm-c), in JavaScript have the tool stub it \
          (`componentize-qjs --stub-wasi`) or leave its features out (`componentize-js`)"
     )
 }
@@ -207,7 +207,10 @@ fn check_import(module: &str, name: &str) -> Result<(), PackageError> {
         _ => return Ok(()),
     };
     let remedy = if is_wasi {
-        format!("it comes from {cause}; plugins have no WASI, build for wasm32-unknown-unknown")
+        format!(
+            "it comes from {cause}; plugins have no WASI: in Rust build for wasm32-unknown-unknown, in C link stubs (`wasi.c` of \
+             examples/tag-model-rhythm-c)"
+        )
     } else {
         format!("it comes from {cause}")
     };
