@@ -326,6 +326,13 @@ fn a_component_of_any_tool_is_packed_uploaded_and_installed() {
         assert!(many[figure].as_f64().unwrap() > 0.0, "{figure}: {bench}");
     }
 
+    // The contract that it was made of, for whoever has no checkout.
+    let wit = folder.path().join("wit");
+    let written = answer(&kernel, &["plugin", "wit", wit.to_str().unwrap()]);
+    assert_eq!((&written["abi"], written["files"].as_array().unwrap().len()), (&json!("0.2"), 4), "{written}");
+    let worlds = |folder: &Path| std::fs::read_to_string(folder.join("worlds.wit")).unwrap();
+    assert_eq!(worlds(&wit), worlds(&root().join("wit/0.2.0")));
+
     // Its cases are run with it, in a folder that is no crate.
     let case = json!({ "config": { "how": "well" }, "input": { "rows": [{ "city": "Berlin" }] },
         "output": [{ "hostile": "Berlin", "hostile_version": "0.1.0" }] });

@@ -236,6 +236,20 @@ fn a_manifest_that_is_there_is_replaced_only_by_choice() {
     assert_eq!((replaced.manifest.version.to_string(), replaced.manifest_toml), ("2.0.0".to_owned(), newer));
 }
 
+/// A component that the tool for JavaScript made was refused for the function `init` that the tool had called itself.
+#[test]
+fn a_function_of_the_tool_may_stand_among_the_exports() {
+    let check = |exports: &[&str]| {
+        let exports: Vec<String> = exports.iter().map(|name| (*name).to_owned()).collect();
+        world::check_component(Abi::CURRENT, PluginKind::Scorer, &[], &exports).map_err(|error| error.to_string())
+    };
+    let [scoring, tagging] = ["kith:plugin/scoring@0.2.0", "kith:plugin/tagging@0.2.0"];
+    assert_eq!(check(&["init", scoring]), Ok(()));
+    for refused in [&["init"][..], &[scoring, tagging], &["init", tagging], &[scoring, "wasi:cli/run@0.2.0"]] {
+        assert!(check(refused).unwrap_err().contains("the manifest says scorer, which exports"), "{refused:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_packed_is_explained() {
     let error = |bytes: &[u8], manifest: &str| packed(bytes, manifest, Carried::Refused).unwrap_err().to_string();

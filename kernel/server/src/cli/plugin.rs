@@ -1,5 +1,5 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `pack`, `inspect`, `run`, `bench`, `test`, `keygen`,
-//! `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `wit`, `build`, `pack`, `inspect`, `run`, `bench`, `test`,
+//! `keygen`, `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use kith::plugin_build::{self, BuiltPlugin, Progress, Toolchain};
 use kith_host::{Carried, Inspection};
 use serde_json::{Value, json};
 
-use super::args::{PluginBuildArgs, PluginCommand, PluginPackArgs, SizeArgs, Tools};
+use super::args::{PluginBuildArgs, PluginCommand, PluginPackArgs, PluginWitArgs, SizeArgs, Tools};
 use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
@@ -33,6 +33,7 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::New(args) => scaffold::run(&args, format),
         PluginCommand::Check { path, size } => check(&path, size, format),
         PluginCommand::Schema => print_json(&kith_host::manifest_schema()),
+        PluginCommand::Wit(args) => wit(&args, format),
         PluginCommand::Build(args) => build(&args, format),
         PluginCommand::Pack(args) => pack(&args, format),
         PluginCommand::Inspect { file, size } => inspect::run(&file, size, format),
@@ -93,6 +94,22 @@ impl Progress for BuildStep {
 fn build_crate(dir: &Path, tools: &Tools, shown: &mut BuildStep) -> Result<BuiltPlugin, Failure> {
     let mut built = plugin_build::build_all(&[dir.to_path_buf()], None, &Toolchain::from(tools), shown)?;
     Ok(built.remove(0))
+}
+
+/// Write the contract's files.
+fn wit(args: &PluginWitArgs, format: AnswerFormat) -> Result<(), Failure> {
+    let failed = |path: &Path, source| Failure::File { what: "write", path: path.to_path_buf(), source };
+    std::fs::create_dir_all(&args.dir).map_err(|source| failed(&args.dir, source))?;
+    let mut paths = Vec::new();
+    for (name, text) in args.abi.files() {
+        let path = args.dir.join(name);
+        std::fs::write(&path, text).map_err(|source| failed(&path, source))?;
+        paths.push(path.display().to_string());
+    }
+    if format.is_json() {
+        return print_json(&json!({ "abi": args.abi.as_str(), "package": args.abi.package(), "files": paths }));
+    }
+    output::say(format_args!("{}, ABI {}, is in {}", args.abi.package(), args.abi, paths.join(", ")))
 }
 
 fn build(args: &PluginBuildArgs, format: AnswerFormat) -> Result<(), Failure> {

@@ -25,6 +25,8 @@ pub(crate) enum PluginCommand {
     },
     /// Print the JSON Schema of `plugin.toml`, with which editors complete and check it
     Schema,
+    /// Write the contract as WIT, of which tools for other languages make bindings
+    Wit(PluginWitArgs),
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
     /// Make a plugin of what a tool of any language made, a component or a core module, and of its manifest
