@@ -1,6 +1,6 @@
 // What a program in JavaScript may try inside of a plugin: `.ci/languages` has what has to come of it.
 import config from 'kith:plugin/config@0.2.0';
-import { told } from '../../examples/connector-stripe-js/src/stubs.js';
+import { told } from '../../../examples/connector-stripe-js/src/stubs.js';
 
 const deeper = (depth) => deeper(depth + 1) + 1;
 
