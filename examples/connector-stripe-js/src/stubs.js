@@ -20,7 +20,7 @@ globalThis.console = {
 };
 globalThis.print = console.log;
 
-// The kernel's clock. `new Date()` goes past this and traps; `new Date(Date.now())` does not.
+// The kernel's clock, which connectors and channels have; in a tag model or a scorer leave it out. `new Date()` goes past this and traps; `new Date(Date.now())` does not.
 Date.now = () => clock.now();
 
 // The functions of an interface, which log an error that none of them caught: the trap that it becomes has no words.
