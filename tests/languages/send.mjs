@@ -1,5 +1,5 @@
-// Payments as Stripe would tell of them, signed with the endpoint's secret, to the address of a source: four of one person, a week
-// apart, the last of them twice, and one with a forged signature.
+// Payments as Stripe would tell of them, signed with the endpoint's secret, to the address of a source: four of one
+// person, a week apart, the last of them twice, and one with a forged signature.
 //
 // KITH_URL and WRITE_KEY name the address, STRIPE_SECRET is the endpoint's secret.
 
@@ -11,8 +11,10 @@ const now = Math.floor(Date.now() / 1000);
 const WEEK = 7 * 24 * 60 * 60;
 
 async function send(number, secret) {
-  const charge = { id: `ch_${number}`, amount: 4999, currency: 'eur', customer: 'cus_1', metadata: { order_id: `Ö-${number}` } };
-  const webhook = { id: `evt_${number}`, type: 'charge.succeeded', created: now - number * WEEK, data: { object: charge } };
+  const metadata = { order_id: `Ö-${number}` };
+  const charge = { id: `ch_${number}`, amount: 4999, currency: 'eur', customer: 'cus_1', metadata };
+  const created = now - number * WEEK;
+  const webhook = { id: `evt_${number}`, type: 'charge.succeeded', created, data: { object: charge } };
   const body = JSON.stringify(webhook);
   const signature = createHmac('sha256', secret).update(`${now}.${body}`).digest('hex');
   const headers = { 'content-type': 'application/json', 'stripe-signature': `t=${now},v1=${signature}` };

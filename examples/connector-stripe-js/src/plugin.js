@@ -141,7 +141,7 @@ export const source = told({
   },
 });
 
-// Asked of every configuration. `polling`, which the world has as well, is asked of nobody without `[poll]` in the manifest.
+// Asked of every configuration. `polling`, which the world has as well, is never asked without `[poll]` in the manifest.
 export const connectorChecking = {
   validate() {},
   migrate(_fromVersion, configuration) {

@@ -1,5 +1,6 @@
-// Stubs in the place of WASI. The engine's imports of it are traps (`--stub-wasi`), because a plugin has none; in front of two of
-// them this file puts the plugin's own: printing goes to the log, and the time is the kernel's. There are no files and no sockets.
+// Stubs in the place of WASI. The engine's imports of it are traps (`--stub-wasi`), because a plugin has none; in front
+// of two of them this file puts the plugin's own: printing goes to the log, and the time is the kernel's. There are no
+// files and no sockets.
 import log from 'kith:plugin/log@0.2.0';
 import clock from 'kith:plugin/clock@0.2.0';
 
@@ -20,7 +21,8 @@ globalThis.console = {
 };
 globalThis.print = console.log;
 
-// The kernel's clock, which connectors and channels have; in a tag model or a scorer leave it out. `new Date()` goes past this and traps; `new Date(Date.now())` does not.
+// The kernel's clock, which connectors and channels have; in a tag model or a scorer leave it out. `new Date()` goes past
+// this and traps; `new Date(Date.now())` does not.
 Date.now = () => clock.now();
 
 // The functions of an interface, which log an error that none of them caught: the trap that it becomes has no words.

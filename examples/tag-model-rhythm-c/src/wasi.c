@@ -1,8 +1,9 @@
-// Stubs in the place of WASI: printed lines go to the log, and there are no files, sockets, clock and random numbers. Without this
-// file the C library imports its functions from WASI, and `kith plugin pack` refuses the module because no plugin has WASI.
+// Stubs in the place of WASI: printed lines go to the log, and there are no files, sockets, clock and random numbers.
+// Without this file the C library imports its functions from WASI, and `kith plugin pack` refuses the module because no
+// plugin has WASI.
 //
-// The library calls `__imported_wasi_snapshot_preview1_…`; the linker takes those that are defined here, and makes imports of
-// all others. Where a program needs another one, add it in a line that answers NOT_THERE.
+// The library calls `__imported_wasi_snapshot_preview1_…`; the linker takes those that are defined here, and makes
+// imports of all others. Where a program needs another one, add it in a line that answers NOT_THERE.
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -51,8 +52,8 @@ int32_t WASI(fd_write)(int32_t file, int32_t pieces, int32_t count, int32_t writ
     return OK;
 }
 
-// Standard output pretends to be a terminal, because to a file the library hands over a line only when its buffer is full, which
-// at the end of a call it is not.
+// Standard output pretends to be a terminal, because to a file the library hands over a line only when its buffer is
+// full, which at the end of a call it is not.
 int32_t WASI(fd_fdstat_get)(int32_t file, int32_t stat) {
     if (file != 1 && file != 2) return BAD_FILE;
     uint8_t *answer = (uint8_t *)(uintptr_t)stat;
@@ -68,7 +69,8 @@ int32_t WASI(fd_fdstat_set_flags)(int32_t file, int32_t flags) { return BAD_FILE
 int32_t WASI(fd_prestat_get)(int32_t file, int32_t answer) { return BAD_FILE; }
 int32_t WASI(fd_prestat_dir_name)(int32_t file, int32_t path, int32_t length) { return BAD_FILE; }
 int32_t WASI(path_open)(
-    int32_t file, int32_t look, int32_t path, int32_t length, int32_t how, int64_t rights, int64_t inherited, int32_t flags, int32_t opened
+    int32_t file, int32_t look, int32_t path, int32_t length, int32_t how, int64_t rights, int64_t inherited,
+    int32_t flags, int32_t opened
 ) { return NOT_THERE; }
 int32_t WASI(sock_recv)(int32_t file, int32_t a, int32_t b, int32_t c, int32_t d, int32_t e) { return NOT_THERE; }
 int32_t WASI(sock_send)(int32_t file, int32_t a, int32_t b, int32_t c, int32_t d) { return NOT_THERE; }
