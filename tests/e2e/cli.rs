@@ -333,7 +333,8 @@ fn a_component_of_any_tool_is_packed_uploaded_and_installed() {
     let worlds = |folder: &Path| std::fs::read_to_string(folder.join("worlds.wit")).unwrap();
     assert_eq!(worlds(&wit), worlds(&root().join("wit/0.2.0")));
 
-    // Its cases are run with it, in a folder that is no crate.
+    // Its manifest is checked and its cases are run with it, in a folder that is no crate.
+    assert_eq!(answer(&kernel, &["plugin", "check", folder.path().to_str().unwrap()])["kind"], "tag-model");
     let case = json!({ "config": { "how": "well" }, "input": { "rows": [{ "city": "Berlin" }] },
         "output": [{ "hostile": "Berlin", "hostile_version": "0.1.0" }] });
     std::fs::create_dir(folder.path().join("cases")).unwrap();

@@ -139,7 +139,7 @@ fn show(built: &BuiltPlugin, format: AnswerFormat) -> Result<(), Failure> {
 
 fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failure> {
     if path.is_dir() {
-        return check_crate(path, format);
+        return check_folder(path, format);
     }
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
@@ -154,9 +154,15 @@ fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failur
     Ok(())
 }
 
-fn check_crate(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
+/// Check a plugin's folder: the manifest, and where it is a crate what the build needs of that.
+fn check_folder(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
     let (manifest, _) = plugin_build::read_manifest(dir)?;
-    let mistakes = plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?;
+    let mistakes = if dir.join("Cargo.toml").is_file() {
+        plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?
+    } else {
+        output::tell("there is no Cargo.toml, so that only the manifest is checked", format);
+        Vec::new()
+    };
     if !mistakes.is_empty() {
         return Err(Failure::Failed(format!("{}:\n  - {}", dir.display(), mistakes.join("\n  - "))));
     }

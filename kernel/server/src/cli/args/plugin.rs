@@ -15,9 +15,9 @@ pub(crate) use desk::*;
 pub(crate) enum PluginCommand {
     /// Lay out a new plugin's crate that builds and passes its own test at once
     New(PluginNewArgs),
-    /// Say precisely what is wrong with a crate's manifest or with a component
+    /// Say precisely what is wrong with a manifest and its crate, or with a component
     Check {
-        /// A plugin's crate, or a component
+        /// A plugin's folder, or a component
         #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
         path: PathBuf,
         #[command(flatten)]
