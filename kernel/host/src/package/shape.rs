@@ -48,8 +48,8 @@ pub(super) fn check_is_component(bytes: &[u8]) -> Result<(), PackageError> {
         [] => not("an empty file", build),
         _ if Parser::is_core_wasm(bytes) => not(
             "a core WebAssembly module",
-            "make a component of it: `kith plugin build` does of a Rust crate, `wasm-tools component new` or `jco new` of \
-             a module that carries its world",
+            "make a component of it: `kith plugin build` does of a Rust crate, `kith plugin pack` of a module that carries \
+             its world",
         ),
         [0x7f, b'E', b'L', b'F', ..] => {
             not("native or precompiled code (ELF)", "upload the component itself; the kernel compiles it")

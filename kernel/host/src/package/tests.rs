@@ -235,6 +235,23 @@ fn what_is_packed_is_what_would_be_built() {
     assert_eq!(inspect(&composed).unwrap().exports, ["kith:plugin/scoring@0.2.0"]);
 }
 
+/// What `wit-bindgen` for C and a linker leave is a core module; other tools had to make a component of it first.
+#[test]
+fn a_module_that_carries_its_world_is_packed_as_it_is() {
+    let module = core(PluginKind::Scorer, MINIMAL);
+    let assembled = assemble(&module, SCORER).unwrap();
+    for carried in [Carried::Refused, Carried::Replaced] {
+        assert_eq!(packed(&module, SCORER, carried).unwrap(), assembled);
+    }
+    let printing = MINIMAL.replace("(module", "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func))");
+    let refused = packed(&core(PluginKind::Scorer, &printing), SCORER, Carried::Refused).unwrap_err().to_string();
+    assert!(refused.contains("`wasi_snapshot_preview1::fd_write`; it comes from printing"), "{refused}");
+    let other = packed(&module, CONNECTOR, Carried::Refused).unwrap_err().to_string();
+    assert!(other.contains("the manifest says connector"), "{other}");
+    let small = pack(&module, SCORER, Carried::Refused, 100).unwrap_err().to_string();
+    assert!(small.ends_with("bytes; at most 100 are admitted"), "{small}");
+}
+
 #[test]
 fn a_manifest_that_is_there_is_replaced_only_by_choice() {
     let built = scorer(ECHO);
@@ -248,13 +265,25 @@ fn a_manifest_that_is_there_is_replaced_only_by_choice() {
     assert_eq!((replaced.manifest.version.to_string(), replaced.manifest_toml), ("2.0.0".to_owned(), newer));
 }
 
+/// A component that the tool for JavaScript made was refused for the function `init` that the tool had called itself.
+#[test]
+fn a_function_of_the_tool_may_stand_among_the_exports() {
+    let check = |exports: &[&str]| {
+        let exports: Vec<String> = exports.iter().map(|name| (*name).to_owned()).collect();
+        world::check_component(Abi::CURRENT, PluginKind::Scorer, &[], &exports).map_err(|error| error.to_string())
+    };
+    let [scoring, tagging] = ["kith:plugin/scoring@0.2.0", "kith:plugin/tagging@0.2.0"];
+    assert_eq!(check(&["init", scoring]), Ok(()));
+    for refused in [&["init"][..], &[scoring, tagging], &["init", tagging], &[scoring, "wasi:cli/run@0.2.0"]] {
+        assert!(check(refused).unwrap_err().contains("the manifest says scorer, which exports"), "{refused:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_packed_is_explained() {
     let error = |bytes: &[u8], manifest: &str| packed(bytes, manifest, Carried::Refused).unwrap_err().to_string();
     let module = wat::parse_str("(module)").unwrap();
-    assert!(
-        error(&module, SCORER).starts_with("this is a core WebAssembly module, not a WebAssembly component; make a")
-    );
+    assert!(error(&module, SCORER).starts_with("the module holds no component type"), "{}", error(&module, SCORER));
     assert!(error(&scorer(ECHO), "[plugin]").contains("[plugin] has no `id`"));
     let wasi = "wasi:cli/environment@0.2.0";
     let refused = error(&importing(wasi).finish(), SCORER);

@@ -22,9 +22,9 @@ pub(crate) use written::*;
 pub(crate) enum PluginCommand {
     /// Lay out a new plugin's crate that builds and passes its own test at once
     New(PluginNewArgs),
-    /// Say precisely what is wrong with a crate's manifest or with a component
+    /// Say precisely what is wrong with a manifest and its crate, or with a component
     Check {
-        /// A plugin's crate, or a component
+        /// A plugin's folder, or a component
         #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
         path: PathBuf,
         #[command(flatten)]
@@ -32,9 +32,11 @@ pub(crate) enum PluginCommand {
     },
     /// Print the JSON Schema of `plugin.toml`, with which editors complete and check it
     Schema,
+    /// Write the contract as WIT, of which tools for other languages make bindings
+    Wit(PluginWitArgs),
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
-    /// Make a plugin of a component that a tool of any language made, and of its manifest
+    /// Make a plugin of what a tool of any language made, a component or a core module, and of its manifest
     Pack(PluginPackArgs),
     /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
     Inspect {
@@ -48,7 +50,7 @@ pub(crate) enum PluginCommand {
     Run(PluginRunArgs),
     /// Measure what calls of one plugin take, in the host that servers have
     Bench(PluginBenchArgs),
-    /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
+    /// Run the cases in a plugin's folder, `cases/*.json`, in the host that servers have
     Test(PluginTestArgs),
     /// The plugins that the server holds
     List,
