@@ -305,7 +305,7 @@ pub(crate) mod tests {
     use crate::api::tests::installations::{keep as keep_installation, plugin_row};
     use crate::api::tests::{FIRST, installation_row};
     use crate::catalogue::AuditFilter;
-    use crate::catalogue::sealed::Sealer;
+    use crate::catalogue::sealed::KeyRing;
     use crate::serve::tests::{TestServer, server};
 
     pub(crate) const LEVEL: InstallationId = InstallationId(901);
@@ -427,7 +427,7 @@ pub(crate) mod tests {
         begin(server.app(), FIRST, Actor::kernel(), "level", Wish::AskedToUse).unwrap();
         let clock = Arc::clone(&server.app().clock);
         let started = || {
-            let catalogue = Catalogue::open(server.shared_store(), Arc::clone(&clock), Sealer::new(&[0; 32])).unwrap();
+            let catalogue = Catalogue::open(server.shared_store(), Arc::clone(&clock), KeyRing::fixed()).unwrap();
             end_interrupted(&catalogue);
             let fit = fits_of(&catalogue.workspace(FIRST).unwrap(), LEVEL).last().unwrap().clone();
             let (lines, _) = catalogue.audit(FIRST, &AuditFilter::default(), None, 100).unwrap();

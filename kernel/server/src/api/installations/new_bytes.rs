@@ -11,7 +11,8 @@ use serde_json::json;
 use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive};
 use super::versions::{WantedVersion, check_upgrade};
 use crate::app::App;
-use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
+use crate::catalogue::draft::unshown::unshown_places;
+use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
 use crate::fitting;
 
@@ -67,7 +68,9 @@ impl<'a> NewBytes<'a> {
     ) -> Result<InstallationRow, ApiError> {
         let mut row = present.clone();
         fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
-        row.config = self.check(draft, present.id, next, WantedConfig::Written(Some(present.config.clone())))?;
+        let whole = draft.whole_config(present).map_err(CatalogueError::from)?;
+        let config = self.check(draft, present, next, WantedConfig::Written(Some(whole)))?;
+        draft.put_config(&mut row, config, &next.manifest)?;
         check_sensitive(draft, &row, next)?;
         check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
         row.updated_at = draft.now();
@@ -77,13 +80,13 @@ impl<'a> NewBytes<'a> {
     fn check(
         &self,
         draft: &Draft<'_>,
-        id: InstallationId,
+        present: &InstallationRow,
         next: &PluginRow,
         wanted: WantedConfig,
     ) -> Result<serde_json::Value, ApiError> {
         let mut checked = self.checked.borrow_mut();
-        let own = checked.entry(id).or_insert_with(|| CheckedConfig::new(self.app, self.patience));
-        own.check(draft, next, wanted)
+        let own = checked.entry(present.id).or_insert_with(|| CheckedConfig::new(self.app, self.patience));
+        own.check(draft, next, wanted, &unshown_places(present, &next.manifest))
     }
 }
 

@@ -162,8 +162,7 @@ async fn a_revoked_signature_outlives_its_version() {
     upload(&server, None).await.problem(400, "signature-refused");
     upload(&server, Some(&signed(&next, CONNECTOR))).await.problem(400, "signature-refused");
     let opened =
-        Catalogue::open(server.shared_store(), std::sync::Arc::clone(&server.app().clock), Sealer::new(&[0; 32]))
-            .unwrap();
+        Catalogue::open(server.shared_store(), std::sync::Arc::clone(&server.app().clock), KeyRing::fixed()).unwrap();
     assert_eq!(opened.workspace(FIRST).unwrap().left_signatures.len(), 1, "nor does a start forget it");
     let body = json!({ "public_key": next.public().file() });
     ask(&server, "POST", "/api/v1/publishers/acme/keys").admin().json(body).await.with(200);
