@@ -97,7 +97,7 @@ pub enum Cause {
     Import,
     /// Two profiles became one.
     Merge,
-    /// A profile was parted, or an objection to profiling was taken back.
+    /// A profile was parted, an objection to profiling was taken back, or what a version of a model wrote.
     Undo,
     /// A definition, a plugin version, a fit, a configuration or an activity changed.
     Change,

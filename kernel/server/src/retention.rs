@@ -1,13 +1,17 @@
-//! Forgets dead letters by age, on a thread of its own: it looks every second whether an hour has passed by the server's clock.
+//! Forgets dead letters by age, and what plugins have kept for a time that is over, on a thread of its own: it looks every second
+//! whether an hour has passed by the server's clock.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use kith_model::budget::table;
+use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 
 use crate::app::App;
+use crate::catalogue::WorkspaceTables;
 
 /// How often it looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +48,21 @@ fn round(app: &App, now: Timestamp) {
             Ok(0) => {}
             Ok(rows) => tracing::info!(workspace = id.0, rows, %before, "what failed long ago was forgotten"),
             Err(error) => tracing::warn!(workspace = id.0, %error, "what failed long ago is still there"),
+        }
+        forget_expired(app, *id, tables, now);
+    }
+}
+
+/// In one round as much as an installation may write until the next.
+fn forget_expired(app: &App, workspace: WorkspaceId, tables: &WorkspaceTables, now: Timestamp) {
+    let most = usize::try_from(table::KV_COMMITS.default).unwrap_or(usize::MAX);
+    for row in tables.installed() {
+        match app.wiring.states().of(workspace, row.id).forget_expired(now, most) {
+            Ok(0) => {}
+            Ok(keys) => tracing::info!(installation = %row.name, keys, "what a plugin kept for a time was forgotten"),
+            Err(error) => {
+                tracing::warn!(installation = %row.name, %error, "what a plugin kept for a time is there still")
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
-use crate::catalogue::sealed::{SealError, Sealer};
+use crate::catalogue::sealed::{KeyRing, SealError};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
 use crate::declared;
 use crate::fitting;
@@ -75,7 +75,7 @@ impl WiringError {
 pub struct Wiring {
     components: Components,
     ceiling: Limits,
-    store: Arc<dyn Store>,
+    states: kv::States,
     realms: RealmKeys,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
@@ -114,7 +114,7 @@ pub struct Source<'a> {
     /// The installations that must be fit to run, because the change is about them.
     pub must_run: &'a BTreeSet<InstallationId>,
     /// Opens the secrets.
-    pub sealer: &'a Sealer,
+    pub sealer: &'a KeyRing,
     pub now: Timestamp,
 }
 
@@ -130,7 +130,7 @@ impl Wiring {
         Wiring {
             components: Components::new(host, artifacts),
             ceiling,
-            store,
+            states: kv::States::new(store),
             realms,
             made: Mutex::default(),
             in_force: Mutex::default(),
@@ -144,6 +144,7 @@ impl Wiring {
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.made.lock().retain(|(of, ..), _| *of != workspace);
         self.observed.lock().retain(|(of, _), _| *of != workspace);
+        drop(self.in_force.lock().remove(&workspace));
         self.plans.forget(workspace);
     }
 
@@ -151,6 +152,11 @@ impl Wiring {
     pub(crate) fn observed(&self, workspace: WorkspaceId, id: InstallationId, now: Timestamp) -> Arc<Observed> {
         let new = || Arc::new(Observed::new(now, Arc::clone(&self.line_space)));
         Arc::clone(self.observed.lock().entry((workspace, id)).or_insert_with(new))
+    }
+
+    /// What installations keep of their own.
+    pub(crate) fn states(&self) -> &kv::States {
+        &self.states
     }
 
     /// Where components are kept.
@@ -167,6 +173,12 @@ impl Wiring {
     /// Keep loaded what a workspace runs from now on, and nothing else for it.
     pub(crate) fn keep_loaded(&self, workspace: WorkspaceId, loaded: Vec<LoadedPlugin>) {
         self.in_force.lock().insert(workspace, loaded);
+    }
+
+    /// How many plugins a workspace keeps loaded.
+    #[cfg(test)]
+    pub(crate) fn kept_loaded(&self, workspace: WorkspaceId) -> Option<usize> {
+        self.in_force.lock().get(&workspace).map(Vec::len)
     }
 
     /// What an installation with these grants may really do.
@@ -218,6 +230,7 @@ impl Wiring {
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
             removed_channels,
+            undos: tables.undos.values().map(|row| row.undo()).collect(),
         })
     }
 
@@ -277,7 +290,7 @@ impl Wiring {
             kind: plugin.manifest.kind,
             digest: plugin.digest.clone(),
             activity,
-            config_hash: config_hash(&row.config),
+            config_hash: config_hash(row),
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
@@ -311,7 +324,7 @@ impl Wiring {
         if let Some(held) = held_by_sensitivity(tables, row, plugin) {
             return held.into();
         }
-        let from = fingerprint(tables, row, plugin);
+        let from = fingerprint(tables, row, (plugin, Part::Live));
         match self
             .made
             .lock()
@@ -362,10 +375,13 @@ fn held_by_sensitivity(tables: &WorkspaceTables, row: &InstallationRow, plugin: 
     Some(Hold { since, why })
 }
 
-/// The first eight bytes of the configuration's SHA-256; its JSON has its keys in order.
-fn config_hash(config: &serde_json::Value) -> u64 {
-    let digest = Sha256::digest(config.to_string());
-    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+/// The first eight bytes of the SHA-256 of what of a configuration is shown, its keys in order, and of how often the rest became another.
+fn config_hash(row: &InstallationRow) -> u64 {
+    let mut digest = Sha256::new_with_prefix(row.config.to_string());
+    if row.unshown.changes > 0 {
+        digest.update(row.unshown.changes.to_be_bytes());
+    }
+    digest.finalize().iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }
 
 fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, WiringError> {

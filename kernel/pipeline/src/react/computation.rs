@@ -65,7 +65,7 @@ pub(crate) fn survey(profile: &Profile<'_>, touch: &Touch) -> Survey {
     for task in touch.tasks.iter().flat_map(|tasks| tasks.iter()) {
         match task {
             // Taken back before; the features that it wrote are among those that changed.
-            Task::Retract(_) => {}
+            Task::Retract(_) | Task::Undo(_) => {}
             Task::Model(model, _) => survey.models.extend(plan.model(*model).map(|(place, _)| place)),
             Task::Audience(audience, _) => survey.audiences.extend(plan.audience_place(*audience)),
         }

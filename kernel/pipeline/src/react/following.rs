@@ -63,8 +63,10 @@ impl Reactor {
             return Ok(None);
         }
         for task in touch.tasks.clone().iter().flat_map(|tasks| tasks.iter()) {
-            if let Task::Retract(removed) = task {
-                touch.features.extend(self.retract(*removed, profile, &members));
+            match task {
+                Task::Retract(removed) => touch.features.extend(self.retract(*removed, profile, &members)),
+                Task::Undo(number) => self.take_back(*number, profile, &members, &mut touch),
+                Task::Model(..) | Task::Audience(..) => {}
             }
         }
         let objection = self.objection(&compiled, profile, &members);

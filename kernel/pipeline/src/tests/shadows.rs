@@ -1,5 +1,6 @@
 //! Versions that run beside the live ones: what they answer is compared, and counts nowhere.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::harness::*;
 use crate::shadow::report::{OutputComparison, SkippedCounts};
-use crate::{Activity, Role, ShadowVersion, ShadowView};
+use crate::{Activity, Patience, Role, ShadowVersion, ShadowView};
 
 /// A tag model that answers everybody the same, or fails on everybody.
 struct Stubborn {
@@ -98,6 +99,10 @@ fn what_a_shadow_answers_is_compared_and_counts_nowhere() {
     let values = (example.output.as_str(), example.live.as_deref(), example.shadow.as_deref());
     assert_eq!(values, ("level", Some("\"few\""), Some("\"many\"")));
     assert_eq!(bench.postbox.sent.lock().len(), 1);
+    let installations = BTreeSet::from([SOURCE, LEVEL]);
+    let written =
+        bench.kernel.written(WORKSPACE, "digest-of-the-shadow", &installations, &Patience::default()).unwrap();
+    assert!(written.values.is_empty() && written.events.is_empty(), "nobody has anything of it: {written:?}");
     // It is promoted: now its values count, and nobody is written to again.
     bench.configure(|setup| {
         let live = &mut setup.installations[1];

@@ -13,18 +13,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::components::LoadedPlugin;
 use super::held::Hold;
-use super::kv::{SeenState, StoredState};
+use super::kv::SeenState;
 use super::{Loading, Source, Wiring, WiringError, inputs};
-use crate::catalogue::sealed::{Place, Sealer};
+pub(super) use crate::catalogue::draft::unshown::Part;
+use crate::catalogue::sealed::{KeyRing, Place};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
-
-/// Which of an installation's two versions something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Part {
-    Live,
-    /// What it writes to the installation's state goes nowhere, and what is seen of its calls is its own.
-    Shadow,
-}
 
 /// What an installation was made into.
 pub(super) struct RoleRecord {
@@ -50,7 +43,7 @@ impl Wiring {
         loading: Loading<'_>,
     ) -> Result<Result<Role, Hold>, WiringError> {
         let key = (source.tables.row.id, row.id, part);
-        let from = fingerprint(source.tables, row, plugin);
+        let from = fingerprint(source.tables, row, (plugin, part));
         let must_run = source.must_run.contains(&row.id);
         if let Some(made) = self.made.lock().get(&key).filter(|made| made.from == from) {
             match &made.outcome {
@@ -89,10 +82,10 @@ impl Wiring {
         let loaded = self.components.load(workspace, &plugin.digest, loading)?;
         let binding = Binding {
             installation: row.name.to_string(),
-            config: row.config.clone(),
+            config: source.tables.whole_config_of(source.sealer, row, part)?,
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
-            state: self.state(source.tables.row.id, row, part),
+            state: self.state(workspace, row, part),
             observed: match part {
                 Part::Live => self.observed(workspace, row.id, source.now),
                 Part::Shadow => Arc::new(Observed::new(source.now, Arc::clone(&self.line_space))),
@@ -117,16 +110,20 @@ impl Wiring {
     }
 
     fn state(&self, workspace: WorkspaceId, row: &InstallationRow, part: Part) -> Arc<dyn KeyValue> {
-        let state = StoredState::new(Arc::clone(&self.store), workspace, row.id);
+        let state = self.states.of(workspace, row.id);
         match part {
-            Part::Live => Arc::new(state),
+            Part::Live => state,
             Part::Shadow => Arc::new(SeenState(state)),
         }
     }
 }
 
 /// Changes with anything that a role is made from.
-pub(super) fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginRow) -> Fingerprint {
+pub(super) fn fingerprint(
+    tables: &WorkspaceTables,
+    row: &InstallationRow,
+    (plugin, part): (&PluginRow, Part),
+) -> Fingerprint {
     let mut hash = Sha256::new();
     let mut add = |part: &[u8]| {
         hash.update((part.len() as u64).to_be_bytes());
@@ -137,6 +134,7 @@ pub(super) fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugi
     add(row.config.to_string().as_bytes());
     // Grants are texts and numbers, which can always be written.
     add(&serde_json::to_vec(&row.grants).unwrap_or_default());
+    add(tables.sealed_config(row.id, part).map(AsRef::as_ref).unwrap_or_default());
     let owned = tables.secrets.range((row.id, String::new())..).take_while(|((owner, _), _)| *owner == row.id);
     for ((_, name), sealed) in owned {
         add(name.as_bytes());
@@ -146,13 +144,13 @@ pub(super) fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugi
 }
 
 fn secrets(
-    sealer: &Sealer,
+    sealer: &KeyRing,
     tables: &WorkspaceTables,
     row: &InstallationRow,
 ) -> Result<BTreeMap<String, Secret>, WiringError> {
     let names = tables.secret_names(row.id).into_iter();
     let opened = names.map(|name| {
-        let place = Place { workspace: tables.row.id, installation: row.id, name: &name };
+        let place = Place::Secret { workspace: tables.row.id, installation: row.id, name: &name };
         let sealed = tables.secrets.get(&(row.id, name.clone())).map(AsRef::as_ref).unwrap_or_default();
         let value = sealer.open(place, sealed)?;
         Ok((name, value))

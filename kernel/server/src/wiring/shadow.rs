@@ -31,7 +31,13 @@ pub(crate) enum ShadowProblem {
 /// The installation as its shadow would have it: with what leaves the server taken away.
 fn as_shadow(row: &InstallationRow, shadow: &ShadowRow) -> InstallationRow {
     let grants = Grants { http: Vec::new(), networks: Vec::new(), ..row.grants.clone() };
-    InstallationRow { version: shadow.version.clone(), config: shadow.config.clone(), grants, ..row.clone() }
+    InstallationRow {
+        version: shadow.version.clone(),
+        config: shadow.config.clone(),
+        unshown: shadow.unshown.clone(),
+        grants,
+        ..row.clone()
+    }
 }
 
 impl Wiring {
@@ -63,7 +69,7 @@ impl Wiring {
         Ok(Some(Arc::new(ShadowVersion {
             plugin_version: wanted.version.clone(),
             digest: plugin.digest.clone(),
-            config_hash: config_hash(&wanted.config),
+            config_hash: config_hash(&shadowed),
             since: wanted.since,
             inputs: inputs(&shadowed, &plugin.manifest).unwrap_or_default(),
             outputs: plugin.manifest.outputs.clone(),
@@ -115,11 +121,16 @@ mod tests {
     use super::*;
     use crate::api::tests::installations::plugin_row;
     use crate::api::tests::{FIRST, installation_row};
-    use crate::catalogue::{Actor, FitCause, FitRow, FitStatus};
+    use crate::catalogue::{Actor, FitCause, FitRow, FitStatus, UnshownRow};
     use crate::serve::tests::server;
 
     fn shadow() -> ShadowRow {
-        ShadowRow { version: semver::Version::new(2, 0, 0), config: json!({}), since: Timestamp(0) }
+        ShadowRow {
+            version: semver::Version::new(2, 0, 0),
+            config: json!({}),
+            unshown: UnshownRow::default(),
+            since: Timestamp(0),
+        }
     }
 
     #[test]

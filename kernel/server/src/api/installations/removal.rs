@@ -16,7 +16,7 @@ use crate::api::extract::{Authority, Confirmation, Path, Query, right};
 use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::digest;
-use crate::catalogue::{CredentialRow, Draft, InstallationRow, WorkspaceTables};
+use crate::catalogue::{CredentialRow, Draft, InstallationRow, UnshownRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
 /// Remove an installation with its secrets, fits, write keys and the plugin's own state. A tag model's tags and a scorer's
@@ -113,10 +113,11 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
     }
     draft.clear_installation(before.id)?;
     draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
-    let (config, grants) = (json!({}), Grants::default());
+    let (config, unshown, grants) = (json!({}), UnshownRow::default(), Grants::default());
     draft.put_installation(InstallationRow {
         removed_at: Some(now),
         config,
+        unshown,
         grants,
         fit: None,
         shadow: None,

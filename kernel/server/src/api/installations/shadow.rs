@@ -27,7 +27,8 @@ use crate::api::signatures::insist_on_trust;
 use crate::api::view::time;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::catalogue::{Draft, InstallationRow, PluginRow, ShadowRow};
+use crate::catalogue::draft::unshown::unshown_places;
+use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, ShadowRow};
 use crate::error::{ApiError, Problem};
 use crate::wiring::ShadowProblem;
 
@@ -62,7 +63,7 @@ pub(crate) struct ShadowBody {
     /// Since when it runs beside the live one.
     since: String,
     live_version: String,
-    /// What it makes of the live version's configuration.
+    /// What it makes of the live version's configuration, without what is never shown.
     #[schema(value_type = Value)]
     config: Value,
     /// Whether it is asked. It is not while its installation is held, nor where it cannot be made to run.
@@ -316,7 +317,7 @@ fn refused(code: &'static str, message: String) -> ApiError {
 /// The installation with the version beside its own that is asked for.
 fn shadowed(
     app: &App,
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     before: &InstallationRow,
     wanted: &WantedShadow,
     checked: &CheckedConfig<'_>,
@@ -331,8 +332,13 @@ fn shadowed(
     check_comparable(before, (&present, &next))?;
     insist_on_offered(draft.tables(), &next)?;
     insist_on_trust(app, draft.tables(), &next)?;
-    let config = checked.check(draft, &next, earlier_config(before, version))?;
-    let shadow = ShadowRow { version: version.clone(), config, since: draft.now() };
+    let whole = draft.whole_config(before).map_err(CatalogueError::from)?;
+    let unshown = unshown_places(before, &next.manifest);
+    let config = checked.check(draft, &next, earlier_config(before, version, whole), &unshown)?;
+    // What another version had sealed lies there until it is overwritten.
+    let unshown = before.shadow.as_ref().map(|shadow| shadow.unshown.clone()).unwrap_or_default();
+    let mut shadow = ShadowRow { version: version.clone(), config: Value::Null, unshown, since: draft.now() };
+    draft.put_shadow_config(before, &mut shadow, config, &next.manifest)?;
     if let Some(problem) = app.wiring.refuses_shadow(draft.tables(), before, &shadow, (&present, &next)) {
         let code = match &problem {
             ShadowProblem::OtherInput(_) => "shadow-asks-for-more",
@@ -376,33 +382,36 @@ fn check_comparable(row: &InstallationRow, (present, next): (&PluginRow, &Plugin
     Err(refused("shadow-asks-for-more", message))
 }
 
-/// What the configuration of another version is made from, as an upgrade makes it.
-fn earlier_config(row: &InstallationRow, version: &semver::Version) -> WantedConfig {
+/// What the configuration of another version is made from, as an upgrade makes it; `whole` is the installation's own.
+fn earlier_config(row: &InstallationRow, version: &semver::Version, whole: Value) -> WantedConfig {
     if *version > row.version {
-        WantedConfig::Earlier { from: row.version.clone(), config: row.config.clone() }
+        WantedConfig::Earlier { from: row.version.clone(), config: whole }
     } else {
-        WantedConfig::Written(Some(row.config.clone()))
+        WantedConfig::Written(Some(whole))
     }
 }
 
 /// The shadow of an installation that is changed: another version of the installation ends it, and so does a switch or a
 /// configuration of which it makes nothing.
 pub(super) fn kept_shadow(
-    draft: &Draft<'_>,
+    draft: &mut Draft<'_>,
     before: &InstallationRow,
     row: &InstallationRow,
     checked: &CheckedConfig<'_>,
 ) -> Option<ShadowRow> {
-    let shadow = before.shadow.clone()?;
+    let mut shadow = before.shadow.clone()?;
     if row.version != before.version || row.mode == InstallationMode::Disabled {
         return None;
     }
-    if row.config == before.config {
+    if row.config == before.config && row.unshown == before.unshown {
         return Some(shadow);
     }
-    let plugin = draft.tables().shadow_of(before)?;
-    let config = checked.check(draft, plugin, earlier_config(row, &shadow.version)).ok()?;
-    Some(ShadowRow { config, ..shadow })
+    let plugin = draft.tables().shadow_of(before)?.clone();
+    let whole = draft.whole_config(row).ok()?;
+    let unshown = unshown_places(row, &plugin.manifest);
+    let config = checked.check(draft, &plugin, earlier_config(row, &shadow.version, whole), &unshown).ok()?;
+    draft.put_shadow_config(row, &mut shadow, config, &plugin.manifest).ok()?;
+    Some(shadow)
 }
 
 #[cfg(test)]
