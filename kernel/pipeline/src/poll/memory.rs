@@ -174,7 +174,8 @@ mod tests {
         assert_eq!(Room::of(&round).settled(failure()), failure());
         assert_eq!(memory.held.lock().all, limit);
         drop(round);
-        assert_eq!((memory.held.lock().all, memory.held.lock().of_workspaces.len()), (0, 0));
+        let held = memory.held.lock();
+        assert_eq!((held.all, held.of_workspaces.len()), (0, 0));
     }
 
     #[test]
