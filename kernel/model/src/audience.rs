@@ -105,6 +105,18 @@ pub enum Cause {
     Rebuild,
 }
 
+impl Cause {
+    /// Of two causes the one that counts: the later, but that an undo stays one whatever changes meanwhile. A change may send to
+    /// those who were there before, an undo to nobody.
+    #[must_use]
+    pub fn and(self, other: Cause) -> Cause {
+        match (self, other) {
+            (Cause::Undo, Cause::Change) | (Cause::Change, Cause::Undo) => Cause::Undo,
+            _ => self.max(other),
+        }
+    }
+}
+
 /// What a person must have said before a message of a purpose is sent. A refusal always forbids it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -53,15 +53,23 @@ fn round(app: &App, now: Timestamp) {
     }
 }
 
-/// In one round as much as an installation may write until the next.
+/// In one round as much as an installation may write until the next; of one that was removed, everything.
 fn forget_expired(app: &App, workspace: WorkspaceId, tables: &WorkspaceTables, now: Timestamp) {
     let most = usize::try_from(table::KV_COMMITS.default).unwrap_or(usize::MAX);
-    for row in tables.installed() {
-        match app.wiring.states().of(workspace, row.id).forget_expired(now, most) {
+    for row in tables.installations.values() {
+        let state = app.wiring.states().of(workspace, row.id);
+        let forgotten = match row.removed_at {
+            None => state.forget_expired(now, most).map(|keys| keys as u64),
+            Some(_) => {
+                let (cleared, ended) = state.clear();
+                ended.map(|()| cleared.keys)
+            }
+        };
+        match forgotten {
             Ok(0) => {}
-            Ok(keys) => tracing::info!(installation = %row.name, keys, "what a plugin kept for a time was forgotten"),
+            Ok(keys) => tracing::info!(installation = %row.name, keys, "what a plugin kept was forgotten in its time"),
             Err(error) => {
-                tracing::warn!(installation = %row.name, %error, "what a plugin kept for a time is there still")
+                tracing::warn!(installation = %row.name, %error, "what a plugin kept is there still, though its time is over")
             }
         }
     }

@@ -127,6 +127,37 @@ pub fn without_unshown(text: String, unshown: &Value) -> String {
     }
 }
 
+/// Whether what was not shown of a configuration would be shown in another one, where it was not before. A plugin that writes it
+/// in another form is not caught.
+pub fn would_show(before: &Value, after: &Value, places: &BTreeSet<String>) -> bool {
+    let (before, after) = (parted(before.clone(), places), parted(after.clone(), places));
+    let (mut unshown, mut known, mut shown) = (Vec::new(), Vec::new(), Vec::new());
+    for (value, leaves) in [(&before.shown, &mut known), (&after.shown, &mut shown)] {
+        collect_leaves(value, true, leaves);
+    }
+    // The names of properties are the schema's.
+    collect_leaves(&before.unshown, false, &mut unshown);
+    unshown.iter().any(|secret| shown.iter().any(|value| holds(value, secret) && !known.contains(value)))
+}
+
+/// The texts and numbers of a value, and if they are wanted the names of its members.
+fn collect_leaves(value: &Value, with_names: bool, leaves: &mut Vec<String>) {
+    match value {
+        Value::String(text) => leaves.push(text.clone()),
+        Value::Number(number) => leaves.push(number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| collect_leaves(item, with_names, leaves)),
+        Value::Object(members) => members.iter().for_each(|(name, member)| {
+            leaves.extend(with_names.then(|| name.clone()));
+            collect_leaves(member, with_names, leaves);
+        }),
+        Value::Bool(_) | Value::Null => {}
+    }
+}
+
+fn holds(text: &str, secret: &str) -> bool {
+    if secret.chars().count() >= SHORTEST_HIDDEN { text.contains(secret) } else { text == secret }
+}
+
 /// Shorter texts stand in most sentences by chance.
 const SHORTEST_HIDDEN: usize = 4;
 
@@ -169,6 +200,23 @@ mod tests {
         assert_eq!(filled_in("traits.x == '${config.token}'").as_deref(), Some("/token"));
         assert_eq!(filled_in("traits.x == '${config.keys.a}'").as_deref(), Some("/keys"));
         assert_eq!(filled_in("'${config.url}${config.auth.user}${config.tokens}'"), None);
+    }
+
+    #[test]
+    fn what_would_be_shown_elsewhere_is_seen() {
+        let places = BTreeSet::from(["/token".to_owned(), "/pin".to_owned()]);
+        let before = json!({ "token": "s3cret", "pin": 1234, "url": "u", "size": 1234 });
+        for (after, is_shown) in [
+            (json!({ "token": "s3cret", "pin": 1234, "url": "v" }), false),
+            (json!({ "token": "other", "size": 1234 }), false),
+            (json!({ "api_key": "s3cret" }), true),
+            (json!({ "list": [{ "header": "Bearer s3cret" }] }), true),
+            (json!({ "s3cret": true }), true),
+            (json!({ "text": "1234" }), false),
+            (json!({ "text": "is 1234" }), true),
+        ] {
+            assert_eq!(would_show(&before, &after, &places), is_shown, "{after}");
+        }
     }
 
     #[test]

@@ -37,12 +37,12 @@ impl AnswerMemory {
         self.limit
     }
 
-    /// Take so many bytes, if there are. A workspace gets no more than is left free, so that there is always something for one that
+    /// Take so many bytes, if there are. A workspace has no more than it leaves free, so that there is always something for one that
     /// has nothing yet.
     fn take(&self, workspace: WorkspaceId, bytes: u64) -> Result<(), Exhausted> {
         let mut held = self.held.lock();
         let own = held.of_workspaces.get(&workspace).copied().unwrap_or(0);
-        if own.saturating_add(bytes) > self.limit.saturating_sub(held.all) {
+        if own.saturating_add(bytes) > self.limit.saturating_sub(held.all.saturating_add(bytes)) {
             return Err(table::HOST_GUEST_MEMORY.exhausted(self.limit, None));
         }
         held.all += bytes;
@@ -174,7 +174,8 @@ mod tests {
         assert_eq!(Room::of(&round).settled(failure()), failure());
         assert_eq!(memory.held.lock().all, limit);
         drop(round);
-        assert_eq!((memory.held.lock().all, memory.held.lock().of_workspaces.len()), (0, 0));
+        let held = memory.held.lock();
+        assert_eq!((held.all, held.of_workspaces.len()), (0, 0));
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Reactor {
         let objection = self.objection(&compiled, profile, &members);
         if objection == Objection::TakenBack {
             // All is computed again, and nothing of it is news.
-            touch.cause = touch.cause.max(Cause::Undo);
+            touch.cause = touch.cause.and(Cause::Undo);
         }
         if objection == Objection::Made {
             touch.features.extend(self.take_back_from_objector(&compiled, profile, &members));

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use kith_model::audience::Cause;
 use kith_model::id::{ProfileId, SourceIdentityId};
 
 use super::reactor::Reactor;
@@ -32,10 +33,15 @@ impl Reactor {
             let Some(held) = held.and_then(|derived| derived.outputs.get(&key)).cloned() else { continue };
             let Some(version) = self.writer(undo, &held) else { continue };
             let Some(derived) = self.identities.derived_mut(*member) else { continue };
-            if is_running || *member != profile.0 {
-                derived.outputs.remove(&key);
+            if *member == profile.0 {
+                // Nobody knows it until the version that runs has answered; it is null where none runs, or that one cannot.
+                let freshness = match is_running {
+                    true => Freshness::Pending { inputs: 0, cause: Cause::Undo, position: touch.position },
+                    false => Freshness::Outdated { inputs: 0 },
+                };
+                derived.outputs.insert(key, held.taken_back(freshness));
             } else {
-                derived.outputs.insert(key, taken_back(held));
+                derived.outputs.remove(&key);
             }
             touch.features.extend(version.outputs.iter().map(|output| feature(version.kind, output)));
             touch.wakers.insert(Waker::Model(undo.installation));
@@ -52,10 +58,4 @@ impl Reactor {
         let version = projection.versions.get(held.version as usize)?;
         (version.installation == undo.installation && version.digest == undo.digest).then(|| Arc::clone(version))
     }
-}
-
-/// What is left of an output where no version runs that could be asked instead: nothing, until one does.
-fn taken_back(held: Output) -> Output {
-    let values = vec![OutputValue::Null; held.values.len()];
-    Output { inputs: 0, values, freshness: Freshness::Outdated { inputs: 0 }, ..held }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::audience::ConsentBasis;
+use kith_model::audience::{ConsentBasis, ReEntry, Reach};
 use kith_model::id::Position;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
@@ -69,18 +69,22 @@ fn levels(bench: &Bench) -> BTreeMap<String, String> {
     ["u1", "u2", "u3"].into_iter().filter_map(level).collect()
 }
 
-/// Two people under the first version, all three under the second; the messages that left.
+/// Two people under the first version, all three under the second; the messages that left. Who is in because of a change is
+/// written to as well.
 fn with_two_versions() -> (Bench, usize) {
-    let bench = Bench::new(vec![audience(1, "tags.level == 'many'", Some(ConsentBasis::NotRefused))]);
+    let mut many = audience(1, "tags.level == 'many'", Some(ConsentBasis::NotRefused));
+    let action = many.on_enter.as_mut().unwrap();
+    (action.existing, action.re_entry) = (Reach::Send, ReEntry::Always);
+    let bench = Bench::new(vec![many]);
     bench.send([orders("u1", 0, 3), orders("u2", 0, 1)].concat());
     bench.settle();
     configure(&bench, upgraded);
     bench.send(orders("u3", 0, 1));
     bench.settle();
     assert_eq!((levels(&bench).len(), bench.size(1)), (3, Some(3)));
-    // To the first by his own events, to the third by the mistake of the second version.
+    // To the first by his own events, to the others by the mistake of the second version.
     let sent = bench.postbox.sent.lock().len();
-    assert_eq!(sent, 2);
+    assert_eq!(sent, 3);
     (bench, sent)
 }
 
@@ -165,7 +169,7 @@ fn what_a_version_wrote_is_taken_back_once_and_no_message_leaves() {
     let (mut bench, sent) = with_two_versions();
     let all = written(&bench, GENEROUS);
     let [WrittenValues { installation, people, .. }] = all.values.as_slice() else { panic!("{:?}", all.values) };
-    assert_eq!((*installation, people["level"], all.messages, all.is_all), (LEVEL, 3, 2, true));
+    assert_eq!((*installation, people["level"], all.messages, all.is_all), (LEVEL, 3, 3, true));
     let page = bench.kernel.values_written(WORKSPACE, GENEROUS, PageRequest::first(10)).unwrap();
     assert_eq!((page.items.len(), page.next), (3, None));
     assert_eq!(written(&bench, "digest-of-level").values[0].people["level"], 0, "nothing of it is left");
@@ -215,4 +219,27 @@ fn the_version_before_serves_and_all_is_as_the_events_alone_say() {
     assert_eq!(levels(&bench), levels(&fresh));
     assert_eq!(written(&bench, GENEROUS).values[0].people["level"], 0);
     assert_eq!(bench.postbox.sent.lock().len(), sent);
+}
+
+/// Nobody is held to what was taken back by a version that cannot say anything else, and nobody is written to when one can.
+#[test]
+fn what_the_version_before_cannot_say_is_null_and_no_news_later() {
+    let (bench, sent) = with_two_versions();
+    let level = bench.level.clone();
+    *level.fails.lock() = true;
+    bench.configure(|setup| {
+        let model = &mut setup.installations[1];
+        model.role = Role::TagModel(level);
+        model.digest = "digest-of-level".into();
+        model.plugin_version = semver::Version::new(1, 0, 0);
+        setup.undos.push(undo(1));
+    });
+    bench.wait_until("it is taken back", || progress(&bench, 1) == UndoProgress::Done);
+    configure(&bench, |setup| {
+        setup.installations[1].activity = Activity::Held { since: START, why: "it fails".into() };
+    });
+    assert_eq!((levels(&bench).len(), bench.size(1)), (0, Some(0)));
+    configure(&bench, upgraded);
+    bench.wait_until("it is computed again", || bench.size(1) == Some(3));
+    assert_eq!((levels(&bench).len(), bench.postbox.sent.lock().len()), (3, sent));
 }

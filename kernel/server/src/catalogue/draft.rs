@@ -249,7 +249,8 @@ impl<'a> Draft<'a> {
         self.alters_setup = true;
     }
 
-    /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
+    /// Delete what belongs to an installation: secrets, fits with their states. What the plugin keeps of its own may be more than
+    /// one commit takes, and goes after it.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
         let kinds = [
@@ -262,8 +263,7 @@ impl<'a> Draft<'a> {
             Definition::Undo,
         ];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
-        let state = [Key::plugin_state(workspace, id, ""), Key::plugin_expiries(workspace, id)];
-        for prefix in owned.into_iter().chain(state).chain([Key::poll(workspace, id)]) {
+        for prefix in owned.into_iter().chain([Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
             self.operations.extend(rows.into_iter().map(|(key, _)| Operation::Delete(key)));
         }

@@ -28,7 +28,7 @@ impl HostKey {
         before: Option<Zeroizing<[u8; KEY_BYTES]>>,
     ) -> Result<Option<HostKey>, CatalogueError> {
         let place = Key::definition(SYSTEM, Definition::Root, &[]);
-        if let Some(row) = store.get(&[place.clone()])?.pop().flatten() {
+        if let Some(row) = store.get(std::slice::from_ref(&place))?.pop().flatten() {
             let key = ring.open_bytes(Place::Root, &row)?;
             let key: [u8; KEY_BYTES] = key.as_slice().try_into().map_err(|_| broken())?;
             return Ok(Some(HostKey(key.into())));

@@ -81,10 +81,11 @@ pub fn master_keys_in_use(config: &Config) -> Result<KeysInUse, ServeError> {
 
 fn open(config: &Config) -> Result<(Arc<Embedded>, Keys), ServeError> {
     insist_on_store(config)?;
-    // Whether others may read a key is judged where the server starts.
-    let keys = master_keys::read(config, Sharing::Taken)?;
     let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
-    Ok((Arc::new(kith_store::open(settings)?), keys))
+    // The store first, which nobody else has open then: keys that were read before may be another rotation's old ones.
+    let store = Arc::new(kith_store::open(settings)?);
+    // Whether others may read a key is judged where the server starts.
+    Ok((store, master_keys::read(config, Sharing::Taken)?))
 }
 
 fn rotate(seam: &Arc<dyn Store>, config: &Config, keys: Keys, to: Option<&Path>) -> Result<Rotated, ServeError> {

@@ -138,6 +138,9 @@ impl<'a> CheckedConfig<'a> {
             Err(ApiError::BadInput { code: "config-not-migrated", message, mistakes })
         };
         match self.ask(draft, plugin, move |loaded, of| loaded.migrate_config(of, &earlier, &given))? {
+            Ok(Ok(migrated)) if kith_host::would_show(config, &migrated, unshown) => {
+                refused("what is not shown now would lie where it is shown".to_owned(), Vec::new())
+            }
             Ok(Ok(migrated)) => Ok(migrated),
             Ok(Err(problems)) => {
                 let mistakes = config_mistakes(told(problems, config, unshown));

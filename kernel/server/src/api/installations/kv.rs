@@ -151,10 +151,12 @@ pub(crate) async fn clear_kv(
             let tables = app.catalogue.workspace(workspace)?;
             named(&tables, &name)?.id
         };
-        let (cleared, ended) = app.wiring.states().of(workspace, id).clear();
-        // Also of a part, where the rest could not be cleared.
-        let before = json!({ "keys": cleared.keys, "bytes": cleared.bytes });
+        let state = app.wiring.states().of(workspace, id);
+        let held = state.used().map_err(unavailable)?;
+        let before = json!({ "keys": held.keys, "bytes": held.bytes });
+        // First, so that nothing is cleared of which no line tells.
         app.change(workspace, actor, |draft| Ok(draft.audit("installation.clear-kv", &name, Some(before), None)?))?;
+        let (cleared, ended) = state.clear();
         ended.map_err(unavailable)?;
         Ok(Json(KvClearedBody { keys: cleared.keys, bytes: cleared.bytes }))
     })

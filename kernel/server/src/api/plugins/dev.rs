@@ -7,7 +7,7 @@ use kith_model::id::WorkspaceId;
 use kith_pipeline::Patience;
 use serde_json::json;
 
-use super::{Incoming, PluginBody, Upload, changed_meanwhile, plugin_body, upload_of};
+use super::{Incoming, PluginBody, Upload, changed_meanwhile, leave_signature, plugin_body, upload_of};
 use crate::api::installations::NewBytes;
 use crate::api::signatures::insist_on_trust;
 use crate::app::App;
@@ -34,6 +34,8 @@ pub(super) fn replace(
         let (old, new) = (json!({ "digest": before.digest }), json!({ "digest": row.digest, "upgraded": upgraded }));
         draft.audit("plugin.replace", target, Some(old), Some(new))?;
         let body = PluginBody { upgraded: Some(upgraded), ..plugin_body(&all, draft.tables(), &row) };
+        leave_signature(&all, draft, &before);
+        draft.forget_left_signature(&row.digest);
         draft.put_plugin(row);
         Ok((body, before.digest.clone()))
     })?;

@@ -31,8 +31,10 @@ pub(super) fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow)
     if existing.digest != row.digest && is_dev(&row.manifest.version) {
         let others = tables.plugins.values().filter(|kept| !Arc::ptr_eq(kept, existing));
         check_kept(others.map(|kept| kept.size_bytes), row.size_bytes)?;
-        // A signature that is there is of the other bytes.
-        let row = PluginRow { yanked: existing.yanked.clone(), ..row.clone() };
+        // A signature that is there is of the other bytes; what these had when they were here before, they have again.
+        let left = tables.left_signatures.get(&row.digest).map(|left| left.signature.clone());
+        let came = PluginRow { signature: left, yanked: existing.yanked.clone(), ..row.clone() };
+        let row = with_signature(all, tables, came, row.signature.as_ref());
         return Ok(Upload { row, before: Some(Arc::clone(existing)) });
     }
     check_same(existing, &row.digest)?;

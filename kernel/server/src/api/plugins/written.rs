@@ -194,12 +194,14 @@ fn undone(app: &App, tables: &WorkspaceTables, asked: &Asked) -> Result<Vec<Dige
 #[utoipa::path(
     get, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/written", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path)),
-    security(("key" = ["plugins:admin"])),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = DigestBody), (status = 404, body = Problem), (status = 429, body = Problem)),
 )]
 pub(crate) async fn written(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    // Of how few people something is true tells who they are: whoever installs a model chooses what it says of whom.
+    _people: Authority<right::ProfilesRead>,
     Path(path): Path<(String, String, String)>,
 ) -> Result<Json<DigestBody>, ApiError> {
     let workspace = authority.caller.workspace;

@@ -41,7 +41,9 @@ pub(super) fn run(args: &PublishArgs, format: AnswerFormat) -> Result<(), Failur
     let published = match standing(&registry, &tag, &artifact, &inspected)? {
         Standing::Same => Published::AlreadyThere,
         Standing::Other if !moves => return Err(taken(&args.reference, &tag)),
-        Standing::Other | Standing::Free => {
+        // Of a dev version, too: a signature is never taken off unseen.
+        Standing::Signed if !args.move_tag => return Err(signed_there(&args.reference, &tag)),
+        Standing::Other | Standing::Signed | Standing::Free => {
             registry.put_blob(&component, &Digest::of(&component))?;
             registry.put_blob(&artifact.config, &Digest::of(&artifact.config))?;
             registry.put_manifest(&artifact.manifest, &tag)?;
@@ -69,6 +71,8 @@ enum Standing {
     Free,
     /// Just what is to be published.
     Same,
+    /// This component with a signature, in the place of which there would be another, or none.
+    Signed,
     /// Another component, or something that is none.
     Other,
 }
@@ -84,9 +88,20 @@ fn standing(
         return Ok(Standing::Same);
     }
     // The same component may be given its signature later.
-    let is_same = ArtifactManifest::read(&manifest, u64::MAX)
-        .is_ok_and(|present| present.component.as_str() == format!("sha256:{}", inspected.digest));
-    Ok(if is_same { Standing::Free } else { Standing::Other })
+    let present = ArtifactManifest::read(&manifest, u64::MAX).ok();
+    let same = present.filter(|present| present.component.as_str() == format!("sha256:{}", inspected.digest));
+    Ok(match same {
+        None => Standing::Other,
+        Some(present) if present.signature.is_some() => Standing::Signed,
+        Some(_) => Standing::Free,
+    })
+}
+
+fn signed_there(reference: &Reference, tag: &str) -> Failure {
+    Failure::Failed(format!(
+        "{} names this component with another signature than comes now; publish the file that is signed so, or add --move-tag",
+        reference.tagged(tag)
+    ))
 }
 
 fn taken(reference: &Reference, tag: &str) -> Failure {

@@ -148,7 +148,7 @@ fn a_rotation_that_is_stopped_after_any_commit_goes_on_where_it_was() {
         deaths += u32::from(!is_done);
 
         let after = master_keys::read(&config, Sharing::Refused).unwrap();
-        assert_eq!(after.ring.ids().map(|id| id.to_string()).collect::<Vec<_>>(), [done.key.clone()]);
+        assert_eq!(after.ring.ids().map(|id| id.to_string()).collect::<Vec<_>>(), std::slice::from_ref(&done.key));
         assert_ne!(after.current, before.current);
         assert!(all_opens(&store, &after.ring), "after {commits} commits");
         assert_eq!(*HostKey::open(store.as_ref(), &after.ring, None).unwrap().unwrap().derive("test"), *root);
