@@ -5,7 +5,7 @@
 //! unit tests natively: there the same functions are answered by the [`testing`] host.
 //!
 //! This crate is responsible for the guest side of the contract in `wit/0.2.0`: bindings, columns, host functions, panic reports. It leaves
-//! manifests, limits and the making of components to the host.
+//! all of a manifest but its columns, limits and the making of components to the host.
 //!
 //! One complete plugin:
 //!
@@ -38,7 +38,13 @@
 //! let spender: Vec<_> = tags.boolean("spender").unwrap().iter().collect();
 //! assert_eq!(spender, [Some(false), Some(true), None]);
 //! ```
+//!
+//! With [`manifest!`] the columns are types, and a misspelt one does not compile; `kith plugin new` writes models so.
 #![deny(missing_docs)]
+
+// The macro names this crate as a plugin does.
+#[cfg(test)]
+extern crate self as kith_plugin_sdk;
 
 pub mod clock;
 pub mod config;
@@ -56,6 +62,7 @@ pub mod webhook;
 
 mod channel;
 mod connector;
+mod declared;
 mod event;
 mod failure;
 mod model;
@@ -71,6 +78,7 @@ use testing::platform;
 
 pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, Step};
 pub use connector::{Answer, Connector, Received, Rejected, Request};
+pub use declared::{Declared, DeclaredOutput};
 pub use event::{Event, EventKind, Identifier, Timestamp};
 pub use failure::{Failure, Problem, Rejection};
 pub use model::{Dataset, Fitted, Scorer, TagModel};
@@ -86,6 +94,34 @@ pub mod __private {
     #[cfg(target_arch = "wasm32")]
     pub use crate::bindings::{Exported, channel, connector, scorer, tag_model};
 }
+
+/// The columns of a tag model or a scorer as types, made of the manifest: what is misspelt does not compile.
+///
+/// `manifest!()` reads `plugin.toml` beside `Cargo.toml`, `manifest!("FILE")` another file by its path from there; once in a module. It
+/// declares, where it stands:
+///
+/// - `Inputs`, with a typed column for each input. `Inputs::read(table)?` takes them from the table that the kernel hands over,
+///   `inputs.rows()` goes through `Row`s, `inputs.spent` is the whole column.
+/// - `Row`, with an optional value for each input.
+/// - `Outputs`, with an optional value for each output, of one row. Those of all rows are collected into a [`Table`].
+/// - for each output that declares `values` an enum, `LevelValue` of `level`, with `as_str` and `ALL`.
+/// - `DECLARED`, for [`testing::Host::evaluate`] and [`testing::Host::score`].
+///
+/// A column whose name is a word of Rust is written raw, `row.r#type`; `self`, `super` and `crate` get an underscore behind them. A
+/// value is named by its words, `at_risk` is `AtRisk`; where that is no name, by its place, `V3`. A mistake in the manifest is one
+/// of the compiler's, with the line in `plugin.toml`.
+///
+/// A misspelt column:
+///
+/// ```compile_fail
+/// kith_plugin_sdk::manifest!("src/declared/level.toml");
+///
+/// fn spent(row: Row<'_>) -> Option<f64> {
+///     row.spend
+/// }
+/// # fn main() {}
+/// ```
+pub use kith_plugin_sdk_macros::manifest;
 
 /// Make a type the plugin of this crate: `export!(Shop as connector);`, with one of the kinds `connector`, `tag_model`, `scorer` and
 /// `channel`. Once in a crate. Natively it only checks that the type implements the kind's trait.

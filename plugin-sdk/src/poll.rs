@@ -107,12 +107,13 @@ impl From<Page> for Turn {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Page {
     /// The events, oldest first where the other side has an order. One without an id gets one by what it says, so that the same
-    /// record of a page that comes again is the same event.
+    /// record of a page that comes again is the same event; those that are alike are told apart by their number on a page.
     pub events: Vec<Event>,
     /// The parts that could not become events. One that is tried again comes to [`Connector::receive`](crate::Connector::receive) as a
     /// [replay](crate::Request::is_replay) with the path `poll`.
     pub rejected: Vec<Rejected>,
-    /// Where the next page begins; kept in the same commit as the events. At most 64 KiB.
+    /// Where the next page begins; kept in the same commit as the last of the events, which is that of all of them up to 1,000. At
+    /// most 64 KiB.
     pub cursor: Vec<u8>,
     /// Whether another page is waiting now.
     pub more: bool,

@@ -167,7 +167,7 @@ pub(crate) enum Values {
 }
 
 impl Values {
-    fn column_type(&self) -> ColumnType {
+    pub(crate) fn column_type(&self) -> ColumnType {
         match self {
             Values::Boolean(_) => ColumnType::Boolean,
             Values::Int64(_) => ColumnType::Int64,

@@ -24,7 +24,10 @@ use std::rc::Rc;
 
 use serde::Serialize;
 
-use crate::{Connector, Page, PollAnswer, PollFailure, PollRequest, Timestamp, Turn, Wanted, http, log, secrets};
+use crate::{
+    Connector, Declared, Failure, Page, PollAnswer, PollFailure, PollRequest, Scorer, Table, TagModel, Timestamp, Turn,
+    Wanted, http, log, secrets,
+};
 
 /// The most requests of a page, as the kernel has it.
 const MAX_POLL_REQUESTS: usize = 16;
@@ -136,6 +139,45 @@ impl Host {
         let result = plugin();
         let host = HOST.replace(restore.0.take().unwrap_or_default());
         (result, host.record)
+    }
+
+    /// Ask a tag model about rows as the kernel does: with the declared inputs, and its tags have to be the declared outputs.
+    ///
+    /// # Panics
+    /// When the rows or the tags are not as declared, with the words of the real host for the latter.
+    pub fn evaluate<M: TagModel>(
+        self,
+        declared: &Declared,
+        state: &[u8],
+        rows: &Table,
+    ) -> (Result<Table, Failure>, Record) {
+        self.held_against(declared, rows, || M::evaluate(state, rows))
+    }
+
+    /// The same of a scorer.
+    ///
+    /// # Panics
+    /// When the rows or the scores are not as declared, with the words of the real host for the latter.
+    pub fn score<M: Scorer>(self, declared: &Declared, state: &[u8], rows: &Table) -> (Result<Table, Failure>, Record) {
+        self.held_against(declared, rows, || M::score(state, rows))
+    }
+
+    fn held_against(
+        self,
+        declared: &Declared,
+        rows: &Table,
+        model: impl FnOnce() -> Result<Table, Failure>,
+    ) -> (Result<Table, Failure>, Record) {
+        if let Err(problem) = declared.check_inputs(rows) {
+            panic!("{problem}");
+        }
+        let (answer, record) = self.run(model);
+        if let Ok(table) = &answer
+            && let Err(problem) = declared.check_outputs(rows.len(), table)
+        {
+            panic!("{problem}");
+        }
+        (answer, record)
     }
 
     /// Poll one page after `cursor` as the kernel does: the plugin's requests are answered by this host, and recorded.

@@ -44,6 +44,7 @@ fn the_description_lists_the_routes_that_others_build_on() {
         "DELETE /api/v1/installations/{id}",
         "POST /api/v1/installations/{id}/fit",
         "GET /api/v1/installations/{id}/fits",
+        "POST /api/v1/installations/{id}/fits/{number}/use",
         "POST /api/v1/audiences",
         "GET /api/v1/audiences/{id}",
         "GET /api/v1/audiences/{id}/members",

@@ -73,6 +73,7 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/react/seen/tests.rs",
         "a_workspace_keeps_so_many_names_and_counts_the_others_together",
     ),
+    ("fits-kept", "kernel/server/src/fitting/kept.rs", "so_many_fits_are_kept_and_the_one_in_use"),
     ("plugins-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
     ("plugin-bytes-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
 ];

@@ -232,11 +232,22 @@ fn a_broken_crate_is_refused_with_the_place() {
     let said = text(&output.stderr);
     assert!(said.contains("plugin.toml:") && said.contains("descripton"), "{said}");
     std::fs::write(&manifest, whole).unwrap();
-    std::fs::write(dir.join("src/lib.rs"), "fn broken( {").unwrap();
     std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
-    let output = run(&kernel, &["plugin", "build", dir_text]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("src/lib.rs:1"), "{}", text(&output.stderr));
+    let (file, library) = (dir.join("src/lib.rs"), std::fs::read_to_string(dir.join("src/lib.rs")).unwrap());
+    assert!(library.contains("row.spent") && library.contains("::High"), "{library}");
+    for (broken, expected) in [
+        ("fn broken( {", "src/lib.rs:1"),
+        // What the manifest does not declare does not compile.
+        (library.replace("row.spent", "row.spend").as_str(), "no field `spend` on type `Row"),
+        (library.replace("::High", "::Hihg").as_str(), "`Hihg`"),
+    ] {
+        std::fs::write(&file, broken).unwrap();
+        let mut build = Command::new(kith());
+        build.args(["plugin", "build", dir_text]).env("CARGO_TARGET_DIR", root().join("target/scaffolded"));
+        let output = build.output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
 }
 
 /// What an upload would refuse is found here, before anybody uploads it, and in the same words.
@@ -267,6 +278,57 @@ fn a_component_is_checked_as_the_upload_checks_it() {
         assert!(message.contains(said), "{message}");
         assert!(text(&checked.stderr).contains(message), "{message}: {}", text(&checked.stderr));
     }
+}
+
+/// A component of another tool and its manifest: packed it is what the build makes, byte for byte, and serves like that. What it is
+/// and what a call takes is told without a server.
+#[test]
+fn a_component_of_any_tool_is_packed_uploaded_and_installed() {
+    let kernel = TestKernel::start();
+    let folder = tempfile::tempdir().unwrap();
+    let built = component("hostile/tag-model");
+    let files = ["component.wasm", "plugin.toml", "plugin.wasm"];
+    let files = files.map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    let [bare, manifest, plugin] = files.each_ref().map(String::as_str);
+    std::fs::write(bare, kith_tests::bare(built)).unwrap();
+    std::fs::write(manifest, &built.inspection.manifest_toml).unwrap();
+    let pack = |from: &str, more: &[&str]| {
+        run(&kernel, &[&["plugin", "pack", from, "--manifest", manifest, "--out", plugin, "--json"][..], more].concat())
+    };
+
+    // Refused as it is, with what to do; and what it is can be seen all the same.
+    let refused = text(&run(&kernel, &["plugin", "upload", bare]).stderr);
+    assert!(refused.contains("the component has no `kith:manifest` section") && refused.contains("kith plugin pack"));
+    let seen = answer(&kernel, &["plugin", "inspect", bare]);
+    assert_eq!((&seen["admitted"], &seen["id"], &seen["broken"]), (&json!(false), &Value::Null, &Value::Null));
+    assert_eq!((&seen["parts"][1]["part"], &seen["parts"][1]["form"]), (&json!("the module 0"), &json!("module")));
+    assert!(seen["parts"][1]["functions"].as_u64().unwrap() > 10, "{seen}");
+
+    let packed = pack(bare, &[]);
+    assert!(packed.status.success(), "{}", text(&packed.stderr));
+    let packed: Value = serde_json::from_slice(&packed.stdout).unwrap();
+    assert_eq!(packed["digest"], built.inspection.digest.as_str());
+    let again = text(&pack(plugin, &[]).stderr);
+    assert!(again.contains("carries a manifest already, of hostile/tag-model 0.1.0; give --replace"), "{again}");
+    assert!(pack(plugin, &["--replace"]).status.success());
+    let small = text(&pack(bare, &["--plugin-bytes", "65536"]).stderr);
+    assert!(small.contains("; at most 65536 are admitted"), "{small}");
+    let seen = answer(&kernel, &["plugin", "inspect", plugin]);
+    assert_eq!((&seen["admitted"], &seen["digest"]), (&json!(true), &packed["digest"]));
+    assert_eq!(seen["inputs"][0]["reason"], "to run again when it changes");
+
+    let well = r#"{"how":"well"}"#;
+    let bench = ["plugin", "bench", plugin, "--config", well, "--rows", "1,4096", "--repeat", "1"];
+    let bench = answer(&kernel, &bench);
+    let many = &bench["runs"][1];
+    assert_eq!((&many["count"], &bench["limits"]["memory_bytes"]), (&json!(4_096), &json!(64 << 20)), "{bench}");
+    for figure in ["per_second", "cpu_us_each", "memory_peak_bytes", "output_bytes"] {
+        assert!(many[figure].as_f64().unwrap() > 0.0, "{figure}: {bench}");
+    }
+
+    assert_eq!(answer(&kernel, &["plugin", "upload", plugin])["digest"], packed["digest"]);
+    let install = ["plugin", "install", "hostile/tag-model", "--name", "packed", "--config", well];
+    assert_eq!(answer(&kernel, &install)["mode"], "live");
 }
 
 #[test]

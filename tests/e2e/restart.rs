@@ -54,6 +54,7 @@ fn everything_outlives_a_restart() {
     };
     let before = look(&kernel);
     assert!(before[3]["items"][0]["size"].as_u64().unwrap() > 0, "{}", before[3]);
+    assert!(before[5].to_string().contains("installation.fitted"), "{}", before[5]);
     kernel.restart();
     kernel.settle();
     for (before, mut after) in before.into_iter().zip(look(&kernel)) {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 pub use client::{Answer, Client, encode, gzip};
 pub use kernel::{Occupied, Source, TestKernel, pages, settle};
 pub use long::cases;
-pub use plugins::{build, built, compile_bomb, component, newest_component, repacked};
+pub use plugins::{bare, build, built, compile_bomb, component, newest_component, repacked};
 pub use process::{Process, kith};
 pub use random::Random;
 pub use receiver::{Arrived, Receiver, SIGNING_SECRET};

@@ -61,12 +61,19 @@ pub fn build(folder: &str) -> BuiltPlugin {
 /// A built plugin packed again with another manifest: what a vendor would upload who had written that one.
 #[track_caller]
 pub fn repacked(built: &BuiltPlugin, edit: impl FnOnce(&str) -> String) -> Vec<u8> {
-    let manifest = &built.inspection.manifest_toml;
-    // The two sections that packing appends, in its order.
+    let manifest = edit(&built.inspection.manifest_toml);
     let abi = custom_section("kith:abi", &built.manifest.abi);
-    let packed = [custom_section("kith:manifest", manifest), abi.clone()].concat();
-    let bare = built.component.strip_suffix(packed.as_slice()).expect("a component ends with its manifest and its ABI");
-    [bare, &custom_section("kith:manifest", &edit(manifest)), &abi].concat()
+    [bare(built), custom_section("kith:manifest", &manifest), abi].concat()
+}
+
+/// A built plugin without its manifest: a component as tools of other languages make one.
+#[track_caller]
+pub fn bare(built: &BuiltPlugin) -> Vec<u8> {
+    // The two sections that packing appends, in its order.
+    let manifest = custom_section("kith:manifest", &built.inspection.manifest_toml);
+    let packed = [manifest, custom_section("kith:abi", &built.manifest.abi)].concat();
+    let bare = built.component.strip_suffix(packed.as_slice());
+    bare.expect("a component ends with its manifest and its ABI").to_vec()
 }
 
 /// A custom section of a component.

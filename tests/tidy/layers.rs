@@ -16,7 +16,8 @@ kith-features   → kith-json kith-model
 kith-host       → kith-model
 kith-pipeline   → kith-json kith-model kith-store kith-features
 kith            → kith-json kith-model kith-store kith-features kith-host kith-pipeline
-kith-plugin-sdk → kith-json
+kith-plugin-sdk-macros →
+kith-plugin-sdk → kith-json kith-plugin-sdk-macros
 plugins         → kith-plugin-sdk
 ";
 

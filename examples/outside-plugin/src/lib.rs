@@ -1,7 +1,10 @@
 //! The tag model `acme/big-spender`: says who spends much.
 
-use kith_plugin_sdk::{Failure, Table, TagModel, config, export};
+use kith_plugin_sdk::{Failure, Table, TagModel, config, export, manifest};
 use serde::Deserialize;
+
+// `Inputs`, `Outputs` and the values of the tag, as `plugin.toml` declares them: what is misspelt does not compile.
+manifest!();
 
 /// The tag model.
 pub struct BigSpender;
@@ -15,14 +18,14 @@ struct Settings {
 impl TagModel for BigSpender {
     fn evaluate(_state: &[u8], rows: &Table) -> Result<Table, Failure> {
         let settings: Settings = config::get()?;
-        let spent = rows.float64("spent")?;
         // Nobody who never spent anything gets a tag.
-        let level = spent.iter().map(|spent| match spent {
-            Some(spent) if spent >= settings.threshold => Some("high"),
-            Some(spent) if spent > 0.0 => Some("low"),
+        let level = |spent: Option<f64>| match spent {
+            Some(spent) if spent >= settings.threshold => Some(BigSpenderValue::High),
+            Some(spent) if spent > 0.0 => Some(BigSpenderValue::Low),
             _ => None,
-        });
-        Ok(Table::new(rows.len()).with_text("big_spender", level))
+        };
+        let inputs = Inputs::read(rows)?;
+        Ok(inputs.rows().map(|row| Outputs { big_spender: level(row.spent) }).collect())
     }
 }
 
@@ -37,7 +40,8 @@ mod tests {
     #[test]
     fn the_threshold_decides() {
         let rows = Table::new(4).with_float64("spent", [Some(20.0), Some(100.0), Some(0.0), None]);
-        let tags = testing::with_config(json!({ "threshold": 100 }), || BigSpender::evaluate(&[], &rows)).unwrap();
+        let host = testing::Host::new().config(json!({ "threshold": 100 }));
+        let tags = host.evaluate::<BigSpender>(&DECLARED, &[], &rows).0.unwrap();
         let levels: Vec<_> = tags.text("big_spender").unwrap().iter().collect();
         assert_eq!(levels, [Some("low"), Some("high"), None, None]);
     }

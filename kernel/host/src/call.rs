@@ -16,7 +16,8 @@ use crate::observed::SeenCall;
 use crate::state::{CallClass, CallState, InstallationContext};
 use crate::text::bounded;
 
-/// Handles that a guest may hold at once. No interface has resources, so honest plugins hold none.
+/// Handles that a guest may hold at once. No interface has resources, so only the parts of a composed plugin hold some of each
+/// other's.
 const MAX_HANDLES: usize = 1_000;
 
 /// Run `call` in a fresh store.

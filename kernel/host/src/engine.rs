@@ -42,10 +42,12 @@ fn config(metering: Metering) -> Config {
         .wasm_relaxed_simd(false)
         // Nothing that a plugin built for wasm32-unknown-unknown needs; each is code that an attacker could reach.
         .wasm_tail_call(false)
-        .wasm_multi_memory(false)
         .wasm_memory64(false)
         .wasm_wide_arithmetic(false)
         .wasm_custom_page_sizes(false)
+        // What wasmtime itself writes between nested components copies from one memory to another; no module of a plugin's may
+        // have two (`package/shape.rs`).
+        .wasm_multi_memory(true)
         .wasm_extended_const(true)
         .wasm_component_model(true)
         .max_wasm_stack(MAX_WASM_STACK_BYTES)

@@ -8,6 +8,11 @@ use std::sync::{Arc, LazyLock};
 use kith_model::plugin::{Grants, PluginKind};
 use kith_model::table::{Cell, Column, ColumnBuilder, ColumnType, Table};
 use kith_model::time::{ManualClock, Timestamp};
+use wasm_encoder::{
+    Alias, Component, ComponentAliasSection, ComponentExportKind, ComponentExportSection, ComponentInstanceSection,
+    ComponentSectionId, RawSection,
+};
+use wasmparser::{Parser, Payload};
 
 use crate::abi::Abi;
 use crate::package::world::{contract, is_optional};
@@ -96,6 +101,59 @@ pub(crate) fn core(kind: PluginKind, wat: &str) -> Vec<u8> {
     }
     wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
     module
+}
+
+/// The component in another one that hands over its imports and exports, as tools compose them. Its imports are instances that
+/// stand before all else, as `wit-component` writes them.
+pub(crate) fn nested(component: &[u8]) -> Vec<u8> {
+    composed(component, None)
+}
+
+/// The same with an instance of a second component, which imports nothing, in the place of the import of that name.
+pub(crate) fn composed(component: &[u8], provided: Option<(&str, &[u8])>) -> Vec<u8> {
+    let (mut outer, mut imports, mut exports) = (Component::new(), Vec::new(), Vec::new());
+    let (mut is_head, mut inside) = (true, 0_i32);
+    for payload in Parser::new(0).parse_all(component) {
+        let payload = payload.unwrap();
+        let is_own = inside == 0;
+        match &payload {
+            Payload::End(_) => inside -= 1,
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                is_head = false;
+                inside += 1;
+            }
+            Payload::ComponentImportSection(section) if is_own => {
+                imports.extend(section.clone().into_iter().map(|import| import.unwrap().name.name.to_owned()));
+            }
+            Payload::ComponentExportSection(section) if is_own => {
+                exports.extend(section.clone().into_iter().map(|export| export.unwrap().name.name.to_owned()));
+            }
+            _ => {}
+        }
+        if let (true, Some((id, range))) = (is_head, payload.as_section()) {
+            outer.section(&RawSection { id, data: &component[range] });
+        }
+    }
+    outer.section(&RawSection { id: ComponentSectionId::Component.into(), data: component });
+    let kind = ComponentExportKind::Instance;
+    let (mut instances, mut aliases, mut given) =
+        (ComponentInstanceSection::new(), ComponentAliasSection::new(), ComponentExportSection::new());
+    let imported = u32::try_from(imports.len()).unwrap();
+    let mut inner = imported;
+    if let Some((_, provider)) = provided {
+        outer.section(&RawSection { id: ComponentSectionId::Component.into(), data: provider });
+        instances.instantiate(1, Vec::<(&str, ComponentExportKind, u32)>::new());
+        inner += 1;
+    }
+    let from = |name: &str, index| if provided.is_some_and(|(other, _)| other == name) { imported } else { index };
+    let arguments = imports.iter().zip(0..imported);
+    instances.instantiate(0, arguments.map(|(name, index)| (name.as_str(), kind, from(name, index))));
+    for (name, index) in exports.iter().zip(inner + 1..) {
+        aliases.alias(Alias::InstanceExport { instance: inner, kind, name });
+        given.export(name.as_str(), kind, index, None);
+    }
+    outer.section(&instances).section(&aliases).section(&given);
+    outer.finish()
 }
 
 /// Memory, an allocator that never frees, and the log.

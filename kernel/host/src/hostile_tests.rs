@@ -11,8 +11,8 @@ use kith_model::time::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::guests::{
-    ECHO, NOW, SCORER, binding, connector, floats, host, host_with, poster, rows, runtime, scorer, scorer_of,
-    scorer_with,
+    ECHO, NOW, SCORER, binding, composed, connector, floats, host, host_with, nested, poster, rows, runtime, scorer,
+    scorer_of, scorer_with,
 };
 use crate::{BindError, Binding, Limits, LoadError};
 
@@ -28,6 +28,48 @@ fn fault_of(component: &[u8]) -> PluginFault {
 fn an_honest_guest_answers() {
     let input = Table { rows: 3, columns: vec![floats("x", &[Some(1.5), None, Some(-0.0)])] };
     assert_eq!(bound(&scorer(ECHO)).compute(&[], input.clone()), Ok(input));
+}
+
+/// What tools compose is a component in a component; it runs as the same by itself, and its limits are the same.
+#[test]
+fn a_plugin_in_nested_components_runs_within_its_limits() {
+    let packed = |body: &str| {
+        let composed = nested(&nested(&scorer(body)));
+        crate::pack(&composed, SCORER, crate::Carried::Refused, table::COMPONENT_SIZE.default).unwrap()
+    };
+    let input = Table { rows: 2, columns: vec![floats("x", &[Some(1.5), None])] };
+    assert_eq!(bound(&packed(ECHO)).compute(&[], input.clone()), Ok(input));
+    let grows = "(loop $on (br_if $on (i32.ne (i32.const -1) (memory.grow (i32.const 16))))) unreachable";
+    assert_eq!(fault_of(&packed(grows)), PluginFault::MemoryExceeded { limit_bytes: 64 * 1024 * 1024 });
+}
+
+/// Writes nothing down, and traps where it is not given the text that [`scorer`]s have at 64.
+const LOG_OF_ITS_OWN: &str = r#"(component
+    (core module $m
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+        (func (export "write") (param $level i32) (param $at i32) (param $length i32)
+            (if (i32.ne (local.get $length) (i32.const 41)) (then unreachable))
+            (if (i32.ne (i32.load8_u (local.get $at)) (i32.const 112)) (then unreachable))))
+    (core instance $i (instantiate $m))
+    (type $levels (enum "debug" "info" "warn" "error"))
+    (export $level "level" (type $levels))
+    (func $write (param "level" $level) (param "message" string)
+        (canon lift (core func $i "write") (memory $i "memory") (realloc (func $i "realloc"))))
+    (export "write" (func $write)))"#;
+
+/// Where one nested component calls another, a text goes from one memory to the other.
+#[test]
+fn nested_components_call_each_other() {
+    let calling = scorer(&format!("(call $log (i32.const 1) (i32.const 64) (i32.const 41)){ECHO}"));
+    let log = wat::parse_str(LOG_OF_ITS_OWN).unwrap();
+    let components = composed(&calling, Some(("kith:plugin/log@0.2.0", &log)));
+    let packed = crate::pack(&components, SCORER, crate::Carried::Refused, table::COMPONENT_SIZE.default).unwrap();
+    let bound_here = binding();
+    let observed = Arc::clone(&bound_here.observed);
+    let model = host().load(&packed).unwrap().compute(bound_here).unwrap();
+    assert_eq!(model.compute(&[], rows(&[1.0])), Ok(rows(&[1.0])));
+    assert_eq!(observed.usage().lines, 0, "the host's log was not asked");
 }
 
 #[test]

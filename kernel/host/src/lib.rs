@@ -43,11 +43,14 @@ pub use abi::{Abi, AbiStatus, AbiWorld};
 pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use manifest::{
-    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, PlannedSchema, mistake_in,
-    parse_manifest, validate_config,
+    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, PlannedSchema, manifest_schema,
+    mistake_in, parse_manifest, validate_config,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
-pub use package::{ABI_SECTION, Inspection, MANIFEST_SECTION, PackageError, assemble, inspect};
+pub use package::{
+    ABI_SECTION, Anatomy, AnatomyPart, AnatomySection, Carried, Inspection, MANIFEST_SECTION, MemoryPages,
+    PackageError, anatomy, assemble, inspect, inspect_within, pack,
+};
 pub use policy::{
     EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LimitSource, Limits, Policy, PolicyItem, SeenSensitive,
     Side, effective_policy, policy_items,

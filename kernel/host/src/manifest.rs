@@ -1,9 +1,10 @@
 //! Responsible for `plugin.toml`: reading it into [`Manifest`] and naming every mistake in it, with its place and the
 //! remedy, all at once. What a table of it may hold is `manifest/sections.rs`; walking TOML with places is
-//! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`.
+//! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`; what editors are told is `manifest/editor.rs`.
 
 mod config;
 mod depth;
+mod editor;
 mod keys;
 mod pattern;
 mod planned;
@@ -18,6 +19,7 @@ use kith_model::budget::table;
 use kith_model::plugin::Manifest;
 
 pub use config::{ConfigError, ConfigMistake, validate_config};
+pub use editor::manifest_schema;
 pub use planned::PlannedSchema;
 use reader::Reading;
 pub use reader::mistake_in;

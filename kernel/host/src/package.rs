@@ -1,12 +1,20 @@
-//! Responsible for packages: making a plugin's component from its core module and manifest ([`assemble`]), and telling
-//! what a component is and whether it may be admitted, without running or compiling anything ([`inspect`]).
+//! Responsible for packages: making a plugin's component from its core module and manifest ([`assemble`]) or from a component
+//! that another tool made ([`pack`]), and telling what a component is and whether it may be admitted, without running or
+//! compiling anything ([`inspect`]).
 //!
-//! The limits on a component's shape are `package/shape.rs`; which imports and exports a kind has is `package/world.rs`.
+//! The limits on a component's shape are `package/shape.rs`, those on what its nested components unfold to
+//! `package/nesting.rs`; which imports and exports a kind has is `package/world.rs`, and what packing leaves out `package/trim.rs`.
 //! Whether the functions behind those names have the right types is seen when the component is loaded (`roles.rs`).
 
+mod anatomy;
+mod nesting;
+mod place;
 mod shape;
+mod trim;
 pub(crate) mod world;
 
+pub use anatomy::{Anatomy, AnatomyPart, AnatomySection, MemoryPages, anatomy};
+use kith_model::budget::table;
 use kith_model::plugin::{Manifest, PluginKind};
 use sha2::{Digest, Sha256};
 use wasm_encoder::{ComponentSection, CustomSection};
@@ -30,12 +38,24 @@ pub enum PackageError {
     Truncated { bytes: usize },
     #[error("the component is malformed at byte {offset}: {message}")]
     Malformed { offset: usize, message: String },
-    #[error("the component has {found} {what}; at most {limit} are admitted")]
-    TooMany { what: &'static str, found: u64, limit: u64 },
-    #[error("the component holds {what}; plugins are single components, build it with `kith plugin build`")]
-    Nested { what: &'static str },
-    #[error("the component has no `{0}` section; build it with `kith plugin build`")]
+    /// `part` is where the last of them are, if not in the outermost component.
+    #[error("the component has {found} {what}{}; at most {limit} are admitted", last_in(part.as_deref()))]
+    TooMany { what: &'static str, found: u64, limit: u64, part: Option<String> },
+    #[error("{part} is more than {limit} components deep; compose the plugin of fewer layers")]
+    TooDeep { part: String, limit: usize },
+    #[error(
+        "{part} instantiates a component that it imports or takes out of an instance; write that component into the one that \
+         instantiates it"
+    )]
+    ForeignComponent { part: String },
+    #[error(
+        "the component has no `{0}` section; build it with `kith plugin build`, or give a component of another tool its manifest \
+         with `kith plugin pack`"
+    )]
     MissingSection(&'static str),
+    /// Only of packing; `plugin` is what it says that it is, where that can be read.
+    #[error("the component carries a manifest already{}; give --replace to put this one in its place", of_plugin(plugin.as_deref()))]
+    Packed { plugin: Option<String> },
     #[error("the component has the section `{0}` twice")]
     DoubleSection(&'static str),
     #[error("{0}")]
@@ -64,6 +84,14 @@ pub enum PackageError {
     NoPoll,
     #[error("no component can be made of the module: {0}")]
     Encode(String),
+}
+
+fn last_in(part: Option<&str>) -> String {
+    part.map(|part| format!(" with all that is nested, the last in {part}")).unwrap_or_default()
+}
+
+fn of_plugin(plugin: Option<&str>) -> String {
+    plugin.map(|plugin| format!(", of {plugin}")).unwrap_or_default()
 }
 
 /// What a component is, read from its bytes alone.
@@ -97,30 +125,80 @@ pub fn assemble(core_wasm: &[u8], manifest_toml: &str) -> Result<Vec<u8>, Packag
         return Err(PackageError::Encode("the input is not a WebAssembly module".into()));
     }
     let abi = abi_of(&manifest)?;
-    let module = shape::strip(core_wasm)?;
+    let module = trim::module(core_wasm)?;
     world::check_core(core_wasm, abi, manifest.kind)?;
     let encoded = wit_component::ComponentEncoder::default()
         .validate(false)
         .module(&module)
         .and_then(|mut encoder| encoder.encode())
         .map_err(|error| PackageError::Encode(format!("{error:#}")))?;
-    let mut component = encoded;
-    for (name, data) in [(MANIFEST_SECTION, manifest_toml), (ABI_SECTION, abi.as_str())] {
-        CustomSection { name: name.into(), data: data.as_bytes().into() }.append_to_component(&mut component);
-    }
+    let component = stamped(encoded, manifest_toml, abi);
     inspect(&component)?;
     Ok(component)
 }
 
-/// Tell what a component is, and refuse what may not be admitted. Nothing is compiled or run.
+/// What becomes of a manifest that a component carries already when it is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carried {
+    Refused,
+    Replaced,
+}
+
+/// Make a plugin's component from a component that any tool of any language made, and its manifest. As in [`assemble`], what a
+/// plugin does not need is left out, in nested components too.
+///
+/// # Errors
+/// A mistake in the manifest, bytes that are no component, a manifest that it carries already, or a result that
+/// [`inspect_within`] would refuse.
+pub fn pack(component: &[u8], manifest_toml: &str, carried: Carried, max_bytes: u64) -> Result<Vec<u8>, PackageError> {
+    let manifest = parse_manifest(manifest_toml).map_err(PackageError::Manifest)?;
+    shape::check_is_component(component)?;
+    let abi = abi_of(&manifest)?;
+    if carried == Carried::Refused {
+        refuse_packed(component)?;
+    }
+    let packed = stamped(trim::component(component)?, manifest_toml, abi);
+    inspect_within(&packed, max_bytes)?;
+    Ok(packed)
+}
+
+fn refuse_packed(component: &[u8]) -> Result<(), PackageError> {
+    let sections = read_sections(component)?;
+    if sections.manifest.is_none() && sections.abi.is_none() {
+        return Ok(());
+    }
+    let manifest = sections.manifest.and_then(|text| parse_kept_manifest(&text).ok());
+    Err(PackageError::Packed { plugin: manifest.map(|manifest| format!("{} {}", manifest.id, manifest.version)) })
+}
+
+/// The component with its manifest and the version of the contract behind it.
+fn stamped(mut component: Vec<u8>, manifest_toml: &str, abi: Abi) -> Vec<u8> {
+    for (name, data) in [(MANIFEST_SECTION, manifest_toml), (ABI_SECTION, abi.as_str())] {
+        CustomSection { name: name.into(), data: data.as_bytes().into() }.append_to_component(&mut component);
+    }
+    component
+}
+
+/// Tell what a component is, and refuse what may not be admitted by a host that sets no other bound of its size. Nothing is
+/// compiled or run.
 ///
 /// # Errors
 /// [`PackageError`], one message for each thing that can be wrong.
 pub fn inspect(component: &[u8]) -> Result<Inspection, PackageError> {
+    inspect_within(component, table::COMPONENT_SIZE.default)
+}
+
+/// The same for a host that takes components of so many bytes.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_within(component: &[u8], max_bytes: u64) -> Result<Inspection, PackageError> {
+    shape::check_size(component, max_bytes)?;
     inspect_with(component, parse_manifest)
 }
 
-/// The same of a component that was admitted before, perhaps when a manifest's texts and schema had no budgets.
+/// The same of a component that was admitted before, perhaps when a manifest's texts and schema had no budgets and the host
+/// took larger ones.
 pub(crate) fn inspect_kept(component: &[u8]) -> Result<Inspection, PackageError> {
     inspect_with(component, parse_kept_manifest)
 }

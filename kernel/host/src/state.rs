@@ -22,8 +22,10 @@ use crate::policy::Policy;
 /// Table elements of one call; a table holds a plugin's function pointers.
 const MAX_TABLE_ELEMENTS: usize = 10_000;
 const MAX_TABLES: usize = 4;
-const MAX_MEMORIES: usize = 2;
-const MAX_INSTANCES: usize = 16;
+/// As many as are admitted in a component; one that composes an engine with stubs has three. Their bytes count together.
+const MAX_MEMORIES: usize = 4;
+/// Of modules, the adapters between nested components among them.
+const MAX_INSTANCES: usize = 32;
 
 /// How long a guest may compute before the host looks whether its call was cancelled. Compiled code stops at its next epoch
 /// deadline and cannot be woken before.

@@ -1,6 +1,8 @@
 //! Responsible for holding what a guest returned against the contract and its manifest. The host never trusts a guest's
 //! numbers: what passes here can be stored without another look.
 
+use std::collections::BTreeSet;
+
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::plugin::{Fitted, Manifest, OutputSpec, PluginFault, PluginKind, Received, Refusal, SourceRequest};
 use kith_model::polling::PollTurn;
@@ -11,6 +13,9 @@ use crate::text::bounded;
 /// A fitted state travels with every call and is stored with every fit.
 const MAX_STATE_BYTES: usize = 1024 * 1024;
 const MAX_METRICS: usize = 64;
+
+/// The longest name of a metric, in bytes.
+const MAX_METRIC_NAME_BYTES: usize = 256;
 
 fn invalid<T>(problem: impl Into<String>) -> Result<T, PluginFault> {
     Err(PluginFault::InvalidOutput(problem.into()))
@@ -112,8 +117,22 @@ pub(crate) fn fitted(fitted: &Fitted) -> Result<(), PluginFault> {
     }
     match fitted.metrics.iter().find(|(_, value)| !value.is_finite()) {
         Some((name, value)) => invalid(format!("the metric `{}` is {value}; it must be finite", bounded(name))),
-        None => Ok(()),
+        None => names_of_metrics(&fitted.metrics),
     }
+}
+
+fn names_of_metrics(metrics: &[(String, f64)]) -> Result<(), PluginFault> {
+    let mut seen = BTreeSet::new();
+    for (name, _) in metrics {
+        if name.len() > MAX_METRIC_NAME_BYTES {
+            let length = name.len();
+            return invalid(format!("a metric's name has {length} bytes; at most {MAX_METRIC_NAME_BYTES} are kept"));
+        }
+        if !seen.insert(name) {
+            return invalid(format!("there are two metrics `{}`; each has a name of its own", bounded(name)));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the manifest lets a channel tell of these facts. What a connector emits and may not is refused by the kernel record by
@@ -189,6 +208,18 @@ mod tests {
     use kith_model::table::ColumnType;
 
     use super::*;
+
+    #[test]
+    fn a_metric_has_a_short_name_of_its_own() {
+        let of = |names: &[&str]| {
+            let metrics = names.iter().map(|name| ((*name).to_owned(), 0.5)).collect();
+            fitted(&Fitted { state: Vec::new(), metrics })
+        };
+        let longest = "m".repeat(MAX_METRIC_NAME_BYTES);
+        assert_eq!(of(&["auc", &longest]), Ok(()));
+        assert!(of(&["auc", "loss", "auc"]).unwrap_err().to_string().contains("two metrics `auc`"));
+        assert!(of(&[&format!("{longest}m")]).unwrap_err().to_string().contains("257 bytes"));
+    }
 
     #[test]
     fn a_text_is_declared_or_found_whatever_its_length() {

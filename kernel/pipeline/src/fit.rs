@@ -3,6 +3,8 @@
 //! A fit is a task of the workers. It waits for the history behind its inputs without a thread, calls the guest on the guests'
 //! threads, and hands what came of it to whoever keeps it. A stop cancels it: it ends within moments and nothing of it is kept.
 
+mod inputs;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +18,8 @@ use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 
+pub use self::inputs::FitInput;
+use self::inputs::InputFigures;
 use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
 use crate::plan::ModelPlan;
@@ -104,6 +108,8 @@ pub struct FitSlot {
     workspace: WorkspaceId,
     installation: InstallationId,
     rows_done: Arc<AtomicU64>,
+    /// Written by the guest's thread, too.
+    inputs: Arc<InputFigures>,
 }
 
 impl FitSlot {
@@ -119,7 +125,19 @@ impl FitSlot {
         let rows = RowCounts { done: Arc::clone(&rows_done), total: population };
         under_way.insert((workspace, installation), rows);
         drop(under_way);
-        Some(FitSlot { fits, workspace, installation, rows_done })
+        Some(FitSlot { fits, workspace, installation, rows_done, inputs: Arc::default() })
+    }
+}
+
+impl FitSlot {
+    /// How many rows the plugin has taken.
+    pub fn rows_done(&self) -> u64 {
+        self.rows_done.load(Ordering::Relaxed)
+    }
+
+    /// What the plugin has taken of each numeric input.
+    pub fn inputs(&self) -> Vec<FitInput> {
+        self.inputs.read()
     }
 }
 
@@ -192,6 +210,7 @@ async fn fit(
             compiled: Arc::clone(&compiled),
             installation: slot.installation,
             rows: Arc::clone(&slot.rows_done),
+            inputs: Arc::clone(&slot.inputs),
             cancellation: cancellation.clone(),
         };
         (call, installed.call_memory_bytes)
@@ -214,6 +233,7 @@ struct Call {
     compiled: Arc<CompiledSetup>,
     installation: InstallationId,
     rows: Arc<AtomicU64>,
+    inputs: Arc<InputFigures>,
     cancellation: Cancellation,
 }
 
@@ -249,6 +269,7 @@ impl Call {
             left_over: None,
             failed: Arc::clone(&failed),
             rows: self.rows,
+            inputs: self.inputs,
             cancellation: self.cancellation.clone(),
         };
         let fitted = model.model.fit(Box::new(dataset), &self.cancellation);
@@ -283,6 +304,7 @@ struct Dataset {
     /// Where the reader's error is left for the caller: the plugin sees only the data set's end.
     failed: Arc<Mutex<Option<FitError>>>,
     rows: Arc<AtomicU64>,
+    inputs: Arc<InputFigures>,
     cancellation: Cancellation,
 }
 
@@ -309,6 +331,7 @@ impl Dataset {
         let columns: Vec<_> = model.inputs.iter().map(|(spec, _)| spec.clone()).collect();
         let table = models::table(&columns, rows.iter().map(|row| row.cells.as_slice())).map_err(FitError::Fault)?;
         self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
+        self.inputs.add(&table);
         Ok(Some(table))
     }
 

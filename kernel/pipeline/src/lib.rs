@@ -57,7 +57,7 @@ use roaring::RoaringBitmap;
 pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
-pub use fit::{FitError, FitProgress, FitSlot};
+pub use fit::{FitError, FitInput, FitProgress, FitSlot};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;

@@ -85,6 +85,16 @@ pub(crate) struct Place {
     /// Held while the row is read, changed and committed.
     writing: tokio::sync::Mutex<()>,
     is_under_way: AtomicBool,
+    /// What the last poll left, where it could not be committed: the other side is not asked again without a pause because of that.
+    uncommitted: Mutex<Option<PollRow>>,
+}
+
+impl Place {
+    /// How far the installation has polled, of which the store has `held`.
+    fn present(&self, held: PollRow) -> PollRow {
+        let uncommitted = self.uncommitted.lock();
+        uncommitted.as_ref().filter(|row| row.epoch == held.epoch).cloned().unwrap_or(held)
+    }
 }
 
 /// One installation that polls.
@@ -190,7 +200,7 @@ impl Poller {
                     let row = match known.take() {
                         Some(row) => row,
                         None => match self.read().await {
-                            Ok(row) => row,
+                            Ok(row) => self.place.present(row),
                             Err(error) => {
                                 tracing::error!(workspace = self.workspace.0, installation = self.installation.0, %error, "how far it has polled cannot be read");
                                 self.sleep(PAUSE).await;
@@ -207,7 +217,8 @@ impl Poller {
     /// Poll if that is due, or wait until it may be. The row, where nobody can have changed it.
     async fn look(&self, terms: PollTerms, row: PollRow) -> Option<PollRow> {
         let now = self.now();
-        match row.due_at(terms) {
+        let row = row.by_clock(now);
+        match row.due_at(terms, now) {
             Some(due) if due <= now => {
                 self.turn(terms).await;
                 None

@@ -136,6 +136,7 @@ fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>
         .routes(routes!(installations::logs))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
+        .routes(routes!(fits::put_in_use))
         .routes(routes!(polls::list))
         .routes(routes!(polls::begin))
 }

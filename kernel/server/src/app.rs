@@ -48,6 +48,8 @@ pub struct App {
     pub(crate) _writing_down: Sender<()>,
     /// The same of the one that forgets dead letters.
     pub(crate) _forgetting: Sender<()>,
+    /// The same of the one that begins fits which are due.
+    pub(crate) _scheduling: Sender<()>,
     pub(crate) watch: Watch,
     /// What the process takes in memory.
     pub(crate) memory: Arc<ProcessMemory>,
@@ -260,6 +262,13 @@ impl App {
         let setup = self.setup(draft, Loading::Allowed(patience))?;
         let _loaded = self.wiring.loaded(draft.tables());
         Ok(RehearsedSetup { checked: self.kernel.check(setup, None)?, _loaded })
+    }
+
+    /// Load and check what a draft would run of which nothing will come, as [`App::rehearsed`] does.
+    pub(crate) fn tried_on_paper(&self, draft: &Draft<'_>, patience: &Patience) -> Result<(), ApiError> {
+        let setup = self.setup(draft, Loading::OnPaper(patience))?;
+        self.kernel.check(setup, None)?;
+        Ok(())
     }
 
     /// Take a component from the disk that no workspace has, or none any more.

@@ -35,8 +35,9 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow,
-    InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
+    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
+    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow,
+    WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
@@ -110,7 +111,8 @@ impl WorkspaceTables {
         self.identity_rules.clone().unwrap_or_default()
     }
 
-    fn empty(row: WorkspaceRow) -> WorkspaceTables {
+    /// A workspace in which there is nothing.
+    pub(crate) fn empty(row: WorkspaceRow) -> WorkspaceTables {
         WorkspaceTables {
             row,
             plugins: BTreeMap::new(),

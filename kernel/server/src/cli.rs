@@ -1,7 +1,7 @@
 //! The command line: what can be asked, and how an answer or a failure is shown.
 //!
-//! `serve`, `demo` and `plugin new|check|build|run|test|keygen|sign` work on this machine; everything else is a client of the HTTP API and
-//! can do no more than any other client. Each command is a module of its own.
+//! `serve`, `demo` and `plugin new|check|schema|build|run|test|keygen|sign` work on this machine; everything else is a client of the
+//! HTTP API and can do no more than any other client. Each command is a module of its own.
 
 mod args;
 mod audience;

@@ -42,6 +42,8 @@ pub struct Config {
     pub source_bytes: u64,
     /// What the imports of a workspace under way may remember of their rows.
     pub import_memory_bytes: u64,
+    /// How large a component may be that is uploaded. One that is there goes on when less is set.
+    pub plugin_bytes: u64,
     /// Where plugins are compiled; a child process for plugins that nobody here wrote.
     pub compile: CompileMode,
     /// Which plugins every workspace takes at most, by the signatures of the host's publishers.
@@ -140,6 +142,7 @@ impl Config {
             disk_reserve_bytes: DISK_RESERVE_BYTES,
             source_bytes: table::SOURCE_BYTES.default,
             import_memory_bytes: table::IMPORT_MEMORY.default,
+            plugin_bytes: table::COMPONENT_SIZE.default,
             memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
             signatures: SignaturePolicy::default(),

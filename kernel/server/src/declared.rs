@@ -11,12 +11,12 @@ use serde_json::{Map, Value, json};
 use crate::wiring::substitute;
 
 /// What a component says that it is, where neither its form nor what its manifest declares is refused: the one look of the upload and
-/// of `kith plugin check`, so that a vendor hears of everything that a server would refuse.
+/// of `kith plugin check`, so that a vendor hears of everything that a server would refuse which takes components of so many bytes.
 ///
 /// # Errors
 /// [`PackageError`], of what is declared with the line of each mistake.
-pub fn inspect(component: &[u8]) -> Result<Inspection, PackageError> {
-    let inspected = kith_host::inspect(component)?;
+pub fn inspect(component: &[u8], max_bytes: u64) -> Result<Inspection, PackageError> {
+    let inspected = kith_host::inspect_within(component, max_bytes)?;
     match mistakes(&inspected.manifest, &inspected.manifest_toml) {
         mistakes if mistakes.is_empty() => Ok(inspected),
         mistakes => Err(PackageError::Manifest(ManifestError { mistakes })),

@@ -1,28 +1,66 @@
 //! Fits in the catalogue: that one begins, what came of it, which fit a version uses, and that it waits where it can read none.
-//! The kernel runs them; `api/fits.rs` has the routes.
+//! The kernel runs them; `api/fits.rs` has the routes, `fitting/schedule.rs` begins those that are due.
+
+mod choice;
+mod guard;
+mod kept;
+pub(crate) mod schedule;
 
 use std::sync::Arc;
 
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Fitted, InstallationMode, Manifest};
-use kith_pipeline::{FitSlot, WAITS_FOR_FIT};
+use kith_pipeline::{FitInput, FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
 
 use crate::api::installations::named;
 use crate::api::plugins::computes;
 use crate::app::App;
-use crate::catalogue::{Actor, Draft, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables};
+use crate::auth::KeyId;
+use crate::catalogue::{
+    Actor, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables,
+};
 use crate::error::ApiError;
+
+pub(crate) use choice::use_fit;
+pub(crate) use guard::alarm;
+
+/// Why a fit begins, and what is to become of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// It is due.
+    Scheduled,
+    /// Somebody asked for it.
+    Asked,
+    /// Somebody asked for it, to be used also where another was chosen by hand.
+    AskedToUse,
+}
+
+impl Wish {
+    fn cause(self) -> FitCause {
+        match self {
+            Wish::Scheduled => FitCause::Scheduled,
+            Wish::Asked | Wish::AskedToUse => FitCause::Asked,
+        }
+    }
+}
 
 /// A fit that is written down and has yet to run.
 pub(crate) struct BegunFit {
     pub(crate) row: FitRow,
+    wish: Wish,
     /// While it is held, nobody begins another of the same installation.
     slot: FitSlot,
 }
 
 /// Write down that a fit begins.
-pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str) -> Result<BegunFit, ApiError> {
+pub(crate) fn begin(
+    app: &App,
+    workspace: WorkspaceId,
+    actor: Actor,
+    name: &str,
+    wish: Wish,
+) -> Result<BegunFit, ApiError> {
     app.change(workspace, actor, |draft| {
         let installation = InstallationRow::clone(named(draft.tables(), name)?);
         let plugin = draft.tables().plugin_of(&installation).cloned();
@@ -35,6 +73,11 @@ pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str)
             let message = format!("`{name}` is switched off; set its mode to `live` first");
             return Err(ApiError::Conflict { code: "not-live", message });
         }
+        // Somebody may have begun one since the schedule was looked at.
+        if wish == Wish::Scheduled && !schedule::is_due(draft.tables(), &installation, draft.now()) {
+            let message = format!("no fit of `{name}` is due any more");
+            return Err(ApiError::Conflict { code: "not-due", message });
+        }
         let slot = app.kernel.take_fit_slot(workspace, installation.id).ok_or_else(|| ApiError::Conflict {
             code: "fit-under-way",
             message: format!("a fit of `{name}` is under way; wait for it"),
@@ -45,53 +88,62 @@ pub(crate) fn begin(app: &App, workspace: WorkspaceId, actor: Actor, name: &str)
             installation: installation.id,
             version,
             status: FitStatus::Running,
+            cause: wish.cause(),
             plugin_version: installation.version,
             digest: plugin.digest.clone(),
             state_version: plugin.manifest.state_version,
             started_at: draft.now(),
             finished_at: None,
+            rows: None,
+            inputs: Vec::new(),
             metrics: Vec::new(),
             state_bytes: 0,
             error: None,
         };
         draft.put_fit(row.clone());
-        draft.audit("installation.fit", name, None, Some(json!({ "fit": version })))?;
-        Ok(BegunFit { row, slot })
+        draft.audit("installation.fit", name, None, Some(json!({ "fit": version, "cause": row.cause })))?;
+        Ok(BegunFit { row, wish, slot })
     })
 }
 
 /// Fit in the background, and keep what comes of it.
-pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, actor: Actor, begun: BegunFit) {
-    let BegunFit { row, slot } = begun;
+pub(crate) fn run(app: &Arc<App>, workspace: WorkspaceId, author: KeyId, begun: BegunFit) {
     let keeper = Arc::clone(app);
+    let BegunFit { row, wish, slot } = begun;
     app.kernel.fit(slot, row.digest.clone(), move |outcome, slot| {
         let (installation, fit) = (row.installation.0, row.version);
         let outcome = outcome.map_err(|error| error.to_string());
         if let Err(error) = &outcome {
             tracing::warn!(workspace = workspace.0, installation, fit, error, "a fit failed");
         }
-        if let Err(error) = keep(&keeper, workspace, actor, row, outcome, slot) {
+        if let Err(error) = keep(&keeper, workspace, &author, BegunFit { row, wish, slot }, outcome) {
             tracing::error!(workspace = workspace.0, installation, fit, ?error, "a fit's result was not kept");
         }
     });
 }
 
-/// Keep what came of a fit, and put its state to use.
+/// Keep what came of a fit, and put its state to use. The kernel does it, whatever became meanwhile of the key that asked for it
+/// and of its workspace: else the fit would be under way for good.
 fn keep(
     app: &App,
     workspace: WorkspaceId,
-    actor: Actor,
-    row: FitRow,
+    author: &KeyId,
+    begun: BegunFit,
     outcome: Result<Fitted, String>,
-    slot: FitSlot,
 ) -> Result<(), ApiError> {
+    let BegunFit { row, wish, slot } = begun;
     let id = row.installation;
-    let stored = app.change(workspace, actor.clone(), |draft| {
+    let row = FitRow { rows: Some(slot.rows_done()), ..row };
+    let inputs = slot.inputs().into_iter().map(|input| {
+        let FitInput { name, present, absent, mean } = input;
+        FitInputRow { name, present, absent, mean }
+    });
+    let mut came_to = FitStatus::Failed;
+    let stored = app.change(workspace, Actor::kernel(), |draft| {
         // Whoever begins the next one waits for this change, so that its place is free as soon as its outcome shows.
         drop(slot);
-        let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
-        let Some(present) = present.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
-        let finished_at = Some(draft.now());
+        let Some(present) = present(draft, id) else { return Ok(()) };
+        let name = present.name.clone();
         let outcome = outcome.as_ref().map_err(String::clone).and_then(|fitted| {
             let plugin = draft.tables().plugin_of(&present);
             match plugin.is_some_and(|plugin| may_read(&present, &plugin.manifest, &row)) {
@@ -101,35 +153,60 @@ fn keep(
         });
         match outcome {
             Ok(fitted) => {
-                let mut done = FitRow { status: FitStatus::Succeeded, finished_at, ..row.clone() };
-                done.metrics.clone_from(&fitted.metrics);
-                done.state_bytes = fitted.state.len() as u64;
-                draft.put_fit(done);
-                draft.put_state(id, row.version, fitted.state.clone());
-                let fit = Some(row.version);
-                draft.put_installation(InstallationRow { fit, waits_for_fit: None, ..present });
+                let finished_at = Some(draft.now());
+                let done =
+                    FitRow { status: FitStatus::Succeeded, finished_at, inputs: inputs.collect(), ..row.clone() };
+                kept::put_fitted(draft, present, done, fitted, wish)?;
             }
-            Err(error) => {
-                let error = Some(error);
-                draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
-            }
+            Err(error) => put_failed(draft, &row, error),
         }
-        Ok(())
+        kept::forget_oldest(draft, id);
+        came_to = draft.tables().fits.get(&(id, row.version)).map_or(came_to, |fit| fit.status);
+        say_ended(draft, &name, (row.version, came_to), author)
     });
+    let outcome = match came_to {
+        _ if stored.is_err() => "failed",
+        FitStatus::Succeeded => "succeeded",
+        FitStatus::Held => "held",
+        FitStatus::Running | FitStatus::Failed => "failed",
+    };
+    metrics::counter!("kith_fits_total", "outcome" => outcome).increment(1);
     // A state that the kernel does not take is a failed fit too; what was in use stays in use.
     stored.or_else(|refused| {
         tracing::error!(?refused, "a fitted state was not put to use");
-        let error = Some("the fitted state could not be put to use; the log has more".to_owned());
-        app.change(workspace, actor, |draft| {
-            let finished_at = Some(draft.now());
-            draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
-            Ok(())
+        app.change(workspace, Actor::kernel(), |draft| {
+            let Some(present) = present(draft, id) else { return Ok(()) };
+            put_failed(draft, &row, "the fitted state could not be put to use; the log has more".to_owned());
+            say_ended(draft, &present.name, (row.version, FitStatus::Failed), author)
         })
     })
 }
 
-/// Choose the fit of an installation that is to have another version: the newest that this one may be asked about. Without one
-/// it waits, and what `before` wrote serves until it has been fitted.
+fn put_failed(draft: &mut Draft<'_>, row: &FitRow, error: String) {
+    let (finished_at, error) = (Some(draft.now()), Some(error));
+    draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
+}
+
+/// An installation that was not removed meanwhile.
+fn present(draft: &Draft<'_>, id: InstallationId) -> Option<InstallationRow> {
+    let present = draft.tables().installations.get(&id).filter(|row| row.removed_at.is_none());
+    present.map(|row| InstallationRow::clone(row))
+}
+
+/// Write into the audit log that a fit has ended, and who had asked for it.
+fn say_ended(
+    draft: &mut Draft<'_>,
+    name: &InstallationName,
+    (fit, status): (u32, FitStatus),
+    author: &KeyId,
+) -> Result<(), ApiError> {
+    let after = json!({ "fit": fit, "status": status, "asked_by": author.to_string() });
+    draft.audit("installation.fitted", name, None, Some(after))?;
+    Ok(())
+}
+
+/// Choose the fit of an installation that is to have another version: the one that somebody chose, or the newest that this one
+/// may be asked about. Without one it waits, and what `before` wrote serves until it has been fitted.
 pub(crate) fn choose_fit(
     draft: &mut Draft<'_>,
     before: &InstallationRow,
@@ -141,6 +218,12 @@ pub(crate) fn choose_fit(
         row.waits_for_fit = None;
         return Ok(());
     };
+    let in_use = draft.tables().fits.get(&(row.id, newest));
+    if row.fit_is_chosen && in_use.is_some_and(|fit| may_read(row, manifest, fit)) {
+        row.waits_for_fit = None;
+        return Ok(());
+    }
+    row.fit_is_chosen = false;
     let kept = fits_of(draft.tables(), row.id).rev().filter(|fit| fit.status == FitStatus::Succeeded);
     let chosen = kept.map(FitRow::clone).find(|fit| may_read(row, manifest, fit));
     if let Some(fit) = chosen {
@@ -182,7 +265,7 @@ fn fits_of(tables: &WorkspaceTables, id: InstallationId) -> impl DoubleEndedIter
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use kith_model::plugin::PluginKind;
     use kith_model::time::Timestamp;
     use kith_store::CommitError;
@@ -193,25 +276,28 @@ mod tests {
     use crate::catalogue::CatalogueError;
     use crate::serve::tests::{TestServer, server};
 
-    const LEVEL: InstallationId = InstallationId(901);
+    pub(crate) const LEVEL: InstallationId = InstallationId(901);
 
     /// A server with the tag model `level`, 1.0.0.
-    fn with_level() -> TestServer {
+    pub(crate) fn with_level() -> TestServer {
         let server = server();
         keep_installation(&server, &installation_row(LEVEL.0, "level"), PluginKind::TagModel, &[]);
         server
     }
 
-    fn succeeded(version: u32, plugin_version: &str, state_version: Option<u32>) -> FitRow {
+    pub(crate) fn succeeded(version: u32, plugin_version: &str, state_version: Option<u32>) -> FitRow {
         FitRow {
             installation: LEVEL,
             version,
             status: FitStatus::Succeeded,
+            cause: FitCause::Asked,
             plugin_version: plugin_version.parse().unwrap(),
             digest: String::new(),
             state_version,
             started_at: Timestamp(0),
             finished_at: Some(Timestamp(1)),
+            rows: Some(1),
+            inputs: Vec::new(),
             metrics: Vec::new(),
             state_bytes: 1,
             error: None,
@@ -273,8 +359,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_fit_of_a_version_that_is_no_longer_there_is_not_used() {
         let server = with_level();
-        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
-        assert!(begin(server.app(), FIRST, Actor::kernel(), "level").is_err(), "one at a time");
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).unwrap();
+        assert!(begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).is_err(), "one at a time");
         let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
         let mut plugin = plugin_row("level", PluginKind::TagModel);
         (plugin.manifest.version, plugin.manifest.state_version) = (semver::Version::new(2, 0, 0), Some(2));
@@ -283,24 +369,36 @@ mod tests {
         change.put_installation(row);
         drop(change.commit().unwrap());
         let fitted = Fitted { state: vec![1], metrics: Vec::new() };
-        keep(server.app(), FIRST, Actor::kernel(), begun.row, Ok(fitted), begun.slot).unwrap();
+        keep(server.app(), FIRST, &KeyId::kernel(), begun, Ok(fitted)).unwrap();
         let fit = newest_fit(&server);
         assert_eq!(fit.status, FitStatus::Failed);
         assert_eq!(fit.error.unwrap(), "version 2.0.0 was put in its place while it ran; fit again");
-        begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).unwrap();
+    }
+
+    /// A key that was revoked while its fit ran lost the result, and the fit was under way for good.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_ends_whatever_became_of_who_asked_for_it() {
+        let server = with_level();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).unwrap();
+        server.app().catalogue.count_as_written(FIRST, 2 << 30);
+        let gone = KeyId::named("gone");
+        keep(server.app(), FIRST, &gone, begun, Err("it saw nobody".to_owned())).unwrap();
+        let fit = newest_fit(&server);
+        assert_eq!((fit.status, fit.error.as_deref()), (FitStatus::Failed, Some("it saw nobody")));
     }
 
     /// A process that was taken over from went on to the end of its fit, and put it in the place of what its successor had.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_process_that_lost_the_lease_keeps_no_fit() {
         let server = with_level();
-        let begun = begin(server.app(), FIRST, Actor::kernel(), "level").unwrap();
+        let begun = begin(server.app(), FIRST, Actor::kernel(), "level", Wish::Asked).unwrap();
         server.store().lease("node", "another process", Timestamp(0), 0).unwrap().unwrap();
         let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
         change.put_fit(succeeded(begun.row.version, "1.0.0", None));
         change.put_state(LEVEL, begun.row.version, vec![1]);
         assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
-        keep(server.app(), FIRST, Actor::kernel(), begun.row, Err("anything".to_owned()), begun.slot).unwrap_err();
+        keep(server.app(), FIRST, &KeyId::kernel(), begun, Err("anything".to_owned())).unwrap_err();
         assert_eq!(newest_fit(&server).status, FitStatus::Running, "as it was when the lease was lost");
     }
 }

@@ -110,6 +110,8 @@ fn describe() {
     metrics::describe_counter!("kith_poll_pages_total", "Pages of polls that were kept");
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
     metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
+    metrics::describe_counter!("kith_fits_total", "Fits that ended, by what came of them");
+    metrics::describe_gauge!("kith_fit_alarms", "Installations whose newest fit is held or failed, by which");
     metrics::describe_gauge!("kith_http_connections", "Open connections");
     metrics::describe_gauge!("kith_disk_free_bytes", "What the disk of the data directory has left");
     metrics::describe_gauge!("kith_disk_reserve_bytes", "What it always keeps");

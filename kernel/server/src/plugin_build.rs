@@ -1,4 +1,5 @@
-//! Making a plugin's component from its crate: what `kith plugin build`, `kith demo` and the end-to-end tests share.
+//! Making a plugin's component from its crate: what `kith plugin build`, `kith demo` and the end-to-end tests share; and from a
+//! component of another tool, for `kith plugin pack`.
 //!
 //! Here: finding the crates, running cargo for them, assembling and checking each component, writing the files. The
 //! component format itself and every rule about manifests belong to `kith-host`; running cargo and adding the compile
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use kith_host::{Inspection, ManifestError, PackageError};
+use kith_host::{Carried, Inspection, ManifestError, PackageError};
 use kith_model::plugin::Manifest;
 
 pub mod toolchain;
@@ -74,6 +75,10 @@ pub enum BuildError {
     Toolchain(#[from] ToolchainError),
     #[error("`{name}` compiled, but is not a plugin: {source}")]
     Package { name: String, source: PackageError },
+    #[error("the plugin would be written over its component {}; name another file with --out", .0.display())]
+    OverComponent(PathBuf),
+    #[error("{} makes no plugin: {source}", path.display())]
+    Pack { path: PathBuf, source: PackageError },
     #[error("could not write {}", path.display())]
     Write { path: PathBuf, source: std::io::Error },
 }
@@ -120,6 +125,32 @@ pub fn build_all(
     plugins.iter().map(|plugin| finish(plugin, &modules, out_dir, progress)).collect()
 }
 
+/// Make a plugin of the component in a file, whatever made that, and of the manifest in another, checked as a crate's is.
+/// `out` takes the place of a file beside the component.
+///
+/// # Errors
+/// [`BuildError`], which names the file and says what to do.
+pub fn pack(
+    component: &Path,
+    manifest: &Path,
+    out: Option<&Path>,
+    carried: Carried,
+    max_bytes: u64,
+) -> Result<BuiltPlugin, BuildError> {
+    let (manifest, text) = read_manifest_file(manifest)?;
+    let bytes =
+        std::fs::read(component).map_err(|source| BuildError::Read { path: component.to_path_buf(), source })?;
+    let path = out.map_or_else(|| component.with_file_name(file_name(&manifest)), Path::to_path_buf);
+    if out.is_none() && carried == Carried::Refused && path == component {
+        return Err(BuildError::OverComponent(path));
+    }
+    let of_pack = |source| BuildError::Pack { path: component.to_path_buf(), source };
+    let packed = kith_host::pack(&bytes, &text, carried, max_bytes).map_err(of_pack)?;
+    let inspection = kith_host::inspect_within(&packed, max_bytes).map_err(of_pack)?;
+    write(&path, &packed)?;
+    Ok(BuiltPlugin { manifest, path, component: packed, inspection })
+}
+
 /// Read and check the manifest in the crate's folder `dir`.
 ///
 /// # Errors
@@ -129,15 +160,17 @@ pub fn read_manifest(dir: &Path) -> Result<(Manifest, String), BuildError> {
     if !path.is_file() {
         return Err(BuildError::NoManifest(dir.to_path_buf()));
     }
-    let text = std::fs::read_to_string(&path).map_err(|source| BuildError::Read { path: path.clone(), source })?;
+    read_manifest_file(&path)
+}
+
+fn read_manifest_file(path: &Path) -> Result<(Manifest, String), BuildError> {
+    let text = std::fs::read_to_string(path).map_err(|source| BuildError::Read { path: path.to_path_buf(), source })?;
     match kith_host::parse_manifest(&text) {
         Ok(manifest) => match crate::declared::mistakes(&manifest, &text) {
             mistakes if mistakes.is_empty() => Ok((manifest, text)),
-            mistakes => {
-                Err(BuildError::Manifest { report: report_mistakes(&path, &text, &ManifestError { mistakes }) })
-            }
+            mistakes => Err(BuildError::Manifest { report: report_mistakes(path, &text, &ManifestError { mistakes }) }),
         },
-        Err(error) => Err(BuildError::Manifest { report: report_mistakes(&path, &text, &error) }),
+        Err(error) => Err(BuildError::Manifest { report: report_mistakes(path, &text, &error) }),
     }
 }
 

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
@@ -42,6 +43,7 @@ use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::Sealer;
 use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::{Config, HttpLimits};
+use crate::fitting::schedule;
 use crate::front::{Proxies, counted};
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
@@ -214,6 +216,7 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
     let (watch, ended) = Watch::new();
     let (writing_down, reads_ended) = std::sync::mpsc::channel();
     let (forgetting, retention_ended) = std::sync::mpsc::channel();
+    let (scheduling, fits_ended) = std::sync::mpsc::channel();
     let (http, memory) = (&config.http, config.http.max_ingest_bytes as u64);
     let tls = http.tls.clone().map(Tls::open).transpose()?.map(Arc::new);
     let app = Arc::new(App {
@@ -238,15 +241,23 @@ fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Resul
         reads: Reads::default(),
         _writing_down: writing_down,
         _forgetting: forgetting,
+        _scheduling: scheduling,
         watch,
         closing: AtomicBool::new(false),
         tenancy: Mutex::default(),
     });
     observer::write_down(&app, quarantines).map_err(ServeError::Thread)?;
-    watch::begin(&app, ended).map_err(ServeError::Thread)?;
-    reads::begin(&app, reads_ended).map_err(ServeError::Thread)?;
-    retention::begin(&app, retention_ended).map_err(ServeError::Thread)?;
+    begin_threads(&app, [ended, reads_ended, retention_ended, fits_ended]).map_err(ServeError::Thread)?;
     Ok(Server { app, store, first_admin_key, tls })
+}
+
+/// Start the threads that look after a running server. Each ends when its sender is dropped, with the server.
+fn begin_threads(app: &Arc<App>, ends: [Receiver<()>; 4]) -> io::Result<()> {
+    let [ended, reads_ended, retention_ended, fits_ended] = ends;
+    watch::begin(app, ended)?;
+    reads::begin(app, reads_ended)?;
+    retention::begin(app, retention_ended)?;
+    schedule::begin(app, fits_ended)
 }
 
 /// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.

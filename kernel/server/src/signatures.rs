@@ -93,6 +93,11 @@ impl PublicKey {
         self.number
     }
 
+    /// Whether it is the same key as another, under whatever number either of them goes.
+    pub fn is_same_key(&self, other: &PublicKey) -> bool {
+        self.bytes == other.bytes
+    }
+
     /// The key as one line of base64.
     pub fn line(&self) -> String {
         STANDARD.encode([&WHOLE[..], &self.number.0, &self.bytes].concat())

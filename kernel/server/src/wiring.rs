@@ -105,8 +105,16 @@ type Fingerprint = [u8; 32];
 pub enum Loading<'a> {
     /// Takes as long as it takes, while somebody waits for it; nothing that others wait for may be held meanwhile.
     Allowed(&'a Patience),
+    /// The same for a change that is never made: what installations were last made into stays as it is.
+    OnPaper(&'a Patience),
     /// Only what is loaded already is used.
     Done,
+}
+
+impl Loading<'_> {
+    fn is_on_paper(self) -> bool {
+        matches!(self, Loading::OnPaper(_))
+    }
 }
 
 /// The part of the catalogue that a setup is made from.
@@ -193,12 +201,14 @@ impl Wiring {
             };
             installations.push(self.installed(source, row, plugin, loading)?);
         }
-        self.made
-            .lock()
-            .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
-        self.observed.lock().retain(|(of, id), _| {
-            *of != workspace || tables.installations.get(id).is_some_and(|row| row.removed_at.is_none())
-        });
+        if !loading.is_on_paper() {
+            self.made
+                .lock()
+                .retain(|(of, id), _| *of != workspace || installations.iter().any(|installed| installed.id == *id));
+            self.observed.lock().retain(|(of, id), _| {
+                *of != workspace || tables.installations.get(id).is_some_and(|row| row.removed_at.is_none())
+            });
+        }
         // One whose plugin is not known any more may have been a channel.
         let was_channel = |row: &&InstallationRow| {
             tables.plugin_of(row).is_none_or(|plugin| plugin.manifest.kind == PluginKind::Channel)
@@ -329,7 +339,10 @@ impl Wiring {
                 (Err(Hold { since: source.now, why: format!("could not be made to run: {error}") }), None)
             }
         };
-        self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone(), _loaded: loaded });
+        // It tells whether the installation runs as it is, which a change on paper does not touch.
+        if !loading.is_on_paper() {
+            self.made.lock().insert(key, RoleRecord { from, outcome: outcome.clone(), _loaded: loaded });
+        }
         Ok(outcome)
     }
 

@@ -5,30 +5,8 @@
 /// Milliseconds of a day.
 pub(crate) const DAY_MS: i64 = 86_400_000;
 
-/// A stage of the lifecycle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
-    New,
-    Active,
-    Loyal,
-    AtRisk,
-    Dormant,
-    WonBack,
-}
-
-impl Stage {
-    /// The tag's value.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Stage::New => "new",
-            Stage::Active => "active",
-            Stage::Loyal => "loyal",
-            Stage::AtRisk => "at_risk",
-            Stage::Dormant => "dormant",
-            Stage::WonBack => "won_back",
-        }
-    }
-}
+/// A stage of the lifecycle: a value of the tag, as the manifest declares them.
+pub(crate) use crate::LifecycleValue as Stage;
 
 /// Bounds between the stages. Days are whole periods of 24 hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]

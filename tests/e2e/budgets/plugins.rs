@@ -19,11 +19,11 @@ pub(super) const ATTACKS: &[Attack] = &[
 
 #[test]
 fn a_plugin_and_its_configuration_are_so_large_and_no_larger() {
-    walk(&Ground::of_process(&[]), ATTACKS);
+    walk(&Ground::of_process(&["--plugin-bytes", "4194304"]), ATTACKS);
 }
 
 fn component_size(ground: &Ground) {
-    let answer = ground.admin.send("POST", "/api/v1/plugins", &[], vec![0; (8 << 20) + 1]);
+    let answer = ground.admin.send("POST", "/api/v1/plugins", &[], vec![0; (4 << 20) + 1]);
     assert_eq!(answer.is_problem(413, "too-large")["budget"], "component-size");
 }
 

@@ -54,13 +54,21 @@ fn runs(shown: &Value, fit: u64, state_version: u32) {
     assert_eq!(shown["state_version"], json!({ "has": state_version, "needs": state_version }));
 }
 
-/// What `kith plugin installations` prints.
-fn installations(kernel: &TestKernel) -> String {
+/// What `kith plugin` prints; where it fails, why.
+fn plugin(kernel: &TestKernel, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(kith());
-    command.args(["--url", kernel.url(), "--key", ADMIN_KEY, "plugin", "installations"]);
+    command.args(["--url", kernel.url(), "--key", ADMIN_KEY, "plugin"]).args(arguments);
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    match output.status.success() {
+        true => Ok(String::from_utf8(output.stdout).unwrap()),
+        false => Err(String::from_utf8(output.stderr).unwrap()),
+    }
+}
+
+/// What `kith plugin installations` prints.
+#[track_caller]
+fn installations(kernel: &TestKernel) -> String {
+    plugin(kernel, &["installations"]).unwrap()
 }
 
 /// A version that answers nothing for everybody, because it does not know the bytes of its fit, emptied every audience that read
@@ -221,4 +229,55 @@ fn long_fits_of_one_workspace_delay_neither_anothers_fit_nor_values() {
     assert!(began.elapsed() < SOON, "it took {:?}", began.elapsed());
     assert_eq!(newest_fit(&admin, "model")["status"], "running");
     assert_eq!(newest_fit(&admin, "rfm")["status"], "running", "the workspace's next fit waits for its first");
+}
+
+/// A fit that is due begins by the server's clock. One that breaks a bound is held and said; one that was chosen stays in use until
+/// another is; and nobody is written to for any of it.
+#[test]
+fn fits_come_by_a_schedule_are_held_by_bounds_and_chosen_by_hand() {
+    let shop = Welcomed::with(|kernel| {
+        let fitting = json!({ "every": "1h" });
+        let body = json!({ "name": "model", "config": { "how": "well" }, "fitting": fitting });
+        kernel.install("hostile/tag-model", body);
+    });
+    let admin = shop.kernel.admin();
+    assert_eq!(model(&admin)["fit"], Value::Null, "none is due yet");
+    shop.kernel.clock.advance_ms(3_600_000);
+    let due = wait_for("the fit that is due is done", || {
+        Some(newest_fit(&admin, "model")).filter(|fit| fit["status"] == "succeeded")
+    });
+    assert_eq!((&due["cause"], &due["in_use"], &due["rows"]), (&json!("scheduled"), &json!(true), &json!(PEOPLE)));
+    shop.nothing_changed("fitted by the schedule");
+    let listed = plugin(&shop.kernel, &["fits", "model"]).unwrap();
+    assert!(listed.contains("fitted every 1h, the next time from 2026-11-21T1"), "{listed}");
+
+    let changed = ["change", "model", "--fit-every", "never", "--fit-guard", r#"{"rows": {"min": 1000}}"#];
+    plugin(&shop.kernel, &changed).unwrap();
+    let held = plugin(&shop.kernel, &["fit", "model"]).unwrap_err();
+    assert!(held.contains("`rows` is 100, less than 1000; `kith plugin use-fit model 2`"), "{held}");
+    let shown = model(&admin);
+    let alarm = json!({ "fit": 2, "status": "held", "why": "`rows` is 100, less than 1000" });
+    assert_eq!((&shown["fit"], &shown["fitting"]["alarm"]), (&json!(1), &alarm), "{shown}");
+    assert_eq!((&shown["fitting"]["every"], &shown["fitting"]["next_at"]), (&Value::Null, &Value::Null), "{shown}");
+    assert!(installations(&shop.kernel).contains("fit 2 of model is held"));
+    shop.nothing_changed("held");
+
+    let used = plugin(&shop.kernel, &["use-fit", "model", "2"]).unwrap();
+    assert!(used.contains("in use"), "{used}");
+    shop.nothing_changed("the one that was held is used");
+    let shown = model(&admin);
+    assert_eq!((&shown["fit"], &shown["fitting"]["alarm"]), (&json!(2), &Value::Null), "{shown}");
+    let chosen = admin.post("/api/v1/installations/model/fits/1/use", &json!({})).is(200);
+    assert_eq!((&chosen["in_use"], &chosen["chosen"]), (&json!(true), &json!(true)));
+    admin.patch("/api/v1/installations/model", &json!({ "fitting": { "guard": { "rows": null } } })).is(200);
+    let kept = shop.kernel.fit("model");
+    assert_eq!((&kept["version"], &kept["in_use"], &model(&admin)["fit"]), (&json!(3), &json!(false), &json!(1)));
+    plugin(&shop.kernel, &["fit", "model", "--use"]).unwrap();
+    let shown = model(&admin);
+    assert_eq!((&shown["fit"], &shown["fitting"]["chosen"]), (&json!(4), &json!(false)), "{shown}");
+    shop.nothing_changed("chosen, fitted and used");
+    for (action, times) in [("hold-fit", 1), ("use-fit", 2)] {
+        let lines = admin.get(&format!("/api/v1/audit?action=installation.{action}")).is(200);
+        assert_eq!(lines["items"].as_array().map(Vec::len), Some(times), "{lines}");
+    }
 }

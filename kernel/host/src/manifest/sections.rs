@@ -17,7 +17,8 @@ use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
 use crate::text::bounded;
 
-const KINDS: [PluginKind; 4] = [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
+pub(super) const KINDS: [PluginKind; 4] =
+    [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
 pub(super) const TYPES: [(&str, ColumnType); 9] = [
     ("boolean", ColumnType::Boolean),
@@ -31,10 +32,17 @@ pub(super) const TYPES: [(&str, ColumnType); 9] = [
     ("text-list", ColumnType::TextList),
 ];
 
-const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+/// What a score may be.
+pub(super) const SCORE_TYPES: [ColumnType; 2] = [ColumnType::Float64, ColumnType::Int64];
+
+/// The forms of secrets, the usual one first.
+pub(super) const FORMS: [(&str, SecretForm); 2] =
+    [("text", SecretForm::Text), ("standard-webhooks", SecretForm::StandardWebhooks)];
+
+pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The longest version, and requirement of one, in bytes: a version is part of a stored key.
-const MAX_VERSION_BYTES: u64 = 128;
+pub(super) const MAX_VERSION_BYTES: u64 = 128;
 
 /// Read the whole document; `None` when something is missing that nothing can stand in for. Mistakes are in `notes`.
 pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
@@ -72,13 +80,21 @@ fn kind_and_abi(root: &Section<'_, '_>) -> (Option<PluginKind>, Option<Abi>) {
     (kind, text("abi").and_then(Abi::parse))
 }
 
+/// Whether plugins of a kind compute something of each person.
+pub(super) fn is_compute(kind: PluginKind) -> bool {
+    matches!(kind, PluginKind::TagModel | PluginKind::Scorer)
+}
+
+/// Whether a kind may see columns. A channel of 0.1 has nowhere to receive inputs: its messages hold none.
+pub(super) fn may_have_inputs(kind: PluginKind, abi: Option<Abi>) -> bool {
+    is_compute(kind) || (kind == PluginKind::Channel && abi != Some(Abi::V0_1))
+}
+
 /// Note inputs and outputs that a kind has not, or has to have.
 fn check_columns(root: &Section<'_, '_>, kind: PluginKind, abi: Option<Abi>) {
-    let compute = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
-    // A channel of 0.1 has nowhere to receive inputs: its messages hold none.
-    let may_have_inputs = kind == PluginKind::Channel && abi != Some(Abi::V0_1);
+    let compute = is_compute(kind);
     for (key, may_have, owners) in [
-        ("inputs", compute || may_have_inputs, "tag models, scorers and channels of ABI 0.2"),
+        ("inputs", may_have_inputs(kind, abi), "tag models, scorers and channels of ABI 0.2"),
         ("outputs", compute, "tag models and scorers"),
     ] {
         match root.table.contains_key(key) {
@@ -122,7 +138,6 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
             None
         }
     });
-    let is_compute = |kind| matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
     if section.table.contains_key("state_version") && kind.is_some_and(|kind| !is_compute(kind)) {
         section.wrong("state_version", "only tag models and scorers have a fitted state; remove it");
     }
@@ -205,7 +220,7 @@ fn read_outputs(root: &Section<'_, '_>, kind: Option<PluginKind>) -> Vec<OutputS
         let values = read_values(&section);
         let category = section.text("category").unwrap_or_default().to_owned();
         let column_type = column_type?;
-        if kind == Some(PluginKind::Scorer) && !matches!(column_type, ColumnType::Float64 | ColumnType::Int64) {
+        if kind == Some(PluginKind::Scorer) && !SCORE_TYPES.contains(&column_type) {
             section.wrong("type", "a score is a number; write float64 or int64");
         }
         if !values.is_empty() && !matches!(column_type, ColumnType::Text | ColumnType::TextList) {
@@ -234,7 +249,7 @@ fn read_values(section: &Section<'_, '_>) -> Vec<String> {
 }
 
 /// Which capabilities a kind may ask for: those whose interfaces its world imports, and what a channel is told of people.
-fn allowed(abi: Abi, kind: PluginKind) -> &'static [&'static str] {
+pub(super) fn allowed(abi: Abi, kind: PluginKind) -> &'static [&'static str] {
     match kind {
         PluginKind::TagModel | PluginKind::Scorer => &[],
         PluginKind::Connector => &["http", "secrets", "kv", "emits"],
@@ -395,9 +410,8 @@ fn read_secrets(capabilities: &Section<'_, '_>, http: &[HttpRequest]) -> Vec<Sec
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
         let hosts = hosts.into_iter().map(|(host, _)| host.to_owned()).collect();
         let optional = section.truth("optional").unwrap_or(false);
-        let forms = [("text", SecretForm::Text), ("standard-webhooks", SecretForm::StandardWebhooks)];
         let form = section.text("form").and_then(|text| {
-            let found = forms.iter().find(|(name, _)| *name == text);
+            let found = FORMS.iter().find(|(name, _)| *name == text);
             if found.is_none() {
                 section.wrong("form", format!("`{text}` is no form of a secret; write text or standard-webhooks"));
             }
@@ -439,7 +453,7 @@ fn read_kv(capabilities: &Section<'_, '_>) -> (u64, String) {
 }
 
 /// Limits of what channels alone do.
-const OF_CHANNELS: [&str; 2] = ["messages_at_once", "requests_per_host"];
+pub(super) const OF_CHANNELS: [&str; 2] = ["messages_at_once", "requests_per_host"];
 
 fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };

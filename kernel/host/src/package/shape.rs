@@ -1,48 +1,56 @@
-//! Responsible for the shape of a component: what is admitted before anything is compiled, and how a core module is
-//! trimmed. Compiling has no limits of its own in wasmtime: 49 KiB of nested adapters cost it 3.6 CPU-seconds and a
-//! megabyte of tiny functions 4.5, so what cannot occur in an honest plugin is refused here, and the rest is bounded by
-//! the compiling child process (`compile.rs`).
+//! Responsible for the shape of a component: what is admitted before anything is compiled. Compiling has no limits of its
+//! own in wasmtime: 49 KiB of nested adapters cost it 3.6 CPU-seconds and a megabyte of tiny functions 4.5, so what cannot
+//! occur in an honest plugin is refused here (what nested components unfold to in `nesting.rs`), and the rest is bounded by the
+//! compiling child process (`compile.rs`).
 
-use kith_model::budget::table;
-use wasm_encoder::{Module, RawSection};
-use wasmparser::{BinaryReaderError, Encoding, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{BinaryReaderError, Encoding, Parser, Payload, WasmFeatures};
 
-use super::PackageError;
+use super::place::Place;
+use super::{PackageError, nesting};
 
-/// Our largest plugin is under 1 MiB; this leaves room for models compiled into the code.
-const MAX_COMPONENT_BYTES: usize = table::COMPONENT_SIZE.default as usize;
-/// `wit-component` makes three: the plugin, a shim and a fix-up.
-const MAX_CORE_MODULES: u64 = 8;
-/// Nested components that only rename types, one for each exported interface.
-const MAX_NESTED_COMPONENTS: u64 = 8;
+/// An engine of JavaScript comes with its libraries and stubs as 11 modules; `wit-component` makes three of a crate.
+const MAX_CORE_MODULES: u64 = 16;
+/// Beside those that hold code, one that only renames types for each interface that is exported.
+const MAX_NESTED_COMPONENTS: u64 = 64;
+/// How deep one component is in others. A composition of compositions needs three.
+pub(super) const MAX_DEPTH: usize = 4;
 const MAX_MEMORIES: u64 = 4;
 const MAX_FUNCTIONS: u64 = 20_000;
-/// Imports, and exports, of all modules and components together.
-const MAX_NAMES: u64 = 256;
-/// Custom sections other than function names, the manifest among them.
+/// Imports, and exports, of all modules and components together. One with stubs for WASI has some 330.
+const MAX_NAMES: u64 = 1_024;
+/// Custom sections other than names, the manifest among them.
 const MAX_CUSTOM_BYTES: u64 = 64 * 1024 + 4 * 1024;
-/// Function names, which make backtraces readable.
+/// Names of functions, which make backtraces readable, and of what a component holds.
 const MAX_NAME_SECTION_BYTES: u64 = 1024 * 1024;
 
-/// What a plugin may use of WebAssembly; `engine.rs` switches on no more.
+/// What a plugin may use of WebAssembly; `engine.rs` switches on no more but what wasmtime writes between nested components.
 pub(crate) fn features() -> WasmFeatures {
     WasmFeatures::WASM2 | WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL
+}
+
+/// Refuse a component that is larger than the host takes.
+pub(super) fn check_size(bytes: &[u8], max_bytes: u64) -> Result<(), PackageError> {
+    let found = bytes.len() as u64;
+    if found <= max_bytes {
+        return Ok(());
+    }
+    Err(PackageError::TooMany { what: "bytes", found, limit: max_bytes, part: None })
 }
 
 /// Refuse, by name, the things that people upload in place of a component.
 pub(super) fn check_is_component(bytes: &[u8]) -> Result<(), PackageError> {
     let not = |what, remedy| Err(PackageError::NotComponent { what, remedy });
-    if bytes.len() > MAX_COMPONENT_BYTES {
-        let found = bytes.len() as u64;
-        return Err(PackageError::TooMany { what: "bytes", found, limit: MAX_COMPONENT_BYTES as u64 });
-    }
     if Parser::is_component(bytes) {
         return Ok(());
     }
     let build = "build it with `kith plugin build`";
     match bytes {
         [] => not("an empty file", build),
-        _ if Parser::is_core_wasm(bytes) => not("a core WebAssembly module", build),
+        _ if Parser::is_core_wasm(bytes) => not(
+            "a core WebAssembly module",
+            "make a component of it: `kith plugin build` does of a Rust crate, `wasm-tools component new` or `jco new` of \
+             a module that carries its world",
+        ),
         [0x7f, b'E', b'L', b'F', ..] => {
             not("native or precompiled code (ELF)", "upload the component itself; the kernel compiles it")
         }
@@ -78,7 +86,27 @@ struct Counts {
 }
 
 impl Counts {
-    fn check(&self) -> Result<(), PackageError> {
+    fn add(&mut self, payload: &Payload<'_>, place: &Place) {
+        match payload {
+            Payload::Version { encoding: Encoding::Module, .. } => self.core_modules += 1,
+            Payload::Version { encoding: Encoding::Component, .. } if !place.is_outermost() => {
+                self.nested_components += 1;
+            }
+            Payload::MemorySection(section) => self.memories += u64::from(section.count()),
+            Payload::FunctionSection(section) => self.functions += u64::from(section.count()),
+            Payload::ImportSection(section) => self.imports += u64::from(section.count()),
+            Payload::ComponentImportSection(section) => self.imports += u64::from(section.count()),
+            Payload::ExportSection(section) => self.exports += u64::from(section.count()),
+            Payload::ComponentExportSection(section) => self.exports += u64::from(section.count()),
+            Payload::CustomSection(section) if matches!(section.name(), "name" | "component-name") => {
+                self.name_bytes += section.data().len() as u64;
+            }
+            Payload::CustomSection(section) => self.custom_bytes += section.data().len() as u64,
+            _ => {}
+        }
+    }
+
+    fn check(&self, place: &Place) -> Result<(), PackageError> {
         let limits = [
             ("core modules", self.core_modules, MAX_CORE_MODULES),
             ("nested components", self.nested_components, MAX_NESTED_COMPONENTS),
@@ -87,70 +115,27 @@ impl Counts {
             ("imports", self.imports, MAX_NAMES),
             ("exports", self.exports, MAX_NAMES),
             ("bytes of custom sections", self.custom_bytes, MAX_CUSTOM_BYTES),
-            ("bytes of function names", self.name_bytes, MAX_NAME_SECTION_BYTES),
+            ("bytes of names", self.name_bytes, MAX_NAME_SECTION_BYTES),
         ];
         match limits.into_iter().find(|(_, found, limit)| found > limit) {
-            Some((what, found, limit)) => Err(PackageError::TooMany { what, found, limit }),
+            Some((what, found, limit)) => Err(PackageError::TooMany { what, found, limit, part: place.name() }),
             None => Ok(()),
         }
     }
 }
 
-/// Count first (cheap, and stops at the first excess), then validate.
+/// Count first (cheap, and stops at the first excess), then validate. All parts, however nested, count together.
 pub(super) fn check(component: &[u8]) -> Result<(), PackageError> {
-    let mut counts = Counts::default();
-    // Whether each component or module that encloses the present place is a nested component.
-    let mut inside: Vec<Encoding> = Vec::new();
+    let (mut counts, mut place) = (Counts::default(), Place::default());
     for payload in Parser::new(0).parse_all(component) {
         let payload = payload.map_err(|error| malformed(&error, component.len()))?;
-        let nested = inside.len() > 1 && inside.last() == Some(&Encoding::Component);
-        match payload {
-            Payload::Version { encoding, .. } => inside.push(encoding),
-            Payload::End(_) => drop(inside.pop()),
-            Payload::ModuleSection { .. } if nested => {
-                return Err(PackageError::Nested { what: "a module in a nested component" });
-            }
-            Payload::ComponentCanonicalSection(_) if nested => {
-                return Err(PackageError::Nested { what: "functions in a nested component" });
-            }
-            Payload::ModuleSection { .. } => counts.core_modules += 1,
-            Payload::ComponentSection { .. } => counts.nested_components += 1,
-            Payload::MemorySection(section) => counts.memories += u64::from(section.count()),
-            Payload::FunctionSection(section) => counts.functions += u64::from(section.count()),
-            Payload::ImportSection(section) => counts.imports += u64::from(section.count()),
-            Payload::ComponentImportSection(section) => counts.imports += u64::from(section.count()),
-            Payload::ExportSection(section) => counts.exports += u64::from(section.count()),
-            Payload::ComponentExportSection(section) => counts.exports += u64::from(section.count()),
-            Payload::CustomSection(section) if section.name() == "name" => {
-                counts.name_bytes += section.data().len() as u64;
-            }
-            Payload::CustomSection(section) => counts.custom_bytes += section.data().len() as u64,
-            _ => {}
+        place.follow(&payload);
+        if place.depth() > MAX_DEPTH {
+            let part = place.name().unwrap_or_default();
+            return Err(PackageError::TooDeep { part, limit: MAX_DEPTH });
         }
-        counts.check()?;
+        counts.add(&payload, &place);
+        counts.check(&place)?;
     }
-    Validator::new_with_features(features())
-        .validate_all(component)
-        .map(drop)
-        .map_err(|error| malformed(&error, component.len()))
-}
-
-/// The module without the custom sections that a plugin does not need: debug information above all.
-pub(super) fn strip(module: &[u8]) -> Result<Vec<u8>, PackageError> {
-    let mut stripped = Module::new();
-    for payload in Parser::new(0).parse_all(module) {
-        let payload = payload.map_err(|error| PackageError::Encode(format!("the module is malformed: {error}")))?;
-        let keep = match &payload {
-            Payload::CustomSection(section) => {
-                section.name() == "name"
-                    || section.name() == "producers"
-                    || section.name().starts_with("component-type")
-            }
-            _ => true,
-        };
-        if let (true, Some((id, range))) = (keep, payload.as_section()) {
-            stripped.section(&RawSection { id, data: &module[range] });
-        }
-    }
-    Ok(stripped.finish())
+    nesting::check(component)
 }

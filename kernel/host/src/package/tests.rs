@@ -3,11 +3,11 @@
 use kith_model::plugin::PluginKind;
 use wasm_encoder::{
     Component, ComponentImportSection, ComponentSection, ComponentTypeRef, ComponentTypeSection, CustomSection,
-    InstanceType, Module, ModuleSection, NestedComponentSection,
+    InstanceType,
 };
 
 use super::*;
-use crate::guests::{CONNECTOR, ECHO, SCORER, core, scorer, scorer_with};
+use crate::guests::{CONNECTOR, ECHO, SCORER, core, nested, scorer, scorer_with};
 
 const MINIMAL: &str = r#"(module
     (memory (export "memory") 1)
@@ -111,12 +111,135 @@ fn a_component_of_another_make_is_refused() {
         let error = stamp(importing(import), Abi::CURRENT.as_str());
         assert!(error.contains(expected), "{error}");
     }
-    // Adapters between nested components are what makes compiling explode.
-    let mut inner = Component::new();
-    inner.section(&ModuleSection(&Module::new()));
-    let mut outer = Component::new();
-    outer.section(&NestedComponentSection(&inner));
-    assert!(stamp(outer, Abi::CURRENT.as_str()).contains("a module in a nested component"));
+}
+
+/// Why a component that is written as text is refused.
+fn refusal(wat: &str) -> String {
+    inspect(&wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"))).unwrap_err().to_string()
+}
+
+/// What is within the limits gets as far as to the manifest, which these components have not.
+const UNSIGNED: &str = "the component has no `kith:manifest` section";
+
+#[test]
+fn nested_parts_count_with_all_others() {
+    let layers = |count: usize| format!("(component {} {})", "(component".repeat(count), ")".repeat(count));
+    assert!(refusal(&layers(4)).starts_with(UNSIGNED));
+    assert_eq!(
+        refusal(&layers(5)),
+        "the nested component 0.0.0.0.0 is more than 4 components deep; compose the plugin of fewer layers"
+    );
+    let modules = |count: usize| format!("(component {})", "(core module)".repeat(count));
+    assert!(refusal(&format!("(component {}{})", modules(8), modules(8))).starts_with(UNSIGNED));
+    assert_eq!(
+        refusal(&format!("(component {}{})", modules(9), modules(9))),
+        "the component has 17 core modules with all that is nested, the last in the module 7 of the nested component 1; at most \
+         16 are admitted"
+    );
+    let memories = "(component (core module (memory 1)) (component (core module (memory 1))))".repeat(3);
+    let refused = refusal(&format!("(component {memories})"));
+    assert!(refused.contains("5 memories") && refused.contains("the module 0 of the nested component 2;"), "{refused}");
+    let two = refusal("(component (component (core module (memory 1) (memory 1))))");
+    assert!(two.contains("malformed") && two.contains("memor"), "{two}");
+    let many = "(component)".repeat(65);
+    assert!(refusal(&format!("(component {many})")).contains("65 nested components"));
+}
+
+/// Eight components of which each instantiates the one before it twice.
+#[test]
+fn a_bomb_of_instances_is_refused_before_anything_is_compiled() {
+    let doubling = |last: usize| {
+        let layer = |number: usize| {
+            format!(
+                "(component $c{number} (alias outer $top $c{} (component $x))
+                (instance (instantiate $x)) (instance (instantiate $x)))",
+                number - 1
+            )
+        };
+        let layers: String = (1..=last).map(layer).collect();
+        let first = "(component $c0 (core module $m) (core instance (instantiate $m)))";
+        refusal(&format!("(component $top {first}{layers})"))
+    };
+    assert!(doubling(7).starts_with(UNSIGNED));
+    let refused = doubling(8);
+    assert!(refused.starts_with("the component has 766 instances"), "{refused}");
+    assert!(refused.ends_with("the last in the nested component 8; at most 512 are admitted"), "{refused}");
+    let foreign = refusal(r#"(component (import "c" (component $c)) (instance (instantiate $c)))"#);
+    assert!(foreign.starts_with("the component instantiates a component that it imports"), "{foreign}");
+}
+
+/// A few KiB of which the compiler makes megabytes: an adapter for each function, of a hundred texts.
+#[test]
+fn a_bomb_of_adapters_is_refused_before_anything_is_compiled() {
+    let lowering = |functions: usize| {
+        let texts = "string ".repeat(100);
+        let lowered = "(core func (canon lower (func $f) (memory $i \"memory\")))".repeat(functions);
+        refusal(&format!(
+            r#"(component (component
+            (type $texts (tuple {texts}))
+            (import "f" (func $f (param "texts" $texts)))
+            (core module $m (memory (export "memory") 1))
+            (core instance $i (instantiate $m))
+            {lowered}))"#
+        ))
+    };
+    assert!(lowering(150).starts_with(UNSIGNED));
+    let refused = lowering(300);
+    assert!(refused.starts_with("the component has 16422 members of the types"), "{refused}");
+    assert!(refused.ends_with("the last in the nested component 0; at most 16384 are admitted"), "{refused}");
+}
+
+fn packed(component: &[u8], manifest: &str, carried: Carried) -> Result<Vec<u8>, PackageError> {
+    pack(component, manifest, carried, table::COMPONENT_SIZE.default)
+}
+
+#[test]
+fn what_is_packed_is_what_would_be_built() {
+    let built = scorer(ECHO);
+    let bare = trim::component(&built).unwrap();
+    assert_eq!(packed(&bare, SCORER, Carried::Refused).unwrap(), built);
+    // Of whatever depth, debug information is left out.
+    let mut heavy = bare;
+    CustomSection { name: ".debug_info".into(), data: vec![0; 80_000].into() }.append_to_component(&mut heavy);
+    let composed = packed(&nested(&heavy), SCORER, Carried::Refused).unwrap();
+    assert!(composed.len() < 80_000);
+    assert_eq!(inspect(&composed).unwrap().exports, ["kith:plugin/scoring@0.2.0"]);
+}
+
+#[test]
+fn a_manifest_that_is_there_is_replaced_only_by_choice() {
+    let built = scorer(ECHO);
+    let refused = packed(&built, SCORER, Carried::Refused).unwrap_err().to_string();
+    assert_eq!(
+        refused,
+        "the component carries a manifest already, of test/scorer 1.0.0; give --replace to put this one in its place"
+    );
+    let newer = SCORER.replace("\"1.0.0\"", "\"2.0.0\"");
+    let replaced = inspect(&packed(&built, &newer, Carried::Replaced).unwrap()).unwrap();
+    assert_eq!((replaced.manifest.version.to_string(), replaced.manifest_toml), ("2.0.0".to_owned(), newer));
+}
+
+#[test]
+fn what_cannot_be_packed_is_explained() {
+    let error = |bytes: &[u8], manifest: &str| packed(bytes, manifest, Carried::Refused).unwrap_err().to_string();
+    let module = wat::parse_str("(module)").unwrap();
+    assert!(
+        error(&module, SCORER).starts_with("this is a core WebAssembly module, not a WebAssembly component; make a")
+    );
+    assert!(error(&scorer(ECHO), "[plugin]").contains("[plugin] has no `id`"));
+    let wasi = "wasi:cli/environment@0.2.0";
+    let refused = error(&importing(wasi).finish(), SCORER);
+    let expected =
+        format!("may not import `{wasi}`; plugins have no WASI; leave out what asks for it (`{wasi}`): in Rust");
+    assert!(refused.contains(&expected), "{refused}");
+    let bare = trim::component(&scorer(ECHO)).unwrap();
+    let small = pack(&bare, SCORER, Carried::Refused, 100).unwrap_err().to_string();
+    assert!(small.ends_with("bytes; at most 100 are admitted"), "{small}");
+    assert!(error(&bare[..bare.len() / 2], SCORER).contains("ends in the middle"));
+    // Wherever it is cut off, there is an error or a plugin, never a panic.
+    for end in 0..bare.len() {
+        drop(packed(&bare[..end], SCORER, Carried::Replaced));
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use wit_parser::{Resolve, SourceMap, WorldItem};
 
 use super::PackageError;
 use crate::abi::Abi;
+use crate::text::cut;
 
 /// Every kind of plugins.
 pub(crate) const KINDS: [PluginKind; 4] =
@@ -105,6 +106,29 @@ pub(crate) fn is_later(function: &str) -> bool {
     function == "migrate"
 }
 
+/// What the names of its interfaces begin with.
+const WASI: &str = "wasi:";
+
+/// How many of its interfaces are named; all that there are of a version are some thirty.
+const MAX_NAMED: usize = 32;
+
+/// The longest name of an interface that is told whole.
+const MAX_NAME_BYTES: usize = 100;
+
+/// How to leave out WASI, all of which a component imports.
+fn without_wasi(imports: &[String]) -> String {
+    let wasi: BTreeSet<&str> = imports.iter().map(String::as_str).filter(|import| import.starts_with(WASI)).collect();
+    let named: Vec<String> =
+        wasi.iter().take(MAX_NAMED).map(|name| format!("`{}`", cut(name, MAX_NAME_BYTES))).collect();
+    let more = if wasi.len() > MAX_NAMED { ", …" } else { "" };
+    let names = format!("{}{more}", named.join(", "));
+    format!(
+        "plugins have no WASI; leave out what asks for it ({names}): in Rust build for wasm32-unknown-unknown, in C call \
+         nothing that prints, opens files or reads clocks, in JavaScript have the tool stub it \
+         (`componentize-qjs --stub-wasi`) or leave its features out (`componentize-js`)"
+    )
+}
+
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {
     let are_of = |abi| {
         let world = &world_of(abi, kind).exports;
@@ -131,11 +155,8 @@ pub(super) fn check_component(
 ) -> Result<(), PackageError> {
     let allowed = &world_of(abi, kind).imports;
     if let Some(import) = imports.iter().find(|import| !allowed.contains(*import)) {
-        let remedy = if import.starts_with("wasi:") {
-            "plugins have no WASI; build for wasm32-unknown-unknown".to_owned()
-        } else {
-            format!("its world has {}", list(allowed))
-        };
+        let remedy =
+            if import.starts_with(WASI) { without_wasi(imports) } else { format!("its world has {}", list(allowed)) };
         return Err(PackageError::UndeclaredImport { kind, import: import.clone(), remedy });
     }
     check_exports(abi, kind, &exports.iter().cloned().collect())

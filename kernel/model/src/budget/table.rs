@@ -113,6 +113,8 @@ pub static GUEST_TIME: Budget = budget("guest-time", Call, WallMs, 30_000, "gran
 pub static FIT_PROCESSOR: Budget = budget("fit-processor", Call, ProcessorMs, 60_000, FIXED);
 /// Time of one fit.
 pub static FIT_TIME: Budget = budget("fit-time", Call, WallMs, 120_000, FIXED);
+/// Fits of one installation that are kept with their states, and as many that failed; the oldest go, but for the one in use.
+pub static FITS_KEPT: Budget = budget("fits-kept", Installation, Kept, 20, FIXED);
 /// What a guest hands to the host at once.
 pub static GUEST_OUTPUT: Budget = budget("guest-output", Call, Bytes, 16 << 20, "grants.limits.output_bytes");
 /// What one call may log; more is cut, and counted.
@@ -163,7 +165,7 @@ pub static KV_WRITTEN: Budget = hourly("kv-written", Installation, Bytes, 256 <<
 // Plugins and their configurations.
 
 /// A component that is uploaded.
-pub static COMPONENT_SIZE: Budget = budget("component-size", Request, Bytes, 8 << 20, FIXED);
+pub static COMPONENT_SIZE: Budget = budget("component-size", Request, Bytes, 8 << 20, "--plugin-bytes");
 /// A manifest. The biggest of ours is 4 KiB.
 pub static MANIFEST_TEXT: Budget = budget("manifest-text", Request, Bytes, 64 << 10, FIXED);
 /// A text of a manifest that people read: a title, a description, a reason.
@@ -275,6 +277,7 @@ pub static ALL: &[&Budget] = &[
     &GUEST_TIME,
     &FIT_PROCESSOR,
     &FIT_TIME,
+    &FITS_KEPT,
     &GUEST_OUTPUT,
     &GUEST_LOG,
     &GUEST_LOG_KEPT,

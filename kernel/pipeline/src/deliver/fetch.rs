@@ -85,7 +85,17 @@ fn within_bytes(answer: Fetched, received: &AtomicU64) -> Fetched {
     Ok(response)
 }
 
+/// What a request comes to for which the page has no more time.
+fn too_long() -> Fetched {
+    Err(SendFailure::Timeout("the page took too long".to_owned()))
+}
+
 impl Fetcher {
+    /// Whether the page should be there by now.
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.deadline
+    }
+
     async fn send(&self, request: OutboundRequest) -> Result<Fetched, HostAway> {
         let host = match self.transport.target(&request) {
             Ok(host) => host,
@@ -101,22 +111,33 @@ impl Fetcher {
         let until = self.deadline.min(Instant::now() + MAX_IN_LINE);
         let Some(slot) = timeout_at(until, slots.acquire()).await.ok().flatten() else {
             hosts.leave_line(&target, self.installation);
+            if self.is_over() {
+                return Ok(too_long());
+            }
             let now = self.shared.clock.now();
             return Err(away(hosts.paused_until(&target, now).unwrap_or(now)));
         };
+        if self.is_over() {
+            hosts.leave_line(&target, self.installation);
+            return Ok(too_long());
+        }
         match hosts.depart(&target, &slot, self.shared.clock.now()) {
             Admission::Go => {}
             Admission::Wait { until } => return Err(away(until)),
         }
-        let result = match timeout_at(self.deadline, self.transport.send(request)).await {
-            Ok(result) => result,
-            Err(_) => Err(SendFailure::Timeout("the page took too long".to_owned())),
+        let (result, signal) = match timeout_at(self.deadline, self.transport.send(request)).await {
+            Ok(result) => {
+                let signal = hosts::signal(&result);
+                (result, signal)
+            }
+            // The page had no more time, which says nothing about the host.
+            Err(_) => (too_long(), None),
         };
         let reason = match &result {
             Ok(response) => format!("status {}", response.status),
             Err(failure) => failure.to_string(),
         };
-        hosts.arrive(&target, slot, hosts::signal(&result), &reason, self.shared.clock.now());
+        hosts.arrive(&target, slot, signal, &reason, self.shared.clock.now());
         Ok(result)
     }
 }

@@ -15,13 +15,17 @@ use kith_store::Operation;
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped, version_of};
-use crate::accept::Submission;
+use crate::accept::{Sender, Submission};
 use crate::guests::{Caller, GuestClass};
+use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::KernelState;
 use crate::views::Acceptance;
 
 /// The path that a letter names of what was polled.
 const PATH: &str = "poll";
+
+/// What a page may say of consent, unless an admin granted its source more.
+const GIVER: Giver = Giver::RefusesOnly;
 
 impl Intake {
     /// Begin to poll a page for a source. Where the kernel stopped it and its trial is due, this is the trial.
@@ -46,7 +50,7 @@ impl Intake {
             received_at: now,
             replayed: ReplayScope::No,
         };
-        let arrival = super::Arrival { origin: EventOrigin::Import, giver: Giver::RefusesOnly };
+        let arrival = super::Arrival { origin: EventOrigin::Import, giver: GIVER };
         Intake::new(Arc::clone(shared), workspace, source, request, arrival)
     }
 
@@ -82,13 +86,38 @@ impl Intake {
 
     /// Whether the source still runs as it did when the page was begun.
     pub(crate) fn is_current(&self) -> bool {
-        let Some(known) = self.shared.workspace(self.workspace).filter(|known| !known.is_stopping()) else {
+        self.setup()
+            .is_some_and(|setup| setup.installation(self.source).is_some_and(|installed| self.runs_as(installed)))
+    }
+
+    /// The same, and from now on what the page holds is taken by the rules, the tracking plan and the right to agree as they are.
+    pub(crate) fn renew(&mut self) -> bool {
+        let Some(setup) = self.setup() else { return false };
+        let Some(installed) = setup.installation(self.source).filter(|installed| self.runs_as(installed)) else {
             return false;
         };
-        let compiled = known.compiled.load();
-        let installed = compiled.setup.installation(self.source);
-        installed
-            .is_some_and(|installed| installed.activity.is_running() && version_of(installed) == self.asked.version)
+        self.sender = Arc::new(Sender::of(&setup, installed));
+        self.plan = setup.tracking.get(&self.source).cloned();
+        self.giver = GIVER.max(installed.giver);
+        true
+    }
+
+    /// What the workspace is configured to, unless it stops.
+    fn setup(&self) -> Option<Arc<Setup>> {
+        let known = self.shared.workspace(self.workspace).filter(|known| !known.is_stopping())?;
+        let setup = Arc::clone(&known.compiled.load().setup);
+        Some(setup)
+    }
+
+    /// Whether this is the source that the page was begun with: its connector is another one with each change of what that may
+    /// reach and of its secrets.
+    fn runs_as(&self, installed: &Installed) -> bool {
+        let runs = match &installed.activity {
+            Activity::Quarantined { .. } => self.trial.is_some(),
+            activity => activity.is_running(),
+        };
+        let is_same = matches!(&installed.role, Role::Connector(connector) if Arc::ptr_eq(connector, &self.connector));
+        runs && is_same && version_of(installed) == self.asked.version
     }
 
     /// Take what a page holds, together with `with`: the row that says where the next one begins.

@@ -8,7 +8,7 @@ use kith_model::plugin::Refusal;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Unit};
 
-use super::schedule::{PollEntry, PollRow, PollTerms, PollWait};
+use super::schedule::{PollEntry, PollRow, PollTerms};
 use super::{Place, put, read, terms};
 use crate::intake::{IntakeError, not_committed, stopped};
 use crate::setup::Activity;
@@ -29,7 +29,7 @@ pub enum PollFrom {
 pub struct PollView {
     /// The time between two polls.
     pub interval_ms: u64,
-    /// When it polls next, if it is not asked before; `None` where it waits for a change.
+    /// When it polls next, if it is not asked before, and not before now; `None` where it waits for a change, or does not run.
     pub next_at: Option<Timestamp>,
     pub is_under_way: bool,
     /// Bytes of the cursor; `None` where the next poll begins at the start.
@@ -81,26 +81,38 @@ impl From<&PollEntry> for PollRecord {
     }
 }
 
-fn view(row: &PollRow, terms: PollTerms, place: Option<&Place>) -> PollView {
-    let next_at = row.due_at(terms);
+/// How an installation polls by its setup.
+struct Standing {
+    terms: PollTerms,
+    now: Timestamp,
+    /// When it may poll at the earliest; `None` where it does not run, and is not tried again.
+    earliest: Option<Timestamp>,
+    /// Why it does not run, if it does not.
+    held: Option<String>,
+}
+
+fn view(row: PollRow, standing: &Standing, place: Option<&Place>) -> PollView {
+    let Standing { terms, now, earliest, .. } = *standing;
+    let row = row.by_clock(now);
+    let due = row.due_at(terms, now);
     PollView {
         interval_ms: terms.interval_ms,
-        next_at,
+        next_at: due.zip(earliest).map(|(due, earliest)| due.max(earliest)),
         is_under_way: place.is_some_and(|place| place.is_under_way.load(Ordering::SeqCst)),
         cursor_bytes: row.cursor.as_ref().map(|cursor| cursor.len() as u64),
         failures: row.failures,
         failing_since: row.failing_since,
-        waits_for_change: next_at.is_none() && matches!(row.wait, PollWait::Change { .. }),
+        waits_for_change: due.is_none(),
         polls: row.history.iter().rev().map(PollRecord::from).collect(),
     }
 }
 
-/// How the installation polls by its setup, and why it does not run, if it does not.
-fn polling(
+/// How the installation polls by its setup.
+fn standing(
     shared: &KernelState,
     workspace: WorkspaceId,
     installation: InstallationId,
-) -> Result<(PollTerms, Option<String>), IntakeError> {
+) -> Result<Standing, IntakeError> {
     let known = shared.workspace(workspace).ok_or_else(stopped)?;
     let compiled = known.compiled.load_full();
     let installed = compiled.setup.installation(installation).ok_or(IntakeError::UnknownSource)?;
@@ -108,11 +120,16 @@ fn polling(
         let message = "the installation does not poll: its plugin's manifest has no [poll]".to_owned();
         IntakeError::Refused(Refusal { status: 409, code: "does-not-poll".to_owned(), message })
     })?;
-    let held = match &installed.activity {
-        Activity::Held { why, .. } | Activity::Quarantined { why, .. } => Some(why.clone()),
-        Activity::Running | Activity::WaitsForFit { .. } => None,
+    let now = shared.clock.now();
+    let (earliest, held) = match &installed.activity {
+        Activity::Held { why, .. } => (None, Some(why.clone())),
+        activity @ Activity::Quarantined { why, .. } => {
+            let trial = known.trials.due_at(installation, activity);
+            (trial.map(|trial| trial.max(now)), Some(why.clone()))
+        }
+        Activity::Running | Activity::WaitsForFit { .. } => (Some(now), None),
     };
-    Ok((terms, held))
+    Ok(Standing { terms, now, earliest, held })
 }
 
 impl Kernel {
@@ -121,10 +138,14 @@ impl Kernel {
     /// # Errors
     /// There is no such installation, it does not poll, or its row cannot be read.
     pub fn polls(&self, workspace: WorkspaceId, installation: InstallationId) -> Result<PollView, IntakeError> {
-        let (terms, _) = polling(&self.shared, workspace, installation)?;
+        let standing = standing(&self.shared, workspace, installation)?;
         let row = read(&self.shared, (workspace, installation)).map_err(|error| unread(CommitError::Read(error)))?;
         let place = self.shared.polls.place((workspace, installation));
-        Ok(view(&row, terms, place.as_deref()))
+        let row = match &place {
+            Some(place) => place.present(row),
+            None => row,
+        };
+        Ok(view(row, &standing, place.as_deref()))
     }
 
     /// Have an installation poll now. A poll that is under way serves, unless it is to begin at the start: then nothing of that
@@ -138,8 +159,8 @@ impl Kernel {
         installation: InstallationId,
         from: PollFrom,
     ) -> Result<PollView, IntakeError> {
-        let (terms, held) = polling(&self.shared, workspace, installation)?;
-        if let Some(why) = held {
+        let mut standing = standing(&self.shared, workspace, installation)?;
+        if let Some(why) = standing.held.take() {
             return Err(IntakeError::NotLive { why });
         }
         let whose = (workspace, installation);
@@ -154,11 +175,34 @@ impl Kernel {
             Ok(row)
         });
         let row = asked.await.map_err(unread)?;
+        *place.uncommitted.lock() = None;
         place.bell.notify_one();
-        Ok(view(&row, terms, Some(&place)))
+        Ok(view(row, &standing, Some(&place)))
     }
 }
 
 fn unread(error: CommitError) -> IntakeError {
     not_committed(&Arc::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_poll_is_now_at_the_earliest_and_none_of_what_does_not_run() {
+        let terms = PollTerms { interval_ms: 60_000, changed_at: Timestamp(0) };
+        let mut row = PollRow::default();
+        row.remember(PollEntry::begun(1, Timestamp(5)));
+        let next = |row: &PollRow, now: i64, runs: bool| {
+            let earliest = runs.then_some(Timestamp(now));
+            let standing = Standing { terms, now: Timestamp(now), earliest, held: None };
+            view(row.clone(), &standing, None).next_at
+        };
+        assert_eq!(next(&row, 7, true), Some(Timestamp(7)));
+        assert_eq!(next(&row, 7, false), None);
+        row.kept(Vec::new(), Timestamp(5), false);
+        assert_eq!(next(&row, 7, true), Some(Timestamp(60_005)));
+        assert_eq!(next(&row, 70_000, true), Some(Timestamp(70_000)));
+    }
 }

@@ -79,7 +79,7 @@ pub(crate) struct PollEntry {
 /// How a poll ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum PollEnd {
-    /// A process was ended within it.
+    /// A process was ended within it, or something overtook it.
     CutOff,
     /// Nothing is waiting at the other side.
     Complete,
@@ -106,14 +106,28 @@ pub(crate) struct PollTerms {
 
 impl PollRow {
     /// When it polls next; `None` where only a change or somebody's word lets it.
-    pub(crate) fn due_at(&self, terms: PollTerms) -> Option<Timestamp> {
-        let at_once = self.polled_at.unwrap_or(Timestamp(0));
+    pub(crate) fn due_at(&self, terms: PollTerms, now: Timestamp) -> Option<Timestamp> {
+        let at_once = self.polled_at.map_or(Timestamp(0), |at| at.min(now));
+        // A change that the clock has yet to come to would undo each back-off until then.
+        let has_changed = terms.changed_at > at_once && terms.changed_at <= now;
         match self.wait {
             PollWait::Nothing => Some(at_once),
             PollWait::Interval => Some(later(at_once, terms.interval_ms)),
+            PollWait::BackOff { .. } if has_changed => Some(at_once),
             PollWait::BackOff { until } => Some(until),
             PollWait::Change { of } => (of != terms.changed_at).then_some(at_once),
         }
+    }
+
+    /// The row as it is read: where the clock was ahead when it was written, what it waits for is counted from now.
+    #[must_use]
+    pub(crate) fn by_clock(mut self, now: Timestamp) -> PollRow {
+        let Some(at) = self.polled_at.filter(|at| *at > now) else { return self };
+        self.polled_at = Some(now);
+        if let PollWait::BackOff { until } = &mut self.wait {
+            *until = Timestamp(until.0.saturating_sub(at.0.saturating_sub(now.0)));
+        }
+        self
     }
 
     /// A page is kept: `cursor` is where the next one begins.
@@ -140,6 +154,18 @@ impl PollRow {
                 PollWait::BackOff { until: later(now, wait) }
             }
         };
+    }
+
+    /// Its turn is over, and more is said to be waiting. Where the turn brought nothing that `before` it had not, that is waited
+    /// after as a failure is: a connector that says so without end would be asked without a pause.
+    pub(crate) fn turned(&mut self, before: &PollRow, turn: &PollEntry, now: Timestamp, terms: PollTerms) {
+        let has_moved = self.cursor != before.cursor;
+        if turn.events > 0 || turn.rejected > 0 || (turn.repeats > 0 && has_moved) {
+            return;
+        }
+        self.failures = before.failures.saturating_add(1);
+        self.failing_since = before.failing_since.or(Some(now));
+        self.wait = PollWait::BackOff { until: later(now, back_off_ms(self.failures, terms.interval_ms)) };
     }
 
     /// Somebody wants it now, perhaps from the start.
@@ -202,7 +228,9 @@ impl PollEnd {
     /// The same in words.
     pub(crate) fn words(&self) -> String {
         match self {
-            PollEnd::CutOff => "the server stopped within it; what it had not kept comes again".to_owned(),
+            PollEnd::CutOff => {
+                "the server stopped or the installation changed within it; what was not kept comes again".to_owned()
+            }
             PollEnd::Complete => "nothing more is waiting".to_owned(),
             PollEnd::More => "more is waiting".to_owned(),
             PollEnd::Later { reason } => format!("tried again: {reason}"),
@@ -251,7 +279,8 @@ mod tests {
     use super::*;
 
     const MINUTE: i64 = 60_000;
-    const TERMS: PollTerms = PollTerms { interval_ms: 900_000, changed_at: Timestamp(5) };
+    const TERMS: PollTerms = PollTerms { interval_ms: 900_000, changed_at: Timestamp(0) };
+    const LATE: Timestamp = Timestamp(1 << 50);
 
     fn polled(at: i64) -> PollRow {
         let mut row = PollRow::default();
@@ -272,16 +301,16 @@ mod tests {
 
     #[test]
     fn a_poll_is_due_at_once_and_then_by_the_interval() {
-        assert_eq!(PollRow::default().due_at(TERMS), Some(Timestamp(0)), "the first one");
+        assert_eq!(PollRow::default().due_at(TERMS, LATE), Some(Timestamp(0)), "the first one");
         let mut row = polled(MINUTE);
         row.kept(b"a".to_vec(), Timestamp(MINUTE), true);
-        assert_eq!(row.due_at(TERMS), Some(Timestamp(MINUTE)), "more is waiting");
+        assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(MINUTE)), "more is waiting");
         row.kept(b"b".to_vec(), Timestamp(MINUTE), false);
-        assert_eq!(row.due_at(TERMS), Some(Timestamp(16 * MINUTE)));
+        assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(16 * MINUTE)));
         let shorter = PollTerms { interval_ms: 60_000, ..TERMS };
-        assert_eq!(row.due_at(shorter), Some(Timestamp(2 * MINUTE)), "a changed interval holds for what waits");
+        assert_eq!(row.due_at(shorter, LATE), Some(Timestamp(2 * MINUTE)), "a changed interval holds for what waits");
         row.asked(false);
-        assert_eq!((row.due_at(TERMS), row.epoch), (Some(Timestamp(MINUTE)), 0));
+        assert_eq!((row.due_at(TERMS, LATE), row.epoch), (Some(Timestamp(MINUTE)), 0));
         assert_eq!(row.cursor.as_deref(), Some(&b"b"[..]));
         row.asked(true);
         assert_eq!((row.cursor, row.since, row.epoch), (None, None, 1));
@@ -299,16 +328,69 @@ mod tests {
     fn a_failure_is_waited_after_and_a_page_ends_that() {
         let mut row = polled(0);
         row.failed(&later_in(None), Timestamp(0), TERMS);
-        assert_eq!(row.due_at(TERMS), Some(Timestamp(MINUTE)));
+        assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(MINUTE)));
         row.failed(&later_in(Some(300_000)), Timestamp(MINUTE), TERMS);
-        assert_eq!(row.due_at(TERMS), Some(Timestamp(6 * MINUTE)), "what the other side asks for");
+        assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(6 * MINUTE)), "what the other side asks for");
         row.failed(&later_in(Some(1)), Timestamp(6 * MINUTE), TERMS);
-        assert_eq!(row.due_at(TERMS), Some(Timestamp(10 * MINUTE)), "but not less than the kernel's own");
+        assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(10 * MINUTE)), "but not less than the kernel's own");
         assert_eq!((row.failures, row.failing_since), (3, Some(Timestamp(0))));
         row.kept(Vec::new(), Timestamp(10 * MINUTE), false);
         assert_eq!((row.failures, row.failing_since), (0, None));
         row.failed(&later_in(Some(u64::MAX)), Timestamp(0), TERMS);
-        assert_eq!(row.due_at(TERMS), Some(Timestamp(7 * 86_400_000)));
+        assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(7 * 86_400_000)));
+    }
+
+    #[test]
+    fn a_change_ends_a_back_off() {
+        let mut row = polled(MINUTE);
+        row.failed(&later_in(None), Timestamp(MINUTE), TERMS);
+        let changed = PollTerms { changed_at: Timestamp(MINUTE + 1), ..TERMS };
+        assert_eq!(row.due_at(changed, Timestamp(MINUTE + 2)), Some(Timestamp(MINUTE)));
+        assert_eq!(row.due_at(changed, Timestamp(MINUTE)), Some(Timestamp(2 * MINUTE)), "by a clock that was ahead");
+        row.remember(PollEntry::begun(2, Timestamp(MINUTE + 2)));
+        row.failed(&later_in(None), Timestamp(MINUTE + 2), changed);
+        assert_eq!(row.due_at(changed, LATE), Some(Timestamp(3 * MINUTE + 2)), "but only once");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_holds_nothing_up() {
+        let now = Timestamp(5 * MINUTE);
+        let mut row = polled(1_000 * MINUTE);
+        row.failed(&later_in(None), Timestamp(1_000 * MINUTE), TERMS);
+        assert_eq!(row.clone().by_clock(now).due_at(TERMS, now), Some(Timestamp(6 * MINUTE)));
+        row.kept(Vec::new(), Timestamp(1_000 * MINUTE), false);
+        let read = row.clone().by_clock(now);
+        assert_eq!(read.due_at(TERMS, now), Some(Timestamp(20 * MINUTE)));
+        let later = Timestamp(6 * MINUTE);
+        assert_eq!(read.by_clock(later).due_at(TERMS, later), Some(Timestamp(20 * MINUTE)));
+        row.asked(false);
+        assert_eq!(row.due_at(TERMS, now), Some(now));
+    }
+
+    #[test]
+    fn a_turn_that_brings_nothing_and_says_there_is_more_is_waited_after() {
+        let began = |at| PollEntry::begun(1, Timestamp(at));
+        let mut row = polled(0);
+        for (at, due) in [(0, 1), (1, 3), (3, 7)] {
+            let before = row.clone();
+            row.kept(b"further".to_vec(), Timestamp(at * MINUTE), true);
+            row.turned(&before, &began(at * MINUTE), Timestamp(at * MINUTE), TERMS);
+            assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(due * MINUTE)));
+        }
+        assert_eq!((row.failures, row.failing_since), (3, Some(Timestamp(0))));
+        let before = row.clone();
+        for (turn, goes_on) in [
+            (PollEntry { events: 1, ..began(0) }, true),
+            (PollEntry { rejected: 1, ..began(0) }, true),
+            (PollEntry { repeats: 1, ..began(0) }, false),
+        ] {
+            row.kept(b"further".to_vec(), Timestamp(0), true);
+            row.turned(&before, &turn, Timestamp(0), TERMS);
+            assert_eq!(row.wait == PollWait::Nothing, goes_on, "{turn:?}");
+        }
+        row.kept(b"further yet".to_vec(), Timestamp(0), true);
+        row.turned(&before, &PollEntry { repeats: 1, ..began(0) }, Timestamp(0), TERMS);
+        assert_eq!(row.wait, PollWait::Nothing, "it comes to what is new");
     }
 
     #[test]
@@ -317,11 +399,11 @@ mod tests {
         for error in [PollError::Permanent("no such list".to_owned()), PollError::Fault(bad)] {
             let mut row = polled(MINUTE);
             row.failed(&error, Timestamp(MINUTE), TERMS);
-            assert_eq!(row.due_at(TERMS), None, "{error:?}");
+            assert_eq!(row.due_at(TERMS, LATE), None, "{error:?}");
             let changed = PollTerms { changed_at: Timestamp(6), ..TERMS };
-            assert_eq!(row.due_at(changed), Some(Timestamp(MINUTE)));
+            assert_eq!(row.due_at(changed, LATE), Some(Timestamp(MINUTE)));
             row.asked(false);
-            assert_eq!(row.due_at(TERMS), Some(Timestamp(MINUTE)));
+            assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(MINUTE)));
         }
     }
 

@@ -8,6 +8,7 @@ use kith_model::budget::table;
 use kith_model::plugin::PluginFault;
 use kith_model::polling::{PollAnswer, PollError, PollTurn, PolledPage, WantedPage};
 use kith_model::sending::OutboundRequest;
+use kith_store::CommitError;
 use tokio::time::Instant;
 
 use super::schedule::{PollEnd, PollEntry, PollRow, PollTerms, end_of, most_pages};
@@ -59,7 +60,7 @@ impl Poller {
     async fn pages(&self, terms: PollTerms) {
         // As it is now: somebody may have asked for something while it waited for its turn.
         let row = match self.read().await {
-            Ok(row) => row,
+            Ok(row) => self.place.present(row),
             Err(error) => {
                 tracing::error!(workspace = self.workspace.0, installation = self.installation.0, %error, "how far it has polled cannot be read");
                 self.sleep(super::PAUSE).await;
@@ -68,7 +69,7 @@ impl Poller {
         };
         let (began, mut row) = (Instant::now(), row);
         let mut entry = PollEntry::begun(row.polls + 1, self.now());
-        let mut more = true;
+        let (mut more, before) = (true, row.clone());
         entry.ended = loop {
             if !more {
                 break PollEnd::Complete;
@@ -94,6 +95,9 @@ impl Poller {
                 }
             }
         };
+        if entry.ended == PollEnd::More {
+            row.turned(&before, &entry, self.now(), terms);
+        }
         entry.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::counter!("kith_polls_total", "outcome" => entry.ended.as_str()).increment(1);
         self.finish(row, entry).await;
@@ -103,15 +107,15 @@ impl Poller {
     async fn finish(&self, mut row: PollRow, mut entry: PollEntry) {
         entry.cursor = row.cursor_hash();
         row.remember(entry);
-        let _writing = self.place.writing.lock().await;
-        let is_same = match self.read().await {
-            Ok(held) => held.epoch == row.epoch,
-            Err(_) => false,
+        let writing = self.place.writing.lock().await;
+        let written = match self.read().await {
+            Ok(held) if held.epoch != row.epoch => return,
+            Ok(_) => self.commit(&row).await,
+            Err(error) => Err(CommitError::Read(error)),
         };
-        if !is_same {
-            return;
-        }
-        if let Err(error) = self.commit(&row).await {
+        *self.place.uncommitted.lock() = written.is_err().then_some(row);
+        drop(writing);
+        if let Err(error) = written {
             tracing::error!(workspace = self.workspace.0, installation = self.installation.0, %error, "what came of a poll is not written down");
             self.sleep(super::PAUSE).await;
         }
@@ -159,6 +163,9 @@ impl Poller {
                 table::POLL_REQUESTS.count();
                 let limit = table::POLL_REQUESTS.default;
                 return Err(PollError::Fault(PluginFault::LimitExceeded { what: "requests for a page", limit }).into());
+            }
+            if !intake.is_current() {
+                return Err(NoPage::Overtaken);
             }
             entry.requests += u32::try_from(requests.len()).unwrap_or(u32::MAX);
             let answers = self.answers(intake, requests, round, deadline).await?;
@@ -220,7 +227,7 @@ impl Poller {
         let _writing = self.place.writing.lock().await;
         let unread = |reason: String| PollError::Later { after_ms: None, reason };
         let held = self.read().await.map_err(|error| unread(error.to_string()))?;
-        if held.epoch != next.epoch || !intake.is_current() {
+        if held.epoch != next.epoch || !intake.renew() {
             return Err(NoPage::Overtaken);
         }
         if page.events.is_empty() && page.rejected.is_empty() {
@@ -229,7 +236,9 @@ impl Poller {
         }
         let mut kept = next.clone();
         kept.remember(PollEntry { cursor: next.cursor_hash(), ..entry.clone() });
-        intake.page(page, put(self.whose(), &kept)).await.map_err(not_taken)
+        let accepted = intake.page(page, put(self.whose(), &kept)).await.map_err(not_taken)?;
+        *self.place.uncommitted.lock() = None;
+        Ok(accepted)
     }
 }
 

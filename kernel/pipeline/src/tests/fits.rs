@@ -9,7 +9,7 @@ use kith_model::table::{Cell, ColumnType, Table};
 use parking_lot::Mutex;
 
 use super::harness::*;
-use crate::{Activity, FitError, FitProgress, FittedState, Role};
+use crate::{Activity, FitError, FitInput, FitProgress, FittedState, Role};
 
 /// Long enough for anything that does not hang, and shorter than the limit of a fit.
 const SOON: Duration = Duration::from_secs(5);
@@ -60,6 +60,19 @@ fn a_fit_is_of_the_version_that_was_asked_for() {
     assert!(matches!(kept.recv_timeout(SOON), Ok(Err(FitError::OtherVersion))));
     bench.configure(|setup| setup.installations[1].activity = Activity::Held { since: START, why: "off".into() });
     assert!(matches!(bench.fit(LEVEL), Err(FitError::Held { why }) if why == "off"));
+}
+
+#[test]
+fn a_fit_says_what_it_read_of_how_many_people() {
+    let bench = Bench::new(vec![]);
+    bench.send((0..3).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
+    bench.settle();
+    let slot = bench.kernel.take_fit_slot(WORKSPACE, LEVEL).unwrap();
+    let digest = bench.setup.lock().installation(LEVEL).unwrap().digest.clone();
+    let (keep, kept) = std::sync::mpsc::channel();
+    bench.kernel.fit(slot, digest, move |_, slot| keep.send((slot.rows_done(), slot.inputs())).unwrap());
+    let orders = FitInput { name: "orders".to_owned(), present: 3, absent: 0, mean: 1.0 };
+    assert_eq!(kept.recv_timeout(SOON), Ok((3, vec![orders])));
 }
 
 /// A model that failed on its fit was stopped again between being switched on and being fitted.

@@ -1,16 +1,21 @@
 //! Connectors that poll: when, what is kept of it, and what a stop, a change and a failure leave.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
 use kith_model::polling::{PollAnswer, PollError, PollTurn, PolledPage, WantedPage};
+use kith_model::rules::{Act, RecordRules, Rule, Target};
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Sending, Transport};
 use kith_model::time::Timestamp;
+use kith_store::{Key, Operation, Store, Unit};
 use parking_lot::Mutex;
 
+use super::delivery::watched::Watched;
 use super::harness::*;
+use crate::deliver::fetch::{Fetcher, fetch};
 use crate::{Activity, PollFrom, PollRecord, PollView, Polling, Role};
 
 const FEED: InstallationId = InstallationId(5);
@@ -30,6 +35,8 @@ struct Feed {
     gate: Mutex<()>,
     /// Requests that are wanted for a page.
     requests: Mutex<usize>,
+    /// It says without end that more is waiting.
+    endless: Mutex<bool>,
     wire: Arc<Wire>,
 }
 
@@ -73,7 +80,7 @@ impl Feed {
             places: vec![],
             rejected: std::mem::take(&mut *self.rejected.lock()),
             cursor: to.to_string().into_bytes(),
-            more: to < records.len(),
+            more: to < records.len() || *self.endless.lock(),
         }
     }
 
@@ -125,9 +132,13 @@ impl Connector for Feed {
 }
 
 fn bench(feed: &Arc<Feed>) -> Bench {
+    bench_over(Arc::new(kith_store::memory()), feed)
+}
+
+fn bench_over(store: Arc<dyn Store>, feed: &Arc<Feed>) -> Bench {
     let role = Role::Connector(feed.clone());
     let polling = Polling { interval_ms: INTERVAL_MS, changed_at: START };
-    Bench::over(Arc::new(kith_store::memory()), vec![], |setup| {
+    Bench::over(store, vec![], |setup| {
         let mut installed = installed(FEED.0, "feed", PluginKind::Connector, role);
         installed.poll = Some(polling);
         installed.emits = Some(Arc::from(["Seen".to_owned()]));
@@ -222,6 +233,19 @@ fn a_failure_is_waited_after_and_success_ends_that() {
     assert!(bench.notes.0.lock().is_empty(), "the other side's failures are no strikes");
 }
 
+/// A secret is put right, say: what it failed for may be over.
+#[test]
+fn a_change_ends_what_is_waited_for_after_a_failure() {
+    let feed = Feed::of(1);
+    *feed.fails.lock() = Some(PollError::Later { after_ms: Some(86_400_000), reason: "busy".into() });
+    let bench = bench(&feed);
+    assert_eq!(polled(&bench, 1).outcome, "later");
+    *feed.fails.lock() = None;
+    bench.clock.advance_ms(2);
+    set(&bench, |feed| feed.poll = Some(Polling { interval_ms: INTERVAL_MS, changed_at: START.plus_ms(1) }));
+    assert_eq!(polled(&bench, 2).outcome, "complete");
+}
+
 #[test]
 fn what_is_for_good_waits_for_a_change_or_somebody_who_asks() {
     let feed = Feed::of(1);
@@ -269,10 +293,51 @@ fn a_poll_under_way_of_what_is_switched_off_changes_nothing() {
     drop(held);
     bench.wait_until("the poll has ended", || !polls(&bench).is_under_way);
     assert_eq!((polls(&bench).polls.len(), polls(&bench).cursor_bytes), (0, None));
+    assert_eq!(polls(&bench).next_at, None, "as long as it is off");
     assert_eq!(people(&bench), 0);
     set(&bench, |feed| feed.activity = Activity::Running);
     assert_eq!(polled(&bench, 1).events, 2);
     assert_eq!(feed.cursors(), numbers(&["", ""]));
+}
+
+/// Neither is a request sent by what was changed, with the secrets of before, nor a page kept that it gave.
+#[test]
+fn a_poll_under_way_of_what_is_changed_changes_nothing() {
+    for requests in [0, 1] {
+        let (feed, other) = (Feed::of(2), Feed::of(1));
+        *feed.requests.lock() = requests;
+        *feed.gated.lock() = Some(None);
+        let held = feed.gate.lock();
+        let bench = bench(&feed);
+        bench.wait_until("it is asked", || feed.cursors().len() == 1);
+        set(&bench, |feed| feed.role = Role::Connector(other.clone()));
+        drop(held);
+        assert_eq!(polled(&bench, 1).events, 1, "what the other one has");
+        assert_eq!(feed.wire.0.lock().len(), 0);
+        assert_eq!((other.cursors(), people(&bench)), (numbers(&[""]), 1));
+    }
+}
+
+#[test]
+fn a_rule_made_while_a_page_is_fetched_holds_for_it() {
+    let feed = Feed::of(2);
+    *feed.gated.lock() = Some(None);
+    let held = feed.gate.lock();
+    let bench = bench(&feed);
+    bench.wait_until("it is asked", || feed.cursors().len() == 1);
+    let rule = Rule {
+        id: "no-seen".to_owned(),
+        act: Act::Drop,
+        what: Target::Event,
+        name: "Seen".to_owned(),
+        event: None,
+        to: None,
+        sources: vec![],
+    };
+    bench.configure(|setup| setup.record_rules = RecordRules { version: 1, rules: vec![rule] }.into());
+    drop(held);
+    assert_eq!(polled(&bench, 1).outcome, "complete");
+    assert_eq!((feed.cursors(), people(&bench)), (numbers(&[""]), 0));
 }
 
 #[test]
@@ -285,7 +350,7 @@ fn an_upgrade_goes_on_at_the_cursor_and_a_removal_leaves_none() {
     polled(&bench, 2);
     assert_eq!(feed.cursors(), numbers(&["", "2", "3"]));
     bench.configure(|setup| setup.installations.retain(|installed| installed.id != FEED));
-    let key = kith_store::Key::poll(WORKSPACE, FEED);
+    let key = Key::poll(WORKSPACE, FEED);
     bench.wait_until("its row is gone", || bench.store.get(std::slice::from_ref(&key)).unwrap()[0].is_none());
     assert!(bench.kernel.polls(WORKSPACE, FEED).is_err());
 }
@@ -372,4 +437,85 @@ fn a_turn_ends_after_so_many_pages_and_another_goes_on() {
     assert_eq!((first.pages, first.events, first.outcome), (32, 64, "more"), "{first:?}");
     assert_eq!((last.pages, last.events, last.outcome), (8, 16, "complete"), "{last:?}");
     assert_eq!(people(&bench), 80);
+}
+
+#[test]
+fn a_turn_that_brings_nothing_is_waited_after_though_more_is_said_to_be_there() {
+    let feed = Feed::of(0);
+    *feed.endless.lock() = true;
+    let bench = bench(&feed);
+    for (number, due) in [(1, 1), (2, 3)] {
+        let last = polled(&bench, number);
+        assert_eq!((last.pages, last.outcome), (32, "more"), "{last:?}");
+        assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
+        *feed.endless.lock() = number == 1;
+        later(&bench, i64::try_from(number).unwrap() * MINUTE);
+    }
+    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!(polls(&bench).failures, 0);
+}
+
+/// Nothing of a poll can be written, and it asked again every second.
+#[test]
+fn a_back_off_holds_though_it_cannot_be_committed() {
+    let store = Watched::new();
+    let of_poll = |unit: &Unit| {
+        let key = Key::poll(WORKSPACE, FEED);
+        unit.operations.iter().any(|operation| matches!(operation, Operation::Put(put, _) if *put == key))
+    };
+    *store.refuse.lock() = Some(Box::new(of_poll));
+    let feed = Feed::of(1);
+    *feed.fails.lock() = Some(PollError::Later { after_ms: None, reason: "busy".into() });
+    let bench = bench_over(store.clone(), &feed);
+    for (failures, due) in [(1, 1), (2, 3)] {
+        bench.wait_until("it has failed once more", || polls(&bench).failures == failures);
+        assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
+        assert_eq!(feed.cursors().len(), store.refused.lock().len());
+        if failures == 2 {
+            *feed.fails.lock() = None;
+            *store.refuse.lock() = None;
+        }
+        later(&bench, i64::from(failures) * MINUTE);
+    }
+    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!((polls(&bench).failures, feed.cursors().len(), people(&bench)), (0, 3, 1));
+}
+
+/// Never answers.
+struct Silent;
+
+impl Transport for Silent {
+    fn target(&self, _: &OutboundRequest) -> Result<String, SendFailure> {
+        Ok("other.example:443".to_owned())
+    }
+
+    fn send(&self, _: OutboundRequest) -> Sending {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_page_without_time_is_no_failure_of_the_host() {
+    let feed = Feed::of(1);
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    let fetched = |transport: Arc<dyn Transport>, wait_ms: u64| {
+        let fetcher = Arc::new(Fetcher {
+            shared: Arc::clone(&bench.kernel.shared),
+            workspace: WORKSPACE,
+            installation: FEED,
+            transport,
+            deadline: tokio::time::Instant::now() + Duration::from_millis(wait_ms),
+        });
+        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default(); 4])).unwrap()
+    };
+    let too_long = || Err(SendFailure::Timeout("the page took too long".to_owned()));
+    for _ in 0..2 {
+        assert_eq!(fetched(Arc::new(Silent), 20), [too_long(), too_long(), too_long(), too_long()]);
+    }
+    assert!(fetched(feed.wire.clone(), 0).iter().all(Result::is_err));
+    assert_eq!(feed.wire.0.lock().len(), 0, "nothing leaves for a page that has no more time");
+    assert!(fetched(feed.wire.clone(), 60_000).iter().all(Result::is_ok));
+    let hosts = bench.kernel.shared.deliveries.hosts.views(WORKSPACE);
+    assert_eq!((hosts.len(), hosts[0].failures, hosts[0].under_way), (1, 0, 0), "{hosts:?}");
 }

@@ -4,6 +4,7 @@
 mod body;
 pub(super) mod changes;
 mod edit;
+mod fitting_rules;
 mod hosts;
 mod policy;
 mod removal;
@@ -37,7 +38,7 @@ use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, Draft, InstallationRow, WorkspaceTables};
+use crate::catalogue::{Actor, CredentialRow, Draft, FittingRow, InstallationRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 
@@ -112,6 +113,7 @@ fn install(
         WantedGrants::Given(grants) => grants,
     };
     check_grants(manifest.kind, grants, &none)?;
+    let fitting = wanted.fitting.on(&FittingRow::default(), manifest.kind, draft.now())?;
     // Last, because the plugin itself is asked.
     let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()))?;
     if let WantedGrants::Given(grants) = &wanted.grants {
@@ -136,8 +138,10 @@ fn install(
         mode_reason: None,
         mode_since: draft.now(),
         fit: None,
+        fit_is_chosen: false,
         waits_for_fit: None,
         poll_interval_ms: poll_interval(manifest, wanted.poll.as_ref())?,
+        fitting,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
@@ -266,7 +270,7 @@ fn rehearsed(
     let changes = differences(&before, &row, &secrets);
     if !changes.is_empty() {
         draft.put_installation(row);
-        app.rehearsed(&draft, patience)?;
+        app.tried_on_paper(&draft, patience)?;
     }
     tagged(app, workspace, before.id, changes)
 }
@@ -353,6 +357,7 @@ fn patched(
     if is_other && !is_later {
         check_sensitive(draft, &row, &version)?;
     }
+    row.fitting = patch.fitting.on(&before.fitting, version.manifest.kind, draft.now())?;
     if let Some(mode) = &patch.mode {
         let mode = read_mode(mode)?;
         if mode != before.mode {

@@ -22,11 +22,13 @@ pub(crate) use yank::*;
 
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
-use super::signatures::{SignatureBody, insist_on_trust, is_valid, sign, signature_body, signature_text};
+use super::signatures::{SignatureBody, insist_on_trust, sign, signature_body, signature_state, signature_text};
 use super::view::{Page, time, written_bytes};
 use crate::app::App;
+use crate::catalogue::publishers::SignatureRow;
 use crate::catalogue::{Actor, InstallationRow, PluginRow, Tables, WorkspaceTables};
 use crate::error::{ApiError, Problem};
+use crate::signatures::trust::SignatureState;
 
 /// One version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
@@ -157,11 +159,12 @@ fn versions_of(
 }
 
 /// Upload a plugin's component: it is inspected, compiled and kept, with its signature if there is one. The same bytes again change
-/// nothing, but that a signature that comes with them is kept where there was no good one.
+/// nothing, but that another signature that comes with them is kept where there was no good one; in place of one that is forged
+/// or of a revoked key, only one that is valid.
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
     params(("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
-    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component, at most 8 MiB"),
+    request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component; its size is the budget `component-size`"),
     responses(
         (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
         (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
@@ -178,10 +181,12 @@ pub(crate) async fn upload(
     let workspace = authority.caller.workspace;
     let signature = signature_text(&headers)?;
     let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
-    let component = read_body(body, BodyLimit::of(&table::COMPONENT_SIZE), &mut memory).await?;
+    let bytes = usize::try_from(app.config.plugin_bytes).unwrap_or(usize::MAX);
+    let limit = BodyLimit { budget: &table::COMPONENT_SIZE, bytes };
+    let component = read_body(body, limit, &mut memory).await?;
     app.insist_on_standing(&authority.caller.key)?;
     app.ask(move |app, patience| {
-        let inspected = app.wiring.components().inspect(workspace, &component, patience)?;
+        let inspected = app.wiring.components().inspect(workspace, &component, app.config.plugin_bytes, patience)?;
         let mut row = PluginRow {
             manifest: inspected.manifest,
             manifest_toml: inspected.manifest_toml,
@@ -254,17 +259,38 @@ struct Upload {
     before: Option<Arc<PluginRow>>,
 }
 
-/// The row of an upload. Of a version that is here it is that one's, with the signature that came where it had no good one.
+/// The row of an upload. Of a version that is here it is that one's, with the signature that came where that takes the place of
+/// the present one.
 fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<Upload, ApiError> {
     let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) else {
         check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
         return Ok(Upload { row: row.clone(), before: None });
     };
     check_same(existing, &row.digest)?;
-    let came = row.signature.clone().filter(|_| !is_valid(all, tables, existing));
+    let came = row.signature.clone().filter(|came| takes_place(all, tables, existing, came));
     let signature = came.or_else(|| existing.signature.clone());
     let row = PluginRow { signature, ..PluginRow::clone(existing) };
     Ok(Upload { row, before: Some(Arc::clone(existing)) })
+}
+
+/// Whether a signature that came takes the place of the one that a version has.
+fn takes_place(all: &Tables, tables: &WorkspaceTables, existing: &PluginRow, came: &SignatureRow) -> bool {
+    let state = signature_state(all, tables, existing);
+    let is_same = existing.signature.as_ref().is_some_and(|present| present.text == came.text);
+    match state {
+        SignatureState::Valid => false,
+        // Anybody has a key of his own: what a bad one leaves behind is made good by one that holds alone.
+        SignatureState::Revoked | SignatureState::Forged => {
+            let signed = PluginRow { signature: Some(came.clone()), ..existing.clone() };
+            signature_state(all, tables, &signed) == SignatureState::Valid
+        }
+        // What came again stands otherwise than it did when it came.
+        SignatureState::Unchecked | SignatureState::NotYetValid => true,
+        SignatureState::Unsigned
+        | SignatureState::UnknownKey
+        | SignatureState::Expired
+        | SignatureState::OtherNamespace => !is_same,
+    }
 }
 
 /// Whether one more version of so many bytes may be kept beside those that are.

@@ -22,7 +22,8 @@ use crate::error::{ApiError, Problem};
 pub(crate) struct PollsBody {
     /// The time between two polls, e.g. `15m`.
     interval: String,
-    /// When it polls next; `null` where nothing lets it but a change of the installation, or somebody who asks.
+    /// When it polls next, now at the earliest; `null` where it does not run, or where nothing lets it but a change of the
+    /// installation, or somebody who asks.
     next_at: Option<String>,
     under_way: bool,
     /// Bytes of where the next poll begins; `null` where it begins at the start.

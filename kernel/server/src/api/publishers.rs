@@ -52,6 +52,7 @@ fn change(
         }
         draft.audit(action, &name, before.as_deref().and_then(shown), after.as_ref().and_then(shown))?;
         match after {
+            Some(row) if matches!(edit, Edit::Revoke { .. }) => draft.put_revocation(row),
             Some(row) => draft.put_publisher(row),
             None => draft.remove_publisher(name.as_str()),
         }
@@ -97,7 +98,7 @@ pub(crate) async fn read(
     security(("key" = ["plugins:admin"])), request_body = PublisherDocument,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 409, body = Problem),
-        (status = 412, body = Problem), (status = 413, body = Problem),
+        (status = 412, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn replace(
@@ -118,6 +119,7 @@ pub(crate) async fn replace(
     security(("key" = ["plugins:admin"])),
     responses(
         (status = 204), (status = 400, body = Problem), (status = 404, body = Problem), (status = 412, body = Problem),
+        (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn remove(
@@ -136,7 +138,7 @@ pub(crate) async fn remove(
     security(("key" = ["plugins:admin"])), request_body = NewPublisherKey,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn add_key(
@@ -161,7 +163,7 @@ pub(crate) async fn add_key(
     security(("key" = ["plugins:admin"])), request_body = WantedRevocation,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 413, body = Problem),
+        (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn revoke_key(

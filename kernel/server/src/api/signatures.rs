@@ -76,9 +76,9 @@ pub(super) fn signature_body(all: &Tables, tables: &WorkspaceTables, row: &Plugi
     SignatureBody { state, publisher, key_id: key, comment, received_at, problem }
 }
 
-/// Whether a version's signature is good, so that no other one need take its place.
-pub(super) fn is_valid(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> bool {
-    judge(&row.manifest.id, row.signature.as_ref(), known(all, tables)).state == SignatureState::Valid
+/// In which state a version's signature is.
+pub(super) fn signature_state(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> SignatureState {
+    judge(&row.manifest.id, row.signature.as_ref(), known(all, tables)).state
 }
 
 /// The signature that a request's head carries, as the base64 of its file.
@@ -159,7 +159,10 @@ pub(crate) async fn read(
 #[utoipa::path(
     put, path = "/api/v1/signature-policy", tag = "plugins", security(("key" = ["plugins:admin"])),
     request_body = WantedSignaturePolicy,
-    responses((status = 200, body = SignaturePolicyBody), (status = 400, body = Problem), (status = 413, body = Problem)),
+    responses(
+        (status = 200, body = SignaturePolicyBody), (status = 400, body = Problem), (status = 413, body = Problem),
+        (status = 429, body = Problem),
+    ),
 )]
 pub(crate) async fn replace(
     State(app): State<Arc<App>>,

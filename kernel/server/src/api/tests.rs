@@ -34,7 +34,7 @@ use tower::ServiceExt as _;
 
 use crate::api::router;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, InstallationRow, WorkspaceRow};
+use crate::catalogue::{Actor, CredentialRow, FittingRow, InstallationRow, WorkspaceRow};
 use crate::serve::host_key::HostKey;
 use crate::serve::tests::{ADMIN_KEY, TestServer};
 
@@ -251,8 +251,10 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_reason: None,
         mode_since: Timestamp(0),
         fit: None,
+        fit_is_chosen: false,
         waits_for_fit: None,
         poll_interval_ms: None,
+        fitting: FittingRow::default(),
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),

@@ -62,6 +62,7 @@ pub struct Draft<'a> {
     rehearsal: Rehearsal,
     now: Timestamp,
     alters_setup: bool,
+    revokes: bool,
     touched: BTreeSet<InstallationId>,
 }
 
@@ -142,6 +143,7 @@ impl<'a> Draft<'a> {
             rehearsal,
             now,
             alters_setup: false,
+            revokes: false,
             touched: BTreeSet::new(),
         }
     }
@@ -181,10 +183,12 @@ impl<'a> Draft<'a> {
     }
 
     /// Whether it is made however much was written: what the kernel does by itself, and the end of keys, one of which may be the
-    /// one that writes so much.
+    /// one that writes so much, and of a publisher's, which may be stolen.
     fn is_never_too_much(&self) -> bool {
         let mut keys = self.credentials.values();
-        self.actor.key == KeyId::kernel() || (!self.credentials.is_empty() && keys.all(|row| row.revoked_at.is_some()))
+        self.revokes
+            || self.actor.key == KeyId::kernel()
+            || (!self.credentials.is_empty() && keys.all(|row| row.revoked_at.is_some()))
     }
 
     fn count(&mut self, what: &str) -> Result<u32, CatalogueError> {
@@ -271,11 +275,25 @@ impl<'a> Draft<'a> {
         self.tables.fits.insert((row.installation, row.version), Arc::new(row));
     }
 
-    /// Keep a fitted state and put it to use.
-    pub fn put_state(&mut self, id: InstallationId, version: u32, state: Vec<u8>) {
+    /// Take a fit out, with its state. To be called for none that is in use.
+    pub fn remove_fit(&mut self, id: InstallationId, version: u32) {
+        let name = of_installation(id, &version.to_be_bytes());
+        for kind in [Definition::Fit, Definition::FittedState] {
+            self.operations.push(Operation::Delete(Key::definition(self.workspace(), kind, &name)));
+        }
+        self.tables.fits.remove(&(id, version));
+    }
+
+    /// Keep a fitted state, and what is in use in use.
+    pub fn keep_state(&mut self, id: InstallationId, version: u32, state: Vec<u8>) {
         let name = of_installation(id, &version.to_be_bytes());
         let key = Key::definition(self.workspace(), Definition::FittedState, &name);
-        self.operations.push(Operation::Put(key, state.clone()));
+        self.operations.push(Operation::Put(key, state));
+    }
+
+    /// Keep a fitted state and put it to use.
+    pub fn put_state(&mut self, id: InstallationId, version: u32, state: Vec<u8>) {
+        self.keep_state(id, version, state.clone());
         self.tables.states.insert(id, (version, state.into()));
         self.alters_setup = true;
     }

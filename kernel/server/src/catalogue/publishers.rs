@@ -89,6 +89,12 @@ impl PublisherKeyRow {
     pub fn public(&self) -> Option<PublicKey> {
         PublicKey::parse(&self.public_key).ok()
     }
+
+    /// Whether a signature that came then came in the time in which the key is valid.
+    pub fn holds_at(&self, received_at: Timestamp) -> bool {
+        self.valid_from.is_none_or(|from| received_at >= from)
+            && self.valid_until.is_none_or(|until| received_at < until)
+    }
 }
 
 /// Whether a namespace, `acme/*` or `acme/loyalty`, is one of a plugin.

@@ -49,7 +49,7 @@ json_rows! {
     PluginRow: "a plugin version", 2 reads 1;
     InstallationRow: "an installation", 2 reads 1;
     AudienceRow: "an audience", 1;
-    FitRow: "a fit", 1;
+    FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
@@ -224,19 +224,51 @@ pub struct InstallationRow {
     pub mode_reason: Option<String>,
     /// Since when it has the mode.
     pub mode_since: Timestamp,
-    /// The fit in use: the newest whose state the version may be asked about, or where there is none, the newest.
+    /// The fit in use: the one that somebody chose, or the newest of those that were put in use whose state the version may be
+    /// asked about, or where there is none of these, the one that was in use before.
     pub fit: Option<u32>,
+    /// Whether somebody chose the fit in use in the place of a newer one, so that none takes its place by itself.
+    #[serde(default)]
+    pub fit_is_chosen: bool,
     /// Present while the version cannot read the fit in use.
     pub waits_for_fit: Option<WaitRow>,
     /// The time between two polls, where it is not the manifest's; version 1 had none.
     #[serde(default)]
     pub poll_interval_ms: Option<u64>,
+    /// When it is fitted without being asked, and which fits are put in use.
+    #[serde(default)]
+    pub fitting: FittingRow,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FittingRow {
+    /// How long after the last fit began the next is due, in milliseconds; `None` where somebody asks for each.
+    pub every_ms: Option<i64>,
+    /// When that was said, from which the first is counted where there was none.
+    pub since: Timestamp,
+    /// Bounds on the figures of a fit, by their names, within which it is put in use.
+    #[serde(default)]
+    pub guard: BTreeMap<String, FitBound>,
+}
+
+/// What a figure of a fit may be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FitBound {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// How far it may be from that of the fit in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_change: Option<f64>,
 }
 
 /// What an installation waits with that is asked for nothing but a fit.
@@ -269,7 +301,31 @@ pub struct CounterRow(pub u32);
 pub enum FitStatus {
     Running,
     Succeeded,
+    /// It went well, and is kept and not put in use because it breaks a bound.
+    Held,
     Failed,
+}
+
+/// Why a fit was begun.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FitCause {
+    /// Somebody asked for it.
+    #[default]
+    Asked,
+    /// It was due.
+    Scheduled,
+}
+
+/// What a fit read of one numeric input.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FitInputRow {
+    pub name: String,
+    /// How many people had a value, and how many had none.
+    pub present: u64,
+    pub absent: u64,
+    /// Of the values.
+    pub mean: f64,
 }
 
 /// One fit of an installation; its state, if it succeeded, is a row of its own.
@@ -279,12 +335,21 @@ pub struct FitRow {
     /// From 1.
     pub version: u32,
     pub status: FitStatus,
+    /// Version 1 knew no other than those that were asked for.
+    #[serde(default)]
+    pub cause: FitCause,
     pub plugin_version: semver::Version,
     pub digest: String,
     /// The version that the plugin declared for the form of its state.
     pub state_version: Option<u32>,
     pub started_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// How many people it read. Version 1 did not keep it.
+    #[serde(default)]
+    pub rows: Option<u64>,
+    /// What it read of each numeric input, of one that went well.
+    #[serde(default)]
+    pub inputs: Vec<FitInputRow>,
     pub metrics: Vec<(String, f64)>,
     pub state_bytes: u64,
     pub error: Option<String>,
@@ -402,6 +467,24 @@ mod tests {
         assert!(body.as_object_mut().unwrap().remove("signature").is_some());
         let read: PluginRow = decode(&[&[1], body.to_string().as_bytes()].concat()).unwrap();
         assert_eq!((read.manifest.id, read.signature), (row.manifest.id, None));
+    }
+
+    #[test]
+    fn fits_and_installations_of_before_schedules_read() {
+        let before = |row: serde_json::Value, since: &[&str]| {
+            let mut row = row;
+            for name in since {
+                assert!(row.as_object_mut().unwrap().remove(*name).is_some(), "{name}");
+            }
+            [&[1][..], row.to_string().as_bytes()].concat()
+        };
+        let row = crate::api::tests::installation_row(3, "level");
+        let bytes = before(serde_json::to_value(&row).unwrap(), &["fitting", "fit_is_chosen", "poll_interval_ms"]);
+        let read: InstallationRow = decode(&bytes).unwrap();
+        assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");
+        let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
+        let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows", "inputs"])).unwrap();
+        assert_eq!((read.version, read.cause, read.rows), (2, FitCause::Asked, None));
     }
 
     #[test]

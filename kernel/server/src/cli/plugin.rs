@@ -1,20 +1,23 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `build`, `run`, `test`, `keygen`, `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `pack`, `inspect`, `run`, `bench`, `test`, `keygen`,
+//! `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use kith::plugin_build::{self, BuiltPlugin, Progress, Toolchain};
-use kith_host::Inspection;
+use kith_host::{Carried, Inspection};
 use serde_json::{Value, json};
 
-use super::args::{PluginBuildArgs, PluginCommand, Tools};
+use super::args::{PluginBuildArgs, PluginCommand, PluginPackArgs, SizeArgs, Tools};
 use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
+mod bench;
 mod cases;
 pub(crate) mod fits;
 mod grants;
+mod inspect;
 mod installation;
 mod local;
 mod policy;
@@ -28,9 +31,13 @@ mod upgrade;
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         PluginCommand::New(args) => scaffold::run(&args, format),
-        PluginCommand::Check { path } => check(&path, format),
+        PluginCommand::Check { path, size } => check(&path, size, format),
+        PluginCommand::Schema => print_json(&kith_host::manifest_schema()),
         PluginCommand::Build(args) => build(&args, format),
+        PluginCommand::Pack(args) => pack(&args, format),
+        PluginCommand::Inspect { file, size } => inspect::run(&file, size, format),
         PluginCommand::Run(args) => run::run(&args, format),
+        PluginCommand::Bench(args) => bench::run(&args, format),
         PluginCommand::Test(args) => cases::run(&args, format),
         PluginCommand::Keygen { out } => signing::keygen(&out, format),
         PluginCommand::Sign { file, secret_key } => signing::sign(&file, &secret_key, format),
@@ -96,22 +103,31 @@ fn build(args: &PluginBuildArgs, format: AnswerFormat) -> Result<(), Failure> {
         built.path.clone_from(out);
     }
     shown.end(&built.path.display().to_string());
-    if format.is_json() {
-        print_json(&describe(&built.inspection, Some(&built.path)))?;
-    } else {
-        output::say(report(&built).trim_end())?;
-    }
-    Ok(())
+    show(&built, format)
 }
 
-fn check(path: &Path, format: AnswerFormat) -> Result<(), Failure> {
+fn pack(args: &PluginPackArgs, format: AnswerFormat) -> Result<(), Failure> {
+    let carried = if args.replace { Carried::Replaced } else { Carried::Refused };
+    let (component, out) = (&args.component, args.out.as_deref());
+    show(&plugin_build::pack(component, &args.manifest, out, carried, args.size.plugin_bytes)?, format)
+}
+
+fn show(built: &BuiltPlugin, format: AnswerFormat) -> Result<(), Failure> {
+    if format.is_json() {
+        print_json(&describe(&built.inspection, Some(&built.path)))
+    } else {
+        output::say(report(built).trim_end())
+    }
+}
+
+fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failure> {
     if path.is_dir() {
         return check_crate(path, format);
     }
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
-    let inspected =
-        kith::declared::inspect(&bytes).map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let inspected = kith::declared::inspect(&bytes, size.plugin_bytes)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
     if format.is_json() {
         print_json(&describe(&inspected, Some(path)))?;
     } else {

@@ -98,6 +98,11 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
             " --config '{\"url\": \"https://example.com/messages\"}' --grant-http example.com",
         ),
     };
+    let checkout = sdk.parent().unwrap_or(sdk);
+    // Text in quotes is the same in YAML.
+    let program = toml_text(&checkout.join("target/release/kith").display().to_string());
+    let checkout = toml_text(&checkout.display().to_string());
+    let output = id.name().replace('-', "_");
     let sdk = sdk.display().to_string();
     let sdk = format!("{} = {{ path = {} }}", kith::plugin_build::SDK, toml_text(&sdk));
     let fill = |template: &str| {
@@ -108,7 +113,11 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
             ("{{package}}", &package_name(id.name())),
             ("{{type}}", &type_name(id.name(), library)),
             ("{{title}}", &title(id.name())),
-            ("{{output}}", &id.name().replace('-', "_")),
+            ("{{output}}", &output),
+            ("{{field}}", &field_name(&output)),
+            ("{{value}}", &value_name(&output)),
+            ("{{checkout}}", &checkout),
+            ("{{program}}", &program),
             ("{{install}}", install),
             ("{{sdk}}", &sdk),
         ]
@@ -122,6 +131,9 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
         ("README.md", fill(template!("README.md.in"))),
         ("cases/first.json", fill(case)),
         (".gitignore", "/target\n".to_owned()),
+        // The first line of the manifest leads editors to it.
+        ("plugin.schema.json", format!("{:#}\n", kith_host::manifest_schema())),
+        (".github/workflows/plugin.yml", fill(template!("plugin.yml.in"))),
     ]
 }
 
@@ -130,15 +142,19 @@ fn toml_text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// Names that a crate's code has without naming where they come from, and those of the macro that exports a plugin.
+/// Names that a crate's code has without naming where they come from, and those of the macros that export a plugin and
+/// make types of its manifest.
 const NAMES_OF_ALL: &str = "AsMut AsRef AsyncFn AsyncFnMut AsyncFnOnce Box Clone Copy Debug Default DoubleEndedIterator Drop Eq Err \
-    ExactSizeIterator Exported Extend Fn FnMut FnOnce From FromIterator Hash Into IntoIterator Iterator None \
-    Ok Option Ord PartialEq PartialOrd Result Self Send Sized Some String Sync ToOwned ToString Vec";
+    ExactSizeIterator Exported Extend Fn FnMut FnOnce From FromIterator Hash Inputs Into IntoIterator Iterator None \
+    Ok Option Ord Outputs PartialEq PartialOrd Result Row Self Send Sized Some String Sync ToOwned ToString Vec";
 
-/// Crates that a plugin's crate uses by name, and words that no crate can be named by.
-const NO_PACKAGES: &str = "alloc core kith_plugin_sdk proc_macro serde serde_json std test abstract as async await become box break \
-    const continue crate do dyn else enum extern false final fn for gen if impl in let loop macro match mod \
-    move mut override priv pub ref return self static struct super trait true try type unsafe use where while";
+/// Crates that a plugin's crate uses by name.
+const CRATES: &str = "alloc core kith_plugin_sdk proc_macro serde serde_json std test";
+
+/// Words of Rust, by which no crate and no field can be named as they are.
+const WORDS: &str = "abstract as async await become box break const continue crate do dyn else enum extern false final fn for gen if \
+    impl in let loop macro match mod move mut override priv pub ref return self static struct super trait true try type typeof \
+    unsafe unsized use virtual where while yield";
 
 fn is_among(list: &str, word: &str) -> bool {
     list.split_whitespace().any(|listed| listed == word)
@@ -154,8 +170,33 @@ fn type_name(name: &str, library: &str) -> String {
 
 /// `loyal-buyers` → `loyal-buyers`, and `serde` → `serde-plugin`, because no crate can use another one of its own name.
 fn package_name(name: &str) -> String {
-    let is_taken = is_among(NO_PACKAGES, &name.replace('-', "_"));
+    let name_in_code = name.replace('-', "_");
+    let is_taken = is_among(CRATES, &name_in_code) || is_among(WORDS, &name_in_code);
     if is_taken { format!("{name}-plugin") } else { name.to_owned() }
+}
+
+/// The field that `manifest!` gives an output: `level` → `level`, `type` → `r#type`, and three words that cannot be written so get
+/// an underscore.
+fn field_name(output: &str) -> String {
+    match output {
+        "self" | "super" | "crate" => format!("{output}_"),
+        word if is_among(WORDS, word) => format!("r#{word}"),
+        name => name.to_owned(),
+    }
+}
+
+/// The enum that `manifest!` makes of an output's values: `big_spender` → `BigSpenderValue`. An underscore that no letter follows
+/// stays.
+fn value_name(output: &str) -> String {
+    let mut parts = output.split('_');
+    let mut name = capitalised(parts.next().unwrap_or_default());
+    for part in parts {
+        if !part.starts_with(|first: char| first.is_ascii_lowercase()) {
+            name.push('_');
+        }
+        name.push_str(&capitalised(part));
+    }
+    name + "Value"
 }
 
 /// `loyal-buyers` → `Loyal buyers`.
@@ -251,7 +292,9 @@ mod tests {
                 }
                 let cargo: toml::Table = files[0].1.parse().unwrap();
                 let package = cargo["package"]["name"].as_str().unwrap();
-                assert!(!is_among(NO_PACKAGES, &package.replace('-', "_")), "{kind} {name}: {package}");
+                let package_in_code = package.replace('-', "_");
+                assert!(!is_among(CRATES, &package_in_code), "{kind} {name}: {package}");
+                assert!(!is_among(WORDS, &package_in_code), "{kind} {name}: {package}");
                 let dependencies = cargo["dependencies"].as_table().unwrap();
                 assert!(!dependencies.contains_key(&package.replace('-', "_")), "{kind} {name}: {package}");
             }
@@ -260,6 +303,43 @@ mod tests {
         assert_eq!(names("table"), ("TablePlugin".to_owned(), "table".to_owned()));
         assert_eq!(names("loyal-buyers"), ("LoyalBuyers".to_owned(), "loyal-buyers".to_owned()));
         assert_eq!(names("serde"), ("Serde".to_owned(), "serde-plugin".to_owned()));
+    }
+
+    #[test]
+    fn a_tag_is_named_in_the_code_as_the_macro_names_it() {
+        let names = |output: &str| (field_name(output), value_name(output));
+        for (output, field, value) in [
+            ("big_spender", "big_spender", "BigSpenderValue"),
+            ("type", "r#type", "TypeValue"),
+            ("self", "self_", "SelfValue"),
+            ("top_10", "top_10", "Top_10Value"),
+            ("a__b", "a__b", "A_BValue"),
+            ("a_", "a_", "A_Value"),
+        ] {
+            assert_eq!(names(output), (field.to_owned(), value.to_owned()));
+        }
+    }
+
+    /// The commands are those of this program, the tools those that its `README.md` names.
+    #[test]
+    fn the_continuous_integration_asks_for_what_there_is() {
+        use clap::Parser as _;
+        let files = files(&plugin_id("loyal").unwrap(), PluginKind::TagModel, Path::new("/kith/plugin-sdk"));
+        let (_, workflow) = files.iter().find(|(name, _)| name.ends_with("plugin.yml")).unwrap();
+        let commands = workflow.lines().filter_map(|line| line.trim().strip_prefix("- run: kith "));
+        let commands: Vec<&str> = commands.collect();
+        assert_eq!(commands, ["plugin check", "plugin test", "plugin build --out loyal.wasm"]);
+        for command in commands {
+            let words = ["kith"].into_iter().chain(command.split_whitespace());
+            crate::cli::args::Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{command}: {error}"));
+        }
+        assert!(
+            workflow.contains("CHECKOUT: \"/kith\"\n") && workflow.contains("path: \"/kith/target/release/kith\"\n")
+        );
+        let (_, schema) = files.iter().find(|(name, _)| *name == "plugin.schema.json").unwrap();
+        let schema: serde_json::Value = serde_json::from_str(schema).unwrap();
+        assert_eq!(schema, kith_host::manifest_schema());
+        assert!(files[1].1.starts_with("#:schema ./plugin.schema.json\n"));
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         disk_reserve_bytes: args.disk_reserve << 20,
         source_bytes: args.budgets.source_bytes,
         import_memory_bytes: args.budgets.import_memory,
+        plugin_bytes: args.budgets.plugin_bytes,
         memory_bytes: args.memory.map_or(defaults.memory_bytes, |mib| mib << 20),
         engine: args.engine.kind(),
         clock,

@@ -8,7 +8,7 @@ use kith_model::plugin::PluginId;
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{FormatError, Over, Prehash, Signature, Signed};
+use super::{FormatError, Over, Prehash, PublicKey, Signature, Signed};
 use crate::catalogue::publishers::{PublisherKeyRow, PublisherRow, Publishers, SignatureRow};
 
 /// Which plugins are taken, the laxest first. Of two the stricter holds.
@@ -96,6 +96,13 @@ impl<'a> Known<'a> {
         self.publishers().filter_map(move |publisher| Some((publisher, publisher.key(number)?)))
     }
 
+    /// Each revoked key that is the same one as `key`, under whatever number, with its publisher.
+    fn revoked(self, key: PublicKey) -> impl Iterator<Item = (&'a PublisherRow, &'a PublisherKeyRow)> {
+        let of_all = self.publishers().flat_map(|publisher| publisher.keys.iter().map(move |one| (publisher, one)));
+        let revoked = of_all.filter(|(_, one)| one.revoked.is_some());
+        revoked.filter(move |(_, one)| one.public().is_some_and(|public| public.is_same_key(&key)))
+    }
+
     /// Those who may sign a plugin: the host's, where there is one, and else the workspace's.
     fn signers(self, plugin: &PluginId) -> Vec<&'a PublisherRow> {
         let of = |publishers: &'a Publishers| -> Vec<&'a PublisherRow> {
@@ -165,8 +172,14 @@ pub fn judge(plugin: &PluginId, signature: Option<&SignatureRow>, known: Known<'
     judgement.key = Some(number.clone());
     let is = |state: SignatureState, problem: String| Judgement { state, problem: Some(problem), ..judgement.clone() };
     let mut by: Vec<_> = known.keys(&number).filter(|(_, key)| row.is_by(&read, key)).collect();
-    // Whoever revoked a key is heard, also where another has it still.
-    by.sort_by_key(|(_, key)| key.revoked.is_none());
+    // Whoever revoked a key is heard, also where another has it still, or it came back under another number.
+    let same = by.iter().filter_map(|(_, key)| key.public());
+    let revoked: Vec<_> = same.flat_map(|key| known.revoked(key)).collect();
+    by.extend(revoked);
+    // A workspace's publisher may have the name of one of the host's.
+    let is_signer = |publisher: &PublisherRow| signers.iter().any(|one| std::ptr::eq(*one, publisher));
+    // Else of several who have the key, the one who may sign with it.
+    by.sort_by_key(|(publisher, key)| (key.revoked.is_none(), !is_signer(publisher), !key.holds_at(row.received_at)));
     let Some((publisher, key)) = by.first() else {
         return match known.keys(&number).next() {
             None => {
@@ -184,9 +197,7 @@ pub fn judge(plugin: &PluginId, signature: Option<&SignatureRow>, known: Known<'
             }
         };
     };
-    // A workspace's publisher may have the name of one of the host's.
-    let is_signer = signers.iter().any(|one| std::ptr::eq(*one, *publisher));
-    let (state, problem) = state_of(publisher, key, row.received_at, is_signer);
+    let (state, problem) = state_of(publisher, key, row.received_at, is_signer(publisher));
     let (publisher, comment) = (Some(publisher.name.to_string()), Some(read.comment().to_owned()));
     Judgement { state, publisher, comment, problem, ..judgement }
 }
@@ -393,6 +404,51 @@ mod tests {
             Known { host: &Publishers::new(), workspace: Some(&known) },
         );
         assert_eq!((judgement.state, judgement.publisher.as_deref()), (SignatureState::Valid, Some("acme")));
+    }
+
+    /// A key is its bytes; its number is whatever its owner writes.
+    #[test]
+    fn a_revoked_key_is_revoked_under_every_number() {
+        let secret = SecretKey::generate().unwrap();
+        let revoked = Some(RevocationRow { since: Timestamp(5), why: "stolen".to_owned() });
+        let other = PublicKey { number: SecretKey::generate().unwrap().public().number(), ..secret.public() };
+        let renumbered =
+            PublisherKeyRow { number: other.number().to_string(), public_key: other.line(), revoked, ..key(&secret) };
+        let (none, signature) = (Publishers::new(), signed(&secret, COMPONENT, 0));
+        for before in ["aaa", "zzz"] {
+            let publishers = [
+                publisher("acme", &["acme/*"], vec![key(&secret)]),
+                publisher(before, &["other/*"], vec![renumbered.clone()]),
+            ];
+            let known = all(publishers);
+            assert_eq!(judged(Some(&signature), &none, &known), (SignatureState::Revoked, [false; 3]), "{before}");
+        }
+        let of_host = all([publisher("host", &["other/*"], vec![renumbered])]);
+        let own = all([publisher("acme", &["acme/*"], vec![key(&secret)])]);
+        assert_eq!(judged(Some(&signature), &of_host, &own), (SignatureState::Revoked, [false; 3]));
+    }
+
+    /// The first of two who have a key was judged, whether it may sign or not.
+    #[test]
+    fn a_key_that_two_have_is_of_the_one_who_may_sign() {
+        let secret = SecretKey::generate().unwrap();
+        let (none, signature) = (Publishers::new(), signed(&secret, COMPONENT, 100));
+        let ended = PublisherKeyRow { valid_until: Some(Timestamp(50)), ..key(&secret) };
+        let by = |first: PublisherRow| {
+            let known = all([first, publisher("acme", &["acme/*"], vec![key(&secret)])]);
+            judge(&plugin(), Some(&signature), Known { host: &none, workspace: Some(&known) })
+        };
+        for first in [
+            publisher("aaa", &["other/*"], vec![key(&secret)]),
+            publisher("aaa", &["other/*"], vec![ended.clone()]),
+            publisher("aaa", &["acme/*"], vec![ended]),
+        ] {
+            let judgement = by(first);
+            assert_eq!((judgement.state, judgement.publisher.as_deref()), (SignatureState::Valid, Some("acme")));
+        }
+        let revoked = Some(RevocationRow { since: Timestamp(500), why: "stolen".to_owned() });
+        let revoked = PublisherKeyRow { revoked, ..key(&secret) };
+        assert_eq!(by(publisher("aaa", &["other/*"], vec![revoked])).state, SignatureState::Revoked);
     }
 
     #[test]

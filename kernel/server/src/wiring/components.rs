@@ -50,10 +50,11 @@ impl Components {
         &self,
         workspace: WorkspaceId,
         component: &[u8],
+        max_bytes: u64,
         patience: &Patience,
     ) -> Result<Inspection, WiringError> {
         let _turn = self.inspections.take(workspace, patience)?;
-        Ok(aside(|| declared::inspect(component)).map_err(LoadError::Package)?)
+        Ok(aside(|| declared::inspect(component, max_bytes)).map_err(LoadError::Package)?)
     }
 
     /// Check that a component loads, and keep it. Blocks while it waits for its turn and compiles.
@@ -109,7 +110,7 @@ impl Components {
         loading: Loading<'_>,
     ) -> Result<CompileTurn<'_>, WiringError> {
         match loading {
-            Loading::Allowed(patience) => Ok(self.queue.take(workspace, patience)?),
+            Loading::Allowed(patience) | Loading::OnPaper(patience) => Ok(self.queue.take(workspace, patience)?),
             Loading::Done => Err(WiringError::NotLoaded { digest: digest.to_owned() }),
         }
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
+use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
 use crate::api::etag;
 use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
@@ -54,6 +55,9 @@ pub(crate) struct NewInstallation {
     /// Name → value. Never shown again.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, String>,
+    /// When a tag model or a scorer is fitted without being asked, never unless told, and which fits are put in use.
+    #[serde(default)]
+    pub(super) fitting: WantedFitting,
     /// `live` unless told, or `disabled`.
     #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
@@ -84,6 +88,9 @@ pub(crate) struct PatchInstallation {
     /// Name → value, or `null` to forget it. Names that are absent stay.
     #[serde(default)]
     pub(super) secrets: BTreeMap<String, Option<String>>,
+    /// When a tag model or a scorer is fitted without being asked, and which fits are put in use; what is absent stays.
+    #[serde(default)]
+    pub(super) fitting: WantedFitting,
     /// `live` or `disabled`; `live` also ends a quarantine, during which a model can be fitted.
     #[schema(pattern = "^(live|disabled)$")]
     pub(super) mode: Option<String>,
@@ -100,7 +107,8 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
-    /// Change nothing: the answer has in `changed` what would be, and all that would be refused is.
+    /// Change nothing: the answer has in `changed` what would be, and what would be refused is, but for the budgets
+    /// `aggregates-kept` and `settings-written`, which the change itself is held against.
     #[serde(default)]
     pub(super) dry_run: bool,
 }
@@ -179,6 +187,9 @@ pub(crate) struct InstallationBody {
     effective_policy: Value,
     /// The fit in use.
     fit: Option<u32>,
+    /// For a tag model or a scorer, when it is fitted without being asked, and which fits are put in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fitting: Option<FittingBody>,
     /// For a tag model or a scorer, the forms of the state that it has and needs.
     #[serde(skip_serializing_if = "Option::is_none")]
     state_version: Option<StateVersionBody>,
@@ -368,6 +379,7 @@ pub(super) fn installation_body(
         secrets: tables.secret_names(row.id),
         effective_policy,
         fit: row.fit,
+        fitting: fitting_body(app, tables, row),
         state_version: state_version(tables, row),
         poll: poll(tables, row),
         emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
@@ -403,6 +415,7 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "version": row.version,
         "config": row.config,
         "grants": row.grants,
+        "fitting": rules(&row.fitting),
         "mode": row.mode,
         "poll_interval": row.poll_interval_ms.map(interval_text),
     })

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::fitting_rules::rules;
 use crate::catalogue::InstallationRow;
 
 /// One thing that a change changed.
@@ -43,6 +44,7 @@ pub(super) fn differences(before: &InstallationRow, after: &InstallationRow, sec
     members("config", &before.config, &after.config, &mut changes);
     let grants = |row: &InstallationRow| serde_json::to_value(&row.grants).unwrap_or_default();
     members("grants", &grants(before), &grants(after), &mut changes);
+    members("fitting", &rules(&before.fitting), &rules(&after.fitting), &mut changes);
     let mut add = |path: &str, before: Value, after: Value| {
         if before != after {
             changes.push(ChangeBody { path: path.to_owned(), before, after });

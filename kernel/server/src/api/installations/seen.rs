@@ -122,7 +122,8 @@ fn insist_on_words(app: &App, caller: &Caller) -> Result<(), ApiError> {
     if may_read_words(app, caller)? { Ok(()) } else { caller.require(Scope::SensitiveRead) }
 }
 
-fn may_read_words(app: &App, caller: &Caller) -> Result<bool, ApiError> {
+/// Whether a caller may read these words, and what else of an installation tells of people.
+pub(crate) fn may_read_words(app: &App, caller: &Caller) -> Result<bool, ApiError> {
     let mask = Mask::new(&*app.catalogue.workspace(caller.workspace)?, caller);
     Ok(mask.sight_of_records(caller.sight()) == Sight::People)
 }

@@ -35,18 +35,28 @@ pub(crate) struct YankedBody {
     reason: String,
     /// Of an installation, the version to take instead; `null` where the server holds none.
     instead: Option<String>,
+    /// Whether `instead` is below the highest version that was ever installed here: taking it needs `allow_downgrade: true`.
+    allow_downgrade: bool,
 }
 
 /// That a version is yanked, where it is.
 pub(super) fn yanked(row: &PluginRow) -> Option<YankedBody> {
     let YankRow { at, by, reason } = row.yanked.as_ref()?;
-    Some(YankedBody { at: time(*at), by: by.to_string(), reason: reason.clone(), instead: None })
+    let (instead, allow_downgrade) = (None, false);
+    Some(YankedBody { at: time(*at), by: by.to_string(), reason: reason.clone(), instead, allow_downgrade })
 }
 
 /// The same of what an installation runs.
 pub(crate) fn yanked_below(tables: &WorkspaceTables, row: &PluginRow) -> Option<YankedBody> {
-    let instead = offered(tables, &row.manifest.id).map(|other| other.manifest.version.to_string());
-    yanked(row).map(|yanked| YankedBody { instead, ..yanked })
+    let other = offered(tables, &row.manifest.id);
+    let instead = other.map(|other| other.manifest.version.to_string());
+    let allow_downgrade = other.is_some_and(|other| is_way_back(tables, other));
+    yanked(row).map(|yanked| YankedBody { instead, allow_downgrade, ..yanked })
+}
+
+/// Whether a version is below the highest of its plugin that was ever installed.
+fn is_way_back(tables: &WorkspaceTables, row: &PluginRow) -> bool {
+    tables.highest_version(&row.manifest.id).is_some_and(|highest| row.manifest.version < *highest)
 }
 
 /// The version that is installed where nobody names one: the newest that is not yanked, a pre-release only where there is nothing
@@ -64,6 +74,9 @@ pub(crate) fn insist_on_offered(tables: &WorkspaceTables, row: &PluginRow) -> Re
     let Some(yanked) = &row.yanked else { return Ok(()) };
     let (id, version) = (&row.manifest.id, &row.manifest.version);
     let instead = match offered(tables, id) {
+        Some(other) if is_way_back(tables, other) => {
+            format!("take {} with `allow_downgrade: true`", other.manifest.version)
+        }
         Some(other) => format!("take {}", other.manifest.version),
         None => "there is no other version here; upload one".to_owned(),
     };

@@ -118,6 +118,16 @@ fn with_key(all: &Publishers, row: &PublisherRow, key: &CheckedKey, now: Timesta
             format!("`{}` has key {number} already; a key is of one publisher, and stays as it was added", holder.name);
         return Err(ApiError::Conflict { code: "key-taken", message });
     }
+    // Its number is whatever its owner writes: one that is revoked must not come back under another.
+    let same = |one: &PublisherKeyRow| one.public().is_some_and(|public| public.is_same_key(key));
+    let holder = all.values().find_map(|publisher| Some((publisher, publisher.keys.iter().find(|one| same(one))?)));
+    if let Some((holder, present)) = holder {
+        let message = format!(
+            "`{}` has the same key already, with the number {}; a key is of one publisher, and stays as it was added",
+            holder.name, present.number
+        );
+        return Err(ApiError::Conflict { code: "key-taken", message });
+    }
     if row.keys.len() >= MAX_KEYS {
         return Err(ApiError::at("public_key", format!("`{}` has {MAX_KEYS} keys, and may have no more", row.name)));
     }
@@ -172,8 +182,11 @@ fn insist_on_room(all: &Publishers, row: &PublisherRow) -> Result<(), ApiError> 
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
-    use crate::signatures::SecretKey;
+    use crate::signatures::{PublicKey, SecretKey};
 
     const NOW: Timestamp = Timestamp(1_000);
 
@@ -188,6 +201,13 @@ mod tests {
             None => drop(all.remove("acme")),
         }
         Ok(after)
+    }
+
+    /// The same key with another number.
+    fn renumbered(key: &PublicKey) -> PublicKey {
+        let mut bytes = STANDARD.decode(key.line()).unwrap();
+        bytes[2] ^= 1;
+        PublicKey::parse(&STANDARD.encode(bytes)).unwrap()
     }
 
     fn document(namespaces: &[&str]) -> Edit {
@@ -226,6 +246,8 @@ mod tests {
         let expected = RevocationRow { since: Timestamp(2_000), why: "stolen".to_owned() };
         assert_eq!(row.keys[0].revoked, Some(expected));
         assert_eq!(code(apply(&mut all, &add, NOW)), "key-taken", "and does not come back");
+        let other = Edit::Add(CheckedKey { key: renumbered(&key), valid_from: None, valid_until: None });
+        assert_eq!(code(apply(&mut all, &other, NOW)), "key-taken", "nor under another number");
         let unknown = Edit::Revoke { key: "0".to_owned(), why: "x".to_owned() };
         assert_eq!(code(apply(&mut all, &unknown, NOW)), "missing");
         assert!(apply(&mut all, &Edit::Remove, NOW).unwrap().is_none() && all.is_empty());

@@ -75,7 +75,7 @@ pub(crate) async fn read(
     security(("key" = ["workspaces:admin"])), request_body = PublisherDocument,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 409, body = Problem),
-        (status = 412, body = Problem), (status = 413, body = Problem),
+        (status = 412, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn replace(
@@ -95,6 +95,7 @@ pub(crate) async fn replace(
     security(("key" = ["workspaces:admin"])),
     responses(
         (status = 204), (status = 400, body = Problem), (status = 404, body = Problem), (status = 412, body = Problem),
+        (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn remove(
@@ -113,7 +114,7 @@ pub(crate) async fn remove(
     security(("key" = ["workspaces:admin"])), request_body = NewPublisherKey,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 409, body = Problem), (status = 413, body = Problem),
+        (status = 409, body = Problem), (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn add_key(
@@ -136,7 +137,7 @@ pub(crate) async fn add_key(
     security(("key" = ["workspaces:admin"])), request_body = WantedRevocation,
     responses(
         (status = 200, body = PublisherBody), (status = 400, body = Problem), (status = 404, body = Problem),
-        (status = 413, body = Problem),
+        (status = 413, body = Problem), (status = 429, body = Problem),
     ),
 )]
 pub(crate) async fn revoke_key(

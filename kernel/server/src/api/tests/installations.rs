@@ -7,18 +7,21 @@ use kith_model::audience::Audience;
 use kith_model::id::AudienceId;
 use kith_model::plugin::{
     Cancellation, Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
-    PluginFault, PluginKind,
+    PluginFault, PluginId, PluginKind,
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, Role, Setup};
 use serde_json::json;
 
-use super::{FIRST, ask, installation_row, lines, running, setup, source};
-use crate::auth::KeyId;
-use crate::catalogue::{Actor, InstallationRow, PluginRow};
+use super::{FIRST, ask, installation_row, key_with, lines, running, setup, source};
+use crate::auth::{KeyId, Scope};
+use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
 use crate::wiring::{Loading, Source};
+
+const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/connector.wasm");
 
 /// A tag model that says `few` of everybody.
 struct Level;
@@ -236,6 +239,33 @@ async fn what_does_not_run_is_held_with_its_reason_and_stays_in_the_setup() {
     assert_eq!(activity("faulty"), json!({ "state": "held", "since": since, "why": "3 faults in a row" }));
 }
 
+/// A dry run took the place of what an installation was made into, so that one that was held showed as running after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_leaves_an_installation_held() {
+    let server = server();
+    ask(&server, "POST", "/api/v1/plugins").admin().send(CONNECTOR).await.with(201);
+    let id: PluginId = "fixture/connector".parse().unwrap();
+    let uploaded = server.app().catalogue.workspace(FIRST).unwrap().versions(&id).next_back().cloned().unwrap();
+    // An earlier version whose component is nowhere.
+    let mut earlier = PluginRow { digest: "00".repeat(32), ..PluginRow::clone(&uploaded) };
+    earlier.manifest.version = semver::Version::new(0, 0, 1);
+    let version = earlier.manifest.version.clone();
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_plugin(earlier);
+    change.put_installation(InstallationRow { plugin: id, version, ..installation_row(901, "held") });
+    drop(change.commit().unwrap());
+    let all = json!({ "name": "all", "condition": "true" });
+    ask(&server, "POST", "/api/v1/audiences").admin().json(all).await.with(201);
+    let path = "/api/v1/installations/held";
+    let shown = || ask(&server, "GET", path).admin().empty();
+    let before = shown().await.with(200)["activity"].clone();
+    assert_eq!(before["state"], "held", "{before}");
+    let mended = json!({ "version": "0.1.0", "config": {}, "consent": true, "dry_run": true });
+    let answer = ask(&server, "PATCH", path).admin().json(mended).await.with(200);
+    assert_ne!(answer["changed"], json!([]), "{answer}");
+    assert_eq!((&answer["activity"], &shown().await.with(200)["activity"]), (&before, &before));
+}
+
 /// Three components that took half a minute each to be refused kept another workspace from revoking a key for a minute and
 /// a half: they were compiled under the one lock that every change takes.
 #[tokio::test(flavor = "multi_thread")]
@@ -322,6 +352,63 @@ async fn a_yanked_version_runs_where_it_runs_and_is_given_to_nobody_else() {
         deeds.map(|deed| (deed["action"].as_str().unwrap(), deed["target"].as_str().unwrap())).collect();
     let (old, new) = ("test/level@1.0.0", "test/level@1.1.0");
     assert_eq!(deeds, [("plugin.yank", new), ("plugin.yank", old), ("plugin.unyank", new)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    keep(&server, &installation_row(902, "mail"), PluginKind::Channel, &[]);
+    let path = "/api/v1/installations/level";
+    for (fitting, place) in [
+        (json!({ "every": "30m" }), "fitting.every"),
+        (json!({ "every": "soon" }), "fitting.every"),
+        (json!({ "every": "4000d" }), "fitting.every"),
+        (json!({ "often": "7d" }), "fitting.often"),
+        (json!({ "guard": { "auc": {} } }), "fitting.guard.auc"),
+        (json!({ "guard": { "auc": { "min": 1, "max": 0 } } }), "fitting.guard.auc"),
+        (json!({ "guard": { "auc": { "max_change": -1 } } }), "fitting.guard.auc"),
+    ] {
+        let refused = ask(&server, "PATCH", path).admin().json(json!({ "fitting": fitting })).await;
+        assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], place, "{fitting}");
+    }
+    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } } });
+    let of_channel = json!({ "mode": "disabled", "fitting": wanted });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/mail").admin().json(of_channel.clone()).await;
+    assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], "fitting");
+    // One that is switched off is not loaded.
+    let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
+    let shown = json!({
+        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "chosen": false, "alarm": null,
+    });
+    assert_eq!(set["fitting"], shown);
+    let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();
+    assert_eq!(changed, ["fitting.every", "fitting.guard", "mode"]);
+    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null } } });
+    let off = ask(&server, "PATCH", path).admin().json(off).await.with(200);
+    assert_eq!((&off["fitting"]["every"], &off["fitting"]["guard"]), (&json!(null), &json!({})));
+    let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
+    assert_eq!(audit["items"][0]["before"]["fitting"], wanted);
+    ask(&server, "POST", &format!("{path}/fits/1/use")).admin().empty().await.problem(404, "not-found");
+    ask(&server, "POST", &format!("{path}/fits/one/use")).admin().empty().await.problem(400, "bad-input");
+}
+
+/// A mean over few people tells of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_fit_read_is_shown_to_who_may_read_people() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let inputs = vec![FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: 12.5 }];
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(FitRow { inputs, ..succeeded(1, "1.0.0", None) });
+    drop(change.commit().unwrap());
+    let path = "/api/v1/installations/level/fits";
+    let seen = ask(&server, "GET", path).admin().empty().await.with(200)["items"][0].clone();
+    assert_eq!(seen["inputs"], json!([{ "name": "spent", "mean": 12.5, "absent_share": 0.25 }]));
+    assert_eq!((&seen["took_ms"], &seen["rows"], &seen["cause"]), (&json!(1), &json!(1), &json!("asked")));
+    let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
+    let seen = ask(&server, "GET", path).key(&blind).empty().await.with(200)["items"][0].clone();
+    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(1)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

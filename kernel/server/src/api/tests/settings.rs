@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{FIRST, Response, ask};
 use crate::catalogue::Actor;
 use crate::serve::tests::{TestServer, server};
+use crate::signatures::SecretKey;
 
 async fn post(server: &TestServer, path: &str, body: Value) -> Response {
     ask(server, "POST", path).admin().json(body).await
@@ -136,12 +137,23 @@ async fn who_has_written_too_much_changes_nothing_but_keys_end() {
     let server = server();
     let key = json!({ "title": "x", "scopes": ["metrics:read"] });
     let made = post(&server, "/api/v1/keys", key.clone()).await.with(201);
+    let publisher = "/api/v1/publishers/acme";
+    ask(&server, "PUT", publisher).admin().json(json!({ "namespaces": ["acme/*"] })).await.with(200);
+    let signing = SecretKey::generate().unwrap().public();
+    post(&server, &format!("{publisher}/keys"), json!({ "public_key": signing.file() })).await.with(200);
     let catalogue = &server.app().catalogue;
     catalogue.count_as_written(FIRST, 2 << 30);
     let refused = post(&server, "/api/v1/keys", key).await.problem(429, "budget-exhausted");
     assert_eq!(refused["budget"], "settings-written");
     let path = format!("/api/v1/keys/{}", made["id"].as_str().unwrap());
     ask(&server, "DELETE", &path).admin().empty().await.with(204);
+    // A publisher's key that was stolen, too, and nothing else of him.
+    let other = json!({ "namespaces": ["acme/*", "beta/*"] });
+    let refused = ask(&server, "PUT", publisher).admin().json(other).await.problem(429, "budget-exhausted");
+    assert_eq!(refused["budget"], "settings-written");
+    let revoke = format!("{publisher}/keys/{}/revoke", signing.number());
+    let revoked = post(&server, &revoke, json!({ "why": "it was stolen" })).await.with(200);
+    assert_eq!(revoked["keys"][0]["revoked"]["why"], "it was stolen", "{revoked}");
     let mut change = catalogue.begin(FIRST, Actor::kernel()).unwrap();
     change.audit("installation.quarantine", "x", None, None).unwrap();
     drop(change.commit().unwrap());

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kith_model::plugin::{PluginId, PluginKind};
+use kith_model::time::Timestamp;
 use semver::Version;
 use serde_json::{Value, json};
 
@@ -85,6 +86,9 @@ async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
         let refused = install(&server, "more").await.problem(400, "signature-refused");
         assert!(refused["errors"][0]["message"].as_str().unwrap().contains("it was stolen"), "{refused}");
     }
+    // A signature of any other key does not wash that off.
+    upload(&server, Some(&signed(&stranger, CONNECTOR))).await.problem(400, "signature-refused");
+    assert_eq!(signature_of(&server).await["state"], "revoked");
     // What runs goes on, and says so.
     let running =
         ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(json!({ "version": "0.1.0" })).await;
@@ -102,6 +106,38 @@ async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
     ] {
         assert_eq!(rows.iter().filter(|row| row["action"] == action).count(), times, "{action}");
     }
+}
+
+/// The same upload again was a change each time, and put the time at which its signature came to now.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_upload_again_changes_nothing_and_a_good_signature_replaces_a_revoked_one() {
+    let server = server();
+    let [key, next] = [(), ()].map(|()| SecretKey::generate().unwrap());
+    let text = signed(&key, CONNECTOR);
+    upload(&server, Some(&text)).await.with(201);
+    let row = || {
+        let id: PluginId = "fixture/connector".parse().unwrap();
+        server.app().catalogue.workspace(FIRST).unwrap().versions(&id).next_back().cloned().unwrap()
+    };
+    let audited = || ask(&server, "GET", "/api/v1/audit?limit=500&action=plugin.sign").admin().empty();
+    // As if it had come long ago.
+    let mut earlier = PluginRow::clone(&row());
+    earlier.signature.as_mut().unwrap().received_at = Timestamp(1);
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_plugin(earlier);
+    drop(change.commit().unwrap());
+    assert_eq!(upload(&server, Some(&text)).await.with(200)["signature"]["state"], "unknown-key");
+    assert_eq!(row().signature.as_ref().unwrap().received_at, Timestamp(1));
+    assert_eq!(audited().await.with(200)["items"], json!([]));
+
+    publish(&server, "/api/v1/publishers", &key).await;
+    let revoke = format!("/api/v1/publishers/acme/keys/{}/revoke", key.public().number());
+    ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+    upload(&server, Some(&text)).await.problem(400, "signature-refused");
+    let body = json!({ "public_key": next.public().file() });
+    ask(&server, "POST", "/api/v1/publishers/acme/keys").admin().json(body).await.with(200);
+    assert_eq!(upload(&server, Some(&signed(&next, CONNECTOR))).await.with(200)["signature"]["state"], "valid");
+    assert_eq!(audited().await.with(200)["items"].as_array().map(Vec::len), Some(1));
 }
 
 /// A workspace's admin cannot meet the host's policy with a publisher of his own.
@@ -180,6 +216,20 @@ async fn the_way_back_is_asked_for() {
     ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.problem(409, "downgrade");
     let pinned = json!({ "plugin": "test/level", "name": "other", "digest": "0".repeat(64) });
     ask(&server, "POST", "/api/v1/installations").admin().json(pinned).await.problem(409, "other-digest");
+    // Who runs a yanked version is told what the way back needs.
+    let yank = "/api/v1/plugins/test/level/2.0.0/yank";
+    ask(&server, "POST", yank).admin().json(json!({ "reason": "it loses tags" })).await.with(200);
+    let shown = ask(&server, "GET", "/api/v1/installations/level").admin().empty().await.with(200);
+    assert_eq!(
+        (&shown["yanked"]["instead"], &shown["yanked"]["allow_downgrade"]),
+        (&json!("1.0.0"), &json!(true)),
+        "{shown}"
+    );
+    let yanked = json!({ "plugin": "test/level", "version": "2.0.0", "name": "other" });
+    let refused = ask(&server, "POST", "/api/v1/installations").admin().json(yanked).await;
+    let refused = refused.problem(409, "version-yanked");
+    let message = "test/level 2.0.0 was yanked: it loses tags; take 1.0.0 with `allow_downgrade: true`";
+    assert_eq!(refused["message"], message);
 }
 
 /// The highest version is remembered when no installation tells it any more, of a release before that did not write it down too.

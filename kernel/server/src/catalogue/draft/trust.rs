@@ -19,6 +19,12 @@ impl Draft<'_> {
         self.tables.publishers.insert(name, Arc::new(row));
     }
 
+    /// Replace a publisher by itself with a key revoked, which waits for no budget.
+    pub fn put_revocation(&mut self, row: PublisherRow) {
+        self.put_publisher(row);
+        self.revokes = true;
+    }
+
     /// Remove a publisher.
     pub fn remove_publisher(&mut self, name: &str) {
         let key = Key::definition(self.workspace(), Definition::Publisher, name.as_bytes());

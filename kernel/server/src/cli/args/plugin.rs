@@ -20,11 +20,27 @@ pub(crate) enum PluginCommand {
         /// A plugin's crate, or a component
         #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
         path: PathBuf,
+        #[command(flatten)]
+        size: SizeArgs,
     },
+    /// Print the JSON Schema of `plugin.toml`, with which editors complete and check it
+    Schema,
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
+    /// Make a plugin of a component that a tool of any language made, and of its manifest
+    Pack(PluginPackArgs),
+    /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
+    Inspect {
+        /// The file
+        #[arg(value_name = "FILE.wasm")]
+        file: PathBuf,
+        #[command(flatten)]
+        size: SizeArgs,
+    },
     /// Call one plugin in the host that servers have, with nothing stored and nothing sent
     Run(PluginRunArgs),
+    /// Measure what calls of one plugin take, in the host that servers have
+    Bench(PluginBenchArgs),
     /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
     Test(PluginTestArgs),
     /// The plugins that the server holds
@@ -114,8 +130,19 @@ pub(crate) enum PluginCommand {
     Fit {
         /// The installation
         installation: Name,
+        /// Use what comes of it also where you have chosen another fit
+        #[arg(long = "use")]
+        takes_over: bool,
     },
-    /// The fitted states of an installation with their metrics
+    /// Use a fit that is kept: an earlier one, or one that is held. With the newest, later ones are used as they come again
+    UseFit {
+        /// The installation
+        installation: Name,
+        /// The fit, as `kith plugin fits` numbers them
+        #[arg(value_name = "N")]
+        number: u32,
+    },
+    /// The fits of an installation that are kept, with their figures, and when the next is due
     Fits {
         /// The installation
         installation: Name,
@@ -239,6 +266,8 @@ pub(crate) struct InstallArgs {
     pub(crate) pin: PinArgs,
     #[command(flatten)]
     pub(crate) sending: SendingArgs,
+    #[command(flatten)]
+    pub(crate) fitting: FittingArgs,
 }
 
 #[derive(Debug, Args)]
@@ -290,6 +319,8 @@ pub(crate) struct InstallationChangeArgs {
     pub(crate) grants_later: bool,
     #[command(flatten)]
     pub(crate) sending: SendingArgs,
+    #[command(flatten)]
+    pub(crate) fitting: FittingArgs,
 }
 
 /// What `--revoke` takes: the members of the API's grants that are lists.
@@ -342,6 +373,19 @@ pub(crate) struct SendingArgs {
     /// Requests of a channel that are under way to one host at once; `none` leaves it to the server
     #[arg(long, value_parser = parse_bound, value_name = "N|none")]
     pub(crate) requests_per_host: Option<LimitArg>,
+}
+
+/// When a tag model or a scorer is fitted without being asked.
+#[derive(Debug, Default, Args)]
+pub(crate) struct FittingArgs {
+    /// Fit a tag model or a scorer again so long after its last fit began, e.g. `7d` or `12h`, from `1h` on; with `never`, the
+    /// default, you begin each fit yourself
+    #[arg(long, value_name = "TIME|never")]
+    pub(crate) fit_every: Option<String>,
+    /// Bounds on the figures of its fits, as JSON or `@FILE`, e.g. `{"auc_test": {"min": 0.7}}` (`min`, `max`, `max_change` from the
+    /// fit in use; `null` takes a bound out): a fit that breaks one is held and not used
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) fit_guard: Option<String>,
 }
 
 /// Whether a source may end refusals of consent.

@@ -186,6 +186,9 @@ pub(crate) struct BudgetArgs {
     /// What the imports of a workspace under way may remember of their rows, in bytes
     #[arg(long, env = "KITH_IMPORT_MEMORY", value_name = "BYTES", default_value_t = table::IMPORT_MEMORY.default, value_parser = budget())]
     pub(crate) import_memory: u64,
+    /// How large a plugin may be that is uploaded, in bytes; compiling has limits of its own
+    #[arg(long, env = "KITH_PLUGIN_BYTES", value_name = "BYTES", default_value_t = table::COMPONENT_SIZE.default, value_parser = plugin_bytes())]
+    pub(crate) plugin_bytes: u64,
 }
 
 impl BudgetArgs {
@@ -214,6 +217,13 @@ fn budget() -> RangedU64ValueParser<u64> {
 /// A sixteenth of it still takes the largest body of a sender who does not name a key.
 fn memory() -> RangedU64ValueParser<u64> {
     RangedU64ValueParser::new().range(16 << 20..)
+}
+
+/// The most that a server can be told to take of a plugin: half of what the bodies of one key's requests may take in memory.
+pub(crate) const MOST_PLUGIN_BYTES: u64 = 64 << 20;
+
+pub(crate) fn plugin_bytes() -> RangedU64ValueParser<u64> {
+    RangedU64ValueParser::new().range(64 << 10..=MOST_PLUGIN_BYTES)
 }
 
 fn parse_private(text: &str) -> Result<Network, String> {

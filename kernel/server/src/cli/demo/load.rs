@@ -169,7 +169,7 @@ impl Demo<'_> {
         for (name, title, figures) in [("rfm", "fitting rfm", RFM), ("clv", "training clv", CLV)] {
             let name: Name = name.parse().map_err(|error| Failure::Failed(format!("{error}")))?;
             let step = Step::begin(title, self.format);
-            let fit = fits::fit(&self.client, &name, &step)?;
+            let fit = fits::fit(&self.client, &name, fits::TakesOver::No, &step)?;
             let figure = |name: &&str| Some(format!("{name} {:.3}", fit["metrics"].get(name)?.as_f64()?));
             let shown: Vec<String> = figures.iter().filter_map(figure).collect();
             let took = step.end(&shown.join(", "));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_host::Plugin;
+use kith_model::budget::table;
 use kith_model::plugin::{PluginKind, ReplayScope, SourceRequest};
 use kith_model::time::{ManualClock, Timestamp};
 use serde::Deserialize;
@@ -118,7 +119,7 @@ pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Fai
     let files = files(&args.dir)?;
     let component = local::component(&args.dir, &args.tools, format)?;
     let clock = ManualClock::new(NOW);
-    let plugin = local::load(&component, Arc::new(clock.clone()))?;
+    let plugin = local::load(&component, table::COMPONENT_SIZE.default, Arc::new(clock.clone()))?;
     let reports: Vec<CaseReport> = files.iter().map(|file| case(&plugin, file, &clock)).collect();
     let failed = reports.iter().filter(|report| !report.has_passed()).count();
     if format.is_json() {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::remote::path as installation_path;
-use crate::cli::args::{GrantsSubject, PluginReference};
+use crate::cli::args::{GrantsSubject, MOST_PLUGIN_BYTES, PluginReference};
 use crate::cli::client::{Client, encode};
 use crate::cli::output::{field, number};
 use crate::cli::{Failure, digits};
@@ -205,7 +205,7 @@ pub(super) fn template(client: &Client, subject: &GrantsSubject) -> Result<(Valu
         GrantsSubject::File(file) => {
             let bytes =
                 std::fs::read(file).map_err(|source| Failure::File { what: "read", path: file.clone(), source })?;
-            let inspected = kith::declared::inspect(&bytes);
+            let inspected = kith::declared::inspect(&bytes, MOST_PLUGIN_BYTES);
             inspected.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?.manifest
         }
         GrantsSubject::Plugin(PluginReference { id, version }) => held_manifest(client, id, version.as_ref())?,
@@ -226,18 +226,32 @@ pub(super) fn installed_manifest(client: &Client, installation: &Value) -> Resul
 }
 
 /// The manifest of a version that the server holds: this one, or the one that would be installed.
-pub(super) fn held_manifest(
-    client: &Client,
-    id: &PluginId,
-    wanted: Option<&semver::Version>,
-) -> Result<Manifest, Failure> {
+fn held_manifest(client: &Client, id: &PluginId, wanted: Option<&semver::Version>) -> Result<Manifest, Failure> {
+    manifest_of(&held_version(client, id, wanted)?)
+}
+
+/// The manifest of a version as the server lists it.
+pub(super) fn manifest_of(listed: &Value) -> Result<Manifest, Failure> {
+    let read = kith_host::parse_manifest(listed["manifest"].as_str().unwrap_or_default());
+    read.map_err(|error| Failure::Failed(format!("the manifest of {} does not read:\n{error}", field(listed, "id"))))
+}
+
+/// Put into a request for a version the digest of the one that was looked at, where none was asked for: its number may be given to
+/// other bytes meanwhile.
+pub(super) fn pin(body: &mut Value, listed: &Value) {
+    if body.get("digest").is_none() {
+        body["digest"] = listed["digest"].clone();
+    }
+}
+
+/// A version that the server holds, as it lists it: this one, or the one that would be installed.
+pub(super) fn held_version(client: &Client, id: &PluginId, wanted: Option<&semver::Version>) -> Result<Value, Failure> {
     let mut path = format!("/api/v1/plugins/{id}");
     loop {
         let answer = client.get(&path)?;
         let versions = answer["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
         if let Some(found) = chosen(versions, wanted) {
-            let read = kith_host::parse_manifest(found["manifest"].as_str().unwrap_or_default());
-            return read.map_err(|error| Failure::Failed(format!("the manifest of {id} does not read:\n{error}")));
+            return Ok(found.clone());
         }
         let Some(oldest) = versions.first().filter(|_| number(&answer, "older_left_out") > 0) else {
             let version = wanted.map(|version| format!(" {version}")).unwrap_or_default();
@@ -377,6 +391,19 @@ url = "https://api.example.com"
         let mut body = json!({ "config": { "a": 1 } });
         let both = read("a.toml", WHOLE).unwrap().put_into(&notes(), &mut body).unwrap_err();
         assert!(both.to_string().contains("leave out --config"), "{both}");
+    }
+
+    #[test]
+    fn what_was_looked_at_is_pinned_where_nothing_else_is() {
+        let listed = json!({ "id": "acme/notes", "version": "0.1.0", "digest": "ab".repeat(32), "manifest": NOTES });
+        assert_eq!(manifest_of(&listed).unwrap().version, semver::Version::new(0, 1, 0));
+        let (mut body, mut pinned) = (json!({ "version": "0.1.0" }), json!({ "digest": "sha256:cd" }));
+        pin(&mut body, &listed);
+        pin(&mut pinned, &listed);
+        assert_eq!(body, json!({ "version": "0.1.0", "digest": "ab".repeat(32) }));
+        assert_eq!(pinned, json!({ "digest": "sha256:cd" }));
+        let unread = manifest_of(&json!({ "id": "acme/notes" })).unwrap_err().to_string();
+        assert!(unread.starts_with("the manifest of acme/notes does not read"), "{unread}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::fits::{alarm, schedule};
 use crate::cli::digits;
 use crate::cli::output::{self, cut, field};
 
@@ -99,7 +100,12 @@ fn installation_table(installations: &[Value]) -> String {
             let mut row = columns.map(|name| cut(&field(installation, name), 60)).to_vec();
             let activity = installation.get("activity").unwrap_or(&Value::Null);
             let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
-            row.push(if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state });
+            let state = if state == "held" { cut(&format!("held since {since}: {why}"), 120) } else { state };
+            let alarm = &installation["fitting"]["alarm"];
+            row.push(match alarm.is_object() {
+                true => format!("{state}; fit {} {}", field(alarm, "fit"), field(alarm, "status")),
+                false => state,
+            });
             row
         })
         .collect();
@@ -135,6 +141,10 @@ pub(super) fn one_installation(answer: &Value) -> String {
     let poll = &answer["poll"];
     if poll.is_object() {
         rows.push(named("polls every", format!("{}, set by {}", field(poll, "interval"), field(poll, "source"))));
+    }
+    rows.extend(schedule(&answer["fitting"]).map(|schedule| named("fitted", schedule)));
+    for (figure, bound) in answer["fitting"]["guard"].as_object().into_iter().flatten() {
+        rows.push(named(&format!("a fit's {figure}"), output::plain(bound)));
     }
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
@@ -184,7 +194,11 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
         let [reason, instead] = ["reason", "instead"].map(|member| field(&installation["yanked"], member));
         let instead = match instead.as_str() {
             "" => "the server holds no other version".to_owned(),
-            instead => format!("`kith plugin upgrade {name} --version {instead}`"),
+            instead => {
+                let is_way_back = installation["yanked"]["allow_downgrade"] == true;
+                let flag = if is_way_back { " --allow-downgrade" } else { "" };
+                format!("`kith plugin upgrade {name} --version {instead}{flag}`")
+            }
         };
         format!("{name} runs {plugin} {version}, which was yanked: {reason}; {instead}")
     });
@@ -195,7 +209,8 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
             "{name} goes on with a version that is not to be trusted, {problem}: `kith plugin disable {name}` stops it"
         )
     });
-    let to_do: Vec<String> = waiting.chain(stopped).chain(yanked).chain(revoked).collect();
+    let alarms = installations.iter().filter_map(alarm);
+    let to_do: Vec<String> = waiting.chain(stopped).chain(yanked).chain(revoked).chain(alarms).collect();
     if !to_do.is_empty() {
         text.push('\n');
     }
@@ -240,6 +255,10 @@ mod tests {
         let text = installations(&[runs(json!("0.3.0"))]);
         assert!(text.ends_with("was yanked: it loses rows; `kith plugin upgrade web --version 0.3.0`"), "{text}");
         assert!(installations(&[runs(Value::Null)]).ends_with("the server holds no other version"));
+        let mut back = runs(json!("0.1.0"));
+        back["yanked"]["allow_downgrade"] = json!(true);
+        let text = installations(&[back]);
+        assert!(text.ends_with("`kith plugin upgrade web --version 0.1.0 --allow-downgrade`"), "{text}");
     }
 
     #[test]

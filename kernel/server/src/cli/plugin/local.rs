@@ -12,7 +12,7 @@ use axum::http::HeaderName;
 use kith_features::Value as RowValue;
 use kith_host::{
     Abi, BindError, Binding, CheckError, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
-    MemoryKeyValue, Observed, Plugin, Usage,
+    MemoryKeyValue, Observed, Plugin, Policy, Usage,
 };
 use kith_model::plugin::{
     Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Refusal, SourceRequest,
@@ -140,9 +140,9 @@ pub(super) fn component(path: &Path, tools: &Tools, format: AnswerFormat) -> Res
     Ok(built.component)
 }
 
-/// Load a component as a server that it is uploaded to.
-pub(super) fn load(component: &[u8], clock: Arc<dyn Clock>) -> Result<Plugin, Failure> {
-    kith::declared::inspect(component).map_err(|error| Failure::Failed(error.to_string()))?;
+/// Load a component as a server that it is uploaded to and that takes components of so many bytes.
+pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> Result<Plugin, Failure> {
+    kith::declared::inspect(component, max_bytes).map_err(|error| Failure::Failed(error.to_string()))?;
     let config = HostConfig {
         cache_directory: None,
         // Nothing is kept that would have to be known again.
@@ -169,34 +169,78 @@ pub(super) fn secrets(manifest: &Manifest, pairs: &[String]) -> Result<BTreeMap<
     Ok(secrets)
 }
 
-/// Call a plugin once.
-pub(super) fn call(plugin: &Plugin, setup: LocalSetup, input: &Input, now: Timestamp) -> Result<CallReport, Failure> {
+/// A plugin that may be called, with a configuration that it takes.
+pub(super) struct Prepared<'p> {
+    plugin: &'p Plugin,
+    /// As the manifest's schema completes it.
+    config: Value,
+    secrets: BTreeMap<String, Secret>,
+    fuel: Option<u64>,
+    now: Timestamp,
+    /// What a model has learnt beforehand.
+    state: Vec<u8>,
+}
+
+/// Take a configuration as a server does.
+pub(super) fn prepare(plugin: &Plugin, setup: LocalSetup, now: Timestamp) -> Result<Prepared<'_>, Failure> {
     let LocalSetup { config, secrets, fuel } = setup;
-    let manifest = plugin.manifest();
     // The plugin is given numbers, however they were written.
     let config = serde_json::from_str(&digits::line(&config)).unwrap_or(config);
-    let config = kith_host::validate_config(manifest, config).map_err(|error| match error {
+    let config = kith_host::validate_config(plugin.manifest(), config).map_err(|error| match error {
         ConfigError::Mistakes(_) => bad_config(error.to_string()),
         ConfigError::Exhausted(_) => Failure::Failed(error.to_string()),
     })?;
     check(plugin, &config)?;
-    let observed = Arc::new(Observed::new(now, Arc::default()));
-    let binding = Binding {
-        installation: NAME.to_owned(),
-        grants: grants(manifest, &secrets),
-        config,
-        secrets,
-        state: Arc::new(MemoryKeyValue::default()),
-        observed: Arc::clone(&observed),
-        fuel,
-    };
-    let Answer { output, problem, remarks } = match input {
-        Input::Request(request) => receive(plugin, binding, request)?,
-        Input::Rows { fit, rows } => compute(plugin, binding, fit.as_deref(), rows)?,
-        Input::Messages(messages) => requests(plugin, binding, messages, now)?,
-    };
-    let log = observed.lines(Some(0), usize::MAX);
-    Ok(CallReport { output, problem, remarks, usage: observed.usage(), log })
+    Ok(Prepared { plugin, config, secrets, fuel, now, state: Vec::new() })
+}
+
+/// Call a plugin once.
+pub(super) fn call(plugin: &Plugin, setup: LocalSetup, input: &Input, now: Timestamp) -> Result<CallReport, Failure> {
+    prepare(plugin, setup, now)?.call(input)
+}
+
+impl Prepared<'_> {
+    /// Call it once, as if it had never been called before.
+    pub(super) fn call(&self, input: &Input) -> Result<CallReport, Failure> {
+        let (plugin, (binding, observed)) = (self.plugin, self.binding());
+        let Answer { output, problem, remarks } = match input {
+            Input::Request(request) => receive(plugin, binding, request)?,
+            Input::Rows { fit, rows } => compute(plugin, binding, &self.state, fit.as_deref(), rows)?,
+            Input::Messages(messages) => requests(plugin, binding, messages, self.now)?,
+        };
+        let log = observed.lines(Some(0), usize::MAX);
+        Ok(CallReport { output, problem, remarks, usage: observed.usage(), log })
+    }
+
+    /// Have a model learn of these rows, for all calls that follow.
+    pub(super) fn learn(&mut self, rows: &[Value]) -> Result<(), Failure> {
+        let manifest = self.plugin.manifest();
+        let dataset = lines::rows(manifest, rows)?;
+        let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
+        let (state, _) = learn(manifest, &model, &dataset).map_err(|fault| Problem::of(&fault))?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// The limits of a call.
+    pub(super) fn policy(&self) -> Policy {
+        let manifest = self.plugin.manifest();
+        kith_host::effective_policy(manifest, &grants(manifest, &self.secrets), &Limits::default())
+    }
+
+    fn binding(&self) -> (Binding, Arc<Observed>) {
+        let observed = Arc::new(Observed::new(self.now, Arc::default()));
+        let binding = Binding {
+            installation: NAME.to_owned(),
+            grants: grants(self.plugin.manifest(), &self.secrets),
+            config: self.config.clone(),
+            secrets: self.secrets.clone(),
+            state: Arc::new(MemoryKeyValue::default()),
+            observed: Arc::clone(&observed),
+            fuel: self.fuel,
+        };
+        (binding, observed)
+    }
 }
 
 /// A configuration that a server would not take.
@@ -255,12 +299,18 @@ fn receive(plugin: &Plugin, binding: Binding, request: &SourceRequest) -> Result
     Ok(Answer { remarks, ..answer })
 }
 
-fn compute(plugin: &Plugin, binding: Binding, fit: Option<&[Value]>, rows: &[Value]) -> Result<Answer, Failure> {
+fn compute(
+    plugin: &Plugin,
+    binding: Binding,
+    state: &[u8],
+    fit: Option<&[Value]>,
+    rows: &[Value],
+) -> Result<Answer, Failure> {
     let manifest = plugin.manifest();
     let (rows, dataset) = (lines::rows(manifest, rows)?, fit.map(|rows| lines::rows(manifest, rows)).transpose()?);
     let model = plugin.compute(binding).map_err(unbound)?;
     let fitted = match dataset {
-        None => Ok((Vec::new(), Vec::new())),
+        None => Ok((state.to_vec(), Vec::new())),
         Some(dataset) => learn(manifest, &model, &dataset),
     };
     Ok(match fitted {

@@ -9,7 +9,8 @@ pub(super) fn polls_text(answer: &Value) -> String {
     let [interval, next, failing, failures] =
         ["interval", "next_at", "failing_since", "failures"].map(|name| field(answer, name));
     let next = match next.as_str() {
-        "" => "only after a change, or by `kith plugin poll`".to_owned(),
+        "" if answer["waits_for_change"] == true => "only after a change, or by `kith plugin poll`".to_owned(),
+        "" => "not while it does not run".to_owned(),
         _ => next,
     };
     let cursor = match answer.get("cursor_bytes").and_then(Value::as_u64) {
@@ -61,6 +62,8 @@ mod tests {
         for part in ["15m", "only after a change", "12 B", "since 2026-11-21T10:00:00.000Z, 2 in a row", "status 404"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        let off = json!({ "interval": "15m", "next_at": null, "waits_for_change": false });
+        assert!(polls_text(&off).contains("not while it does not run"));
         let never = json!({ "interval": "15m", "next_at": "2026-11-21T10:00:00.000Z", "under_way": true, "polls": [] });
         let text = polls_text(&never);
         assert!(text.contains("begins at the start") && text.ends_with("it has not polled yet"), "{text}");

@@ -6,8 +6,8 @@ use kith_model::id::Name;
 use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
-use super::fits::{fit, fit_table};
-use super::grants::{GrantsFile, held_manifest, installed_manifest, template};
+use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
+use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
 use super::policy::policy_table;
 use super::polls::polls_text;
@@ -15,7 +15,8 @@ use super::seen::{Follow, logs, usage_table};
 use super::signing::for_upload;
 use super::upgrade::upgrade;
 use crate::cli::args::{
-    ConsentGrantArg, InstallArgs, InstallationChangeArgs, LimitArg, PinArgs, PluginCommand, SendingArgs, YankArgs,
+    ConsentGrantArg, FittingArgs, InstallArgs, InstallationChangeArgs, LimitArg, PinArgs, PluginCommand, SendingArgs,
+    YankArgs,
 };
 use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
@@ -41,14 +42,20 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
             remove(client, installation, Consent::from_flag(*yes, format))?;
             (json!({ "removed": installation.as_str() }), format!("{installation} is removed"))
         }
-        PluginCommand::Fit { installation } => {
+        PluginCommand::Fit { installation, takes_over } => {
             let step = Step::begin(format!("fitting {installation}"), format);
-            let answer = fit(client, installation, &step)?;
+            let answer = fit(client, installation, TakesOver::from_flag(*takes_over), &step)?;
             step.end(&format!("version {}", field(&answer, "version")));
+            shown(answer, |answer| one_fit(installation, answer))
+        }
+        PluginCommand::UseFit { installation, number } => {
+            let answer = client.post(&format!("{}/fits/{number}/use", path(installation)), &json!({}))?;
             shown(answer, |answer| fit_table(std::slice::from_ref(answer)))
         }
         PluginCommand::Fits { installation } => {
-            shown(client.whole(&format!("{}/fits", path(installation)))?, |answer| fit_table(items(answer)))
+            let fits = client.whole(&format!("{}/fits", path(installation)))?;
+            let of = if format.is_json() { Value::Null } else { client.get(&path(installation))? };
+            shown(fits, |answer| fits_of(&of, items(answer)))
         }
         PluginCommand::Poll { installation, from_start } => {
             let body = json!({ "from_start": from_start });
@@ -176,10 +183,12 @@ fn install(client: &Client, args: &InstallArgs) -> Result<Value, Failure> {
     let mut body = installation(args)?;
     if let Some(file) = &args.grants {
         let file = GrantsFile::read(file)?;
-        let manifest = held_manifest(client, &args.plugin.id, args.plugin.version.as_ref())?;
+        let listed = held_version(client, &args.plugin.id, args.plugin.version.as_ref())?;
+        let manifest = manifest_of(&listed)?;
         file.put_into(&manifest, &mut body)?;
-        // The version that the file was held against, whatever is uploaded meanwhile.
+        // The version that the file was held against, and its bytes, whatever is uploaded meanwhile.
         body["version"] = json!(manifest.version);
+        pin(&mut body, &listed);
     }
     client.post(INSTALLATIONS, &body).map_err(going_back)
 }
@@ -222,6 +231,9 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if args.disabled {
         body["mode"] = json!("disabled");
     }
+    if let Some(fitting) = args.fitting.wanted()? {
+        body["fitting"] = fitting;
+    }
     if let Some(version) = &args.plugin.version {
         body["version"] = json!(version.to_string());
     }
@@ -241,13 +253,17 @@ impl PinArgs {
     }
 }
 
-/// A refusal to go back, in the words of the command line.
+/// A refusal that speaks of the way back, in the words of the command line.
 pub(super) fn going_back(error: ApiError) -> Failure {
     match error {
         ApiError::Refused(mut problem) if problem.code == "downgrade" => {
             // The rest of the sentence says how a program answers.
             let why = problem.message.split("; send").next().unwrap_or_default();
             problem.message = format!("{why}; to go back, add --allow-downgrade");
+            ApiError::Refused(problem).into()
+        }
+        ApiError::Refused(mut problem) if problem.code == "version-yanked" => {
+            problem.message = problem.message.replace("`allow_downgrade: true`", "--allow-downgrade");
             ApiError::Refused(problem).into()
         }
         other => other.into(),
@@ -306,8 +322,11 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
     if let Some(interval) = &args.poll_interval {
         body["poll"] = json!({ "interval": Some(interval).filter(|interval| *interval != "default") });
     }
+    if let Some(fitting) = args.fitting.wanted()? {
+        body["fitting"] = fitting;
+    }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -315,6 +334,20 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
         body["grants"] = json!("later");
     }
     Ok(client.patch_if(&path, &body, tag.as_deref())?)
+}
+
+impl FittingArgs {
+    /// What was asked for, as the API takes it.
+    fn wanted(&self) -> Result<Option<Value>, Failure> {
+        let mut wanted = json!({});
+        if let Some(every) = &self.fit_every {
+            wanted["every"] = json!((every != "never").then_some(every));
+        }
+        if let Some(guard) = &self.fit_guard {
+            wanted["guard"] = json_argument("--fit-guard", guard)?;
+        }
+        Ok((wanted != json!({})).then_some(wanted))
+    }
 }
 
 impl InstallationChangeArgs {
@@ -474,6 +507,7 @@ mod tests {
             poll_interval: None,
             grants_later: false,
             sending: SendingArgs { messages_at_once: Some(LimitArg::None), ..Default::default() },
+            fitting: FittingArgs::default(),
         };
         assert!(args.changes_grants());
         let secrets = secrets(&args.secret).unwrap();
@@ -556,9 +590,16 @@ mod tests {
             disabled: false,
             pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
+            fitting: FittingArgs { fit_every: Some("7d".to_owned()), fit_guard: None },
         };
         let body = installation(&args).unwrap();
         assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));
+        assert_eq!(body["fitting"], json!({ "every": "7d" }));
+        let guard = r#"{"auc": {"min": 0.7}, "mae": null}"#.to_owned();
+        let never = FittingArgs { fit_every: Some("never".to_owned()), fit_guard: Some(guard) };
+        let expected = json!({ "every": null, "guard": { "auc": { "min": 0.7 }, "mae": null } });
+        assert_eq!(never.wanted().unwrap(), Some(expected));
+        assert_eq!(FittingArgs::default().wanted().unwrap(), None);
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
         assert_eq!(body["grants"]["secrets"], json!({ "signing": ["a.example"] }));

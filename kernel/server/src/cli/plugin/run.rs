@@ -24,7 +24,7 @@ pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Fail
         None => Arc::new(SystemClock),
     };
     let now = clock.now();
-    let plugin = local::load(&component, clock)?;
+    let plugin = local::load(&component, args.size.plugin_bytes, clock)?;
     let setup = LocalSetup {
         config: args.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
         secrets: local::secrets(plugin.manifest(), &args.secret)?,
@@ -90,21 +90,7 @@ fn not_shown(lines: u64, which: &str, why: &str) -> Option<String> {
 fn input(args: &PluginRunArgs, kind: PluginKind, now: Timestamp) -> Result<Input, Failure> {
     let body = read(&args.input)?;
     Ok(match kind {
-        PluginKind::Connector => {
-            let target = args.target.as_deref().unwrap_or("/");
-            let (path, query) = target.split_once('?').unwrap_or((target, ""));
-            Input::Request(Box::new(SourceRequest {
-                method: "POST".to_owned(),
-                path: path.to_owned(),
-                query: query.to_owned(),
-                headers: args.headers.clone(),
-                body,
-                complete: true,
-                resume: None,
-                received_at: now,
-                replayed: ReplayScope::No,
-            }))
-        }
+        PluginKind::Connector => request(args.target.as_deref(), &args.headers, body, now),
         PluginKind::TagModel | PluginKind::Scorer => {
             let fit = args.fit.as_deref().map(|path| documents(&read(path)?)).transpose()?;
             Input::Rows { fit, rows: documents(&body)? }
@@ -113,7 +99,24 @@ fn input(args: &PluginRunArgs, kind: PluginKind, now: Timestamp) -> Result<Input
     })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A whole request to a connector.
+pub(super) fn request(target: Option<&str>, headers: &[(String, String)], body: Vec<u8>, now: Timestamp) -> Input {
+    let target = target.unwrap_or("/");
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    Input::Request(Box::new(SourceRequest {
+        method: "POST".to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers: headers.to_vec(),
+        body,
+        complete: true,
+        resume: None,
+        received_at: now,
+        replayed: ReplayScope::No,
+    }))
+}
+
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let failed = |source| Failure::File { what: "read", path: path.to_path_buf(), source };
     if path != Path::new(STANDARD_INPUT) {
         return std::fs::read(path).map_err(failed);
@@ -124,7 +127,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// One JSON document in each line.
-fn documents(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
+pub(super) fn documents(bytes: &[u8]) -> Result<Vec<Value>, Failure> {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
     let document = |(line, number): (&str, u32)| {

@@ -13,7 +13,7 @@ use kith_model::time::{Clock as _, SystemClock};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
-use crate::cli::args::VerifyArgs;
+use crate::cli::args::{MOST_PLUGIN_BYTES, VerifyArgs};
 use crate::cli::client::Client;
 use crate::cli::output::{self, AnswerFormat, field};
 use crate::cli::{Failure, items, print_json};
@@ -74,7 +74,7 @@ pub(super) fn sign(component: &Path, secret_key: &Path, format: AnswerFormat) ->
     let text = Zeroizing::new(fs::read_to_string(secret_key).map_err(failed("read", secret_key))?);
     let key = SecretKey::parse(&text).map_err(no_such(secret_key))?;
     let bytes = fs::read(component).map_err(failed("read", component))?;
-    let inspected = kith::declared::inspect(&bytes)
+    let inspected = kith::declared::inspect(&bytes, MOST_PLUGIN_BYTES)
         .map_err(|error| Failure::Failed(format!("{}: {error}", component.display())))?;
     let (id, version) = (&inspected.manifest.id, &inspected.manifest.version);
     let seconds = SystemClock.now().0 / 1_000;

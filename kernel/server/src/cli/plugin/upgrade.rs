@@ -4,7 +4,7 @@
 use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
-use super::grants::{GrantsFile, held_manifest};
+use super::grants::{GrantsFile, held_version, manifest_of, pin};
 use super::installation::changed;
 use super::remote::{going_back, path, secrets};
 use crate::cli::args::UpgradeArgs;
@@ -30,13 +30,15 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         body["config"] = json_argument("--config", config)?;
     }
     let action = format!("give {} version {version}", args.installation);
+    let unread = |error: String| Failure::Failed(format!("the server's answer does not read: {error}"));
+    let id = field(&present, "plugin").parse::<PluginId>().map_err(|error| unread(error.to_string()))?;
+    let wanted = version.parse::<semver::Version>().map_err(|error| unread(error.to_string()))?;
+    let listed = held_version(client, &id, Some(&wanted))?;
     if let Some(file) = &args.grants {
-        let file = GrantsFile::read(file)?;
-        let unread = |error: String| Failure::Failed(format!("the server's answer does not read: {error}"));
-        let id = field(&present, "plugin").parse::<PluginId>().map_err(|error| unread(error.to_string()))?;
-        let wanted = version.parse::<semver::Version>().map_err(|error| unread(error.to_string()))?;
-        file.put_into(&held_manifest(client, &id, Some(&wanted))?, &mut body)?;
+        GrantsFile::read(file)?.put_into(&manifest_of(&listed)?, &mut body)?;
     }
+    // What is held against the file and agreed to is these bytes, whatever is uploaded meanwhile.
+    pin(&mut body, &listed);
     let consent = Consent::from_flag(args.yes, format);
     agreed(consent, &action, body, |body| client.patch_if(&path, body, tag.as_deref()))
 }

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue};
 use clap::Args;
+use kith_model::budget::table;
 use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
 
-use crate::cli::args::serve::Tools;
+use crate::cli::args::serve::{Tools, plugin_bytes};
 
 #[derive(Debug, Args)]
 pub(crate) struct PluginNewArgs {
@@ -35,6 +36,32 @@ pub(crate) struct PluginBuildArgs {
     pub(crate) out: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) tools: Tools,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginPackArgs {
+    /// The component
+    #[arg(value_name = "COMPONENT.wasm")]
+    pub(crate) component: PathBuf,
+    /// The manifest
+    #[arg(long, value_name = "FILE", default_value = "plugin.toml")]
+    pub(crate) manifest: PathBuf,
+    /// Where to write the plugin; the default is `NAME-VERSION.wasm` beside the component
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// Put this manifest in the place of one that the component carries already
+    #[arg(long)]
+    pub(crate) replace: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+}
+
+/// How large a plugin may be where nobody asks a server.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct SizeArgs {
+    /// What the servers take that the plugin is for, in bytes (their `--plugin-bytes`)
+    #[arg(long, value_name = "BYTES", default_value_t = table::COMPONENT_SIZE.default, value_parser = plugin_bytes())]
+    pub(crate) plugin_bytes: u64,
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +94,47 @@ pub(crate) struct PluginRunArgs {
     /// Count the steps of the call as well; code that counts them is slower
     #[arg(long)]
     pub(crate) fuel: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
+    #[command(flatten)]
+    pub(crate) tools: Tools,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PluginBenchArgs {
+    /// A component, or a plugin's crate, which is built first
+    #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
+    pub(crate) path: PathBuf,
+    /// The installation's configuration, as JSON or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) config: Option<String>,
+    /// What the plugin is given, as `kith plugin run` takes it. A tag model or a scorer is given these rows again and again, or
+    /// without the file rows that are made of its manifest's inputs
+    #[arg(long, value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Rows that a tag model or a scorer learns from before, in the same form
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fit: Option<PathBuf>,
+    /// How many rows a tag model or a scorer is asked about in a call, at most 4,096; give several with commas
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    pub(crate) rows: Vec<u32>,
+    /// How often each is measured; the median counts
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) repeat: u32,
+    /// A header of a connector's request, as `NAME: VALUE`; repeat for more
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The path of a connector's request, with its query where there is one; the default is `/`
+    #[arg(long, value_name = "PATH", value_parser = target)]
+    pub(crate) target: Option<String>,
+    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) secret: Vec<String>,
+    /// Count the steps of the calls as well; code that counts them is slower
+    #[arg(long)]
+    pub(crate) fuel: bool,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
     #[command(flatten)]
     pub(crate) tools: Tools,
 }

@@ -1,0 +1,153 @@
+//! When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use: what requests say
+//! of it and answers show.
+
+use std::collections::BTreeMap;
+
+use kith_features::Duration;
+use kith_model::plugin::PluginKind;
+use kith_model::time::{DAY_MS, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use crate::api::plugins::computes;
+use crate::api::view::time;
+use crate::app::App;
+use crate::catalogue::{FitBound, FitStatus, FittingRow, InstallationRow, WorkspaceTables};
+use crate::error::ApiError;
+use crate::fitting::{self, schedule};
+
+/// The shortest and the longest time between two fits of a schedule, in milliseconds.
+const MIN_EVERY_MS: i64 = 3_600_000;
+const MAX_EVERY_MS: i64 = 3_650 * DAY_MS;
+
+/// As many figures may have bounds as a fit has figures.
+const MAX_BOUNDS: usize = 64;
+
+/// The longest name of a figure with a bound, in bytes.
+const MAX_NAME: usize = 256;
+
+/// When an installation is to be fitted, and which fits are to be put in use; absent stays.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WantedFitting {
+    /// How long after the last fit began the next one does, e.g. `7d` or `12h`: from `1h` to `3650d`. With `null` somebody asks for
+    /// each fit.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>)]
+    every: Option<Option<String>>,
+    /// Bounds on the figures (`metrics`) of a fit, by their names, e.g. `{"auc_test": {"min": 0.7}}`: a fit that breaks one, or has
+    /// no such figure, is held and not put in use. `max_change` bounds how far a figure may be from that of the fit in use. With
+    /// `null` a figure has no bounds.
+    #[serde(default)]
+    #[schema(value_type = Object, required = false)]
+    guard: BTreeMap<String, Option<FitBound>>,
+}
+
+/// Tells a `null` from an absent field.
+fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+impl WantedFitting {
+    /// What holds where this is asked for and `before` held.
+    ///
+    /// # Errors
+    /// Where it is asked of a plugin that is not fitted, or is no time between fits.
+    pub(super) fn on(&self, before: &FittingRow, kind: PluginKind, now: Timestamp) -> Result<FittingRow, ApiError> {
+        let mut row = before.clone();
+        if let Some(every) = &self.every {
+            let every_ms = every.as_deref().map(read_every).transpose()?;
+            if every_ms != before.every_ms {
+                (row.every_ms, row.since) = (every_ms, now);
+            }
+        }
+        for (name, bound) in &self.guard {
+            row.guard.remove(name);
+            if let Some(bound) = bound {
+                row.guard.insert(name.clone(), checked(name, *bound)?);
+            }
+        }
+        if row.guard.len() > MAX_BOUNDS {
+            return Err(ApiError::at("fitting.guard", format!("at most {MAX_BOUNDS} figures have bounds")));
+        }
+        if row != *before && !computes(kind) {
+            return Err(ApiError::at("fitting", format!("a {kind} is not fitted; leave it out")));
+        }
+        Ok(row)
+    }
+}
+
+/// A bound that some figure can meet and some cannot.
+fn checked(name: &str, bound: FitBound) -> Result<FitBound, ApiError> {
+    let FitBound { min, max, max_change } = bound;
+    let message = match (min, max, max_change) {
+        _ if name.is_empty() || name.len() > MAX_NAME => "is no name of a figure",
+        (None, None, None) => "says nothing; give `min`, `max` or `max_change`, or `null` to take the bound out",
+        (Some(min), Some(max), _) if min > max => "`min` is more than `max`",
+        (_, _, Some(change)) if change < 0.0 => "`max_change` is less than 0",
+        _ => return Ok(bound),
+    };
+    let shown: String = name.chars().take(64).collect();
+    Err(ApiError::at(format!("fitting.guard.{shown}"), message))
+}
+
+fn read_every(text: &str) -> Result<i64, ApiError> {
+    match Duration::parse(text) {
+        Some(Duration(length)) if (MIN_EVERY_MS..=MAX_EVERY_MS).contains(&length) => Ok(length),
+        _ => {
+            let shown: String = text.chars().take(32).collect();
+            let message = format!("`{shown}` is no time between fits; write e.g. 7d or 12h, from 1h to 3650d");
+            Err(ApiError::at("fitting.every", message))
+        }
+    }
+}
+
+/// When an installation is fitted without being asked, and which fits are put in use.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FittingBody {
+    /// How long after the last fit began the next one does; `null` where somebody asks for each.
+    every: Option<String>,
+    /// When the next one begins, at the earliest; `null` without a schedule, and while the installation is asked for nothing.
+    next_at: Option<String>,
+    /// How many fits have failed since the last that did not. Each has the next one of the schedule begin after ten minutes, after
+    /// twice as long and so on.
+    failed_in_a_row: u32,
+    /// Bounds on the figures of a fit, by their names, within which it is put in use.
+    guard: BTreeMap<String, FitBound>,
+    /// Whether somebody chose the fit in use in the place of a newer one, so that no later one takes its place by itself.
+    chosen: bool,
+    /// The newest fit that ended, where it is held or failed.
+    alarm: Option<FitAlarmBody>,
+}
+
+/// A fit that somebody has to look at.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FitAlarmBody {
+    /// Its `version`.
+    fit: u32,
+    /// `held` or `failed`.
+    status: FitStatus,
+    why: String,
+}
+
+pub(super) fn fitting_body(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Option<FittingBody> {
+    tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
+    Some(FittingBody {
+        every: row.fitting.every_ms.map(|every| Duration(every).to_string()),
+        next_at: schedule::next_at(app, tables, row, app.clock.now()).map(time),
+        failed_in_a_row: schedule::failed_in_a_row(tables, row),
+        guard: row.fitting.guard.clone(),
+        chosen: row.fit_is_chosen,
+        alarm: fitting::alarm(tables, row).map(|fit| FitAlarmBody {
+            fit: fit.version,
+            status: fit.status,
+            why: fit.error.clone().unwrap_or_default(),
+        }),
+    })
+}
+
+/// What people edit of it, as changes and the audit log show it.
+pub(super) fn rules(row: &FittingRow) -> Value {
+    json!({ "every": row.every_ms.map(|every| Duration(every).to_string()), "guard": row.guard })
+}
