@@ -60,8 +60,34 @@ pub struct Record {
     pub logs: Vec<(log::Level, String)>,
     /// The HTTP requests it sent.
     pub requests: Vec<http::Request>,
-    /// Its key-value state in the end.
+    /// Its key-value state in the end, without what has expired by then.
     pub kv: BTreeMap<String, Vec<u8>>,
+    /// Until when those of them are kept that it keeps for a time.
+    pub kv_expires_at: BTreeMap<String, Timestamp>,
+}
+
+impl Record {
+    /// Put a value into the state, in the place of what is there.
+    fn keep(&mut self, key: &str, value: Vec<u8>, expires_at: Option<Timestamp>) {
+        self.kv.insert(key.to_owned(), value);
+        match expires_at {
+            Some(expires_at) => self.kv_expires_at.insert(key.to_owned(), expires_at),
+            None => self.kv_expires_at.remove(key),
+        };
+    }
+
+    /// Take a key out of the state.
+    fn forget(&mut self, key: &str) {
+        self.kv.remove(key);
+        self.kv_expires_at.remove(key);
+    }
+
+    /// Take out what has expired.
+    fn forget_expired(&mut self, now: Timestamp) {
+        let expired = self.kv_expires_at.iter().filter(|(_, expires_at)| **expires_at <= now);
+        let expired: Vec<String> = expired.map(|(key, _)| key.clone()).collect();
+        expired.iter().for_each(|key| self.forget(key));
+    }
 }
 
 impl Host {
@@ -98,7 +124,14 @@ impl Host {
     /// The same with this value in the key-value state.
     #[must_use]
     pub fn kv(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>) -> Host {
-        self.record.kv.insert(key.into(), value.into());
+        self.record.keep(&key.into(), value.into(), None);
+        self
+    }
+
+    /// The same with this value in the key-value state until then.
+    #[must_use]
+    pub fn kv_until(mut self, key: impl Into<String>, value: impl Into<Vec<u8>>, expires_at: Timestamp) -> Host {
+        self.record.keep(&key.into(), value.into(), Some(expires_at));
         self
     }
 
@@ -137,7 +170,8 @@ impl Host {
         // Put the outer host back even when `plugin` panics: another test may run on this thread.
         let mut restore = Restore(Some(before));
         let result = plugin();
-        let host = HOST.replace(restore.0.take().unwrap_or_default());
+        let mut host = HOST.replace(restore.0.take().unwrap_or_default());
+        host.record.forget_expired(host.now);
         (result, host.record)
     }
 
@@ -220,6 +254,11 @@ impl Drop for Restore {
     }
 }
 
+/// Let the clock of the host that runs go on, e.g. between two calls of a plugin: what is kept for a time ends with it.
+pub fn advance_ms(milliseconds: u32) {
+    HOST.with_borrow_mut(|host| host.now += i64::from(milliseconds));
+}
+
 /// Run `plugin` with this configuration and nothing else.
 pub fn with_config<R>(config: impl Serialize, plugin: impl FnOnce() -> R) -> R {
     Host::new().config(config).run(plugin).0
@@ -231,8 +270,11 @@ thread_local! {
 
 /// What the host functions call on the native target.
 pub(crate) mod platform {
-    use super::HOST;
+    use super::{HOST, Host};
     use crate::{Timestamp, http, kv, log, secrets};
+
+    /// The most keys of a page, as the kernel has it.
+    const MAX_PAGE_KEYS: u32 = 256;
 
     pub(crate) fn now() -> Timestamp {
         HOST.with_borrow(|host| host.now)
@@ -257,32 +299,61 @@ pub(crate) mod platform {
         HOST.with_borrow_mut(|host| host.record.logs.push((level, text.to_owned())));
     }
 
-    pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
-        Ok(HOST.with_borrow(|host| host.record.kv.get(key).cloned()))
-    }
-
-    pub(crate) fn kv_set(key: &str, value: &[u8]) -> Result<(), kv::Error> {
+    /// Look at the state as it is at the time of the clock.
+    fn state<R>(look: impl FnOnce(&mut Host) -> R) -> R {
         HOST.with_borrow_mut(|host| {
-            let others: usize = host
-                .record
-                .kv
-                .iter()
-                .filter(|(held, _)| *held != key)
-                .map(|(key, value)| key.len() + value.len())
-                .sum();
-            let total = others + key.len() + value.len();
-            match host.kv_quota_bytes {
-                Some(quota) if total > quota => Err(kv::Error::Quota(format!("{total} of {quota} bytes"))),
-                _ => {
-                    host.record.kv.insert(key.to_owned(), value.to_owned());
-                    Ok(())
-                }
-            }
+            host.record.forget_expired(host.now);
+            look(host)
         })
     }
 
+    pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
+        Ok(state(|host| host.record.kv.get(key).cloned()))
+    }
+
+    fn keep(host: &mut Host, key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), kv::Error> {
+        let others = host.record.kv.iter().filter(|(held, _)| *held != key);
+        let total = others.map(|(key, value)| key.len() + value.len()).sum::<usize>() + key.len() + value.len();
+        if let Some(quota) = host.kv_quota_bytes.filter(|quota| total > *quota) {
+            return Err(kv::Error::Quota(format!("{total} of {quota} bytes")));
+        }
+        let end = |ttl_ms: u64| host.now.saturating_add(i64::try_from(ttl_ms).unwrap_or(i64::MAX));
+        let expires_at = ttl_ms.map(end);
+        host.record.keep(key, value.to_owned(), expires_at);
+        Ok(())
+    }
+
+    pub(crate) fn kv_set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), kv::Error> {
+        state(|host| keep(host, key, value, ttl_ms))
+    }
+
+    pub(crate) fn kv_compare_and_set(
+        key: &str,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl_ms: Option<u64>,
+    ) -> Result<bool, kv::Error> {
+        state(|host| {
+            if host.record.kv.get(key).map(Vec::as_slice) != expected {
+                return Ok(false);
+            }
+            keep(host, key, value, ttl_ms).map(|()| true)
+        })
+    }
+
+    pub(crate) fn kv_list_keys(prefix: &str, after: Option<&str>, limit: u32) -> Result<kv::KeyPage, kv::Error> {
+        let limit = limit.clamp(1, MAX_PAGE_KEYS) as usize;
+        Ok(state(|host| {
+            let keys = host.record.kv.keys().filter(|key| after.is_none_or(|after| key.as_str() > after));
+            let mut found = keys.filter(|key| key.starts_with(prefix));
+            let keys: Vec<String> = found.by_ref().take(limit).cloned().collect();
+            let next = found.next().and_then(|_| keys.last().cloned());
+            kv::KeyPage { keys, next }
+        }))
+    }
+
     pub(crate) fn kv_delete(key: &str) -> Result<(), kv::Error> {
-        HOST.with_borrow_mut(|host| host.record.kv.remove(key));
+        state(|host| host.record.forget(key));
         Ok(())
     }
 
@@ -311,6 +382,8 @@ pub(crate) mod platform {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{clock, config, kv, secrets};
 
@@ -347,6 +420,36 @@ mod tests {
             assert_eq!(kv::set("b", b"1234"), Ok(()));
         });
         assert_eq!(record.kv, BTreeMap::from([("b".to_owned(), b"1234".to_vec())]));
+    }
+
+    #[test]
+    fn what_is_kept_for_a_time_ends_with_it() {
+        let minute = Duration::from_secs(60);
+        let ((), record) = Host::new().now(1_000).kv_until("old", "1", 1_001).kv("kept", "1").run(|| {
+            assert_eq!(kv::compare_and_set_for("lock", None, b"a", minute), Ok(true));
+            assert_eq!(kv::compare_and_set_for("lock", None, b"b", minute), Ok(false));
+            assert_eq!(kv::compare_and_set("kept", Some(b"2"), b"3"), Ok(false));
+            assert_eq!(kv::compare_and_set("kept", Some(b"1"), b"3"), Ok(true));
+            assert_eq!(kv::get("old"), Ok(Some(b"1".to_vec())));
+            advance_ms(60_000);
+            assert_eq!((kv::get("old"), kv::get("lock")), (Ok(None), Ok(None)));
+            assert_eq!(kv::set_for("lock", b"c", minute), Ok(()));
+        });
+        assert_eq!(record.kv.keys().collect::<Vec<_>>(), ["kept", "lock"]);
+        assert_eq!(record.kv_expires_at, BTreeMap::from([("lock".to_owned(), 121_000)]));
+    }
+
+    #[test]
+    fn keys_are_listed_in_parts() {
+        let host = (0..300).fold(Host::new().kv("b", "1"), |host, number| host.kv(format!("a/{number:03}"), "1"));
+        host.run(|| {
+            let first = kv::list_keys("a/", None, u32::MAX).unwrap();
+            assert_eq!((first.keys.len(), first.next.as_deref()), (256, Some("a/255")));
+            assert_eq!(kv::list_keys("a/", Some("a/298"), 9).unwrap().keys, ["a/299"]);
+            let all: Result<Vec<String>, kv::Error> = kv::keys("a/").collect();
+            assert_eq!(all.map(|keys| keys.len()), Ok(300));
+            assert_eq!(kv::keys("c").count(), 0);
+        });
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A tag model over 100,000 rows of 8 columns: in the sandbox and natively, the same code on the same rows.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,45 +19,49 @@ const ROWS: usize = 100_000;
 /// Rows of one call. The kernel's own batches have at most 4,096 people; the figures of all releases are of this number.
 const BATCH: usize = 10_000;
 const ROUNDS: usize = 101;
-const NUMBERS: [&str; 6] = ["recency_days", "orders", "spent", "visits", "opened", "returned"];
+pub(crate) const NUMBERS: [&str; 6] = ["recency_days", "orders", "spent", "visits", "opened", "returned"];
+pub(crate) const TEXTS: [&str; 2] = ["city", "plan"];
 const CITIES: [&str; 4] = ["London", "Lima", "Paris", "Kuala Lumpur"];
 const PLANS: [&str; 3] = ["free", "team", "pro"];
 
 /// One batch, as the host takes it and as the plugin sees it.
-fn batch(random: &mut Random) -> (Table, kith_plugin_sdk::Table) {
-    let mut native = kith_plugin_sdk::Table::new(BATCH);
+pub(crate) fn batch(random: &mut Random, rows: usize) -> (Table, kith_plugin_sdk::Table) {
+    let mut native = kith_plugin_sdk::Table::new(rows);
     let mut columns = Vec::new();
     for name in NUMBERS {
-        let values: Vec<f64> = (0..BATCH).map(|_| random.below(1000) as f64 / 10.0).collect();
+        let values: Vec<f64> = (0..rows).map(|_| random.below(1000) as f64 / 10.0).collect();
         let mut column = ColumnBuilder::new(name, ColumnType::Float64);
         values.iter().for_each(|value| column.push(Cell::Float64(*value)).unwrap());
         columns.push(column.finish());
         native = native.with_float64(name, values.into_iter().map(Some));
     }
-    for (name, choice) in [("city", &CITIES[..]), ("plan", &PLANS[..])] {
+    for (name, choice) in TEXTS.into_iter().zip([&CITIES[..], &PLANS[..]]) {
         #[allow(clippy::cast_possible_truncation, reason = "below the number of choices")]
-        let values: Vec<&str> = (0..BATCH).map(|_| choice[random.below(choice.len() as u64) as usize]).collect();
+        let values: Vec<&str> = (0..rows).map(|_| choice[random.below(choice.len() as u64) as usize]).collect();
         let mut column = ColumnBuilder::new(name, ColumnType::Text);
         values.iter().for_each(|value| column.push(Cell::Text((*value).into())).unwrap());
         columns.push(column.finish());
         native = native.with_text(name, values.into_iter().map(Some));
     }
-    (Table { rows: BATCH, columns }, native)
+    (Table { rows, columns }, native)
 }
 
-pub(crate) fn run() {
-    let config = HostConfig {
-        cache_directory: None,
+/// A host that keeps its code in a folder, if one is given.
+pub(crate) fn config(cache_directory: Option<PathBuf>) -> HostConfig {
+    HostConfig {
+        cache_directory,
         mac_key: [1; 32].into(),
         ceiling: Limits::default(),
         allow_loopback: false,
         allow_plain_http: false,
         clock: Arc::new(SystemClock),
         compile: CompileMode::InProcess,
-    };
-    let built = build("tests/guests/columns");
-    let plugin = Host::new(config).unwrap().load(&built.component).unwrap();
-    let model = plugin.compute(Binding {
+    }
+}
+
+/// The model's installation.
+pub(crate) fn binding() -> Binding {
+    Binding {
         installation: "columns".into(),
         config: serde_json::json!({}),
         grants: Grants::default(),
@@ -64,10 +69,15 @@ pub(crate) fn run() {
         state: Arc::new(MemoryKeyValue::default()),
         observed: Arc::default(),
         fuel: None,
-    });
-    let model = model.unwrap();
+    }
+}
+
+pub(crate) fn run() {
+    let built = build("tests/guests/columns");
+    let plugin = Host::new(config(None)).unwrap().load(&built.component).unwrap();
+    let model = plugin.compute(binding()).unwrap();
     let mut random = Random::new(7);
-    let batches: Vec<_> = (0..ROWS / BATCH).map(|_| batch(&mut random)).collect();
+    let batches: Vec<_> = (0..ROWS / BATCH).map(|_| batch(&mut random, BATCH)).collect();
     let (mut guest, mut native) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         // The kernel makes each table just before the call that takes it. So does each side here, outside of its measurement.

@@ -63,7 +63,7 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/tests/polls.rs",
         "a_page_that_asks_for_too_many_requests_is_a_fault_of_its_plugin",
     ),
-    ("poll-answers", "kernel/pipeline/src/deliver/fetch.rs", "answers_are_handed_over_up_to_the_budget"),
+    ("poll-answers", "kernel/pipeline/src/poll/memory.rs", "answers_are_handed_over_up_to_the_budget_of_a_round"),
     ("poll-interval", "kernel/model/src/polling.rs", "a_time_between_polls_has_a_least_and_a_most"),
     ("source-waiting", "kernel/pipeline/src/accept/queue.rs", "a_refusal_names_the_budget_that_ended"),
     ("workspace-waiting", "kernel/pipeline/src/accept/queue.rs", "a_refusal_names_the_budget_that_ended"),
@@ -74,8 +74,16 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "a_workspace_keeps_so_many_names_and_counts_the_others_together",
     ),
     ("fits-kept", "kernel/server/src/fitting/kept.rs", "so_many_fits_are_kept_and_the_one_in_use"),
-    ("plugins-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
-    ("plugin-bytes-kept", "kernel/server/src/api/plugins.rs", "a_workspace_keeps_so_many_plugins_and_so_many_bytes"),
+    (
+        "plugins-kept",
+        "kernel/server/src/api/plugins/uploaded.rs",
+        "a_workspace_keeps_so_many_plugins_and_so_many_bytes",
+    ),
+    (
+        "plugin-bytes-kept",
+        "kernel/server/src/api/plugins/uploaded.rs",
+        "a_workspace_keeps_so_many_plugins_and_so_many_bytes",
+    ),
 ];
 
 #[test]

@@ -326,6 +326,22 @@ fn a_component_of_any_tool_is_packed_uploaded_and_installed() {
         assert!(many[figure].as_f64().unwrap() > 0.0, "{figure}: {bench}");
     }
 
+    // The contract that it was made of, for whoever has no checkout.
+    let wit = folder.path().join("wit");
+    let written = answer(&kernel, &["plugin", "wit", wit.to_str().unwrap()]);
+    assert_eq!((&written["abi"], written["files"].as_array().unwrap().len()), (&json!("0.2"), 4), "{written}");
+    let worlds = |folder: &Path| std::fs::read_to_string(folder.join("worlds.wit")).unwrap();
+    assert_eq!(worlds(&wit), worlds(&root().join("wit/0.2.0")));
+
+    // Its manifest is checked and its cases are run with it, in a folder that is no crate.
+    assert_eq!(answer(&kernel, &["plugin", "check", folder.path().to_str().unwrap()])["kind"], "tag-model");
+    let case = json!({ "config": { "how": "well" }, "input": { "rows": [{ "city": "Berlin" }] },
+        "output": [{ "hostile": "Berlin", "hostile_version": "0.1.0" }] });
+    std::fs::create_dir(folder.path().join("cases")).unwrap();
+    std::fs::write(folder.path().join("cases/first.json"), case.to_string()).unwrap();
+    let tested = answer(&kernel, &["plugin", "test", folder.path().to_str().unwrap(), "--component", plugin]);
+    assert_eq!((&tested["failed"], &tested["cases"][0]["passed"]), (&json!(0), &json!(true)), "{tested}");
+
     assert_eq!(answer(&kernel, &["plugin", "upload", plugin])["digest"], packed["digest"]);
     let install = ["plugin", "install", "hostile/tag-model", "--name", "packed", "--config", well];
     assert_eq!(answer(&kernel, &install)["mode"], "live");

@@ -99,6 +99,8 @@ fn every_command_answers_a_program_with_one_document() {
         "profile get user_id:ada",
         "profile search --trait city=Rome",
         "profile events user_id:ada --all",
+        "profile provenance user_id:ada --trait city",
+        "plugin written kith/csv --version 0.1.0",
         "profile export",
         "profile export --columns id,traits.city",
         "consent show user_id:ada",
@@ -346,10 +348,12 @@ fn a_plugin_is_signed_and_taken_until_its_key_is_revoked() {
     does(&["plugin", "keygen", "--out", secret], 1, "could not make");
     does(&["plugin", "sign", wasm, "--secret-key", secret], 0, "kith/csv");
     does(&["plugin", "verify", wasm, "--public-key", public], 0, "plugin:kith/csv");
-    does(&["plugin", "verify", wasm], 1, "no publisher of the workspace has it");
+    does(&["plugin", "verify", wasm, "--public-key", public], 0, "Not looked at: whose key it is");
+    does(&["plugin", "verify", wasm], 1, "which no publisher here has");
     does(&["plugin", "upload", wasm], 1, "which no publisher here has");
     does(&["publisher", "add", "us", "--namespace", "other/*", "--public-key", public], 0, "other/*");
     does(&["plugin", "upload", wasm], 1, "which may not sign it");
+    does(&["plugin", "verify", wasm], 1, "which may not sign it");
     does(&["publisher", "add", "us", "--namespace", "kith/*"], 0, "kith/*");
     does(&["plugin", "upload", wasm], 0, "valid: us");
     does(&["plugin", "verify", wasm], 0, "The signature holds");
@@ -415,6 +419,50 @@ fn a_connector_that_polls_is_seen_asked_and_told_how_often() {
     admin.post("/api/v1/installations/feed/poll", &json!({})).is_problem(409, "not-live");
     kernel.segment();
     admin.get("/api/v1/installations/segment/polls").is_problem(409, "does-not-poll");
+}
+
+/// Through a real component: two claims of one key, keys that are listed, a time to live over a restart; and what an admin sees of it.
+#[test]
+fn what_a_plugin_keeps_is_seen_ends_with_its_time_and_can_be_cleared() {
+    let mut kernel = TestKernel::start();
+    kernel.install("hostile/connector", json!({ "name": "keeper", "grants": { "kv_bytes": 1_000 } }));
+    let told = |kernel: &TestKernel, step: &str, body: &str| {
+        kernel.admin().send("POST", "/api/v1/sources/keeper/records", &[], body).is(200);
+        let events = kernel.events("user_id:keeper");
+        let mut names = events.iter().filter_map(|event| event["name"].as_str()?.strip_prefix(&format!("{step} ")));
+        names.next().unwrap().to_owned()
+    };
+    assert_eq!(told(&kernel, "s1", "claim s1 lock 60000"), "Ok(true)");
+    assert_eq!(told(&kernel, "s2", "claim s2 lock 60000"), "Ok(false)");
+    assert_eq!(told(&kernel, "s3", "keep s3 seen/a"), "Ok(())");
+    assert_eq!(told(&kernel, "s4", "keys s4 "), r#"Ok(["lock", "seen/a"])"#);
+    let kv = "/api/v1/installations/keeper/kv";
+    let seen = json!({ "key": "seen/a", "value_bytes": 4, "expires_at": null });
+    let lock = json!({ "key": "lock", "value_bytes": 4, "expires_at": "2026-11-21T10:01:00.000Z" });
+    let whole = json!({ "keys": 2, "bytes": 18, "granted_bytes": 1_000, "items": [lock, seen], "next": null });
+    assert_eq!(kernel.admin().get(kv).is(200), whole);
+    let first = kernel.admin().get(&format!("{kv}?limit=1")).is(200);
+    let cursor = first["next"].as_str().unwrap();
+    assert_eq!(kernel.admin().get(&format!("{kv}?limit=1&cursor={cursor}")).is(200)["items"], json!([seen]));
+    let shown = text(&run(&kernel, &["plugin", "kv", "keeper", "--prefix", "seen/"]).stdout);
+    assert!(
+        shown.contains("2 keys, 18 B of 1,000 B") && shown.contains("seen/a") && !shown.contains("lock"),
+        "{shown}"
+    );
+    kernel.clock.advance_ms(60_000);
+    kernel.restart();
+    assert_eq!(told(&kernel, "s5", "claim s5 lock 60000"), "Ok(true)", "its time is over");
+    kernel.clock.advance_ms(3_600_000);
+    let admin = kernel.admin();
+    // A listing removes what it comes upon, so that another part is asked for.
+    wait_until("what is over is removed", || admin.get(&format!("{kv}?prefix=none")).is(200)["bytes"] == 10);
+    let cleared = run(&kernel, &["plugin", "clear-kv", "keeper", "--yes"]);
+    assert!(text(&cleared.stdout).contains("cleared 1 key of keeper, 10 B"), "{}", text(&cleared.stderr));
+    assert_eq!(told(&kernel, "s6", "keys s6 "), "Ok([])");
+    let audit = admin.get("/api/v1/audit?action=installation.clear-kv").is(200);
+    assert_eq!(audit["items"][0]["before"], json!({ "keys": 1, "bytes": 10 }), "{audit}");
+    // A key may name somebody.
+    kernel.caller(&kernel.key(&["plugins:admin"])).get(kv).is_problem(403, "denied");
 }
 
 /// The numbers tell what was changed, and not how many names were given.

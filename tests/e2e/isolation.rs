@@ -129,10 +129,11 @@ fn fillings(path: &str, ours: &Ours) -> Option<(String, String)> {
 fn filled(path: &str, filling: &str, ours: &Ours) -> String {
     let path = path.replace("{vendor}/{name}", filling).replace("{version}", "0.1.0").replace("{id}", filling);
     let path = path.replace("{kind}/{name}", filling).replace("{name}", filling).replace("{number}", "1");
-    let path = path.replace("{key_id}", "E7620F1842B4E81F");
+    let path = path.replace("{key_id}", "E7620F1842B4E81F").replace("{digest}", &"0".repeat(64));
     match path.rsplit('/').next() {
         Some("explain") => format!("{path}?profile={}", ours.profile),
         Some("why") => format!("{path}?with=user_id:ada"),
+        Some("provenance") => format!("{path}?tag=stage"),
         _ => path,
     }
 }

@@ -1,4 +1,5 @@
 //! An API that is asked: page by page, past an answer that puts it off, then for what changed, and once more from its start.
+//! Whoever asks for a poll is in the audit log before it begins.
 
 use std::process::Command;
 
@@ -111,4 +112,15 @@ fn an_api_is_read_page_by_page_and_then_for_what_changed() {
     let history = said(&kernel, &["polls", "shop"]);
     assert!(history.contains("15m") && history.contains("status 429"), "{history}");
     assert_eq!(history.matches("complete").count(), 3, "{history}");
+
+    // What cannot be written into the audit log is not done.
+    let admin = kernel.admin();
+    let next_at = || admin.get("/api/v1/installations/shop/polls").is(200)["next_at"].clone();
+    let before = next_at();
+    admin.patch("/api/v1/workspaces/default", &json!({ "budgets": { "settings-written": 1 } })).is(200);
+    // The last change may write more than is left.
+    drop(admin.post("/api/v1/keys", &json!({ "title": "last", "scopes": ["audiences:read"] })));
+    admin.post("/api/v1/installations/shop/poll", &json!({ "from_start": true })).is(429);
+    ended(&kernel, 4);
+    assert_eq!(next_at(), before);
 }

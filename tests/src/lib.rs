@@ -14,6 +14,7 @@ mod plugins;
 mod process;
 mod random;
 mod receiver;
+mod registry;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -21,10 +22,11 @@ use std::path::{Path, PathBuf};
 pub use client::{Answer, Client, encode, gzip};
 pub use kernel::{Occupied, Source, TestKernel, pages, settle};
 pub use long::cases;
-pub use plugins::{bare, build, built, compile_bomb, component, newest_component, repacked};
+pub use plugins::{bare, build, build_module, built, compile_bomb, component, newest_component, repacked};
 pub use process::{Process, kith};
 pub use random::Random;
 pub use receiver::{Arrived, Receiver, SIGNING_SECRET};
+pub use registry::Registry;
 pub use wait::{wait_for, wait_until};
 
 /// The admin key of every test server.

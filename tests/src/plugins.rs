@@ -1,6 +1,7 @@
 //! The plugins under test: built once for each test binary, by the code of `kith plugin build`, with one run of cargo.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::LazyLock;
 
 use kith::plugin_build::{self, BuiltPlugin, Silent, Toolchain};
@@ -56,6 +57,17 @@ pub fn build(folder: &str) -> BuiltPlugin {
     let toolchain = Toolchain { cargo: PathBuf::from(CARGO), colour: false };
     let built = plugin_build::build_all(&[root().join(folder)], None, &toolchain, &mut Silent);
     built.unwrap_or_else(|error| panic!("{error}")).pop().expect("one crate gives one plugin")
+}
+
+/// Build a crate of the workspace that is a WebAssembly module and no plugin of ours; where the module is.
+#[track_caller]
+pub fn build_module(package: &str) -> PathBuf {
+    let metadata = cargo_metadata::MetadataCommand::new().cargo_path(CARGO).current_dir(root()).no_deps().exec();
+    let target = metadata.expect("the workspace can be read").target_directory;
+    let mut cargo = Command::new(CARGO);
+    cargo.args(["build", "--release", "--quiet", "--target", plugin_build::TARGET, "--package", package]);
+    assert!(cargo.current_dir(root()).status().expect("cargo starts").success(), "{package} does not build");
+    target.join(plugin_build::TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_"))).into()
 }
 
 /// A built plugin packed again with another manifest: what a vendor would upload who had written that one.

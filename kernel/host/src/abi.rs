@@ -4,7 +4,7 @@ use std::fmt;
 
 use kith_model::plugin::PluginKind;
 
-use crate::package::world::{KINDS, is_optional, world_of};
+use crate::package::world::{KINDS, is_optional, sources, world_of};
 
 /// A version of the contract in `/wit`, named without its patch number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,6 +97,11 @@ impl Abi {
         }
     }
 
+    /// The files of its folder under `/wit`, each by its name, of which tools for other languages make bindings.
+    pub fn files(self) -> [(&'static str, &'static str); 4] {
+        sources(self)
+    }
+
     /// What each kind of plugins imports and exports in it.
     pub fn worlds(self) -> Vec<AbiWorld> {
         let world = |kind: PluginKind| {
@@ -109,12 +114,12 @@ impl Abi {
     }
 
     /// The version that is written so.
-    pub(crate) fn parse(text: &str) -> Option<Abi> {
+    pub fn parse(text: &str) -> Option<Abi> {
         Abi::ALL.into_iter().find(|abi| abi.as_str() == text)
     }
 
     /// All versions, for a message.
-    pub(crate) fn listed() -> String {
+    pub fn listed() -> String {
         Abi::ALL.map(Abi::as_str).join(" and ")
     }
 }
@@ -134,6 +139,9 @@ mod tests {
         for abi in Abi::ALL {
             let (_, version) = abi.package().split_once('@').unwrap();
             assert!(version.starts_with(abi.as_str()), "{version}");
+            for (name, text) in abi.files() {
+                assert!(text.starts_with(&format!("package {};", abi.package())), "{name} of {abi}");
+            }
             let worlds = abi.worlds();
             assert_eq!(worlds.len(), 4);
             for world in worlds {

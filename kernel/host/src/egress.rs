@@ -26,7 +26,7 @@ use http_body_util::Full;
 use hyper::header::{HOST, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request};
 use kith_model::network::Network;
-use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Sending, Signature, Transport};
+use kith_model::sending::{AnswerRoom, InboundResponse, OutboundRequest, SendFailure, Sending, Signature, Transport};
 use tokio::sync::Semaphore;
 
 pub(crate) use body::BodyRule;
@@ -121,7 +121,7 @@ pub(crate) fn admit(
     *sent.headers_mut() = headers;
     let asked = request.timeout_ms.map_or(DEFAULT_ANSWER_WAIT, |ms| Duration::from_millis(ms.into()));
     let (answer_wait, look_ups) = (asked.min(MAX_ANSWER_WAIT), Arc::clone(&installed.gate.look_ups));
-    Ok(Exchange { target, reach, look_ups, request: sent, answer_wait, body })
+    Ok(Exchange { target, reach, look_ups, request: sent, answer_wait, body, room: None })
 }
 
 /// Add the three headers of Standard Webhooks 1.0; a guest's own are replaced.
@@ -169,6 +169,25 @@ impl InstallationTransport {
     pub(crate) fn of_polls(installed: Arc<InstallationContext>) -> InstallationTransport {
         InstallationTransport { installed, body: BodyRule::Whole }
     }
+
+    fn begin(&self, request: OutboundRequest, room: Option<Arc<dyn AnswerRoom>>) -> Sending {
+        match admit(&self.installed, request, self.body) {
+            Ok(exchange) => {
+                let client = self.installed.gate.client.clone();
+                let exchange = Exchange { room, ..exchange };
+                // On the host's threads, because the caller's may be busy with more than a peer may disturb.
+                let task = self.installed.network.handle().spawn(async move {
+                    let answer = tokio::time::timeout(MAX_EXCHANGE, client.exchange(exchange)).await;
+                    answer.unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))))
+                });
+                Box::pin(SpawnedExchange(task))
+            }
+            Err(reason) => {
+                log_denial(&self.installed, &reason);
+                Box::pin(std::future::ready(Err(SendFailure::Denied(reason))))
+            }
+        }
+    }
 }
 
 impl Transport for InstallationTransport {
@@ -182,21 +201,11 @@ impl Transport for InstallationTransport {
     }
 
     fn send(&self, request: OutboundRequest) -> Sending {
-        match admit(&self.installed, request, self.body) {
-            Ok(exchange) => {
-                let client = self.installed.gate.client.clone();
-                // On the host's threads, because the caller's may be busy with more than a peer may disturb.
-                let task = self.installed.network.handle().spawn(async move {
-                    let answer = tokio::time::timeout(MAX_EXCHANGE, client.exchange(exchange)).await;
-                    answer.unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))))
-                });
-                Box::pin(SpawnedExchange(task))
-            }
-            Err(reason) => {
-                log_denial(&self.installed, &reason);
-                Box::pin(std::future::ready(Err(SendFailure::Denied(reason))))
-            }
-        }
+        self.begin(request, None)
+    }
+
+    fn send_within(&self, request: OutboundRequest, room: Arc<dyn AnswerRoom>) -> Sending {
+        self.begin(request, Some(room))
     }
 }
 

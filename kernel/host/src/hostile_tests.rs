@@ -72,6 +72,23 @@ fn nested_components_call_each_other() {
     assert_eq!(observed.usage().lines, 0, "the host's log was not asked");
 }
 
+/// It was installed, and failed at every call: the adapters between components counted with what was admitted without them.
+#[test]
+fn a_component_of_as_many_instances_as_are_admitted_runs() {
+    let calling = scorer(&format!("(call $log (i32.const 1) (i32.const 64) (i32.const 41)){ECHO}"));
+    let with_more = |instances: usize| {
+        let more = "(core instance (instantiate $empty))".repeat(instances);
+        let log = LOG_OF_ITS_OWN.replacen("(type $levels", &format!("(core module $empty) {more} (type $levels"), 1);
+        let components = composed(&calling, Some(("kith:plugin/log@0.2.0", &wat::parse_str(log).unwrap())));
+        crate::pack(&components, SCORER, crate::Carried::Refused, table::COMPONENT_SIZE.default)
+    };
+    let refused = with_more(32).unwrap_err().to_string();
+    assert!(refused.contains("instances of modules") && refused.contains("at most 32 are admitted"), "{refused}");
+    let most = (0..32).rev().find_map(|instances| with_more(instances).ok()).unwrap();
+    let model = host().load(&most).unwrap().compute(binding()).unwrap();
+    assert_eq!(model.compute(&[], rows(&[1.0])), Ok(rows(&[1.0])));
+}
+
 #[test]
 fn an_infinite_loop_is_stopped_while_others_answer() {
     let host = host();

@@ -25,6 +25,7 @@ mod host;
 #[cfg(test)]
 mod hostile_tests;
 mod imports;
+mod key_value;
 mod link;
 mod manifest;
 mod network;
@@ -42,9 +43,13 @@ mod verify;
 pub use abi::{Abi, AbiStatus, AbiWorld};
 pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
+pub use key_value::{
+    Expected, KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, MemoryKeyValue, Setting, has_expired,
+};
 pub use manifest::{
-    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, PlannedSchema, manifest_schema,
-    mistake_in, parse_manifest, validate_config,
+    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema, dotted,
+    filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
+    validate_unshown_config, without_unshown, would_show, write_only,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{
@@ -57,4 +62,3 @@ pub use policy::{
 };
 pub use roles::{BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;
-pub use state::{KeyValue, KeyValueError, MemoryKeyValue};

@@ -23,7 +23,8 @@ pub(crate) fn link(linker: &mut Linker<CallState>, abi: Abi, kind: PluginKind) -
             ("config", _) => link_config(&mut instance)?,
             ("secrets", abi) => link_secrets(&mut instance, abi)?,
             ("clock", _) => link_clock(&mut instance)?,
-            ("kv", _) => link_kv(&mut instance)?,
+            ("kv", Abi::V0_1) => link_kv_0_1(&mut instance)?,
+            ("kv", Abi::V0_2) => link_kv(&mut instance)?,
             ("dataset", _) => link_dataset(&mut instance)?,
             ("http", Abi::V0_1) => link_http_0_1(&mut instance)?,
             ("http", Abi::V0_2) => link_http(&mut instance)?,
@@ -74,13 +75,35 @@ fn link_clock(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<
     instance.func_wrap("now", |store: Store<'_>, (): ()| timed(store, clock::Host::now))
 }
 
-fn link_kv(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+/// What is the same in both versions.
+fn link_kv_common(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     instance.func_wrap("get", |store: Store<'_>, (key,): (String,)| timed(store, |state| kv::Host::get(state, key)))?;
-    instance.func_wrap("set", |store: Store<'_>, (key, value): (String, Vec<u8>)| {
-        timed(store, |state| kv::Host::set(state, key, value))
-    })?;
     instance
         .func_wrap("delete", |store: Store<'_>, (key,): (String,)| timed(store, |state| kv::Host::delete(state, key)))
+}
+
+fn link_kv(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+    link_kv_common(instance)?;
+    instance.func_wrap("set", |store: Store<'_>, (key, value, ttl_ms): (String, Vec<u8>, Option<u64>)| {
+        timed(store, |state| kv::Host::set(state, key, value, ttl_ms))
+    })?;
+    instance.func_wrap(
+        "compare-and-set",
+        |store: Store<'_>, (key, expected, value, ttl_ms): (String, Option<Vec<u8>>, Vec<u8>, Option<u64>)| {
+            timed(store, |state| kv::Host::compare_and_set(state, key, expected, value, ttl_ms))
+        },
+    )?;
+    instance.func_wrap("list-keys", |store: Store<'_>, (prefix, after, limit): (String, Option<String>, u32)| {
+        timed(store, |state| kv::Host::list_keys(state, prefix, after, limit))
+    })
+}
+
+/// What 0.1 keeps, it keeps for good.
+fn link_kv_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+    link_kv_common(instance)?;
+    instance.func_wrap("set", |store: Store<'_>, (key, value): (String, Vec<u8>)| {
+        timed(store, |state| kv::Host::set(state, key, value, None))
+    })
 }
 
 fn link_dataset(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {

@@ -1,5 +1,5 @@
-//! Responsible for packages: making a plugin's component from its core module and manifest ([`assemble`]) or from a component
-//! that another tool made ([`pack`]), and telling what a component is and whether it may be admitted, without running or
+//! Responsible for packages: making a plugin's component from its core module and manifest ([`assemble`]) or from what
+//! another tool made ([`pack`]), and telling what a component is and whether it may be admitted, without running or
 //! compiling anything ([`inspect`]).
 //!
 //! The limits on a component's shape are `package/shape.rs`, those on what its nested components unfold to
@@ -7,7 +7,7 @@
 //! Whether the functions behind those names have the right types is seen when the component is loaded (`roles.rs`).
 
 mod anatomy;
-mod nesting;
+pub(crate) mod nesting;
 mod place;
 mod shape;
 mod trim;
@@ -44,8 +44,8 @@ pub enum PackageError {
     #[error("{part} is more than {limit} components deep; compose the plugin of fewer layers")]
     TooDeep { part: String, limit: usize },
     #[error(
-        "{part} instantiates a component that it imports or takes out of an instance; write that component into the one that \
-         instantiates it"
+        "{part} instantiates a component or a module that it imports or takes out of an instance; write that into the component \
+         that instantiates it"
     )]
     ForeignComponent { part: String },
     #[error(
@@ -75,7 +75,8 @@ pub enum PackageError {
     ForeignImport { module: String, name: String, remedy: String },
     /// The core module was not built with the SDK.
     #[error(
-        "the module holds no component type; export the plugin with the SDK's macro, e.g. `kith_plugin_sdk::export!(Shop as connector)`"
+        "the module holds no component type; export the plugin with the SDK's macro, e.g. `kith_plugin_sdk::export!(Shop as connector)`, \
+         or link what `wit-bindgen` made of the world"
     )]
     NoComponentType,
     #[error(
@@ -125,16 +126,20 @@ pub fn assemble(core_wasm: &[u8], manifest_toml: &str) -> Result<Vec<u8>, Packag
         return Err(PackageError::Encode("the input is not a WebAssembly module".into()));
     }
     let abi = abi_of(&manifest)?;
+    let component = stamped(encoded(core_wasm, abi, manifest.kind)?, manifest_toml, abi);
+    inspect(&component)?;
+    Ok(component)
+}
+
+/// The component of a core module that carries its world, without what a plugin does not need.
+fn encoded(core_wasm: &[u8], abi: Abi, kind: PluginKind) -> Result<Vec<u8>, PackageError> {
     let module = trim::module(core_wasm)?;
-    world::check_core(core_wasm, abi, manifest.kind)?;
-    let encoded = wit_component::ComponentEncoder::default()
+    world::check_core(core_wasm, abi, kind)?;
+    wit_component::ComponentEncoder::default()
         .validate(false)
         .module(&module)
         .and_then(|mut encoder| encoder.encode())
-        .map_err(|error| PackageError::Encode(format!("{error:#}")))?;
-    let component = stamped(encoded, manifest_toml, abi);
-    inspect(&component)?;
-    Ok(component)
+        .map_err(|error| PackageError::Encode(format!("{error:#}")))
 }
 
 /// What becomes of a manifest that a component carries already when it is packed.
@@ -144,20 +149,26 @@ pub enum Carried {
     Replaced,
 }
 
-/// Make a plugin's component from a component that any tool of any language made, and its manifest. As in [`assemble`], what a
-/// plugin does not need is left out, in nested components too.
+/// Make a plugin's component from a component that any tool of any language made, or from a core module that carries its world, as
+/// `wit-bindgen` for C leaves it, and the manifest. As in [`assemble`], what a plugin does not need is left out, in nested
+/// components too.
 ///
 /// # Errors
-/// A mistake in the manifest, bytes that are no component, a manifest that it carries already, or a result that
-/// [`inspect_within`] would refuse.
-pub fn pack(component: &[u8], manifest_toml: &str, carried: Carried, max_bytes: u64) -> Result<Vec<u8>, PackageError> {
+/// A mistake in the manifest, bytes that are neither, a module that [`assemble`] would refuse, a manifest that a component
+/// carries already, or a result that [`inspect_within`] would refuse.
+pub fn pack(wasm: &[u8], manifest_toml: &str, carried: Carried, max_bytes: u64) -> Result<Vec<u8>, PackageError> {
     let manifest = parse_manifest(manifest_toml).map_err(PackageError::Manifest)?;
-    shape::check_is_component(component)?;
     let abi = abi_of(&manifest)?;
-    if carried == Carried::Refused {
-        refuse_packed(component)?;
-    }
-    let packed = stamped(trim::component(component)?, manifest_toml, abi);
+    let component = if Parser::is_core_wasm(wasm) {
+        encoded(wasm, abi, manifest.kind)?
+    } else {
+        shape::check_is_component(wasm)?;
+        if carried == Carried::Refused {
+            refuse_packed(wasm)?;
+        }
+        trim::component(wasm)?
+    };
+    let packed = stamped(component, manifest_toml, abi);
     inspect_within(&packed, max_bytes)?;
     Ok(packed)
 }

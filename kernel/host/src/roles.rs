@@ -29,9 +29,10 @@ use crate::engine::Metering;
 use crate::exports::LinkedComponent;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
+use crate::key_value::{KeyValue, MemoryKeyValue};
 use crate::observed::Observed;
 use crate::policy::effective_policy;
-use crate::state::{CallClass, CallState, InstallationContext, KeyValue, MemoryKeyValue, StateWrites};
+use crate::state::{CallClass, CallState, InstallationContext, StateWrites};
 use crate::text::bounded;
 use crate::verify;
 

@@ -1,7 +1,6 @@
 //! Responsible for what one call knows and may still use: the installation it runs for, its budgets, and why it was
 //! stopped. The host's interfaces (`imports/`) read and draw on it; `call.rs` makes it and reads the verdict.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,66 +14,23 @@ use wasmtime::ResourceLimiter;
 use crate::egress::Gate;
 use crate::engine::TICK;
 use crate::imports::secrets::Secrets;
+use crate::key_value::KeyValue;
 use crate::network::Network;
 use crate::observed::Observed;
+use crate::package::nesting;
 use crate::policy::Policy;
 
 /// Table elements of one call; a table holds a plugin's function pointers.
 const MAX_TABLE_ELEMENTS: usize = 10_000;
-const MAX_TABLES: usize = 4;
-/// As many as are admitted in a component; one that composes an engine with stubs has three. Their bytes count together.
-const MAX_MEMORIES: usize = 4;
-/// Of modules, the adapters between nested components among them.
-const MAX_INSTANCES: usize = 32;
+/// What a store may have is what is admitted, or an installed plugin would fail at every call: of modules, with the adapters
+/// between nested components among them.
+const MAX_INSTANCES: usize = (nesting::MAX_MODULE_INSTANCES + nesting::MAX_ADAPTERS) as usize;
+const MAX_MEMORIES: usize = nesting::MAX_MEMORIES as usize;
+const MAX_TABLES: usize = nesting::MAX_TABLES as usize;
 
 /// How long a guest may compute before the host looks whether its call was cancelled. Compiled code stops at its next epoch
 /// deadline and cannot be woken before.
 const CANCELLATION_LOOK: Duration = Duration::from_millis(50);
-
-/// Why state could not be read or written.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KeyValueError {
-    #[error("over the quota of {quota_bytes} bytes")]
-    Quota { quota_bytes: u64 },
-    #[error("{0}")]
-    Unavailable(String),
-}
-
-/// The durable state of one installation. Blocking; keys and values of one installation are seen by no other.
-pub trait KeyValue: Send + Sync {
-    /// The value under `key`.
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError>;
-    /// Keep `value` under `key`, unless all keys and values together would then pass `quota_bytes`.
-    fn set(&self, key: &str, value: Vec<u8>, quota_bytes: u64) -> Result<(), KeyValueError>;
-    /// Forget `key`.
-    fn delete(&self, key: &str) -> Result<(), KeyValueError>;
-}
-
-/// State that lasts as long as the process: for checking and trying out plugins.
-#[derive(Debug, Default)]
-pub struct MemoryKeyValue(Mutex<BTreeMap<String, Vec<u8>>>);
-
-impl KeyValue for MemoryKeyValue {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        Ok(self.0.lock().get(key).cloned())
-    }
-
-    fn set(&self, key: &str, value: Vec<u8>, quota_bytes: u64) -> Result<(), KeyValueError> {
-        let mut entries = self.0.lock();
-        let others = entries.iter().filter(|(other, _)| other.as_str() != key);
-        let used: usize = others.map(|(key, value)| key.len() + value.len()).sum();
-        if (used + key.len() + value.len()) as u64 > quota_bytes {
-            return Err(KeyValueError::Quota { quota_bytes });
-        }
-        entries.insert(key.to_owned(), value);
-        Ok(())
-    }
-
-    fn delete(&self, key: &str) -> Result<(), KeyValueError> {
-        self.0.lock().remove(key);
-        Ok(())
-    }
-}
 
 /// What all calls of one installation share.
 pub(crate) struct InstallationContext {

@@ -97,12 +97,24 @@ pub enum Cause {
     Import,
     /// Two profiles became one.
     Merge,
-    /// A profile was parted, or an objection to profiling was taken back.
+    /// A profile was parted, an objection to profiling was taken back, or what a version of a model wrote.
     Undo,
     /// A definition, a plugin version, a fit, a configuration or an activity changed.
     Change,
     /// Derived rows were computed again from the log.
     Rebuild,
+}
+
+impl Cause {
+    /// Of two causes the one that counts: the later, but that an undo stays one whatever changes meanwhile. A change may send to
+    /// those who were there before, an undo to nobody.
+    #[must_use]
+    pub fn and(self, other: Cause) -> Cause {
+        match (self, other) {
+            (Cause::Undo, Cause::Change) | (Cause::Change, Cause::Undo) => Cause::Undo,
+            _ => self.max(other),
+        }
+    }
 }
 
 /// What a person must have said before a message of a purpose is sent. A refusal always forbids it.

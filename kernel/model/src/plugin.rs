@@ -116,6 +116,14 @@ impl From<PluginId> for String {
     }
 }
 
+/// The pre-release part of the versions of the dev channel.
+pub const DEV: &str = "dev";
+
+/// Whether a version is of the dev channel, e.g. `0.2.0-dev`: its bytes may change, and nobody is given it who does not name it.
+pub fn is_dev(version: &semver::Version) -> bool {
+    version.pre.as_str() == DEV
+}
+
 /// How far an installation takes part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

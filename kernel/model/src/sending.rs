@@ -128,6 +128,15 @@ pub trait PureChannel: Send + Sync {
 /// A request under way. Dropping it closes its connection.
 pub type Sending = Pin<Box<dyn Future<Output = Result<InboundResponse, SendFailure>> + Send>>;
 
+/// Where an answer is kept, which is asked for room as its body arrives.
+pub trait AnswerRoom: Send + Sync {
+    /// Take room for so many bytes more.
+    ///
+    /// # Errors
+    /// There is none; the exchange ends with this.
+    fn take(&self, bytes: usize) -> Result<(), SendFailure>;
+}
+
 /// What sends the requests of one installation.
 pub trait Transport: Send + Sync {
     /// Where the request goes, as `host:port` in lower case: the name that limits, back-off and circuits are kept under.
@@ -138,4 +147,9 @@ pub trait Transport: Send + Sync {
     /// Send one request. A time-out is the request's own. The status counts as soon as it arrives, whatever becomes of the
     /// body; redirects are answers.
     fn send(&self, request: OutboundRequest) -> Sending;
+    /// The same, within the room that there is for the answer. What does not ask for it as the body arrives is held to it by the
+    /// caller afterwards.
+    fn send_within(&self, request: OutboundRequest, _room: Arc<dyn AnswerRoom>) -> Sending {
+        self.send(request)
+    }
 }

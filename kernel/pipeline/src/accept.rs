@@ -24,6 +24,7 @@ mod never_seen;
 pub(crate) mod people;
 pub(crate) mod quality;
 pub(crate) mod queue;
+pub(crate) mod readers;
 pub(crate) mod reweigh;
 pub(crate) mod rules;
 mod unit;
@@ -51,11 +52,12 @@ use crate::setup::{Installed, Setup};
 use crate::views::Acceptance;
 use crate::yielding;
 pub use alone::{EventOutcome, event_text, outcomes_of};
-use aside::{Input, ReplayedLetter};
+use aside::{Input, PartsOf, ReplayedLetter};
 use declared::DeclaredEvents;
 use lane::{Lane, LaneRules};
 pub(crate) use queue::submission_bytes;
 use queue::{BySize, WaitingBytes};
+use readers::Reader;
 
 /// How many rejections an answer lists; all are counted.
 pub const MAX_REPORTED_REJECTIONS: usize = 100;
@@ -81,6 +83,8 @@ pub(crate) struct Sender {
     pub hashing: Option<Arc<rules::SourceRules>>,
     /// The events that its plugin may emit; `None` for any.
     pub declared: Option<DeclaredEvents>,
+    /// The version of its plugin that reads what it sends; `None` for what no plugin has read.
+    pub reader: Option<Arc<Reader>>,
 }
 
 impl Sender {
@@ -93,7 +97,8 @@ impl Sender {
         let rules = rules::SourceRules::of(&setup.record_rules, &name, &setup.realm_key).map(Arc::new);
         let hashing = rules::SourceRules::hashing(&setup.record_rules, &setup.realm_key).map(Arc::new);
         let declared = DeclaredEvents::of(installed);
-        Sender { name, ids, corrects: installed.corrects, rules, hashing, declared }
+        let reader = Some(Arc::new(Reader::of(installed)));
+        Sender { name, ids, corrects: installed.corrects, rules, hashing, declared, reader }
     }
 }
 
@@ -119,6 +124,8 @@ pub(crate) struct Submission {
     pub input: Option<Arc<Input>>,
     /// The letter that they come from.
     pub again: Option<Box<ReplayedLetter>>,
+    /// How many parts of it are kept aside.
+    pub parts_of: PartsOf,
     pub reply: Reply,
 }
 
@@ -147,6 +154,7 @@ impl Submission {
             moved: None,
             input: None,
             again: None,
+            parts_of: PartsOf::Request,
             reply,
         }
     }

@@ -5,7 +5,8 @@ use kith_model::budget::table;
 /// What the host gives the stages.
 #[derive(Debug, Clone, Copy)]
 pub struct HostLimits {
-    /// What all calls of plugins under way may take in memory together.
+    /// What all calls of plugins under way may take in memory together; requests of polls and answers to them take a quarter as much
+    /// again.
     pub guest_memory_bytes: u64,
     /// What one source may bring in an hour.
     pub source_bytes: u64,

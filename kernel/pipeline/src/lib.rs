@@ -61,17 +61,21 @@ pub use fit::{FitError, FitInput, FitProgress, FitSlot};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
-pub use poll::{PollFrom, PollRecord, PollView};
+pub use poll::{PollEntry, PollFrom, PollView};
 pub use profiles::suppressions::SuppressionChange;
 pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression};
 pub use questions::page::{PAGE_BYTES, PageRoom};
 pub use questions::profile::ProfileStart;
+pub use questions::provenance::{
+    ComputedKind, EventProvenance, FactProvenance, InputProvenance, InputState, MAX_INPUT_BYTES, ValueProvenance,
+};
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
+pub use questions::written::{UndoProgress, Written, WrittenEvents, WrittenValue, WrittenValues};
 pub use react::models::alone::{answers_to, dataset_of};
-pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup};
+pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo};
 pub use shared::WAITS_FOR_FIT;
 pub use turns::{Asker, Patience, TurnError};
 pub use views::*;
@@ -172,6 +176,7 @@ impl Kernel {
         let mut shared = shared.map_err(no_thread("sending"))?;
         shared.volumes = intake::Volumes::new(limits.source_bytes);
         shared.import_memory = intake::ImportMemory::new(limits.import_memory_bytes);
+        shared.polls.set_guest_memory(limits.guest_memory_bytes);
         shared.cache_bytes.set_process_memory(limits.process_memory_bytes);
         let shared = Arc::new(shared);
         let reactors = Arc::new(Reactors::new(Arc::clone(&shared)));

@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::profiles::evaluation::UnknownPerson;
 use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
-use crate::setup::{Installed, Role, Setup};
+use crate::setup::{Installed, Role, Setup, Undo};
 
 /// Why a setup cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,8 @@ pub(crate) enum Task {
     Model(InstallationId, u64),
     /// Evaluate a condition as it is now.
     Audience(AudienceId, u64),
+    /// Take back what a version of a model wrote, by the number of the [`Undo`].
+    Undo(u32),
 }
 
 /// A tag model or scorer. It is in the plan until it is removed, whether it runs or not.
@@ -96,6 +98,7 @@ pub(crate) struct Plan {
     pub of_everybody: Vec<u32>,
     /// By which spellings of an identifier are one.
     pub identity_rules: IdentityRules,
+    pub undos: Vec<Undo>,
 }
 
 /// The number of a place in a list of the plan.
@@ -155,7 +158,8 @@ impl Plan {
         audiences.sort_by_key(|plan| plan.audience.id);
         let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
         let plan = assemble(models, audiences, channels, outputs, source_names);
-        Ok(Plan { context: context.zone.to_owned(), identity_rules: setup.identity_rules.clone(), ..plan })
+        let (context, identity_rules) = (context.zone.to_owned(), setup.identity_rules.clone());
+        Ok(Plan { context, identity_rules, undos: setup.undos.clone(), ..plan })
     }
 
     /// Every expression of the plan.
@@ -179,6 +183,11 @@ impl Plan {
     pub(crate) fn tasks(&self) -> BTreeSet<Task> {
         let models = self.models.iter().map(|model| Task::Model(model.installed.id, model.token));
         models.chain(self.audiences.iter().map(AudiencePlan::task)).collect()
+    }
+
+    /// What is taken back under that number.
+    pub(crate) fn undo(&self, number: u32) -> Option<&Undo> {
+        self.undos.iter().find(|undo| undo.number == number)
     }
 
     /// The audience of that id.
@@ -279,6 +288,7 @@ fn assemble(
         unwritten,
         of_everybody,
         identity_rules: IdentityRules::default(),
+        undos: Vec::new(),
     }
 }
 

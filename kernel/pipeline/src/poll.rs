@@ -6,6 +6,7 @@
 //! that may commit, by the node's lease, so that nobody has to claim a poll.
 
 mod asked;
+pub(crate) mod memory;
 mod schedule;
 mod turn;
 
@@ -20,20 +21,23 @@ use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Unit, row};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::host_limits::HostLimits;
 use crate::offload;
 use crate::profiles::facts::get_one;
-use crate::setup::{Activity, Installed};
+use crate::setup::{Activity, Installed, Role};
 use crate::shared::KernelState;
 use crate::workers::{Ending, Phase, TaskScope};
-pub use asked::{PollFrom, PollRecord, PollView};
+pub use asked::{PollFrom, PollView};
+use memory::AnswerMemory;
+pub use schedule::PollEntry;
 use schedule::{PollRow, PollTerms};
 
 /// The name of the tasks.
 const POLL: &str = "poll";
 
-/// Polls under way, each of which holds answers in memory; and of one workspace, so that none keeps others waiting.
+/// Polls at once that compute or keep a page, each of which holds one in memory; and of one workspace, so that none keeps others waiting.
 const AT_ONCE: usize = 16;
 const OF_WORKSPACE: usize = 4;
 
@@ -51,13 +55,45 @@ type Whose = (WorkspaceId, InstallationId);
 /// The installations that poll.
 pub(crate) struct Polls {
     places: Mutex<BTreeMap<Whose, Arc<Place>>>,
-    turns: Arc<Semaphore>,
-    of_workspaces: Mutex<BTreeMap<WorkspaceId, Arc<Semaphore>>>,
+    turns: Turns,
+    /// Of connectors that send by themselves, whose peers are waited for within their turns.
+    sending: Turns,
+    pub(crate) answers: Arc<AnswerMemory>,
 }
 
 impl Default for Polls {
     fn default() -> Polls {
-        Polls { places: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)), of_workspaces: Mutex::default() }
+        let answers = AnswerMemory::beside(HostLimits::default().guest_memory_bytes);
+        Polls { places: Mutex::default(), turns: Turns::default(), sending: Turns::default(), answers }
+    }
+}
+
+/// The turns of all polls of a kind.
+struct Turns {
+    all: Arc<Semaphore>,
+    of_workspaces: Mutex<BTreeMap<WorkspaceId, Arc<Semaphore>>>,
+}
+
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns { all: Arc::new(Semaphore::new(AT_ONCE)), of_workspaces: Mutex::default() }
+    }
+}
+
+/// The turn of one poll, given back when it is dropped.
+struct TurnHeld {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    /// Wait for a turn; `None` is never given, because nobody closes them.
+    async fn take(&self, workspace: WorkspaceId) -> Option<TurnHeld> {
+        let fresh = || Arc::new(Semaphore::new(OF_WORKSPACE));
+        let own = Arc::clone(self.of_workspaces.lock().entry(workspace).or_insert_with(fresh));
+        let own = own.acquire_owned().await.ok()?;
+        let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
+        Some(TurnHeld { _own: own, _all: all })
     }
 }
 
@@ -66,8 +102,9 @@ impl Polls {
         self.places.lock().get(&whose).cloned()
     }
 
-    fn of_workspace(&self, workspace: WorkspaceId) -> Arc<Semaphore> {
-        Arc::clone(self.of_workspaces.lock().entry(workspace).or_insert_with(|| Arc::new(Semaphore::new(OF_WORKSPACE))))
+    /// What all calls of plugins may take in memory together.
+    pub(crate) fn set_guest_memory(&mut self, bytes: u64) {
+        self.answers = AnswerMemory::beside(bytes);
     }
 
     /// Have every task look at the clock.
@@ -157,7 +194,9 @@ pub(crate) fn stop(shared: &KernelState, whose: TaskScope) {
 pub(crate) fn close(shared: &KernelState, workspace: WorkspaceId) {
     stop(shared, TaskScope::Workspace(workspace));
     shared.polls.places.lock().retain(|(of, _), _| *of != workspace);
-    shared.polls.of_workspaces.lock().remove(&workspace);
+    for turns in [&shared.polls.turns, &shared.polls.sending] {
+        turns.of_workspaces.lock().remove(&workspace);
+    }
 }
 
 /// The row of an installation; what never polled has the first.
@@ -178,6 +217,17 @@ impl Poller {
 
     fn now(&self) -> Timestamp {
         self.shared.clock.now()
+    }
+
+    /// Where its turns are.
+    fn turns(&self) -> &Turns {
+        let known = self.shared.workspace(self.workspace);
+        let sends = known.is_some_and(|known| {
+            let compiled = known.compiled.load();
+            let role = compiled.setup.installation(self.installation).map(|installed| &installed.role);
+            matches!(role, Some(Role::Connector(connector)) if connector.transport().is_none())
+        });
+        if sends { &self.shared.polls.sending } else { &self.shared.polls.turns }
     }
 
     async fn run(self) {

@@ -12,9 +12,11 @@ pub(crate) mod identity;
 pub(crate) mod letters;
 pub(crate) mod page;
 pub(crate) mod profile;
+pub(crate) mod provenance;
 pub(crate) mod rules;
 pub(crate) mod search;
 pub(crate) mod totals;
+pub(crate) mod written;
 
 use std::sync::Arc;
 

@@ -39,6 +39,7 @@ pub(crate) mod readiness;
 pub(crate) mod seen;
 mod timers;
 mod touch;
+mod undo;
 mod walks;
 
 use std::collections::{HashMap, HashSet};

@@ -114,6 +114,7 @@ mod tests {
     use super::*;
     use crate::accept::counts::Counts;
     use crate::accept::quality::SourceCounts;
+    use crate::accept::readers::ReaderRow;
     use crate::profiles::facts::FactsRow;
     use crate::react::readiness::Readiness;
     use crate::react::seen::SeenRow;
@@ -125,8 +126,14 @@ mod tests {
             format!("| {} | {} | {} | postcard |", R::WHAT, R::OWNER.name(), R::VERSION)
         }
         let format = include_str!("../../store/FORMAT.md");
-        let accepted =
-            [line::<FactsRow>(), line::<Counts>(), line::<Aside>(), line::<LetterTime>(), line::<SourceCounts>()];
+        let accepted = [
+            line::<FactsRow>(),
+            line::<Counts>(),
+            line::<Aside>(),
+            line::<LetterTime>(),
+            line::<SourceCounts>(),
+            line::<ReaderRow>(),
+        ];
         let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];
         let computed = [
             line::<SeenRow>(),

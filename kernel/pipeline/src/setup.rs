@@ -147,6 +147,18 @@ pub struct Setup {
     pub audiences: Vec<Audience>,
     /// Channels that were removed. What waits in their outboxes may never leave.
     pub removed_channels: BTreeSet<InstallationId>,
+    /// What versions of models wrote and is taken back, once for each number.
+    pub undos: Vec<Undo>,
+}
+
+/// What one version of a model wrote is taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undo {
+    /// Of the workspace's own: the same work again has another.
+    pub number: u32,
+    pub installation: InstallationId,
+    /// The component's, in hexadecimal.
+    pub digest: String,
 }
 
 impl Setup {

@@ -13,6 +13,7 @@ mod identity;
 mod models;
 mod polls;
 mod profiling;
+mod provenance;
 mod reaction;
 mod refusals;
 mod repeats;

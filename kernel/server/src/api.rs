@@ -32,6 +32,7 @@ mod people;
 pub(crate) mod plugins;
 mod polls;
 mod profiles;
+mod provenance;
 mod publishers;
 mod quality;
 mod records;
@@ -119,6 +120,10 @@ fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>
         .routes(routes!(plugins::remove))
         .routes(routes!(plugins::yank))
         .routes(routes!(plugins::unyank))
+        .routes(routes!(plugins::written))
+        .routes(routes!(plugins::values))
+        .routes(routes!(plugins::events))
+        .routes(routes!(plugins::undo))
         .routes(routes!(abi::abi))
         .routes(routes!(signatures::read, signatures::replace))
         .routes(routes!(publishers::list))
@@ -134,6 +139,7 @@ fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>
         .routes(routes!(installations::policy))
         .routes(routes!(installations::usage))
         .routes(routes!(installations::logs))
+        .routes(routes!(installations::kv, installations::clear_kv))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
         .routes(routes!(fits::put_in_use))
@@ -148,6 +154,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(people::export))
         .routes(routes!(profiles::read))
         .routes(routes!(profiles::events))
+        .routes(routes!(provenance::provenance))
         .routes(routes!(identity::read, identity::replace))
         .routes(routes!(identity::begin_dry_run))
         .routes(routes!(identity::dry_run))

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
-use kith_model::budget::{Permits, table};
+use kith_model::budget::{Exhausted, Permits, table};
 use kith_model::id::WorkspaceId;
 use kith_model::time::Clock;
 use kith_pipeline::{Asker, CheckedSetup, Kernel, Patience, Setup, aside, offload};
@@ -222,11 +222,7 @@ impl App {
         }
         let setup = self.setup(&change, Loading::Done)?;
         let checked = self.kernel.check(setup, rehearsed.map(|rehearsed| &rehearsed.checked))?;
-        let aggregates = checked.aggregates();
-        // Whatever makes them no more is taken, or a workspace that has too many could not be put in order.
-        if aggregates > self.kernel.aggregates(workspace) {
-            change.tables().insist_on_room(&table::AGGREGATES_KEPT, aggregates - 1)?;
-        }
+        self.insist_on_aggregates(&change, &checked)?;
         let loaded = self.wiring.loaded(change.tables());
         let _committed = change.commit()?;
         self.kernel.put_in_force(checked);
@@ -264,11 +260,22 @@ impl App {
         Ok(RehearsedSetup { checked: self.kernel.check(setup, None)?, _loaded })
     }
 
-    /// Load and check what a draft would run of which nothing will come, as [`App::rehearsed`] does.
+    /// Insist that a change leaves no more aggregates than the workspace may have. Whatever makes them no more is taken, or one that
+    /// has too many could not be put in order.
+    fn insist_on_aggregates(&self, draft: &Draft<'_>, checked: &CheckedSetup) -> Result<(), Exhausted> {
+        let (tables, aggregates) = (draft.tables(), checked.aggregates());
+        if aggregates <= self.kernel.aggregates(tables.row.id) {
+            return Ok(());
+        }
+        tables.insist_on_room(&table::AGGREGATES_KEPT, aggregates - 1)
+    }
+
+    /// Load and check what a draft would run of which nothing will come, and refuse what the change itself would be refused for.
     pub(crate) fn tried_on_paper(&self, draft: &Draft<'_>, patience: &Patience) -> Result<(), ApiError> {
         let setup = self.setup(draft, Loading::OnPaper(patience))?;
-        self.kernel.check(setup, None)?;
-        Ok(())
+        let checked = self.kernel.check(setup, None)?;
+        self.insist_on_aggregates(draft, &checked)?;
+        Ok(draft.insist_on_writing()?)
     }
 
     /// Take a component from the disk that no workspace has, or none any more.

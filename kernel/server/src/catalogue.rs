@@ -13,6 +13,7 @@ mod reading;
 pub mod rows;
 pub mod sealed;
 pub mod tracking;
+pub mod undo;
 mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,15 +37,16 @@ pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
     AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
-    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, WaitRow, WorkspaceRow,
-    WorkspaceState, YankRow,
+    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, UnshownRow, WaitRow,
+    WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
 use self::locks::Locks;
-use self::publishers::Publishers;
+use self::publishers::{LeftSignatureRow, Publishers};
 use self::reading::{counters, load, publishers, rows_of, scan_all};
 use self::tracking::TrackingPlanRow;
+use self::undo::UndoRow;
 use self::written::Written;
 use crate::auth::KeyId;
 use crate::signatures::trust::SignaturePolicy;
@@ -87,8 +89,12 @@ pub struct WorkspaceTables {
     pub states: BTreeMap<InstallationId, (u32, Arc<[u8]>)>,
     /// Sealed secrets by installation and name.
     pub secrets: BTreeMap<(InstallationId, String), Arc<[u8]>>,
+    /// The sealed parts of configurations that are not shown.
+    pub sealed_configs: BTreeMap<InstallationId, Arc<[u8]>>,
     /// Tracking plans by their names.
     pub tracking: BTreeMap<String, Arc<TrackingPlanRow>>,
+    /// What is taken back of versions of models, by installation and digest.
+    pub undos: BTreeMap<(InstallationId, String), Arc<UndoRow>>,
     /// What names mean, and how sensitive they are.
     pub dictionary: Arc<Dictionary>,
     /// What is dropped, renamed or hashed of records.
@@ -99,6 +105,8 @@ pub struct WorkspaceTables {
     pub signature_policy: SignaturePolicy,
     /// The highest version of each plugin that it ever installed.
     highest_versions: BTreeMap<PluginId, semver::Version>,
+    /// The signatures of plugin versions that were deleted, by the digests of their components.
+    pub left_signatures: BTreeMap<String, Arc<LeftSignatureRow>>,
     /// `None` where the defaults hold.
     identity_rules: Option<Arc<IdentityRules>>,
     counters: BTreeMap<String, u32>,
@@ -122,12 +130,15 @@ impl WorkspaceTables {
             fits: BTreeMap::new(),
             states: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            sealed_configs: BTreeMap::new(),
             tracking: BTreeMap::new(),
+            undos: BTreeMap::new(),
             dictionary: Arc::default(),
             record_rules: Arc::default(),
             publishers: Publishers::new(),
             signature_policy: SignaturePolicy::default(),
             highest_versions: BTreeMap::new(),
+            left_signatures: BTreeMap::new(),
             identity_rules: None,
             counters: BTreeMap::new(),
             audit_head: AuditHead::default(),
@@ -256,7 +267,7 @@ impl Tables {
 pub struct Catalogue {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
-    sealer: sealed::Sealer,
+    sealer: sealed::KeyRing,
     tables: ArcSwap<Tables>,
     /// Held by the drafts under way.
     writing: Locks,
@@ -267,11 +278,11 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// Read the catalogue from the store. Fits that a stop interrupted are shown as failed.
+    /// Read the catalogue from the store.
     pub fn open(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
-        sealer: sealed::Sealer,
+        sealer: sealed::KeyRing,
     ) -> Result<Catalogue, CatalogueError> {
         let mut tables = Tables {
             host_counters: counters(store.as_ref(), SYSTEM)?,
@@ -285,7 +296,7 @@ impl Catalogue {
             let last = tables.host_counters.entry(WORKSPACES.to_owned()).or_default();
             *last = id.0.max(*last);
             if !row.state.is_deleted() {
-                tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row, clock.as_ref())?));
+                tables.workspaces.insert(id, Arc::new(load(store.as_ref(), row)?));
             }
         }
         for (_, row) in rows_of::<CredentialRow>(store.as_ref(), SYSTEM, Definition::Credential)? {
@@ -341,7 +352,7 @@ impl Catalogue {
     }
 
     /// Where secrets are opened.
-    pub fn sealer(&self) -> &sealed::Sealer {
+    pub fn sealer(&self) -> &sealed::KeyRing {
         &self.sealer
     }
 

@@ -20,6 +20,7 @@ mod identity;
 mod import;
 mod key;
 mod letters;
+mod oci;
 mod output;
 mod plugin;
 mod profile;

@@ -13,7 +13,7 @@ use kith_store::EngineKind;
 
 use crate::front::Proxies;
 use crate::public::PublicUrl;
-use crate::serve::TlsFiles;
+use crate::serve::{KeySource, MasterKeys, TlsFiles};
 use crate::signatures::trust::SignaturePolicy;
 
 /// Everything the server is told at its start.
@@ -25,6 +25,8 @@ pub struct Config {
     pub engine: EngineKind,
     /// The first admin key; `None` makes one. In a data directory that is there it must be one of its keys.
     pub admin_key: Option<Secret>,
+    /// The keys that everything secret in the store is sealed with.
+    pub master_keys: MasterKeys,
     /// Where "now" comes from.
     pub clock: Arc<dyn Clock>,
     /// The first workspace's time zone, an IANA name; UTC without it. A data directory that is there keeps the one it was made with,
@@ -48,6 +50,8 @@ pub struct Config {
     pub compile: CompileMode,
     /// Which plugins every workspace takes at most, by the signatures of the host's publishers.
     pub signatures: SignaturePolicy,
+    /// Whether versions of the dev channel, whose bytes may change, are neither taken nor installed. What runs goes on.
+    pub no_dev_versions: bool,
     /// Whether plugins may be granted hosts on this machine's loopback interface.
     pub allow_loopback: bool,
     /// Whether plugins may be granted hosts over plain HTTP.
@@ -135,6 +139,7 @@ impl Config {
             data_directory: data_directory.into(),
             engine: EngineKind::default(),
             admin_key: None,
+            master_keys: MasterKeys::default(),
             clock: Arc::new(SystemClock),
             time_zone: None,
             ceiling: Limits::default(),
@@ -146,6 +151,7 @@ impl Config {
             memory_bytes: crate::machine::process_memory_bytes(),
             compile: CompileMode::InProcess,
             signatures: SignaturePolicy::default(),
+            no_dev_versions: false,
             allow_loopback: false,
             allow_plain_http: false,
             shared_data_directory: false,
@@ -155,10 +161,12 @@ impl Config {
         }
     }
 
-    /// The defaults, and the first admin key from `KITH_ADMIN_KEY` where it is set.
+    /// The defaults, with the first admin key from `KITH_ADMIN_KEY` and the master key from `KITH_MASTER_KEY` where they are set.
     #[allow(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     pub fn from_environment(data_directory: impl Into<PathBuf>) -> Config {
-        let admin_key = std::env::var("KITH_ADMIN_KEY").ok().filter(|key| !key.is_empty()).map(Secret::from);
-        Config { admin_key, ..Config::new(data_directory) }
+        let set = |name| std::env::var(name).ok().filter(|key| !key.is_empty()).map(Secret::from);
+        let (admin_key, current) = (set("KITH_ADMIN_KEY"), set("KITH_MASTER_KEY").map(KeySource::Text));
+        let master_keys = MasterKeys { current, ..MasterKeys::default() };
+        Config { admin_key, master_keys, ..Config::new(data_directory) }
     }
 }

@@ -3,7 +3,9 @@
 //! uploaded, so that no customer's installation finds it.
 
 use kith_features::Expression;
-use kith_host::{ConfigError, Inspection, ManifestError, ManifestMistake, PackageError, mistake_in};
+use kith_host::{
+    ConfigError, Inspection, ManifestError, ManifestMistake, PackageError, dotted, filled_in_write_only, mistake_in,
+};
 use kith_model::plugin::{InputSpec, Manifest, PluginKind};
 use kith_model::table::ColumnType;
 use serde_json::{Map, Value, json};
@@ -80,6 +82,16 @@ fn check_defaults(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMista
 
 fn check_input(manifest: &Manifest, text: &str, input: &InputSpec, found: &mut Vec<ManifestMistake>) {
     let expression = ["inputs", input.name.as_str(), "expression"];
+    if let Some(hidden) =
+        manifest.config_schema.as_ref().and_then(|schema| filled_in_write_only(schema, &input.expression))
+    {
+        let message = format!(
+            "`{}` of the configuration is `writeOnly`, and an expression shows what it is filled in with; use another property, or take \
+             `writeOnly` off this one",
+            dotted(&hidden)
+        );
+        found.push(mistake_in(text, &expression, message));
+    }
     let mut config = Sample { value: json!({}), is_whole: true };
     for key in placeholders(&input.expression) {
         match schema_of(manifest.config_schema.as_ref(), key) {
@@ -345,6 +357,11 @@ description = "How far back orders count"
                 "default = \"90d\"",
                 "default = \"many\"",
                 "24:11: the default is not what the schema takes: \"many\" does not match",
+            ),
+            (
+                "default = \"90d\"",
+                "default = \"90d\"\nwriteOnly = true",
+                "12:14: `window` of the configuration is `writeOnly`, and an expression shows",
             ),
             ("default = \"90d\"", "default = 90", "24:11: the default is not what the schema takes: 90 is not of type"),
             ("\">=0.1, <0.2\"", "\">=0.9\"", "6:10: the plugin needs a kernel >=0.9"),

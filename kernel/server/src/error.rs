@@ -110,8 +110,8 @@ pub enum ApiError {
     /// An edit was made from a version that is no more.
     Stale {
         message: String,
-        /// Of the version that there is.
-        tag: String,
+        /// Of the version that there is, where there is one.
+        tag: Option<String>,
     },
     /// It is done when it comes again with the token that `details` hold.
     Unconfirmed {

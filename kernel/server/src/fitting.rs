@@ -9,8 +9,8 @@ pub(crate) mod schedule;
 use std::sync::Arc;
 
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
-use kith_model::plugin::{Fitted, InstallationMode, Manifest};
-use kith_pipeline::{FitInput, FitSlot, WAITS_FOR_FIT};
+use kith_model::plugin::{Fitted, InstallationMode, Manifest, is_dev};
+use kith_pipeline::{FitError, FitInput, FitSlot, WAITS_FOR_FIT};
 use serde_json::json;
 
 use crate::api::installations::named;
@@ -18,7 +18,8 @@ use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::KeyId;
 use crate::catalogue::{
-    Actor, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow, WorkspaceTables,
+    Actor, Catalogue, CatalogueError, Draft, FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WaitRow,
+    WorkspaceTables,
 };
 use crate::error::ApiError;
 
@@ -101,7 +102,8 @@ pub(crate) fn begin(
             error: None,
         };
         draft.put_fit(row.clone());
-        draft.audit("installation.fit", name, None, Some(json!({ "fit": version, "cause": row.cause })))?;
+        let after = json!({ "fit": version, "cause": row.cause, "use": wish == Wish::AskedToUse });
+        draft.audit("installation.fit", name, None, Some(after))?;
         Ok(BegunFit { row, wish, slot })
     })
 }
@@ -182,6 +184,34 @@ fn keep(
     })
 }
 
+/// End the fits that were under way when the process before this one ended, once and for all, with a line of the audit log. When
+/// they ended nobody knows: what is written down is when it was found. To be called before any fit begins.
+pub(crate) fn end_interrupted(catalogue: &Catalogue) {
+    for (workspace, tables) in &catalogue.tables().workspaces {
+        let interrupted = tables.fits.values().filter(|fit| fit.status == FitStatus::Running);
+        let interrupted: Vec<FitRow> = interrupted.map(|fit| FitRow::clone(fit)).collect();
+        if interrupted.is_empty() {
+            continue;
+        }
+        if let Err(error) = end_all(catalogue, *workspace, &interrupted) {
+            // For want of disk, say; the next start does it.
+            tracing::error!(workspace = workspace.0, ?error, "fits that were interrupted show as if they ran");
+        }
+    }
+}
+
+fn end_all(catalogue: &Catalogue, workspace: WorkspaceId, interrupted: &[FitRow]) -> Result<(), CatalogueError> {
+    let mut change = catalogue.begin(workspace, Actor::kernel())?;
+    for fit in interrupted {
+        put_failed(&mut change, fit, FitError::Stopping.to_string());
+        let Some(present) = present(&change, fit.installation) else { continue };
+        let after = json!({ "fit": fit.version, "status": FitStatus::Failed, "interrupted": true });
+        change.audit("installation.fitted", &present.name, None, Some(after))?;
+    }
+    drop(change.commit()?);
+    Ok(())
+}
+
 fn put_failed(draft: &mut Draft<'_>, row: &FitRow, error: String) {
     let (finished_at, error) = (Some(draft.now()), Some(error));
     draft.put_fit(FitRow { status: FitStatus::Failed, finished_at, error, ..row.clone() });
@@ -223,16 +253,16 @@ pub(crate) fn choose_fit(
         row.waits_for_fit = None;
         return Ok(());
     }
-    row.fit_is_chosen = false;
     let kept = fits_of(draft.tables(), row.id).rev().filter(|fit| fit.status == FitStatus::Succeeded);
     let chosen = kept.map(FitRow::clone).find(|fit| may_read(row, manifest, fit));
     if let Some(fit) = chosen {
         if fit.version != newest {
             draft.use_state(row.id, fit.version)?;
         }
-        (row.fit, row.waits_for_fit) = (Some(fit.version), None);
+        (row.fit, row.fit_is_chosen, row.waits_for_fit) = (Some(fit.version), false, None);
         return Ok(());
     }
+    // What was chosen stays so while it waits, for the way back; the fit that ends the wait ends the choice.
     let has = draft.tables().fits.get(&(row.id, newest)).and_then(|fit| fit.state_version);
     let form = |version: Option<u32>| version.map_or("no declared version".to_owned(), |it| format!("version {it}"));
     let why = format!(
@@ -254,9 +284,10 @@ pub(crate) fn reads_its_fit(tables: &WorkspaceTables, row: &InstallationRow, man
 }
 
 /// Whether the installed version may be asked about the state of a fit. Where neither version declares a form, the guest says
-/// whether it can read it.
+/// whether it can read it. Of a dev version, the bytes that made the fit may have declared another form than the present ones.
 fn may_read(row: &InstallationRow, manifest: &Manifest, fit: &FitRow) -> bool {
-    fit.plugin_version == row.version || fit.state_version == manifest.state_version
+    let is_same = fit.plugin_version == row.version && !is_dev(&row.version);
+    is_same || fit.state_version == manifest.state_version
 }
 
 /// The fits of an installation, oldest first.
@@ -273,7 +304,8 @@ pub(crate) mod tests {
     use super::*;
     use crate::api::tests::installations::{keep as keep_installation, plugin_row};
     use crate::api::tests::{FIRST, installation_row};
-    use crate::catalogue::CatalogueError;
+    use crate::catalogue::AuditFilter;
+    use crate::catalogue::sealed::KeyRing;
     use crate::serve::tests::{TestServer, server};
 
     pub(crate) const LEVEL: InstallationId = InstallationId(901);
@@ -388,6 +420,32 @@ pub(crate) mod tests {
         assert_eq!((fit.status, fit.error.as_deref()), (FitStatus::Failed, Some("it saw nobody")));
     }
 
+    /// Each start put the end of a fit that an earlier stop had interrupted to its own time, and no line said that it had ended.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_interrupted_fit_ends_once() {
+        let server = with_level();
+        begin(server.app(), FIRST, Actor::kernel(), "level", Wish::AskedToUse).unwrap();
+        let clock = Arc::clone(&server.app().clock);
+        let started = || {
+            let catalogue = Catalogue::open(server.shared_store(), Arc::clone(&clock), KeyRing::fixed()).unwrap();
+            end_interrupted(&catalogue);
+            let fit = fits_of(&catalogue.workspace(FIRST).unwrap(), LEVEL).last().unwrap().clone();
+            let (lines, _) = catalogue.audit(FIRST, &AuditFilter::default(), None, 100).unwrap();
+            let begun = lines.iter().find(|line| line.action == "installation.fit").unwrap();
+            assert_eq!(begun.after.as_ref().unwrap()["use"], true, "and who asked for it to be used did so there");
+            let ended: Vec<_> = lines.into_iter().filter(|line| line.action == "installation.fitted").collect();
+            (fit, ended)
+        };
+        let (first, lines) = started();
+        assert_eq!(first.status, FitStatus::Failed);
+        assert_eq!(first.error.as_deref(), Some("the server stopped before it was done; fit again"));
+        assert_eq!((first.finished_at, lines.len()), (Some(clock.now()), 1));
+        assert_eq!(lines[0].after, Some(json!({ "fit": 1, "status": "failed", "interrupted": true })));
+        server.clock.advance_ms(60_000);
+        let (again, lines) = started();
+        assert_eq!((again.finished_at, lines.len()), (first.finished_at, 1));
+    }
+
     /// A process that was taken over from went on to the end of its fit, and put it in the place of what its successor had.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_process_that_lost_the_lease_keeps_no_fit() {
@@ -400,5 +458,18 @@ pub(crate) mod tests {
         assert!(matches!(change.commit().map(drop), Err(CatalogueError::Commit(CommitError::Fenced { .. }))));
         keep(server.app(), FIRST, &KeyId::kernel(), begun, Err("anything".to_owned())).unwrap_err();
         assert_eq!(newest_fit(&server).status, FitStatus::Running, "as it was when the lease was lost");
+    }
+
+    /// Of one version, the fit was taken for its own whatever form it has.
+    #[test]
+    fn other_bytes_of_a_dev_version_read_states_of_their_own_form_alone() {
+        let mut row = installation_row(LEVEL.0, "level");
+        let mut manifest = plugin_row("level", PluginKind::TagModel).manifest;
+        manifest.state_version = Some(2);
+        for (version, reads) in [("1.0.0", true), ("1.0.0-dev", false)] {
+            row.version = version.parse().unwrap();
+            assert_eq!(may_read(&row, &manifest, &succeeded(1, version, Some(1))), reads, "{version}");
+            assert!(may_read(&row, &manifest, &succeeded(1, version, Some(2))), "{version}");
+        }
     }
 }

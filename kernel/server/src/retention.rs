@@ -1,13 +1,17 @@
-//! Forgets dead letters by age, on a thread of its own: it looks every second whether an hour has passed by the server's clock.
+//! Forgets dead letters by age, and what plugins have kept for a time that is over, on a thread of its own: it looks every second
+//! whether an hour has passed by the server's clock.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use kith_model::budget::table;
+use kith_model::id::WorkspaceId;
 use kith_model::time::Timestamp;
 
 use crate::app::App;
+use crate::catalogue::WorkspaceTables;
 
 /// How often it looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -44,6 +48,29 @@ fn round(app: &App, now: Timestamp) {
             Ok(0) => {}
             Ok(rows) => tracing::info!(workspace = id.0, rows, %before, "what failed long ago was forgotten"),
             Err(error) => tracing::warn!(workspace = id.0, %error, "what failed long ago is still there"),
+        }
+        forget_expired(app, *id, tables, now);
+    }
+}
+
+/// In one round as much as an installation may write until the next; of one that was removed, everything.
+fn forget_expired(app: &App, workspace: WorkspaceId, tables: &WorkspaceTables, now: Timestamp) {
+    let most = usize::try_from(table::KV_COMMITS.default).unwrap_or(usize::MAX);
+    for row in tables.installations.values() {
+        let state = app.wiring.states().of(workspace, row.id);
+        let forgotten = match row.removed_at {
+            None => state.forget_expired(now, most).map(|keys| keys as u64),
+            Some(_) => {
+                let (cleared, ended) = state.clear();
+                ended.map(|()| cleared.keys)
+            }
+        };
+        match forgotten {
+            Ok(0) => {}
+            Ok(keys) => tracing::info!(installation = %row.name, keys, "what a plugin kept was forgotten in its time"),
+            Err(error) => {
+                tracing::warn!(installation = %row.name, %error, "what a plugin kept is there still, though its time is over")
+            }
         }
     }
 }

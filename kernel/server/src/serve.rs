@@ -3,8 +3,10 @@
 
 mod connection;
 pub(crate) mod host_key;
+mod master_keys;
 mod observer;
 mod reset;
+mod rotation;
 mod tls;
 
 use std::collections::BTreeSet;
@@ -25,25 +27,27 @@ use kith_model::budget::{Exhausted, Permit, Permits, table};
 use kith_model::id::{Name, WorkspaceId};
 use kith_model::secret::Secret;
 use kith_pipeline::{HostLimits, Kernel, Patience, StartError, offload};
-use kith_store::keys::SYSTEM;
 use kith_store::{Embedded, OpenError, Store, StoreConfig};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use self::connection::Serving;
-use self::host_key::Sharing;
-pub use self::reset::reset_key;
+use self::host_key::{HostKey, Sharing};
+use self::master_keys::Keys;
+pub use self::master_keys::{KeySource, MasterKeys};
+pub use self::reset::{make_host_key, reset_key};
+pub use self::rotation::{KeyUse, KeysInUse, Rotated, master_keys_in_use, rotate_master_key};
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
 use crate::api::{self, InVain};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
-use crate::catalogue::sealed::Sealer;
-use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
+use crate::catalogue::sealed::KeyRing;
+use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
 use crate::config::{Config, HttpLimits};
-use crate::fitting::schedule;
+use crate::fitting::{self, schedule};
 use crate::front::{Proxies, counted};
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
@@ -59,6 +63,20 @@ use crate::wiring::{Loading, Source, Wiring, WiringError};
 pub enum ServeError {
     #[error("the data directory {} cannot be used", .path.display())]
     DataDirectory { path: PathBuf, source: io::Error },
+    #[error("the key in {} cannot be used", .path.display())]
+    KeyFile { path: PathBuf, source: io::Error },
+    #[error("KITH_MASTER_KEY is no key: write its 32 bytes as 64 hexadecimal digits")]
+    MasterKeyText,
+    #[error(
+        "the data directory {} was sealed with its `host.key`, which is not there: put it back from where you keep it, or give the \
+         master key with --master-key-file or KITH_MASTER_KEY. Nothing was changed",
+        .path.display()
+    )]
+    NoMasterKey { path: PathBuf },
+    #[error(
+        "the master key lies outside of the data directory: say with --new-master-key-file where the new one is, or is to be made"
+    )]
+    NoPlaceForKey,
     #[error("the first admin key cannot be used")]
     AdminKey(#[from] UnusableKey),
     #[error(
@@ -119,13 +137,22 @@ pub fn open(config: Config) -> Result<Server, ServeError> {
     let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
     let sharing = if config.shared_data_directory { Sharing::Taken } else { Sharing::Refused };
     host_key::private_directory(&config.data_directory, sharing).map_err(unusable)?;
-    let key = host_key::HostKey::open(&config.data_directory.join("host.key"), sharing).map_err(unusable)?;
+    let Keys { ring, own, current } = master_keys::read(&config, sharing)?;
     let settings = StoreConfig {
         engine: config.engine,
         disk_reserve_bytes: config.disk_reserve_bytes,
         ..StoreConfig::new(config.data_directory.join("store"))
     };
-    start(config, Arc::new(kith_store::open(settings)?), &key)
+    let store = Arc::new(kith_store::open(settings)?);
+    // Before anything is written: with other keys the store would hold what half of them opens.
+    rotation::insist_on_keys(store.as_ref(), &ring)?;
+    let missing = || ServeError::NoMasterKey { path: config.data_directory.clone() };
+    current.ok_or_else(missing)?;
+    let key = HostKey::open(store.as_ref(), &ring, own)?.ok_or_else(missing)?;
+    if master_keys::next_path(&config).exists() {
+        tracing::warn!("a rotation of the master key was stopped before its end; `kith key rotate` finishes it");
+    }
+    start(config, store, ring, &key)
 }
 
 /// Insist on what a new data directory would be made with before anything of it is: a directory that is half made would be taken for
@@ -178,10 +205,10 @@ fn check_chosen_key(catalogue: &Catalogue, config: &Config) -> Result<(), ServeE
 }
 
 /// Put all parts together over an open store.
-fn start(config: Config, store: Arc<Embedded>, key: &host_key::HostKey) -> Result<Server, ServeError> {
+fn start(config: Config, store: Arc<Embedded>, ring: KeyRing, key: &HostKey) -> Result<Server, ServeError> {
     let clock = Arc::clone(&config.clock);
     let seam: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let catalogue = Catalogue::open(Arc::clone(&seam), Arc::clone(&clock), Sealer::new(&key.derive("secrets")))?;
+    let catalogue = Catalogue::open(Arc::clone(&seam), Arc::clone(&clock), ring)?;
     let first_admin_key = create_first_workspace(&catalogue, &config)?;
     let host = Host::new(HostConfig {
         cache_directory: Some(config.data_directory.join("cache")),
@@ -257,14 +284,18 @@ fn begin_threads(app: &Arc<App>, ends: [Receiver<()>; 4]) -> io::Result<()> {
     watch::begin(app, ended)?;
     reads::begin(app, reads_ended)?;
     retention::begin(app, retention_ended)?;
+    fitting::end_interrupted(&app.catalogue);
     schedule::begin(app, fits_ended)
 }
 
-/// Where there is no workspace yet, make `default` with an admin key. Its text, where it was made here.
+/// Where there is no workspace yet, make `default` with an admin key; its text, where it was made here. In those that are there, seal
+/// what a release before did not.
 fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Option<Secret>, ServeError> {
     if !catalogue.tables().workspaces.is_empty() {
         check_chosen_zone(catalogue, config)?;
-        return check_chosen_key(catalogue, config).map(|()| None);
+        check_chosen_key(catalogue, config)?;
+        catalogue.seal_unshown()?;
+        return Ok(None);
     }
     let zone = first_zone(config)?;
     let (key, made_here) = match chosen_key(config) {
@@ -280,33 +311,6 @@ fn create_first_workspace(catalogue: &Catalogue, config: &Config) -> Result<Opti
     catalogue.create_workspace(workspace, credential)?;
     let text = Secret::from(key.text);
     Ok(made_here.then_some(text))
-}
-
-/// Make a host key for a data directory that no server runs over: for one that is older than host keys, or where all of them are
-/// lost. It belongs to no workspace. Its text.
-///
-/// # Errors
-/// Also where there is no store in the directory: the first key of a new one is a host key.
-pub fn make_host_key(config: &Config) -> Result<String, ServeError> {
-    let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
-    let store = config.data_directory.join("store");
-    // Opening a store makes one.
-    if !store.try_exists().map_err(unusable)? {
-        return Err(unusable(io::Error::new(io::ErrorKind::NotFound, "there is no store in it")));
-    }
-    let host = host_key::HostKey::open(&config.data_directory.join("host.key"), Sharing::Taken).map_err(unusable)?;
-    let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(store) };
-    let store = Arc::new(kith_store::open(settings)?);
-    let seam: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
-    let catalogue = Catalogue::open(seam, Arc::clone(&config.clock), Sealer::new(&host.derive("secrets")))?;
-    let key = auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?;
-    let mut change = catalogue.begin_host(Actor::kernel());
-    change.audit_host_key("host-key.create", &key.id);
-    let now = change.now();
-    change.put_credential(CredentialRow::new(&key, SYSTEM, "host key", [Scope::WorkspacesAdmin], now));
-    drop(change.commit()?);
-    store.close();
-    Ok(key.text)
 }
 
 /// Open the data directory, serve on `listener` until `shutdown` is over, then finish what is under way and close.

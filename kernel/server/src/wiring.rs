@@ -14,9 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::Zone;
-use kith_host::{
-    Abi, BindError, Binding, Host, KeyValue, Limits, LineSpace, LoadError, Observed, Policy, effective_policy,
-};
+use kith_host::{Abi, BindError, Binding, Host, Limits, LineSpace, LoadError, Observed, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
@@ -29,7 +27,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::api::sensitive;
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
-use crate::catalogue::sealed::{Place, SealError, Sealer};
+use crate::catalogue::sealed::{KeyRing, Place, SealError};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
 use crate::declared;
 use crate::fitting;
@@ -74,7 +72,7 @@ impl WiringError {
 pub struct Wiring {
     components: Components,
     ceiling: Limits,
-    store: Arc<dyn Store>,
+    states: kv::States,
     realms: RealmKeys,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
@@ -124,7 +122,7 @@ pub struct Source<'a> {
     /// The installations that must be fit to run, because the change is about them.
     pub must_run: &'a BTreeSet<InstallationId>,
     /// Opens the secrets.
-    pub sealer: &'a Sealer,
+    pub sealer: &'a KeyRing,
     pub now: Timestamp,
 }
 
@@ -140,7 +138,7 @@ impl Wiring {
         Wiring {
             components: Components::new(host, artifacts),
             ceiling,
-            store,
+            states: kv::States::new(store),
             realms,
             made: Mutex::default(),
             in_force: Mutex::default(),
@@ -154,6 +152,7 @@ impl Wiring {
     pub(crate) fn forget(&self, workspace: WorkspaceId) {
         self.made.lock().retain(|(of, _), _| *of != workspace);
         self.observed.lock().retain(|(of, _), _| *of != workspace);
+        drop(self.in_force.lock().remove(&workspace));
         self.plans.forget(workspace);
     }
 
@@ -161,6 +160,11 @@ impl Wiring {
     pub(crate) fn observed(&self, workspace: WorkspaceId, id: InstallationId, now: Timestamp) -> Arc<Observed> {
         let new = || Arc::new(Observed::new(now, Arc::clone(&self.line_space)));
         Arc::clone(self.observed.lock().entry((workspace, id)).or_insert_with(new))
+    }
+
+    /// What installations keep of their own.
+    pub(crate) fn states(&self) -> &kv::States {
+        &self.states
     }
 
     /// Where components are kept.
@@ -177,6 +181,12 @@ impl Wiring {
     /// Keep loaded what a workspace runs from now on, and nothing else for it.
     pub(crate) fn keep_loaded(&self, workspace: WorkspaceId, loaded: Vec<LoadedPlugin>) {
         self.in_force.lock().insert(workspace, loaded);
+    }
+
+    /// How many plugins a workspace keeps loaded.
+    #[cfg(test)]
+    pub(crate) fn kept_loaded(&self, workspace: WorkspaceId) -> Option<usize> {
+        self.in_force.lock().get(&workspace).map(Vec::len)
     }
 
     /// What an installation with these grants may really do.
@@ -228,6 +238,7 @@ impl Wiring {
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
             removed_channels,
+            undos: tables.undos.values().map(|row| row.undo()).collect(),
         })
     }
 
@@ -286,7 +297,7 @@ impl Wiring {
             kind: plugin.manifest.kind,
             digest: plugin.digest.clone(),
             activity,
-            config_hash: config_hash(&row.config),
+            config_hash: config_hash(row),
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
@@ -358,10 +369,10 @@ impl Wiring {
         let loaded = self.components.load(workspace, &plugin.digest, loading)?;
         let binding = Binding {
             installation: row.name.to_string(),
-            config: row.config.clone(),
+            config: source.tables.whole_config(source.sealer, row)?,
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
-            state: self.state(source.tables.row.id, row),
+            state: self.states.of(workspace, row.id),
             observed: self.observed(workspace, row.id, source.now),
             fuel: None,
         };
@@ -399,10 +410,6 @@ impl Wiring {
             Some(Err(held)) => held.clone().into(),
             Some(Ok(_)) | None => waiting(row).unwrap_or(Activity::Running),
         }
-    }
-
-    fn state(&self, workspace: WorkspaceId, row: &InstallationRow) -> Arc<dyn KeyValue> {
-        Arc::new(kv::StoredState::new(Arc::clone(&self.store), workspace, row.id))
     }
 }
 
@@ -455,6 +462,7 @@ fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginR
     add(row.config.to_string().as_bytes());
     // Grants are texts and numbers, which can always be written.
     add(&serde_json::to_vec(&row.grants).unwrap_or_default());
+    add(tables.sealed_configs.get(&row.id).map(AsRef::as_ref).unwrap_or_default());
     let owned = tables.secrets.range((row.id, String::new())..).take_while(|((owner, _), _)| *owner == row.id);
     for ((_, name), sealed) in owned {
         add(name.as_bytes());
@@ -463,10 +471,13 @@ fn fingerprint(tables: &WorkspaceTables, row: &InstallationRow, plugin: &PluginR
     hash.finalize().into()
 }
 
-/// The first eight bytes of the configuration's SHA-256; its JSON has its keys in order.
-fn config_hash(config: &serde_json::Value) -> u64 {
-    let digest = Sha256::digest(config.to_string());
-    digest.iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
+/// The first eight bytes of the SHA-256 of what of a configuration is shown, its keys in order, and of how often the rest became another.
+fn config_hash(row: &InstallationRow) -> u64 {
+    let mut digest = Sha256::new_with_prefix(row.config.to_string());
+    if row.unshown.changes > 0 {
+        digest.update(row.unshown.changes.to_be_bytes());
+    }
+    digest.finalize().iter().take(8).fold(0, |hash, byte| (hash << 8) | u64::from(*byte))
 }
 
 fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, WiringError> {
@@ -481,13 +492,13 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
 }
 
 fn secrets(
-    sealer: &Sealer,
+    sealer: &KeyRing,
     tables: &WorkspaceTables,
     row: &InstallationRow,
 ) -> Result<BTreeMap<String, Secret>, WiringError> {
     let names = tables.secret_names(row.id).into_iter();
     let opened = names.map(|name| {
-        let place = Place { workspace: tables.row.id, installation: row.id, name: &name };
+        let place = Place::Secret { workspace: tables.row.id, installation: row.id, name: &name };
         let sealed = tables.secrets.get(&(row.id, name.clone())).map(AsRef::as_ref).unwrap_or_default();
         let value = sealer.open(place, sealed)?;
         Ok((name, value))

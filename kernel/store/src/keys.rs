@@ -58,6 +58,7 @@ spaces! {
     ORDINAL = 0x29, "fact";
     COUNTS = 0x2a, "fact";
     SOURCE_COUNTS = 0x2b, "fact";
+    READER = 0x2c, "fact";
     FILE_ROW = 0x2d, "fact";
     IMPORT = 0x2e, "fact";
     DERIVED = 0x30, "derived";
@@ -75,6 +76,7 @@ spaces! {
     PLUGIN_STATE = 0x52, "setup";
     SUPPRESSION = 0x53, "setup";
     POLL = 0x54, "setup";
+    PLUGIN_EXPIRY = 0x55, "setup";
     AUDIT = 0x60, "setup";
     JOB_DUE = 0xf0, "store";
     JOB_TIME = 0xf1, "store";

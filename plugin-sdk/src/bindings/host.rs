@@ -45,8 +45,22 @@ pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {
     wit::kv::get(key).map_err(kv_error)
 }
 
-pub(crate) fn kv_set(key: &str, value: &[u8]) -> Result<(), kv::Error> {
-    wit::kv::set(key, value).map_err(kv_error)
+pub(crate) fn kv_set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<(), kv::Error> {
+    wit::kv::set(key, value, ttl_ms).map_err(kv_error)
+}
+
+pub(crate) fn kv_compare_and_set(
+    key: &str,
+    expected: Option<&[u8]>,
+    value: &[u8],
+    ttl_ms: Option<u64>,
+) -> Result<bool, kv::Error> {
+    wit::kv::compare_and_set(key, expected, value, ttl_ms).map_err(kv_error)
+}
+
+pub(crate) fn kv_list_keys(prefix: &str, after: Option<&str>, limit: u32) -> Result<kv::KeyPage, kv::Error> {
+    let page = wit::kv::list_keys(prefix, after, limit).map_err(kv_error)?;
+    Ok(kv::KeyPage { keys: page.keys, next: page.next })
 }
 
 pub(crate) fn kv_delete(key: &str) -> Result<(), kv::Error> {

@@ -4,7 +4,7 @@ use kith_plugin_sdk::PollFailure;
 use kith_plugin_sdk::http::Response;
 
 use crate::address::{origin, resolve, shown};
-use crate::progress::{Position, Run};
+use crate::progress::{MAX_EMPTY_PAGES, Position, Run};
 use crate::settings::{Resource, Style};
 use crate::{link, path};
 
@@ -59,6 +59,7 @@ pub(crate) fn next(resource: &Resource, run: &Run, page: &Page<'_>) -> Result<Op
             Ok(cursor.map(Position::Cursor))
         }
         Style::Page | Style::Offset if is_last => Ok(None),
+        Style::Page | Style::Offset if run.empty_pages >= MAX_EMPTY_PAGES => Err(without_end()),
         Style::Page => {
             let number = match run.position {
                 Position::Page(number) => number,
@@ -76,6 +77,14 @@ pub(crate) fn next(resource: &Resource, run: &Run, page: &Page<'_>) -> Result<Op
             Ok(Some(Position::Offset(offset.saturating_add(step))))
         }
     }
+}
+
+/// What an API comes to that says after each empty page that another follows: nothing in a number tells that it leads nowhere.
+fn without_end() -> PollFailure {
+    PollFailure::permanent(format!(
+        "the last {MAX_EMPTY_PAGES} pages had no records, and the API says that more follow: `paging.has_more` reads another field, or \
+         the API never says `false`"
+    ))
 }
 
 /// The text or number that names the next page; `None` where there is none.

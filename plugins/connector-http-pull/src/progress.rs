@@ -16,6 +16,9 @@ const VERSION: u32 = 1;
 /// The longest address or cursor of a next page.
 pub(crate) const MAX_POSITION_BYTES: usize = 4 * 1024;
 
+/// Counted pages in a row without a record after which an API that says that more follows is not believed any more.
+pub(crate) const MAX_EMPTY_PAGES: u64 = 100;
+
 /// What the cursor holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Progress {
@@ -50,6 +53,9 @@ pub(crate) struct Run {
     pub(crate) said_more: Option<bool>,
     /// The records of the page before.
     records: Option<u64>,
+    /// Pages without a record since the last one that had any.
+    #[serde(default)]
+    pub(crate) empty_pages: u64,
     guard: Guard,
     /// The pages that were read before a next page expired and the run began again; 0 where it did not.
     pages_before: u64,
@@ -105,6 +111,7 @@ impl Run {
             full: 0,
             said_more: None,
             records: None,
+            empty_pages: 0,
             guard: Guard::default(),
             pages_before: 0,
         }
@@ -128,6 +135,7 @@ impl Run {
             full: 0,
             said_more: None,
             records: None,
+            empty_pages: 0,
             guard: Guard::default(),
             pages_before: self.pages,
         })
@@ -152,6 +160,7 @@ impl Run {
         }
         self.pages += 1;
         self.records = seen;
+        self.empty_pages = if count == 0 { self.empty_pages.saturating_add(1) } else { 0 };
         Ok(())
     }
 

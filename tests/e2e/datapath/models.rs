@@ -347,3 +347,72 @@ fn slow_model(kernel: &TestKernel, admin: &Client) {
         json!({ "plugin": "hostile/tag-model", "name": "model", "config": { "how": "well", "burn_millions": 600 } });
     admin.post("/api/v1/installations", &body).is(201);
 }
+
+/// From a tag to the version that made it and the event behind it, from there back to everybody who has it; it is taken back in one
+/// command, and nobody is written to for it, nor when the version comes back.
+#[test]
+fn what_a_version_wrote_is_found_and_taken_back() {
+    let shop = Welcomed::open(&json!({ "how": "well" }));
+    let admin = shop.kernel.admin();
+    let person = shop.kernel.profile("user_id:u7")["id"].as_str().unwrap().to_owned();
+    let origin = admin.get(&format!("/api/v1/profiles/{person}/provenance?tag=hostile")).is(200);
+    assert_eq!((&origin["by"]["plugin"], &origin["by"]["version"]), (&json!("hostile/tag-model"), &json!("0.1.0")));
+    assert_eq!((&origin["value"], &origin["inputs_are"]), (&json!("Oslo"), &json!("as_computed")), "{origin}");
+    assert!(origin["inputs"].as_array().unwrap().iter().any(|input| input["value"] == "Oslo"), "{origin}");
+    let event = &origin["event"];
+    assert_eq!((&event["by"]["plugin"], &event["event"]["position"]), (&json!("kith/segment"), &origin["cause"]));
+
+    let written = |of: &Value| {
+        let [plugin, digest] = ["plugin", "digest"].map(|name| of["by"][name].as_str().unwrap());
+        format!("/api/v1/plugins/{plugin}/digests/{digest}/written")
+    };
+    let read = admin.get(&written(event)).is(200);
+    assert_eq!((&read["events"][0]["events"], &read["values"]), (&json!(PEOPLE), &json!([])), "{read}");
+    let listed = admin.get(&format!("{}/events?limit=3", written(event))).is(200);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 3, "{listed}");
+    let path = written(&origin);
+    let wrote = admin.get(&path).is(200);
+    assert_eq!((&wrote["values"][0]["people"]["hostile"], &wrote["exact"]), (&json!(PEOPLE), &json!(true)), "{wrote}");
+    assert_eq!(wrote["messages"], json!({ "audiences": ["oslo"], "sent": PEOPLE }));
+    let reader = shop.kernel.caller(&shop.kernel.key(&["plugins:admin"]));
+    reader.get(&format!("{path}/values")).is_problem(403, "denied");
+
+    let take_back = path.replace("/written", "/undo");
+    admin.post(&take_back, &json!({})).is_problem(409, "still-in-use");
+    let connector = written(event).replace("/written", "/undo");
+    admin.post(&connector, &json!({})).is_problem(409, "not-undoable");
+    switch(&admin, "model", "disabled");
+    shop.nothing_changed("switched off");
+    let digest = origin["by"]["digest"].as_str().unwrap();
+    let undo = |flag: &str| {
+        let mut command = Command::new(kith());
+        command.args(["--url", shop.kernel.url(), "--key", ADMIN_KEY, "plugin", "undo", "hostile/tag-model"]);
+        let output = command.args(["--digest", digest, flag]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let shown = undo("--dry-run");
+    assert!(["hostile", "100", "no message is taken back"].iter().all(|part| shown.contains(part)), "{shown}");
+    shop.nothing_changed("a dry run");
+    undo("--yes");
+    wait_until("it is taken back", || admin.get(&path).is(200)["undone"][0]["state"] == "done");
+    wait_until("the audience is empty", || size(&admin, "oslo") == Some(0));
+    assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile"), Value::Null);
+    let log = admin.get("/api/v1/audit?action=plugin.undo").is(200);
+    assert_eq!(log["items"].as_array().unwrap().len(), 1, "{log}");
+    switch(&admin, "model", "live");
+    wait_until("everybody is tagged again", || size(&admin, "oslo") == Some(PEOPLE));
+    shop.nothing_changed("switched on again");
+
+    // What is sensitive is withheld here as elsewhere.
+    let entry = json!({ "sensitivity": "sensitive" }).to_string();
+    admin.send("PUT", "/api/v1/dictionary/trait/city", &[("content-type", "application/json")], entry).is(200);
+    let reader = shop.kernel.caller(&shop.kernel.key(&["profiles:read"]));
+    let masked = |of: &str| reader.get(&format!("/api/v1/profiles/{person}/provenance?{of}")).is(200);
+    let fact = masked("trait=city");
+    assert_eq!((&fact["value"], &fact["withheld"]), (&Value::Null, &json!(["traits.city"])), "{fact}");
+    let computed = masked("tag=hostile");
+    let city = json!({ "name": "city", "expression": null, "value": null });
+    assert!(computed["inputs"].as_array().unwrap().contains(&city), "{computed}");
+    assert_eq!(computed["withheld"], json!(["inputs.city"]), "{computed}");
+}

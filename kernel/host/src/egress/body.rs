@@ -1,10 +1,12 @@
 //! Responsible for reading the body of an answer, within bounds.
 
+use std::fmt::Display;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use kith_model::sending::SendFailure;
+use kith_model::sending::{AnswerRoom, SendFailure};
 
 /// The largest answer that a guest that waits is given.
 const MAX_WHOLE_BYTES: usize = 5 * 1024 * 1024;
@@ -31,26 +33,39 @@ pub(super) enum BodyEnd {
     Cut,
 }
 
-/// Read a body after its rule.
-pub(super) async fn read(rule: BodyRule, body: Incoming) -> Result<(Vec<u8>, BodyEnd), SendFailure> {
+/// Read a body after its rule; of one that is wanted whole, each piece within the room that there is for it.
+pub(super) async fn read(
+    rule: BodyRule,
+    body: Incoming,
+    room: Option<&dyn AnswerRoom>,
+) -> Result<(Vec<u8>, BodyEnd), SendFailure> {
     if body.is_end_stream() {
         return Ok((Vec::new(), BodyEnd::Whole));
     }
     match rule {
-        BodyRule::Whole => read_whole(body).await.map(|bytes| (bytes, BodyEnd::Whole)),
+        BodyRule::Whole => read_whole(body, room).await.map(|bytes| (bytes, BodyEnd::Whole)),
         BodyRule::StatusDecides => Ok(read_some(body).await),
     }
 }
 
-async fn read_whole(body: Incoming) -> Result<Vec<u8>, SendFailure> {
-    let collected = Limited::new(body, MAX_WHOLE_BYTES).collect().await.map_err(|error| {
-        if error.downcast_ref::<LengthLimitError>().is_some() {
-            SendFailure::TooLarge(format!("the answer has more than {MAX_WHOLE_BYTES} bytes"))
-        } else {
-            SendFailure::Connection(error.to_string())
+async fn read_whole<B>(mut body: B, room: Option<&dyn AnswerRoom>) -> Result<Vec<u8>, SendFailure>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing that a plugin is given.
+        let Ok(data) = frame.map_err(|error| SendFailure::Connection(error.to_string()))?.into_data() else { continue };
+        if data.len() > MAX_WHOLE_BYTES - whole.len() {
+            return Err(SendFailure::TooLarge(format!("the answer has more than {MAX_WHOLE_BYTES} bytes")));
         }
-    })?;
-    Ok(collected.to_bytes().into())
+        if let Some(room) = room {
+            room.take(data.len())?;
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole)
 }
 
 async fn read_some(mut body: Incoming) -> (Vec<u8>, BodyEnd) {
@@ -74,4 +89,38 @@ async fn read_some(mut body: Incoming) -> (Vec<u8>, BodyEnd) {
     };
     let end = tokio::time::timeout(MAX_BODY_WAIT, reading).await.unwrap_or(BodyEnd::Cut);
     (kept, end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Room for so many bytes.
+    struct Narrow(AtomicUsize);
+
+    impl AnswerRoom for Narrow {
+        fn take(&self, bytes: usize) -> Result<(), SendFailure> {
+            let left = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
+            left.map(drop).map_err(|_| SendFailure::Busy("no room".to_owned()))
+        }
+    }
+
+    fn read(bytes: usize, room: Option<&dyn AnswerRoom>) -> Result<Vec<u8>, SendFailure> {
+        let body = Full::new(Bytes::from(vec![b'x'; bytes]));
+        crate::guests::runtime().block_on(read_whole(body, room))
+    }
+
+    #[test]
+    fn a_body_that_is_wanted_whole_is_read_within_its_room_and_its_limit() {
+        let room = Narrow(AtomicUsize::new(10));
+        assert_eq!(read(6, Some(&room)), Ok(vec![b'x'; 6]));
+        assert_eq!(read(6, Some(&room)), Err(SendFailure::Busy("no room".to_owned())));
+        assert_eq!(read(4, Some(&room)), Ok(vec![b'x'; 4]));
+        assert_eq!(read(MAX_WHOLE_BYTES, None).map(|body| body.len()), Ok(MAX_WHOLE_BYTES));
+        assert!(matches!(read(MAX_WHOLE_BYTES + 1, None), Err(SendFailure::TooLarge(_))));
+    }
 }

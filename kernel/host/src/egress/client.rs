@@ -11,7 +11,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response};
-use kith_model::sending::{InboundResponse, SendFailure};
+use kith_model::sending::{AnswerRoom, InboundResponse, SendFailure};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -41,6 +41,8 @@ pub(crate) struct Exchange {
     /// How long to wait for the answer's head, connecting included.
     pub(super) answer_wait: Duration,
     pub(super) body: BodyRule,
+    /// Where a body that is wanted whole is kept.
+    pub(super) room: Option<Arc<dyn AnswerRoom>>,
 }
 
 impl Exchange {
@@ -70,7 +72,7 @@ impl Client {
 
     /// Send a request and read its answer. Runs on the runtime that it is polled on, and leaves connections there.
     pub(crate) async fn exchange(&self, exchange: Exchange) -> Result<InboundResponse, SendFailure> {
-        let Exchange { target, reach, look_ups, request, answer_wait, body } = exchange;
+        let Exchange { target, reach, look_ups, request, answer_wait, body, room } = exchange;
         // Waiting for one's turn says nothing about the host, whose time begins after it.
         let name = self.resolver.name(&target, &look_ups, answer_wait).await?;
         let awaited = Mutex::new(None);
@@ -95,7 +97,7 @@ impl Client {
             BodyRule::Whole => check_size(&head.headers).map(|()| (texts(&head.headers, u64::MAX), false))?,
             BodyRule::StatusDecides => (texts(&head.headers, MAX_HEAD_BYTES), size_of(&head.headers) > MAX_HEAD_BYTES),
         };
-        let (bytes, end) = body::read(body, incoming).await?;
+        let (bytes, end) = body::read(body, incoming, room.as_deref()).await?;
         if end == BodyEnd::Whole {
             self.keep(place, connection);
         }

@@ -2,13 +2,17 @@
 //! [`KeyValue`](crate::KeyValue).
 
 use kith_model::budget::table;
+use kith_model::time::Timestamp;
 
 use crate::bindings::current::kv;
-use crate::state::{CallState, KeyValueError};
+use crate::key_value::{Expected, KeyQuery, KeyValueError, Setting};
+use crate::state::CallState;
 
 /// A key names one thing; a plugin that needs longer ones hashes them.
 const MAX_KEY_BYTES: usize = 256;
 const MAX_VALUE_BYTES: usize = 64 * 1024;
+/// Keys of one page, which come to 64 KiB at most.
+const MAX_PAGE_KEYS: u32 = 256;
 
 fn to_wit(error: &KeyValueError) -> kv::Error {
     match error {
@@ -50,10 +54,32 @@ impl CallState {
         spent.err().map(|exhausted| kv::Error::Quota(exhausted.to_string()))
     }
 
-    /// Count a write that took place; what the guest is told of it.
-    fn note_written(&mut self, bytes: u64, written: Result<(), KeyValueError>) -> Result<(), kv::Error> {
-        written.inspect(|()| self.kv_written.add(bytes)).map_err(|error| to_wit(&error))
+    /// Keep a value where what is there is what was expected; whether it was.
+    fn set_where(
+        &mut self,
+        key: &str,
+        expected: Expected<'_>,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> Result<bool, kv::Error> {
+        if let Some(refusal) = self.state_refusal(key, Some(value.len())) {
+            return Err(refusal);
+        }
+        let now = self.installed.clock.now();
+        let bytes = (key.len() + value.len()) as u64;
+        let expires_at = ttl_ms.map(|ttl_ms| end_of(ttl_ms, now));
+        let setting = Setting { key, value, expires_at, expected, quota_bytes: self.installed.policy.kv_bytes.value };
+        let set = self.installed.state.set(setting, now).map_err(|error| to_wit(&error))?;
+        if set {
+            self.kv_written.add(bytes);
+        }
+        Ok(set)
     }
+}
+
+/// When a time to live is over.
+fn end_of(ttl_ms: u64, now: Timestamp) -> Timestamp {
+    now.plus_ms(i64::try_from(ttl_ms).unwrap_or(i64::MAX))
 }
 
 impl kv::Host for CallState {
@@ -62,17 +88,25 @@ impl kv::Host for CallState {
         if let Some(refusal) = self.state_refusal(&key, None) {
             return Ok(Err(refusal));
         }
-        Ok(self.installed.state.get(&key).map_err(|error| to_wit(&error)))
+        let now = self.installed.clock.now();
+        Ok(self.installed.state.get(&key, now).map_err(|error| to_wit(&error)))
     }
 
-    fn set(&mut self, key: String, value: Vec<u8>) -> wasmtime::Result<Result<(), kv::Error>> {
+    fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> wasmtime::Result<Result<(), kv::Error>> {
         self.count_host_call()?;
-        if let Some(refusal) = self.state_refusal(&key, Some(value.len())) {
-            return Ok(Err(refusal));
-        }
-        let (bytes, quota_bytes) = ((key.len() + value.len()) as u64, self.installed.policy.kv_bytes.value);
-        let written = self.installed.state.set(&key, value, quota_bytes);
-        Ok(self.note_written(bytes, written))
+        Ok(self.set_where(&key, Expected::Anything, value, ttl_ms).map(drop))
+    }
+
+    fn compare_and_set(
+        &mut self,
+        key: String,
+        expected: Option<Vec<u8>>,
+        value: Vec<u8>,
+        ttl_ms: Option<u64>,
+    ) -> wasmtime::Result<Result<bool, kv::Error>> {
+        self.count_host_call()?;
+        let expected = expected.as_deref().map_or(Expected::Absent, Expected::Value);
+        Ok(self.set_where(&key, expected, value, ttl_ms))
     }
 
     fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), kv::Error>> {
@@ -80,7 +114,25 @@ impl kv::Host for CallState {
         if let Some(refusal) = self.state_refusal(&key, Some(0)) {
             return Ok(Err(refusal));
         }
-        let written = self.installed.state.delete(&key);
-        Ok(self.note_written(key.len() as u64, written))
+        let deleted = self.installed.state.delete(&key).map_err(|error| to_wit(&error));
+        Ok(deleted.inspect(|()| self.kv_written.add(key.len() as u64)))
+    }
+
+    fn list_keys(
+        &mut self,
+        prefix: String,
+        after: Option<String>,
+        limit: u32,
+    ) -> wasmtime::Result<Result<kv::KeyPage, kv::Error>> {
+        self.count_host_call()?;
+        let longest = after.iter().chain([&prefix]).max_by_key(|text| text.len()).unwrap_or(&prefix);
+        if let Some(refusal) = self.state_refusal(longest, None) {
+            return Ok(Err(refusal));
+        }
+        let now = self.installed.clock.now();
+        let limit = limit.clamp(1, MAX_PAGE_KEYS) as usize;
+        let query = KeyQuery { prefix: &prefix, after: after.as_deref(), limit };
+        let page = self.installed.state.list(query, now).map_err(|error| to_wit(&error));
+        Ok(page.map(|page| kv::KeyPage { keys: page.keys.into_iter().map(|kept| kept.key).collect(), next: page.next }))
     }
 }

@@ -19,7 +19,7 @@ use crate::egress::{BodyRule, admit};
 use crate::guests::{CONNECTOR, NOW, binding, core, host, host_with};
 use crate::policy::Policy;
 use crate::state::{CallClass, CallState, InstallationContext, thread_cpu_time};
-use crate::{Binding, KeyValue, KeyValueError, Limits, assemble};
+use crate::{Binding, KeyPage, KeyQuery, KeyValue, KeyValueError, Limits, Setting, assemble};
 
 /// What an import may take of a processor.
 const MOST: Duration = Duration::from_millis(50);
@@ -129,7 +129,15 @@ fn state_is_cheap_at_its_largest_input() {
     let huge = (text("k"), vec![b'x'; OUTPUT_BYTES]);
     for (key, value) in [(key, value), huge] {
         let given = |_: &mut CallState| (key.clone(), value.clone());
-        check("kv.set", cost(given, |state, (key, value)| kv::Host::set(state, key, value).is_ok()));
+        check("kv.set", cost(given, |state, (key, value)| kv::Host::set(state, key, value, Some(1)).is_ok()));
+        let compared = |state: &mut CallState, (key, value): (String, Vec<u8>)| {
+            kv::Host::compare_and_set(state, key, Some(value.clone()), value, None).is_ok()
+        };
+        check("kv.compare-and-set", cost(given, compared));
+        let listed = |state: &mut CallState, (key, _): (String, Vec<u8>)| {
+            kv::Host::list_keys(state, key.clone(), Some(key), u32::MAX).is_ok()
+        };
+        check("kv.list-keys", cost(given, listed));
         check("kv.get", cost(given, |state, (key, _)| kv::Host::get(state, key).is_ok()));
         check("kv.delete", cost(given, |state, (key, _)| kv::Host::delete(state, key).is_ok()));
     }
@@ -175,7 +183,9 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     let mut without = CallState::new(installed(clock.clone(), 0), CallClass::Plain);
     let refusals = [
         kv::Host::get(&mut without, "k".into()).unwrap().map(drop),
-        kv::Host::set(&mut without, "k".into(), b"v".to_vec()).unwrap(),
+        kv::Host::set(&mut without, "k".into(), b"v".to_vec(), None).unwrap(),
+        kv::Host::compare_and_set(&mut without, "k".into(), None, b"v".to_vec(), None).unwrap().map(drop),
+        kv::Host::list_keys(&mut without, String::new(), None, 1).unwrap().map(drop),
         kv::Host::delete(&mut without, "k".into()).unwrap(),
     ];
     for refusal in refusals {
@@ -185,7 +195,7 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     let installed = installed(clock.clone(), 16 << 20);
     let write = |installed: &Arc<InstallationContext>| {
         let mut call = CallState::new(installed.clone(), CallClass::Plain);
-        kv::Host::set(&mut call, "k".into(), vec![0; 64 << 10]).unwrap()
+        kv::Host::set(&mut call, "k".into(), vec![0; 64 << 10], None).unwrap()
     };
     let written = std::iter::repeat_with(|| write(&installed)).take_while(Result::is_ok).take(10_000).count();
     assert_eq!(written, (256 << 20) / ((64 << 10) + 1));
@@ -198,6 +208,58 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     assert_eq!(deletions, 1_000, "each deletion is a commit");
     assert_eq!((call.kv_written.writes, call.kv_written.bytes), (1_000, 1_000), "what was refused was not written");
     assert_eq!(without.kv_written.writes, 0);
+}
+
+/// A page of 256 keys of 256 bytes is the largest there is.
+#[test]
+fn keys_are_listed_in_pages_with_an_end() {
+    let mut state = state();
+    for number in 0..300 {
+        let key = format!("{number:0256}");
+        kv::Host::set(&mut state, key, Vec::new(), None).unwrap().unwrap();
+    }
+    let list =
+        |state: &mut CallState, after, limit| kv::Host::list_keys(state, "0".into(), after, limit).unwrap().unwrap();
+    let first = list(&mut state, None, u32::MAX);
+    assert_eq!((first.keys.len(), first.next.as_ref()), (256, first.keys.last()));
+    let rest = list(&mut state, first.next, 100);
+    assert_eq!((rest.keys.len(), rest.next), (44, None));
+    assert_eq!(list(&mut state, None, 0).keys.len(), 1);
+    let long = kv::Host::list_keys(&mut state, String::new(), Some("k".repeat(257)), 1).unwrap();
+    assert!(matches!(&long, Err(kv::Error::Quota(why)) if why.contains("256 bytes")), "{:?}", long.is_ok());
+}
+
+#[test]
+fn what_is_kept_for_a_time_ends_with_it_and_is_compared_while_it_lasts() {
+    let clock = Arc::new(ManualClock::new(NOW));
+    let installed = installed(clock.clone(), 100);
+    let mut call = CallState::new(installed.clone(), CallClass::Plain);
+    let mut other = CallState::new(installed, CallClass::Plain);
+    let read = |call: &mut CallState| kv::Host::get(call, "lock".into()).unwrap().unwrap();
+    let take = |call: &mut CallState, expected: Option<&str>, value: &str| {
+        let expected = expected.map(|text| text.as_bytes().to_vec());
+        kv::Host::compare_and_set(call, "lock".into(), expected, value.as_bytes().to_vec(), Some(1_000)).unwrap()
+    };
+    assert!(take(&mut call, None, "one").unwrap());
+    assert!(!take(&mut other, None, "two").unwrap(), "it is held");
+    assert!(!take(&mut other, Some("two"), "two").unwrap());
+    clock.advance_ms(999);
+    assert_eq!(read(&mut other).as_deref(), Some(b"one".as_slice()));
+    assert!(take(&mut call, Some("one"), "one").unwrap(), "kept for another second");
+    clock.advance_ms(999);
+    assert!(read(&mut other).is_some());
+    clock.advance_ms(1);
+    assert!(read(&mut other).is_none());
+    clock.set(NOW);
+    assert!(read(&mut other).is_none(), "a clock that is set back brings nothing back");
+    assert!(take(&mut other, None, "two").unwrap());
+    let page = kv::Host::list_keys(&mut call, String::new(), None, 9).unwrap().unwrap();
+    assert_eq!((page.keys, page.next), (vec!["lock".to_owned()], None));
+    assert!(kv::Host::set(&mut call, "for ever".into(), Vec::new(), Some(u64::MAX)).unwrap().is_ok());
+    assert!(kv::Host::get(&mut call, "for ever".into()).unwrap().unwrap().is_some());
+    let huge = kv::Host::set(&mut call, "big".into(), vec![0; 95], None).unwrap();
+    assert!(matches!(&huge, Err(kv::Error::Quota(why)) if why.contains("100 bytes")), "{huge:?}");
+    assert_eq!((call.kv_written.writes, other.kv_written.writes), (3, 1), "what was not set was not written");
 }
 
 /// Whether somebody signed with a secret is told of those that manifest and grant both name, and each question counts.
@@ -241,7 +303,7 @@ fn a_message_longer_than_any_that_comes_has_no_signature() {
 struct Slow(Mutex<Sender<()>>);
 
 impl KeyValue for Slow {
-    fn get(&self, _: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
+    fn get(&self, _: &str, _: Timestamp) -> Result<Option<Vec<u8>>, KeyValueError> {
         // Nobody sends: it is the wait alone.
         let (_nobody, waits) = channel::<()>();
         let _ = waits.recv_timeout(Duration::from_millis(60));
@@ -249,12 +311,16 @@ impl KeyValue for Slow {
         Ok(None)
     }
 
-    fn set(&self, _: &str, _: Vec<u8>, _: u64) -> Result<(), KeyValueError> {
-        Ok(())
+    fn set(&self, _: Setting<'_>, _: Timestamp) -> Result<bool, KeyValueError> {
+        Ok(true)
     }
 
     fn delete(&self, _: &str) -> Result<(), KeyValueError> {
         Ok(())
+    }
+
+    fn list(&self, _: KeyQuery<'_>, _: Timestamp) -> Result<KeyPage, KeyValueError> {
+        Ok(KeyPage::default())
     }
 }
 

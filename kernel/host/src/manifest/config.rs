@@ -1,6 +1,7 @@
 //! Responsible for an installation's configuration: reading its JSON Schema from the manifest, filling in defaults and
 //! validating what an admin wrote.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use jsonschema::{PatternOptions, ValidationError, Validator};
@@ -12,6 +13,7 @@ use toml::de::DeValue;
 
 use super::reader::{Reading, Section};
 use super::schema::{self, SchemaMistake};
+use super::unshown::{touches, write_only};
 
 /// One thing wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +65,18 @@ impl ConfigError {
 /// # Errors
 /// Every place where it does not meet the manifest's schema. A plugin without a schema takes only an empty object.
 pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, ConfigError> {
+    validate_unshown_config(manifest, config, &write_only(manifest))
+}
+
+/// The same for a configuration of which nothing at these places is told, where it is not what the schema asks for either.
+///
+/// # Errors
+/// As [`validate_config`].
+pub fn validate_unshown_config(
+    manifest: &Manifest,
+    config: Value,
+    unshown: &BTreeSet<String>,
+) -> Result<Value, ConfigError> {
     let mut config = if config.is_null() { json!({}) } else { config };
     let Some(given) = config.as_object() else {
         return Err(ConfigError::whole("the configuration must be a JSON object"));
@@ -87,11 +101,13 @@ pub fn validate_config(manifest: &Manifest, config: Value) -> Result<Value, Conf
     }
     let validator = validator(schema)
         .map_err(|error| ConfigError::whole(format!("the plugin's schema cannot be used: {}", error.masked())))?;
-    let mistakes: Vec<ConfigMistake> = validator
-        .iter_errors(&config)
-        .take(MAX_MISTAKES)
-        .map(|error| ConfigMistake::new(error.instance_path().as_str(), error.to_string()))
-        .collect();
+    let told = |error: ValidationError<'_>| {
+        let path = error.instance_path().as_str();
+        // Of what is never shown a message would quote the value.
+        let message = if touches(unshown, path) { error.masked().to_string() } else { error.to_string() };
+        ConfigMistake::new(path, message)
+    };
+    let mistakes: Vec<ConfigMistake> = validator.iter_errors(&config).take(MAX_MISTAKES).map(told).collect();
     if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }
 }
 

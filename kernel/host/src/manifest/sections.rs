@@ -143,6 +143,11 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     }
     section.bound_text("version", MAX_VERSION_BYTES);
     section.bound_text("kernel", MAX_VERSION_BYTES);
+    // Whoever reads requirements takes it for any version, which nobody means who writes it.
+    let written = section.table.get("kernel").and_then(|value| value.get_ref().as_str());
+    if written.is_some_and(|text| text.trim().eq_ignore_ascii_case("x")) {
+        section.wrong_in_new("kernel", "`x` is not a version requirement; write e.g. >=0.1, <0.2");
+    }
     let words = |key, write| section.required_text(key, write).map(str::to_owned);
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");
@@ -367,6 +372,7 @@ fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
         for (method, place) in methods.iter().filter(|(method, _)| !METHODS.contains(method)) {
             section.notes.add(place, format!("`{method}` is not a method; write one of {}", METHODS.join(", ")));
         }
+        words::note_doubles_in_new(&section, "methods", &methods);
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
         let methods = methods.into_iter().map(|(method, _)| method.to_owned()).collect();
         Some(HttpRequest { host: host?.to_owned(), methods, reason: reason?.to_owned() })
@@ -407,6 +413,7 @@ fn read_secrets(capabilities: &Section<'_, '_>, http: &[HttpRequest]) -> Vec<Sec
                 section.notes.add(place, message);
             }
         }
+        words::note_doubles_in_new(&section, "hosts", &hosts);
         let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
         let hosts = hosts.into_iter().map(|(host, _)| host.to_owned()).collect();
         let optional = section.truth("optional").unwrap_or(false);

@@ -266,6 +266,12 @@ fn a_configuration_that_nobody_can_write_is_refused_with_its_line() {
             "31:8: [config].properties.bound.type names `strng`, which is no type of JSON; did you mean `string`?",
         ),
         (
+            "type = \"integer\"\nminimum = 1",
+            "type = \"string\"\nformat = \"datetime\"",
+            "32:10: [config].properties.bound.format names `datetime`, which is no format of JSON Schema; did you mean \
+             `date-time`?",
+        ),
+        (
             "minimum = 1",
             "minimum = 1.2\nmaximum = 1.8",
             "32:11: [config].properties.bound.minimum is 1.2, and `maximum` is 1.8: no whole number is both",
@@ -377,6 +383,14 @@ fn what_cannot_be_meant_is_refused_in_a_new_manifest_alone() {
         (SHOP, emits, "[\"*\", \"A\"]", "12:10: `*` in `emits` stands for any event"),
         (SHOP, emits, "[\"a*\"]", "12:10: `emits` in [capabilities] has `a*`, and no patterns are read"),
         (SHOP, emits, &long, "12:10: `emits` in [capabilities] has a name of 257 bytes; write at most 256"),
+        (SHOP, "\">=0.1\"", "\"x\"", "7:10: `x` is not a version requirement; write e.g. >=0.1, <0.2"),
+        (SHOP, "[\"GET\"]", "[\"GET\", \"GET\"]", "15:19: `GET` stands in `methods` twice; remove one"),
+        (
+            SHOP,
+            "[\"api.example.com\"]",
+            "[\"api.example.com\", \"api.example.com\"]",
+            "19:29: `api.example.com` stands in `hosts` twice; remove one",
+        ),
         (SHOP, "\"Apache-2.0\"", "\"Apache 2.0\"", "10:11: `Apache 2.0` is no SPDX expression; write e.g."),
         (SHOP, "\"Shop\"", "\"Sh\\u001bop\"", "8:9: `title` in [plugin] has control characters"),
         (

@@ -100,6 +100,13 @@ pub(super) fn note_doubles(section: &Section<'_, '_>, key: &str, texts: &[(&str,
     }
 }
 
+/// The same of a list in which a manifest that was admitted before may have doubles.
+pub(super) fn note_doubles_in_new(section: &Section<'_, '_>, key: &str, texts: &[(&str, Range<usize>)]) {
+    if section.notes.reading() == Reading::New {
+        note_doubles(section, key, texts);
+    }
+}
+
 /// Whether a secret may be wanted at a host that the plugin asks to reach. Both may be patterns.
 pub(super) fn is_asked_for(host: &str, http: &[HttpRequest]) -> bool {
     http.iter().any(|request| covers(&request.host, host) || covers(host, &request.host))

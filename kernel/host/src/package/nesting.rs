@@ -9,8 +9,8 @@ use wasmparser::component_types::{ComponentDefinedType, ComponentDefinedTypeId, 
 use wasmparser::types::TypesRef;
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance,
-    ComponentOuterAliasKind, ComponentTypeRef, Encoding, FuncValidatorAllocations, Parser, Payload, ValidPayload,
-    Validator,
+    ComponentOuterAliasKind, ComponentTypeRef, Encoding, FuncValidatorAllocations, Instance, Parser, Payload,
+    ValidPayload, Validator,
 };
 
 use super::PackageError;
@@ -19,6 +19,16 @@ use super::shape::{features, malformed};
 
 /// Instances of modules and components. One that a JavaScript tool makes of an engine and stubs has some 80.
 const MAX_INSTANCES: u64 = 512;
+/// Instances of modules, which a call makes all of; the store of a call is of this limit, and of the two below (`state.rs`).
+pub(crate) const MAX_MODULE_INSTANCES: u64 = 32;
+/// Memories of all instances of modules. One that composes an engine with stubs has three. Their bytes count together.
+pub(crate) const MAX_MEMORIES: u64 = 4;
+/// Tables of all instances of modules.
+pub(crate) const MAX_TABLES: u64 = 4;
+/// Modules of adapters that the compiler writes between nested components, each of which a call makes an instance of. It begins
+/// another one only where an adapter is for what comes of an adapter before it: of an instance that was made in between. So
+/// there are at most two for each instance that is admitted.
+pub(crate) const MAX_ADAPTERS: u64 = 2 * MAX_INSTANCES;
 /// Members of the types of functions that are lowered; each costs up to 0.15 ms to compile.
 const MAX_LOWERED: u64 = 16_384;
 
@@ -30,7 +40,7 @@ pub(super) fn check(component: &[u8]) -> Result<(), PackageError> {
     parser.set_features(features());
     let mut functions = Vec::new();
     let (place, scopes, weights) = (Place::default(), Vec::new(), Weights::default());
-    let mut unfolding = Unfolding { bytes: component.len(), place, scopes, weights };
+    let mut unfolding = Unfolding { bytes: component.len(), place, scopes, module: Work::default(), weights };
     for payload in parser.parse_all(component) {
         let payload = payload.map_err(bad)?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload).map_err(bad)? {
@@ -47,17 +57,23 @@ pub(super) fn check(component: &[u8]) -> Result<(), PackageError> {
     Ok(())
 }
 
-/// What one instance of a component comes to, with all that it instantiates.
+/// What one instance of a module or a component comes to, with all that it instantiates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Work {
     instances: u64,
     lowered: u64,
+    module_instances: u64,
+    memories: u64,
+    tables: u64,
 }
 
 impl Work {
     fn add(&mut self, other: Work) {
         self.instances = self.instances.saturating_add(other.instances);
         self.lowered = self.lowered.saturating_add(other.lowered);
+        self.module_instances = self.module_instances.saturating_add(other.module_instances);
+        self.memories = self.memories.saturating_add(other.memories);
+        self.tables = self.tables.saturating_add(other.tables);
     }
 
     fn check(self, place: &Place) -> Result<(), PackageError> {
@@ -72,6 +88,13 @@ impl Work {
                 self.lowered,
                 MAX_LOWERED,
             ),
+            (
+                "instances of modules, with those of a nested component each time that it is instantiated",
+                self.module_instances,
+                MAX_MODULE_INSTANCES,
+            ),
+            ("memories, with those of a module each time that it is instantiated", self.memories, MAX_MEMORIES),
+            ("tables, with those of a module each time that it is instantiated", self.tables, MAX_TABLES),
         ];
         match limits.into_iter().find(|(_, found, limit)| found > limit) {
             Some((what, found, limit)) => Err(PackageError::TooMany { what, found, limit, part: place.name() }),
@@ -84,8 +107,17 @@ impl Work {
 #[derive(Default)]
 struct Scope {
     own: Work,
-    /// By index. `None` where the component is not written in this file but comes from elsewhere at run time.
+    /// Components by index. `None` where one is not written in this file but comes from elsewhere at run time.
     components: Vec<Option<Work>>,
+    /// The same of modules.
+    modules: Vec<Option<Work>>,
+}
+
+/// What has a number of its own in a component and may be instantiated.
+#[derive(Debug, Clone, Copy)]
+enum Sort {
+    Module,
+    Component,
 }
 
 struct Unfolding {
@@ -94,28 +126,46 @@ struct Unfolding {
     place: Place,
     /// Of the components around the present place, from the outermost. Modules have none.
     scopes: Vec<Scope>,
+    /// An instance of the module that is being read.
+    module: Work,
     weights: Weights,
 }
 
 impl Unfolding {
     /// Count a payload that the validator has taken.
     fn follow(&mut self, payload: &Payload<'_>, validator: &Validator) -> Result<(), PackageError> {
-        let ends_component = matches!(payload, Payload::End(_)) && self.place.is_component();
+        let was_component = self.place.is_component();
         self.place.follow(payload);
-        if ends_component {
-            let ended = self.scopes.pop().unwrap_or_default();
-            self.push(Some(ended.own));
-            return Ok(());
-        }
         match payload {
+            Payload::End(_) if was_component => {
+                let ended = self.scopes.pop().unwrap_or_default();
+                self.push(Sort::Component, Some(ended.own));
+            }
+            Payload::End(_) => self.push(Sort::Module, Some(self.module)),
             Payload::Version { encoding: Encoding::Component, .. } => self.scopes.push(Scope::default()),
+            Payload::Version { encoding: Encoding::Module, .. } => {
+                self.module = Work { module_instances: 1, ..Work::default() };
+            }
+            Payload::MemorySection(memories) => self.module.memories += u64::from(memories.count()),
+            Payload::TableSection(tables) => self.module.tables += u64::from(tables.count()),
             Payload::InstanceSection(instances) => {
-                self.add(Work { instances: u64::from(instances.count()), lowered: 0 })?
+                for instance in instances.clone() {
+                    let module = match self.read(instance)? {
+                        Instance::Instantiate { module_index, .. } => Some((Sort::Module, module_index)),
+                        Instance::FromExports(_) => None,
+                    };
+                    self.instantiate(module)?;
+                }
             }
             Payload::ComponentInstanceSection(instances) => {
                 for instance in instances.clone() {
-                    let instance = self.read(instance)?;
-                    self.instantiate(&instance)?;
+                    let component = match self.read(instance)? {
+                        ComponentInstance::Instantiate { component_index, .. } => {
+                            Some((Sort::Component, component_index))
+                        }
+                        ComponentInstance::FromExports(_) => None,
+                    };
+                    self.instantiate(component)?;
                 }
             }
             Payload::ComponentCanonicalSection(functions) => {
@@ -125,7 +175,7 @@ impl Unfolding {
                         CanonicalFunction::Lower { func_index, .. } => self.weights.of_function(types, func_index),
                         _ => 1,
                     };
-                    self.add(Work { instances: 0, lowered })?;
+                    self.add(Work { lowered, ..Work::default() })?;
                 }
             }
             payload => self.number(payload)?,
@@ -133,10 +183,11 @@ impl Unfolding {
         Ok(())
     }
 
-    fn instantiate(&mut self, instance: &ComponentInstance<'_>) -> Result<(), PackageError> {
-        self.add(Work { instances: 1, lowered: 0 })?;
-        let ComponentInstance::Instantiate { component_index, .. } = instance else { return Ok(()) };
-        match self.component(0, *component_index) {
+    /// Count an instance: of a module or component of this number, or of what is there already.
+    fn instantiate(&mut self, of: Option<(Sort, u32)>) -> Result<(), PackageError> {
+        self.add(Work { instances: 1, ..Work::default() })?;
+        let Some((sort, index)) = of else { return Ok(()) };
+        match self.numbered(sort, 0, index) {
             Some(work) => self.add(work),
             None => Err(PackageError::ForeignComponent {
                 part: self.place.name().unwrap_or_else(|| "the component".to_owned()),
@@ -144,18 +195,22 @@ impl Unfolding {
         }
     }
 
-    /// Keep up the numbers of components that are not written at this place.
+    /// Keep up the numbers of modules and components that are not written at this place.
     fn number(&mut self, payload: &Payload<'_>) -> Result<(), PackageError> {
         match payload {
             Payload::ComponentAliasSection(aliases) => {
                 for alias in aliases.clone() {
                     match self.read(alias)? {
-                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Component, .. } => {
-                            self.push(None);
+                        ComponentAlias::InstanceExport { kind, .. } => {
+                            if let Some(sort) = Sort::of(kind) {
+                                self.push(sort, None);
+                            }
+                        }
+                        ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, count, index } => {
+                            self.push(Sort::Module, self.numbered(Sort::Module, count, index));
                         }
                         ComponentAlias::Outer { kind: ComponentOuterAliasKind::Component, count, index } => {
-                            let component = self.component(count, index);
-                            self.push(component);
+                            self.push(Sort::Component, self.numbered(Sort::Component, count, index));
                         }
                         _ => {}
                     }
@@ -163,8 +218,10 @@ impl Unfolding {
             }
             Payload::ComponentImportSection(imports) => {
                 for import in imports.clone() {
-                    if let ComponentTypeRef::Component(_) = self.read(import)?.ty {
-                        self.push(None);
+                    match self.read(import)?.ty {
+                        ComponentTypeRef::Module(_) => self.push(Sort::Module, None),
+                        ComponentTypeRef::Component(_) => self.push(Sort::Component, None),
+                        _ => {}
                     }
                 }
             }
@@ -172,9 +229,8 @@ impl Unfolding {
                 for export in exports.clone() {
                     let export = self.read(export)?;
                     // What is exported has a number of its own from there on.
-                    if export.kind == ComponentExternalKind::Component {
-                        let component = self.component(0, export.index);
-                        self.push(component);
+                    if let Some(sort) = Sort::of(export.kind) {
+                        self.push(sort, self.numbered(sort, 0, export.index));
                     }
                 }
             }
@@ -194,16 +250,33 @@ impl Unfolding {
         scope.own.check(&self.place)
     }
 
-    fn push(&mut self, component: Option<Work>) {
+    fn push(&mut self, sort: Sort, work: Option<Work>) {
         if let Some(scope) = self.scopes.last_mut() {
-            scope.components.push(component);
+            match sort {
+                Sort::Module => scope.modules.push(work),
+                Sort::Component => scope.components.push(work),
+            }
         }
     }
 
-    /// The component of that number, so many components outwards.
-    fn component(&self, outwards: u32, index: u32) -> Option<Work> {
+    /// The module or component of that number, so many components outwards.
+    fn numbered(&self, sort: Sort, outwards: u32, index: u32) -> Option<Work> {
         let scope = self.scopes.iter().rev().nth(outwards as usize)?;
-        scope.components.get(index as usize).copied().flatten()
+        let numbered = match sort {
+            Sort::Module => &scope.modules,
+            Sort::Component => &scope.components,
+        };
+        numbered.get(index as usize).copied().flatten()
+    }
+}
+
+impl Sort {
+    fn of(kind: ComponentExternalKind) -> Option<Sort> {
+        match kind {
+            ComponentExternalKind::Module => Some(Sort::Module),
+            ComponentExternalKind::Component => Some(Sort::Component),
+            _ => None,
+        }
     }
 }
 

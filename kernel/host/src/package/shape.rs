@@ -5,8 +5,9 @@
 
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload, WasmFeatures};
 
+use super::PackageError;
+use super::nesting::{self, MAX_MEMORIES};
 use super::place::Place;
-use super::{PackageError, nesting};
 
 /// An engine of JavaScript comes with its libraries and stubs as 11 modules; `wit-component` makes three of a crate.
 const MAX_CORE_MODULES: u64 = 16;
@@ -14,7 +15,6 @@ const MAX_CORE_MODULES: u64 = 16;
 const MAX_NESTED_COMPONENTS: u64 = 64;
 /// How deep one component is in others. A composition of compositions needs three.
 pub(super) const MAX_DEPTH: usize = 4;
-const MAX_MEMORIES: u64 = 4;
 const MAX_FUNCTIONS: u64 = 20_000;
 /// Imports, and exports, of all modules and components together. One with stubs for WASI has some 330.
 const MAX_NAMES: u64 = 1_024;
@@ -48,8 +48,8 @@ pub(super) fn check_is_component(bytes: &[u8]) -> Result<(), PackageError> {
         [] => not("an empty file", build),
         _ if Parser::is_core_wasm(bytes) => not(
             "a core WebAssembly module",
-            "make a component of it: `kith plugin build` does of a Rust crate, `wasm-tools component new` or `jco new` of \
-             a module that carries its world",
+            "make a component of it: `kith plugin build` does of a Rust crate, `kith plugin pack` of a module that carries \
+             its world",
         ),
         [0x7f, b'E', b'L', b'F', ..] => {
             not("native or precompiled code (ELF)", "upload the component itself; the kernel compiles it")

@@ -157,7 +157,7 @@ fn a_bomb_of_instances_is_refused_before_anything_is_compiled() {
             )
         };
         let layers: String = (1..=last).map(layer).collect();
-        let first = "(component $c0 (core module $m) (core instance (instantiate $m)))";
+        let first = "(component $c0 (core instance))";
         refusal(&format!("(component $top {first}{layers})"))
     };
     assert!(doubling(7).starts_with(UNSIGNED));
@@ -165,7 +165,36 @@ fn a_bomb_of_instances_is_refused_before_anything_is_compiled() {
     assert!(refused.starts_with("the component has 766 instances"), "{refused}");
     assert!(refused.ends_with("the last in the nested component 8; at most 512 are admitted"), "{refused}");
     let foreign = refusal(r#"(component (import "c" (component $c)) (instance (instantiate $c)))"#);
-    assert!(foreign.starts_with("the component instantiates a component that it imports"), "{foreign}");
+    assert!(foreign.starts_with("the component instantiates a component or a module that it imports"), "{foreign}");
+}
+
+/// What a call's store would refuse is refused before it is installed, with what there is and what may be.
+#[test]
+fn what_no_call_could_instantiate_is_refused() {
+    let nested = |module: &str, instances: usize| {
+        let instances = "(core instance (instantiate $m))".repeat(instances);
+        let part = format!("(component $part (core module $m {module}) {instances})");
+        refusal(&format!("(component {part} (instance (instantiate $part)) (instance (instantiate $part)))"))
+    };
+    let memory = "(memory (export \"memory\") 1)";
+    for (module, fit) in [("", 16), (memory, 2), ("(table 1 funcref) (table 1 funcref)", 1)] {
+        assert!(nested(module, fit).starts_with(UNSIGNED), "{module}");
+    }
+    for (module, instances, found, limit) in
+        [("", 17, "34 instances of modules", 32), (memory, 3, "6 memories", 4), ("(table 1 funcref)", 3, "6 tables", 4)]
+    {
+        let refused = nested(module, instances);
+        assert!(refused.starts_with(&format!("the component has {found}, with those")), "{refused}");
+        assert!(refused.ends_with(&format!("; at most {limit} are admitted")), "{refused}");
+    }
+    // By whatever number a module goes, it is counted or refused.
+    let again = "(core instance (instantiate $x))".repeat(5);
+    let outer = format!(
+        "(component $top (core module $m {memory}) (component (alias outer $top $m (core module $x)) {again}))"
+    );
+    assert!(refusal(&outer).starts_with("the component has 5 memories"), "{}", refusal(&outer));
+    let foreign = r#"(component (component (import "m" (core module $m)) (core instance (instantiate $m))))"#;
+    assert!(refusal(foreign).starts_with("the nested component 0 instantiates a component or a module"));
 }
 
 /// A few KiB of which the compiler makes megabytes: an adapter for each function, of a hundred texts.
@@ -206,6 +235,23 @@ fn what_is_packed_is_what_would_be_built() {
     assert_eq!(inspect(&composed).unwrap().exports, ["kith:plugin/scoring@0.2.0"]);
 }
 
+/// What `wit-bindgen` for C and a linker leave is a core module; other tools had to make a component of it first.
+#[test]
+fn a_module_that_carries_its_world_is_packed_as_it_is() {
+    let module = core(PluginKind::Scorer, MINIMAL);
+    let assembled = assemble(&module, SCORER).unwrap();
+    for carried in [Carried::Refused, Carried::Replaced] {
+        assert_eq!(packed(&module, SCORER, carried).unwrap(), assembled);
+    }
+    let printing = MINIMAL.replace("(module", "(module (import \"wasi_snapshot_preview1\" \"fd_write\" (func))");
+    let refused = packed(&core(PluginKind::Scorer, &printing), SCORER, Carried::Refused).unwrap_err().to_string();
+    assert!(refused.contains("`wasi_snapshot_preview1::fd_write`; it comes from printing"), "{refused}");
+    let other = packed(&module, CONNECTOR, Carried::Refused).unwrap_err().to_string();
+    assert!(other.contains("the manifest says connector"), "{other}");
+    let small = pack(&module, SCORER, Carried::Refused, 100).unwrap_err().to_string();
+    assert!(small.ends_with("bytes; at most 100 are admitted"), "{small}");
+}
+
 #[test]
 fn a_manifest_that_is_there_is_replaced_only_by_choice() {
     let built = scorer(ECHO);
@@ -219,13 +265,25 @@ fn a_manifest_that_is_there_is_replaced_only_by_choice() {
     assert_eq!((replaced.manifest.version.to_string(), replaced.manifest_toml), ("2.0.0".to_owned(), newer));
 }
 
+/// A component that the tool for JavaScript made was refused for the function `init` that the tool had called itself.
+#[test]
+fn a_function_of_the_tool_may_stand_among_the_exports() {
+    let check = |exports: &[&str]| {
+        let exports: Vec<String> = exports.iter().map(|name| (*name).to_owned()).collect();
+        world::check_component(Abi::CURRENT, PluginKind::Scorer, &[], &exports).map_err(|error| error.to_string())
+    };
+    let [scoring, tagging] = ["kith:plugin/scoring@0.2.0", "kith:plugin/tagging@0.2.0"];
+    assert_eq!(check(&["init", scoring]), Ok(()));
+    for refused in [&["init"][..], &[scoring, tagging], &["init", tagging], &[scoring, "wasi:cli/run@0.2.0"]] {
+        assert!(check(refused).unwrap_err().contains("the manifest says scorer, which exports"), "{refused:?}");
+    }
+}
+
 #[test]
 fn what_cannot_be_packed_is_explained() {
     let error = |bytes: &[u8], manifest: &str| packed(bytes, manifest, Carried::Refused).unwrap_err().to_string();
     let module = wat::parse_str("(module)").unwrap();
-    assert!(
-        error(&module, SCORER).starts_with("this is a core WebAssembly module, not a WebAssembly component; make a")
-    );
+    assert!(error(&module, SCORER).starts_with("the module holds no component type"), "{}", error(&module, SCORER));
     assert!(error(&scorer(ECHO), "[plugin]").contains("[plugin] has no `id`"));
     let wasi = "wasi:cli/environment@0.2.0";
     let refused = error(&importing(wasi).finish(), SCORER);

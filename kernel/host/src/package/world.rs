@@ -16,8 +16,8 @@ use crate::text::cut;
 pub(crate) const KINDS: [PluginKind; 4] =
     [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
 
-/// The contract's files, which `bindings.rs` reads as well.
-fn sources(abi: Abi) -> [(&'static str, &'static str); 4] {
+/// The contract's files with their texts, which `bindings.rs` reads as well.
+pub(crate) fn sources(abi: Abi) -> [(&'static str, &'static str); 4] {
     macro_rules! files {
         ($version:literal) => {
             [
@@ -123,17 +123,24 @@ fn without_wasi(imports: &[String]) -> String {
     let more = if wasi.len() > MAX_NAMED { ", …" } else { "" };
     let names = format!("{}{more}", named.join(", "));
     format!(
-        "plugins have no WASI; leave out what asks for it ({names}): in Rust build for wasm32-unknown-unknown, in C call \
-         nothing that prints, opens files or reads clocks, in JavaScript have the tool stub it \
+        "plugins have no WASI; leave out what asks for it ({names}): in Rust build for wasm32-unknown-unknown, in C link \
+         stubs (`wasi.c` of examples/tag-model-rhythm-c), in JavaScript have the tool stub it \
          (`componentize-qjs --stub-wasi`) or leave its features out (`componentize-js`)"
     )
+}
+
+/// Whether a name is that of an interface and not of a function. A tool may leave a function of its own among the exports, as
+/// `componentize-qjs` leaves `init`, which it calls before it takes its snapshot; in a plugin nobody calls it.
+fn is_interface(name: &str) -> bool {
+    name.contains('/')
 }
 
 fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Result<(), PackageError> {
     let are_of = |abi| {
         let world = &world_of(abi, kind).exports;
         let is_there = |name: &String| world.contains_key(name);
-        exports.iter().all(is_there) && world.keys().all(|name| is_optional(name) || exports.contains(name))
+        exports.iter().filter(|name| is_interface(name)).all(is_there)
+            && world.keys().all(|name| is_optional(name) || exports.contains(name))
     };
     if are_of(abi) {
         return Ok(());
@@ -191,13 +198,13 @@ pub(super) fn check_core(module: &[u8], abi: Abi, kind: PluginKind) -> Result<()
 fn check_import(module: &str, name: &str) -> Result<(), PackageError> {
     let is_wasi = module.starts_with("wasi");
     let cause = match (module, name) {
-        _ if is_wasi && name.starts_with("fd_") => "printing (`println!`, `eprintln!`) or files; use the SDK's log",
+        _ if is_wasi && name.starts_with("fd_") => "printing (`println!`, `printf`) or files; write to the log",
         _ if is_wasi && name.contains("clock") => {
-            "`SystemTime::now` or `Instant::now`; take the time from an input column or the SDK's clock"
+            "`SystemTime::now`, `Instant::now` or `time()`; take the time from an input column or the contract's clock"
         }
         _ if is_wasi && name.contains("random") => "`HashMap` or the crate `getrandom`; use `BTreeMap` or a fixed seed",
         _ if is_wasi && (name.starts_with("environ") || name.starts_with("args")) => {
-            "`std::env`; take settings from the plugin's configuration"
+            "`std::env` or `getenv`; take settings from the plugin's configuration"
         }
         _ if is_wasi => "a build for a WASI target",
         ("env", _) => "an `extern \"C\"` function that nothing defines, often from a crate that binds C code",
@@ -207,7 +214,10 @@ fn check_import(module: &str, name: &str) -> Result<(), PackageError> {
         _ => return Ok(()),
     };
     let remedy = if is_wasi {
-        format!("it comes from {cause}; plugins have no WASI, build for wasm32-unknown-unknown")
+        format!(
+            "it comes from {cause}; plugins have no WASI: in Rust build for wasm32-unknown-unknown, in C link stubs (`wasi.c` of \
+             examples/tag-model-rhythm-c)"
+        )
     } else {
         format!("it comes from {cause}")
     };

@@ -123,8 +123,8 @@ pub static GUEST_LOG: Budget = budget("guest-log", Call, Bytes, 64 << 10, "grant
 pub static GUEST_LOG_KEPT: Budget = budget("guest-log-kept", Installation, Bytes, 64 << 10, FIXED);
 /// Host calls of one call.
 pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10_000, "grants.limits.host_calls");
-/// Memory of all calls under way together, each counted with what it may take at most. The default is a quarter of the
-/// machine's, and this where that is less or not known.
+/// Memory of all calls under way together, each counted with what it may take at most; a quarter as much again is for requests
+/// of polls and the answers to them. The default is a quarter of the machine's, and this where that is less or not known.
 pub static HOST_GUEST_MEMORY: Budget = budget("host-guest-memory", Host, Bytes, 256 << 20, "--guest-memory");
 /// Calls of one installation under way, those included that wait for a peer.
 pub static GUEST_CALLS: Budget = budget("guest-calls", Installation, AtOnce, 16, FIXED);
@@ -238,7 +238,7 @@ pub static OF_WORKSPACES: &[&Budget] =
 
 /// Rejected parts of one request that are kept with their bytes.
 pub static REJECTED_PARTS: Budget = budget("rejected-parts", Request, Kept, 100, FIXED);
-/// Rejected parts of one source that are kept.
+/// Rejected parts of one source that are kept, and of one page that it polls.
 pub static REJECTED_KEPT: Budget = budget("rejected-kept", Installation, Kept, 10_000, FIXED);
 
 /// Names of events, of their properties and of traits that a workspace counts, each by itself; the others together.

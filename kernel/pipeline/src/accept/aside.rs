@@ -6,10 +6,10 @@
 
 pub(crate) mod draft;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kith_model::budget::table;
+use kith_model::budget::{Budget, table};
 use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::RecordPlace;
@@ -23,9 +23,6 @@ use super::counts::Counts;
 use super::rules::RuledDraft;
 use super::validate;
 use crate::rows::{Aside, Letter, LetterTime, RawForm, RecordOrigin};
-
-/// Parts of one request that are kept singly; an answer lists as many. The rest is one counted row.
-pub(crate) const MAX_KEPT_PARTS: u64 = table::REJECTED_PARTS.default;
 
 /// Rows that are kept of one source; older ones go when newer ones come.
 const MAX_KEPT_ROWS: u64 = table::REJECTED_KEPT.default;
@@ -50,6 +47,32 @@ pub(crate) struct Input {
     pub judged: Judgements,
     /// Where the connector failed on the whole of it.
     pub has_failed: bool,
+}
+
+/// What a submission is to whoever keeps its parts: how many are kept singly, while the rest is one counted row.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum PartsOf {
+    /// Its sender is answered, and has what was refused still.
+    #[default]
+    Request,
+    /// Nobody is answered, and the other side is not asked for it again: as many as are kept of its source.
+    Page,
+}
+
+impl PartsOf {
+    fn budget(self) -> &'static Budget {
+        match self {
+            PartsOf::Request => &table::REJECTED_PARTS,
+            PartsOf::Page => &table::REJECTED_KEPT,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            PartsOf::Request => "request",
+            PartsOf::Page => "page",
+        }
+    }
 }
 
 /// The letter that the events of a submission come from. It goes in the commit in which all of them are taken; otherwise it
@@ -140,10 +163,15 @@ pub(super) struct KeptParts {
 }
 
 impl KeptParts {
+    /// Whether another part is kept singly.
+    pub(super) fn has_room(&self, of: PartsOf) -> bool {
+        self.singly < of.budget().default
+    }
+
     /// Keep a part singly while there is room, else count it.
     pub(super) fn add(&mut self, submission: &Submission, part: Part, letters: &mut Vec<Letter>) {
         self.refused += u64::from(part.form != RawForm::Taken);
-        if self.singly >= MAX_KEPT_PARTS {
+        if !self.has_room(submission.parts_of) {
             self.rest += 1;
             return;
         }
@@ -151,15 +179,16 @@ impl KeptParts {
         self.singly += 1;
     }
 
-    /// The request ends: one row for all that was only counted.
+    /// The submission ends: one row for all that was only counted.
     pub(super) fn end(&mut self, submission: &Submission, letters: &mut Vec<Letter>) {
         let rest = std::mem::take(&mut self.rest);
         if rest > 0 {
-            table::REJECTED_PARTS.count();
+            let (budget, of) = (submission.parts_of.budget(), submission.parts_of.as_str());
+            budget.count();
             let record = RejectedRecord {
                 place: 0,
                 code: "more-parts".into(),
-                message: format!("{rest} more parts of this request were refused; {MAX_KEPT_PARTS} are kept"),
+                message: format!("{rest} more parts of this {of} were refused; {} are kept", budget.default),
                 raw: String::new(),
             };
             letters.push(submission.letter(Part { record, form: RawForm::Counted }));
@@ -197,8 +226,8 @@ pub(crate) fn source_of(workspace: WorkspaceId, key: &Key) -> Option<(Installati
 pub(super) struct Quota {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
-    /// Sources of which the group deletes rows already: the store would give the same rows to its next unit again.
-    group: HashSet<InstallationId>,
+    /// Sources of which the group deletes rows already, and where its next unit goes on: the store has what is deleted still.
+    group: HashMap<InstallationId, Key>,
     /// Letters as the units of the group leave them, which the store does not have yet; `None` for those that they delete.
     letters: HashMap<Key, Option<Letter>>,
     /// When a content first came, of those.
@@ -209,7 +238,8 @@ pub(super) struct Quota {
 /// The same of the unit under way.
 #[derive(Default)]
 struct UnitLetters {
-    dropped_of: Option<InstallationId>,
+    /// Of which source it deletes rows, and up to where.
+    dropped: Option<(InstallationId, Key)>,
     letters: HashMap<Key, Option<Letter>>,
     contents: HashMap<Key, Timestamp>,
 }
@@ -219,7 +249,7 @@ impl Quota {
         Quota {
             store,
             workspace,
-            group: HashSet::new(),
+            group: HashMap::new(),
             letters: HashMap::new(),
             contents: HashMap::new(),
             unit: UnitLetters::default(),
@@ -333,13 +363,16 @@ impl Quota {
         let held = counts.set_aside.entry(source).or_default();
         *held += added;
         let beyond = held.saturating_sub(MAX_KEPT_ROWS).min(MAX_DROPPED_ROWS);
-        if beyond == 0 || self.group.contains(&source) {
+        if beyond == 0 {
             return Ok(());
         }
-        self.unit.dropped_of = Some(source);
         table::REJECTED_KEPT.count();
-        let range = Key::set_aside(self.workspace, Some(source)).range();
+        let mut range = Key::set_aside(self.workspace, Some(source)).range();
+        if let Some(behind) = self.group.get(&source) {
+            range.from = behind.clone();
+        }
         let page = self.store.scan(&range, usize::try_from(beyond).unwrap_or(usize::MAX))?;
+        self.unit.dropped = Some((source, page.next.unwrap_or(range.to)));
         for (key, _) in page.rows {
             // One that this unit, or one before it, has just written stays, or is gone already.
             if self.unit.letters.contains_key(&key) || self.letters.contains_key(&key) {
@@ -355,7 +388,7 @@ impl Quota {
 
     pub(super) fn keep_unit(&mut self) {
         let unit = std::mem::take(&mut self.unit);
-        self.group.extend(unit.dropped_of);
+        self.group.extend(unit.dropped);
         self.letters.extend(unit.letters);
         self.contents.extend(unit.contents);
     }

@@ -26,13 +26,14 @@ use kith_model::identity::{IdentityRules, is_missing_id};
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 
-use super::aside::{KeptParts, Part, Quota};
+use super::aside::{KeptParts, Quota};
 use super::counts::Totals;
 use super::dedupe::{Recognition, SeenMessages, Unseen};
 use super::moment::{self, Moment};
 use super::named;
 use super::people::{EventConsents, EvidenceOutcome, People};
 use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
+use super::readers::Readers;
 use super::reweigh::{self, AppliedRules, RulesDurability};
 use super::rules::RuledDraft;
 use super::validate::CheckedDraft;
@@ -57,6 +58,8 @@ const IDENTIFIER_BYTES: usize = 1 << 10;
 pub(super) struct Progress {
     /// The next event.
     pub next: usize,
+    /// The next of what the connector could not read; all of that comes before the first event.
+    rejected: usize,
     kept: KeptParts,
 }
 
@@ -83,6 +86,7 @@ pub(super) struct Workspace {
     totals: Totals,
     quota: Quota,
     quality: Quality,
+    readers: Readers,
     pub rules: IdentityRules,
     pub zone: Zone,
     /// By which rules history is tied, and whether the store has that as it is here.
@@ -173,6 +177,7 @@ impl Workspace {
             totals: Totals::open(store.as_ref(), id)?,
             quota: Quota::new(Arc::clone(store), id),
             quality: Quality::new(Arc::clone(store), id),
+            readers: Readers::new(Arc::clone(store), id),
             rules,
             zone: Zone::utc(),
             unnamed: 0,
@@ -185,6 +190,9 @@ impl Workspace {
     /// # Errors
     /// What ends the submission: the store cannot be read, or what must go with it in one commit is too large.
     pub(super) fn build(&mut self, submission: &Submission, progress: Progress) -> Result<BuiltUnit, CommitError> {
+        if self.readers.must_wait(submission)? {
+            return Ok(BuiltUnit::waiting(progress));
+        }
         let from = progress.next;
         let mut to = piece_end(&submission.events, from);
         let mut size = Size::Fits;
@@ -225,10 +233,10 @@ impl Workspace {
             events: 0,
             left_out: BTreeSet::new(),
         };
-        if progress.next == 0 {
-            for record in &submission.rejected {
-                draft.reject(Part { record: with_word_on_consent(record.clone()), form: submission.form() });
-            }
+        let rejected = draft.reject_unread(progress.rejected);
+        let has_unread = rejected < submission.rejected.len();
+        if has_unread {
+            to = progress.next;
         }
         let mut waits = false;
         for (index, event) in submission.events.iter().enumerate().take(to).skip(progress.next) {
@@ -248,13 +256,13 @@ impl Workspace {
             }
             draft.report(&ruled, index, verdict, heard);
         }
-        let is_last = to == submission.events.len();
+        let is_last = to == submission.events.len() && !has_unread;
         if is_last {
             draft.kept.end(submission, &mut draft.letters);
         }
         let events = to - progress.next;
         let first = progress.next;
-        let progress = Progress { next: to, kept: draft.kept };
+        let progress = Progress { next: to, rejected, kept: draft.kept };
         let acceptance = std::mem::take(&mut draft.acceptance);
         draft.counts.complete(&acceptance);
         let mut unit = self.finish(draft, is_last)?;
@@ -417,6 +425,7 @@ impl Workspace {
         self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let day = self.zone.day(submission.received_at);
         self.quality.write(submission.source, day, &brought, &mut operations)?;
+        self.readers.write(submission, &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
@@ -454,15 +463,6 @@ fn flags_of(ruled: &RuledDraft<'_>, of_time: Vec<&'static str>, of_plan: Option<
     flags.extend_from_slice(&ruled.flags);
     flags.extend(of_plan);
     flags
-}
-
-/// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that
-/// took a refusal out of it says so itself.
-fn with_word_on_consent(mut record: RejectedRecord) -> RejectedRecord {
-    if validate::mentions_consent(&record.raw) && !validate::mentions_consent(&record.message) {
-        record.message.push_str("; what it says of consent was not taken");
-    }
-    record
 }
 
 fn too_large(event: &DraftEvent, bytes: usize, limit: usize) -> Verdict {

@@ -67,6 +67,7 @@ impl Kernel {
             moved: Some(Box::new(reported.moved)),
             input: None,
             again: None,
+            parts_of: Default::default(),
             reply,
         };
         shared.accept.submit(submission).await.map_err(|_| stopped())?;

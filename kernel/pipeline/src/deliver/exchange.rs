@@ -134,7 +134,7 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
 }
 
 /// What a request takes in memory.
-fn request_bytes(request: &OutboundRequest) -> usize {
+pub(super) fn request_bytes(request: &OutboundRequest) -> usize {
     let headers = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
     request.url.len() + headers + request.body.len() + request.resume.as_ref().map_or(0, Vec::len)
 }

@@ -1,22 +1,23 @@
 //! Requests for a page of a poll: sent as a channel's are, within the same limits of each receiving host and past the same circuits,
-//! a few at once, and all of them answered before the connector is asked again.
+//! a few at once, and all of them answered before the connector is asked again. What they and their answers take in memory is counted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kith_model::budget::table;
+use kith_model::budget::Exhausted;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Transport};
+use kith_model::sending::{AnswerRoom, InboundResponse, OutboundRequest, SendFailure, Transport};
 use kith_model::time::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
+use super::exchange::request_bytes;
 use super::hosts::{self, Admission, Place, Target};
+use crate::poll::memory::{Room, Round};
 use crate::shared::KernelState;
 
-/// Requests of one page under way: each holds its answer in memory.
+/// Requests of one page under way.
 const AT_ONCE: usize = 4;
 
 /// A request waits this long in line for a busy host before its page is put off.
@@ -27,6 +28,14 @@ const MAX_IN_LINE: Duration = Duration::from_secs(30);
 pub(crate) struct HostAway {
     pub host: String,
     pub until: Timestamp,
+}
+
+/// Why a page is not fetched now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NotNow {
+    Host(HostAway),
+    /// There is no memory for its requests, or for the answers.
+    Memory(Exhausted),
 }
 
 /// What an answer is, or why there is none.
@@ -42,19 +51,25 @@ pub(crate) struct Fetcher {
     pub deadline: Instant,
 }
 
-/// The answers of these requests, in their order.
+/// The answers of these requests, in their order, and the memory that they hold.
 ///
 /// # Errors
-/// A host that is left alone, once the others have answered: each request that is under way is counted at its host until it ends.
-pub(crate) async fn fetch(of: &Arc<Fetcher>, requests: Vec<OutboundRequest>) -> Result<Vec<Fetched>, HostAway> {
-    let (room, received) = (Arc::new(Semaphore::new(AT_ONCE)), Arc::new(AtomicU64::new(0)));
+/// No memory; or a host that is left alone, once the others have answered: each request that is under way is counted at its host until
+/// it ends.
+pub(crate) async fn fetch(
+    of: &Arc<Fetcher>,
+    requests: Vec<OutboundRequest>,
+) -> Result<(Vec<Fetched>, Arc<Round>), NotNow> {
+    let bytes = requests.iter().map(request_bytes).sum::<usize>() as u64;
+    let round = Round::begin(&of.shared.polls.answers, of.workspace, bytes).map_err(NotNow::Memory)?;
+    let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut answers: Vec<Option<Fetched>> = requests.iter().map(|_| None).collect();
     let mut under_way = JoinSet::new();
     for (place, request) in requests.into_iter().enumerate() {
-        let (of, room, received) = (Arc::clone(of), Arc::clone(&room), Arc::clone(&received));
+        let (of, places, room) = (Arc::clone(of), Arc::clone(&places), Room::of(&round));
         under_way.spawn(async move {
-            let _room = room.acquire().await;
-            (place, of.send(request).await.map(|answer| within_bytes(answer, &received)))
+            let _place = places.acquire().await;
+            (place, of.send(request, room).await)
         });
     }
     let mut away = None;
@@ -66,23 +81,14 @@ pub(crate) async fn fetch(of: &Arc<Fetcher>, requests: Vec<OutboundRequest>) -> 
             Err(_) => {}
         }
     }
+    if let Some(exhausted) = round.exhausted() {
+        return Err(NotNow::Memory(exhausted));
+    }
     if let Some(host) = away {
-        return Err(host);
+        return Err(NotNow::Host(host));
     }
     let lost = || Err(SendFailure::Connection("the request was given up".to_owned()));
-    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect())
-}
-
-/// The answer, unless those before it are as many bytes as one call is handed.
-fn within_bytes(answer: Fetched, received: &AtomicU64) -> Fetched {
-    let response = answer?;
-    let limit = table::POLL_ANSWERS.default;
-    let bytes = response.body.len() as u64;
-    if received.fetch_add(bytes, Ordering::Relaxed) + bytes > limit {
-        table::POLL_ANSWERS.count();
-        return Err(SendFailure::TooLarge(format!("the answers of this round have more than {limit} bytes together")));
-    }
-    Ok(response)
+    Ok((answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect(), round))
 }
 
 /// What a request comes to for which the page has no more time.
@@ -96,7 +102,7 @@ impl Fetcher {
         Instant::now() >= self.deadline
     }
 
-    async fn send(&self, request: OutboundRequest) -> Result<Fetched, HostAway> {
+    async fn send(&self, request: OutboundRequest, room: Arc<Room>) -> Result<Fetched, HostAway> {
         let host = match self.transport.target(&request) {
             Ok(host) => host,
             Err(failure) => return Ok(Err(failure)),
@@ -125,13 +131,15 @@ impl Fetcher {
             Admission::Go => {}
             Admission::Wait { until } => return Err(away(until)),
         }
-        let (result, signal) = match timeout_at(self.deadline, self.transport.send(request)).await {
+        let within: Arc<dyn AnswerRoom> = room.clone();
+        let (result, signal) = match timeout_at(self.deadline, self.transport.send_within(request, within)).await {
             Ok(result) => {
+                let result = room.settled(result);
                 let signal = hosts::signal(&result);
                 (result, signal)
             }
             // The page had no more time, which says nothing about the host.
-            Err(_) => (too_long(), None),
+            Err(_) => (room.settled(too_long()), None),
         };
         let reason = match &result {
             Ok(response) => format!("status {}", response.status),
@@ -139,24 +147,5 @@ impl Fetcher {
         };
         hosts.arrive(&target, slot, signal, &reason, self.shared.clock.now());
         Ok(result)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_are_handed_over_up_to_the_budget() {
-        let answer = |bytes: usize| {
-            Ok(InboundResponse { status: 200, headers: Vec::new(), body: vec![b'x'; bytes], truncated: false })
-        };
-        let received = AtomicU64::new(0);
-        let limit = usize::try_from(table::POLL_ANSWERS.default).unwrap();
-        assert!(within_bytes(answer(limit - 1), &received).is_ok());
-        assert!(within_bytes(answer(1), &received).is_ok());
-        assert!(matches!(within_bytes(answer(1), &received), Err(SendFailure::TooLarge(_))));
-        let failure = || Err(SendFailure::Timeout("10 s".to_owned()));
-        assert_eq!(within_bytes(failure(), &received), failure());
     }
 }

@@ -126,6 +126,7 @@ async fn submit(sender: &Arc<Sender>, batch: &[EndedAttempt]) -> Result<(), Outc
         moved: Some(Box::new(moved)),
         input: None,
         again: None,
+        parts_of: Default::default(),
         reply,
     };
     sender.shared.accept.submit(submission).await.map_err(|_| OutcomeError::Closed)?;

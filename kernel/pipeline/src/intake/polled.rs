@@ -15,6 +15,7 @@ use kith_store::Operation;
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped, version_of};
+use crate::accept::aside::PartsOf;
 use crate::accept::{Sender, Submission};
 use crate::guests::{Caller, GuestClass};
 use crate::setup::{Activity, Installed, Role, Setup};
@@ -137,6 +138,7 @@ impl Intake {
             rejected,
             with: vec![with],
             input: Some(input),
+            parts_of: PartsOf::Page,
             ..Submission::of_nothing(self.workspace, self.source, self.request.received_at, reply)
         };
         self.submit(submission, WithoutRoom::Wait).await?;

@@ -40,45 +40,7 @@ pub struct PollView {
     /// Whether nothing helps but a change, or somebody who asks.
     pub waits_for_change: bool,
     /// The last polls, the newest first.
-    pub polls: Vec<PollRecord>,
-}
-
-/// One poll.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PollRecord {
-    pub at: Timestamp,
-    pub took_ms: u64,
-    pub pages: u32,
-    pub requests: u32,
-    /// Events that were taken.
-    pub events: u64,
-    /// Events that had come before.
-    pub repeats: u64,
-    /// Parts that became dead letters.
-    pub rejected: u64,
-    /// `complete`, `more`, `later`, `permanent`, `fault` or `cut-off`.
-    pub outcome: &'static str,
-    /// The same in words.
-    pub reason: String,
-    /// The hash of the cursor that it left, to tell whether it moved.
-    pub cursor: Option<String>,
-}
-
-impl From<&PollEntry> for PollRecord {
-    fn from(entry: &PollEntry) -> PollRecord {
-        PollRecord {
-            at: entry.at,
-            took_ms: entry.took_ms,
-            pages: entry.pages,
-            requests: entry.requests,
-            events: entry.events,
-            repeats: entry.repeats,
-            rejected: entry.rejected,
-            outcome: entry.ended.as_str(),
-            reason: entry.ended.words(),
-            cursor: entry.cursor.map(|hash| format!("{hash:016x}")),
-        }
-    }
+    pub polls: Vec<PollEntry>,
 }
 
 /// How an installation polls by its setup.
@@ -103,7 +65,7 @@ fn view(row: PollRow, standing: &Standing, place: Option<&Place>) -> PollView {
         failures: row.failures,
         failing_since: row.failing_since,
         waits_for_change: due.is_none(),
-        polls: row.history.iter().rev().map(PollRecord::from).collect(),
+        polls: row.history.into_iter().rev().collect(),
     }
 }
 
@@ -132,6 +94,11 @@ fn standing(
     Ok(Standing { terms, now, earliest, held })
 }
 
+/// Insist that an installation runs.
+fn insist_on_running(standing: &mut Standing) -> Result<(), IntakeError> {
+    standing.held.take().map_or(Ok(()), |why| Err(IntakeError::NotLive { why }))
+}
+
 impl Kernel {
     /// How an installation polls, and what came of its last polls. Blocks.
     ///
@@ -148,6 +115,15 @@ impl Kernel {
         Ok(view(row, &standing, place.as_deref()))
     }
 
+    /// Insist that an installation would poll now if it were asked to.
+    ///
+    /// # Errors
+    /// As for [`Kernel::polls`]; it does not run.
+    pub fn insist_on_polling(&self, workspace: WorkspaceId, installation: InstallationId) -> Result<(), IntakeError> {
+        insist_on_running(&mut standing(&self.shared, workspace, installation)?)?;
+        self.shared.polls.place((workspace, installation)).map(drop).ok_or_else(stopped)
+    }
+
     /// Have an installation poll now. A poll that is under way serves, unless it is to begin at the start: then nothing of that
     /// one counts that is not kept yet. Asking again changes nothing.
     ///
@@ -160,9 +136,7 @@ impl Kernel {
         from: PollFrom,
     ) -> Result<PollView, IntakeError> {
         let mut standing = standing(&self.shared, workspace, installation)?;
-        if let Some(why) = standing.held.take() {
-            return Err(IntakeError::NotLive { why });
-        }
+        insist_on_running(&mut standing)?;
         let whose = (workspace, installation);
         // It has one as soon as it polls.
         let place = self.shared.polls.place(whose).ok_or_else(stopped)?;

@@ -58,9 +58,9 @@ pub(crate) enum PollWait {
 
 /// One poll.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PollEntry {
+pub struct PollEntry {
     /// From 1.
-    pub number: u64,
+    pub(crate) number: u64,
     pub at: Timestamp,
     pub took_ms: u64,
     pub pages: u32,
@@ -71,9 +71,9 @@ pub(crate) struct PollEntry {
     pub repeats: u64,
     /// Parts that became dead letters.
     pub rejected: u64,
-    pub ended: PollEnd,
+    pub(crate) ended: PollEnd,
     /// The hash of the cursor that it left.
-    pub cursor: Option<u64>,
+    pub(crate) cursor: Option<u64>,
 }
 
 /// How a poll ended.
@@ -209,6 +209,21 @@ impl PollEntry {
             ended: PollEnd::CutOff,
             cursor: None,
         }
+    }
+
+    /// `complete`, `more`, `later`, `permanent`, `fault` or `cut-off`.
+    pub fn outcome(&self) -> &'static str {
+        self.ended.as_str()
+    }
+
+    /// The same in words.
+    pub fn reason(&self) -> String {
+        self.ended.words()
+    }
+
+    /// The hash of the cursor that it left, to tell whether it moved.
+    pub fn cursor(&self) -> Option<String> {
+        self.cursor.map(|hash| format!("{hash:016x}"))
     }
 }
 

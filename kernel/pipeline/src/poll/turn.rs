@@ -11,9 +11,10 @@ use kith_model::sending::OutboundRequest;
 use kith_store::CommitError;
 use tokio::time::Instant;
 
+use super::memory::Round;
 use super::schedule::{PollEnd, PollEntry, PollRow, PollTerms, end_of, most_pages};
-use super::{Poller, put};
-use crate::deliver::fetch::{Fetcher, HostAway, fetch};
+use super::{Poller, TurnHeld, put};
+use crate::deliver::fetch::{Fetcher, HostAway, NotNow, fetch};
 use crate::intake::{Intake, IntakeError};
 use crate::views::Acceptance;
 
@@ -47,22 +48,19 @@ struct Kept {
 impl Poller {
     /// Poll, when it is this installation's turn.
     pub(super) async fn turn(&self, terms: PollTerms) {
-        // A permit is never refused: nobody closes these.
-        let of_workspace = self.shared.polls.of_workspace(self.workspace);
-        let (Ok(_own), Ok(_all)) = (of_workspace.acquire().await, self.shared.polls.turns.acquire().await) else {
-            return;
-        };
+        let mut held = self.turns().take(self.workspace).await;
         self.place.is_under_way.store(true, Ordering::SeqCst);
-        self.pages(terms).await;
+        self.pages(terms, &mut held).await;
         self.place.is_under_way.store(false, Ordering::SeqCst);
     }
 
-    async fn pages(&self, terms: PollTerms) {
+    async fn pages(&self, terms: PollTerms, held: &mut Option<TurnHeld>) {
         // As it is now: somebody may have asked for something while it waited for its turn.
         let row = match self.read().await {
             Ok(row) => self.place.present(row),
             Err(error) => {
                 tracing::error!(workspace = self.workspace.0, installation = self.installation.0, %error, "how far it has polled cannot be read");
+                *held = None;
                 self.sleep(super::PAUSE).await;
                 return;
             }
@@ -81,7 +79,7 @@ impl Poller {
             if entry.pages > 0 && began.elapsed() >= MAX_TURN {
                 break PollEnd::More;
             }
-            match self.page(&row, &mut entry).await {
+            match self.page(&row, &mut entry, held).await {
                 Ok(kept) => (row, more) = (kept.row, kept.more),
                 Err(NoPage::Failed(error)) => {
                     row.failed(&error, self.now(), terms);
@@ -89,7 +87,8 @@ impl Poller {
                     break end_of(&error);
                 }
                 Err(NoPage::Overtaken | NoPage::Stopped) => {
-                    // Whatever overtook it rings the bell.
+                    // Whatever overtook it rings the bell; meanwhile it is others' turn.
+                    *held = None;
                     self.sleep(super::LOOK).await;
                     return;
                 }
@@ -122,10 +121,10 @@ impl Poller {
     }
 
     /// Fetch the page behind the row's cursor, and keep it.
-    async fn page(&self, row: &PollRow, entry: &mut PollEntry) -> Result<Kept, NoPage> {
+    async fn page(&self, row: &PollRow, entry: &mut PollEntry, held: &mut Option<TurnHeld>) -> Result<Kept, NoPage> {
         let mut intake = Intake::to_poll(&self.shared, self.workspace, self.installation).map_err(not_begun)?;
         let wanted = WantedPage { cursor: row.cursor.clone(), now: self.now(), since: row.since };
-        let page = match self.fetched(&intake, &wanted, entry).await {
+        let page = match self.fetched(&intake, &wanted, entry, held).await {
             Err(NoPage::Failed(PollError::Fault(fault))) => {
                 intake.failed(&fault);
                 return Err(PollError::Fault(fault).into());
@@ -146,8 +145,14 @@ impl Poller {
         Ok(Kept { row: next, more })
     }
 
-    /// Ask the connector, send what it wants, and ask again, until it gives the page.
-    async fn fetched(&self, intake: &Intake, wanted: &WantedPage, entry: &mut PollEntry) -> Result<PolledPage, NoPage> {
+    /// Ask the connector, send what it wants, and ask again, until it gives the page. A peer that is waited for holds no turn.
+    async fn fetched(
+        &self,
+        intake: &Intake,
+        wanted: &WantedPage,
+        entry: &mut PollEntry,
+        held: &mut Option<TurnHeld>,
+    ) -> Result<PolledPage, NoPage> {
         let deadline = Instant::now() + MAX_PAGE;
         let (connector, asked) = (intake.connector(), wanted.clone());
         let mut turn = self.ask(intake, 0, move || connector.poll(&asked)).await?;
@@ -168,10 +173,14 @@ impl Poller {
                 return Err(NoPage::Overtaken);
             }
             entry.requests += u32::try_from(requests.len()).unwrap_or(u32::MAX);
-            let answers = self.answers(intake, requests, round, deadline).await?;
+            *held = None;
+            let (answers, room) = self.answers(intake, requests, round, deadline).await?;
+            *held = self.turns().take(self.workspace).await;
             let bytes = answers.iter().filter_map(|answer| answer.result.as_ref().ok()).map(|answer| answer.body.len());
             let (connector, asked, bytes) = (intake.connector(), wanted.clone(), bytes.sum());
             turn = self.ask(intake, bytes, move || connector.polled(&asked, &answers)).await?;
+            // Until here the answers were in memory.
+            drop(room);
         }
     }
 
@@ -194,7 +203,7 @@ impl Poller {
         requests: Vec<OutboundRequest>,
         round: u32,
         deadline: Instant,
-    ) -> Result<Vec<PollAnswer>, NoPage> {
+    ) -> Result<(Vec<PollAnswer>, Arc<Round>), NoPage> {
         let Some(transport) = intake.connector().transport() else {
             let fault = PluginFault::InvalidOutput("it asked for a request, and nobody sends for it".to_owned());
             return Err(PollError::Fault(fault).into());
@@ -207,13 +216,16 @@ impl Poller {
             deadline,
         });
         let resumes: Vec<_> = requests.iter().map(|request| request.resume.clone()).collect();
-        let fetched = fetch(&fetcher, requests).await.map_err(|HostAway { host, until }| {
-            let wait = until.0.saturating_sub(self.now().0);
-            let reason = format!("{host} is not tried now, because requests to it failed or are too many");
-            PollError::Later { after_ms: u64::try_from(wait).ok(), reason }
+        let (fetched, room) = fetch(&fetcher, requests).await.map_err(|not_now| match not_now {
+            NotNow::Host(HostAway { host, until }) => {
+                let wait = until.0.saturating_sub(self.now().0);
+                let reason = format!("{host} is not tried now, because requests to it failed or are too many");
+                PollError::Later { after_ms: u64::try_from(wait).ok(), reason }
+            }
+            NotNow::Memory(exhausted) => PollError::Later { after_ms: None, reason: exhausted.to_string() },
         })?;
         let answer = |(resume, result)| PollAnswer { round, resume, result };
-        Ok(resumes.into_iter().zip(fetched).map(answer).collect())
+        Ok((resumes.into_iter().zip(fetched).map(answer).collect(), room))
     }
 
     /// Put what the page brought and where the next one begins into one commit, unless something overtook it.

@@ -85,7 +85,9 @@ impl Outstanding {
         // Until the reactor has made a pass under the setup in force, what is shown is of the one before: a model that was
         // switched on since has yet to find out about whom it has to be asked.
         let mut is_settled = projection.generation == compiled.generation && projection.left_out == 0;
-        let mut outdated = RoaringBitmap::new();
+        let (reads, mut outdated) = (expression.reads(), RoaringBitmap::new());
+        // What a version wrote may be among what is shown until it has been taken back of everybody.
+        is_settled &= projection.undoing.is_empty() || (reads.tags.is_empty() && reads.scores.is_empty());
         let plan = &compiled.plan;
         for model in plan.asked_for(expression) {
             let task = Task::Model(model.installed.id, model.token);
@@ -269,6 +271,9 @@ mod tests {
         projection.is_retracting = true;
         assert!(!is_settled(&projection), "the model may have read what is to be taken back");
         projection.is_retracting = false;
+        projection.undoing.insert(1);
+        assert!(!is_settled(&projection), "what is shown may be taken back");
+        projection.undoing.clear();
         projection.left_out = 1;
         assert!(!is_settled(&projection), "somebody is not in the index");
         projection.left_out = 0;

@@ -108,6 +108,8 @@ impl Reactor {
         let before = derived.outputs.get(&(model.installed.id, Track::Live)).cloned();
         let (cause, position) = match before.as_ref().map(|before| before.freshness) {
             Some(Freshness::Pending { cause, position, .. }) => (cause, position),
+            // What comes in the place of what was taken back is no news either.
+            _ if before.as_ref().is_some_and(Output::is_taken_back) => (Cause::Undo, self.pass.cursor.position),
             _ => (Cause::Change, self.pass.cursor.position),
         };
         let shown: Vec<_> = computation::shown(model, &output).collect();
@@ -132,9 +134,12 @@ impl Reactor {
         let now = self.now();
         let mut outputs = Vec::new();
         let mut number = None;
+        let is_running = model.installed.activity.is_running();
         for (row, outcome) in &result.rows[rows] {
             let held = self.held(model.installed.id, row.profile);
             let held = match self.readable(row.profile, held)? {
+                // The call was under way when the version was stopped and what it had written was taken back.
+                Some(Some(held)) if held.is_taken_back() && !is_running => continue,
                 Some(Some(held)) if held.awaited() == Some(row.inputs) => held,
                 Some(_) => continue,
                 None => {
@@ -317,7 +322,8 @@ impl Reactor {
     fn demoted(&mut self, model: &ModelPlan, profile: ProfileId, output: Output) -> Result<(), PassError> {
         let features: Vec<FeatureName> = computation::shown(model, &output).map(|(feature, _)| feature).collect();
         let position = self.pass.cursor.position;
-        self.touch(profile, Cause::Change, position)?.features.extend(features);
+        let cause = if output.is_taken_back() { Cause::Undo } else { Cause::Change };
+        self.touch(profile, cause, position)?.features.extend(features);
         if let Some(derived) = self.identities.derived_mut(profile.0) {
             derived.outputs.insert((model.installed.id, Track::Live), output);
         }

@@ -65,7 +65,7 @@ pub(crate) fn survey(profile: &Profile<'_>, touch: &Touch) -> Survey {
     for task in touch.tasks.iter().flat_map(|tasks| tasks.iter()) {
         match task {
             // Taken back before; the features that it wrote are among those that changed.
-            Task::Retract(_) => {}
+            Task::Retract(_) | Task::Undo(_) => {}
             Task::Model(model, _) => survey.models.extend(plan.model(*model).map(|(place, _)| place)),
             Task::Audience(audience, _) => survey.audiences.extend(plan.audience_place(*audience)),
         }
@@ -162,6 +162,7 @@ fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64
     let Some(held) = held else { return Output::never(inputs, touch.cause, touch.position) };
     let was = match held.freshness {
         Freshness::Pending { cause, .. } => Some(cause),
+        Freshness::Outdated { .. } if held.is_taken_back() => Some(Cause::Undo),
         Freshness::Outdated { .. } => Some(Cause::Change),
         Freshness::Fresh | Freshness::Faulted { .. } => None,
     };
@@ -170,11 +171,12 @@ fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64
     let is_older = !held.values.is_empty() && (touch.cause == Cause::Change || !model.installed.activity.is_running());
     let freshness = match (held.freshness, is_older) {
         (Freshness::Pending { position, .. }, true) if model.installed.activity.is_running() => {
-            Freshness::Pending { inputs, cause: Cause::Change, position }
+            let cause = if was == Some(Cause::Undo) { Cause::Undo } else { Cause::Change };
+            Freshness::Pending { inputs, cause, position }
         }
         (_, true) => Freshness::Outdated { inputs },
         (_, false) => {
-            let cause = was.map_or(touch.cause, |was| was.max(touch.cause));
+            let cause = was.map_or(touch.cause, |was| was.and(touch.cause));
             Freshness::Pending { inputs, cause, position: touch.position }
         }
     };
@@ -237,7 +239,7 @@ pub(crate) fn decide(
             (true, true) if is_swept(audience, touch) => None,
             _ => continue,
         };
-        let cause = if is_settled(audience, plan, readiness) { touch.cause } else { touch.cause.max(Cause::Change) };
+        let cause = if is_settled(audience, plan, readiness) { touch.cause } else { touch.cause.and(Cause::Change) };
         decisions.push(Decision { audience: id, movement, cause });
     }
     (decisions, timers)

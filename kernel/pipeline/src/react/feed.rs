@@ -331,7 +331,7 @@ impl Reactor {
             let profile = self.identities.person(*identity).map_or(ProfileId(*identity), Person::profile);
             let touch = self.pass.touched.get(&profile).filter(|_| self.pass.met.contains(&profile));
             let Some(touch) = touch else { return Ok(None) };
-            first = Some(first.map_or(touch.cause, |cause: Cause| cause.max(touch.cause)));
+            first = Some(first.map_or(touch.cause, |cause: Cause| cause.and(touch.cause)));
         }
         Ok(first)
     }

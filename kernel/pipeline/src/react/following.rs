@@ -63,14 +63,16 @@ impl Reactor {
             return Ok(None);
         }
         for task in touch.tasks.clone().iter().flat_map(|tasks| tasks.iter()) {
-            if let Task::Retract(removed) = task {
-                touch.features.extend(self.retract(*removed, profile, &members));
+            match task {
+                Task::Retract(removed) => touch.features.extend(self.retract(*removed, profile, &members)),
+                Task::Undo(number) => self.take_back(*number, profile, &members, &mut touch),
+                Task::Model(..) | Task::Audience(..) => {}
             }
         }
         let objection = self.objection(&compiled, profile, &members);
         if objection == Objection::TakenBack {
             // All is computed again, and nothing of it is news.
-            touch.cause = touch.cause.max(Cause::Undo);
+            touch.cause = touch.cause.and(Cause::Undo);
         }
         if objection == Objection::Made {
             touch.features.extend(self.take_back_from_objector(&compiled, profile, &members));
@@ -211,7 +213,12 @@ impl Reactor {
         let key = (model.installed.id, Track::Live);
         let shown: Vec<_> = computation::shown(model, &output).collect();
         let Some(derived) = self.identities.derived_mut(work.profile.0) else { return };
+        let is_taken_back = output.is_taken_back();
         let before = derived.outputs.insert(key, output);
+        // What comes in the place of what was taken back is no news.
+        if !is_taken_back && before.as_ref().is_some_and(crate::rows::derived::Output::is_taken_back) {
+            work.touch.cause = work.touch.cause.and(Cause::Undo);
+        }
         let before: BTreeMap<FeatureName, _> =
             before.iter().flat_map(|before| computation::shown(model, before)).collect();
         let plan = &self.compiled.plan;

@@ -75,6 +75,10 @@ pub(crate) struct Projection {
     pub left_out: usize,
     /// Whether values of a removed model may still be there, and such as other models computed from them.
     pub is_retracting: bool,
+    /// The numbers of what has been taken back of everybody.
+    pub undone: BTreeSet<u32>,
+    /// The numbers of what is being taken back, and of what waits for its turn: the values that are shown may be among it.
+    pub undoing: BTreeSet<u32>,
     /// Which names came.
     pub seen: SeenBook,
     /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.
@@ -129,6 +133,8 @@ impl Projection {
         self.done.clone_from(&readiness.done);
         let mut wanted = readiness.sweeps.iter().flat_map(|walk| &walk.wanted);
         self.is_retracting = wanted.any(|task| matches!(task, Task::Retract(_)));
+        self.undone.clone_from(&readiness.undone);
+        self.undoing = plan.undos.iter().map(|undo| undo.number).filter(|undo| !self.undone.contains(undo)).collect();
     }
 
     /// The columns of leaves and audiences, and whether they are still wanted.

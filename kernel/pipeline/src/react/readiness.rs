@@ -5,6 +5,8 @@
 //! commit under the new plan, before an event passes it by: were it taken back in memory only, a restart would find a leaf
 //! called complete that had missed events, and its counts would be wrong for good.
 
+mod before;
+
 use std::collections::BTreeSet;
 
 use kith_features::{LeafId, LeafSet};
@@ -44,12 +46,18 @@ pub(crate) struct Readiness {
     pub sweeps: Vec<Walk<Task>>,
     /// The models that may have written values: one that is wanted no longer has to be retracted.
     pub models: BTreeSet<InstallationId>,
+    /// What is to be taken back and has been of everybody: once, whatever the same version writes afterwards.
+    pub undone: BTreeSet<u32>,
 }
 
 impl Row for Readiness {
     const WHAT: &'static str = "what is computed for everybody";
     const OWNER: Owner = Owner::React;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<Readiness, String>> {
+        before::read(version, body)
+    }
 }
 
 /// What is to be done next.
@@ -77,11 +85,20 @@ impl Readiness {
         wanted.extend(self.models.difference(&models).map(|removed| Task::Retract(*removed)));
         // A retraction that is under way goes on; one that came to its end has taken its model out of `models`.
         self.models.extend(models);
+        let undos: BTreeSet<u32> = plan.undos.iter().map(|undo| undo.number).collect();
+        self.undone.retain(|undo| undos.contains(undo));
+        wanted.extend(undos.difference(&self.undone).map(|undo| Task::Undo(*undo)));
         self.done.retain(|task| wanted.contains(task));
         narrow(&mut self.sweeps, |task| wanted.contains(task));
         let known = self.sweeps.iter().flat_map(|walk| &walk.wanted).chain(&self.done);
         let known: BTreeSet<Task> = known.copied().collect();
-        begin(&mut self.sweeps, wanted.difference(&known).copied().collect());
+        let missing = wanted.difference(&known).copied();
+        let (undos, others): (BTreeSet<Task>, BTreeSet<Task>) = missing.partition(is_undo);
+        begin(&mut self.sweeps, others);
+        // In a walk of their own: what is taken back is no news to anybody, and what a new definition finds may be.
+        if !undos.is_empty() {
+            self.sweeps.push(Walk { wanted: undos, next: Place::Start });
+        }
         self
     }
 
@@ -143,6 +160,9 @@ impl Readiness {
                         Task::Retract(removed) => {
                             self.models.remove(&removed);
                         }
+                        Task::Undo(undo) => {
+                            self.undone.insert(undo);
+                        }
                         task => {
                             self.done.insert(task);
                         }
@@ -155,19 +175,43 @@ impl Readiness {
     }
 }
 
+/// Whether something is taken back that a version wrote.
+pub(super) fn is_undo(task: &Task) -> bool {
+    matches!(task, Task::Undo(_))
+}
+
 /// Drop what is not wanted from walks, and walks that are left without anything.
 fn narrow<T: Ord>(walks: &mut Vec<Walk<T>>, is_wanted: impl Fn(&T) -> bool) {
     walks.iter_mut().for_each(|walk| walk.wanted.retain(|item| is_wanted(item)));
     walks.retain(|walk| !walk.wanted.is_empty());
 }
 
+/// What walks are for.
+trait Joins {
+    /// Whether others may come along in the same walk.
+    fn joins_others(&self) -> bool;
+}
+
+impl Joins for LeafId {
+    fn joins_others(&self) -> bool {
+        true
+    }
+}
+
+impl Joins for Task {
+    fn joins_others(&self) -> bool {
+        !is_undo(self)
+    }
+}
+
 /// Begin a walk for what is missing.
-fn begin<T: Ord>(walks: &mut Vec<Walk<T>>, missing: BTreeSet<T>) {
+fn begin<T: Ord + Joins>(walks: &mut Vec<Walk<T>>, missing: BTreeSet<T>) {
     if missing.is_empty() {
         return;
     }
     // Walks that have not begun are one.
-    match walks.last_mut().filter(|walk| walk.next == Place::Start) {
+    let joins = |walk: &Walk<T>| walk.next == Place::Start && walk.wanted.iter().all(Joins::joins_others);
+    match walks.last_mut().filter(|walk| joins(walk)) {
         Some(walk) => walk.wanted.extend(missing),
         None => walks.push(Walk { wanted: missing, next: Place::Start }),
     }

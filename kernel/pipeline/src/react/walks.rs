@@ -14,7 +14,7 @@ use kith_store::{Key, KeyRange, ReadError, row};
 use super::effects::Effect;
 use super::projection::Advance;
 use super::reactor::{PassError, Reactor};
-use super::readiness::{Place, Walk, Work, share};
+use super::readiness::{Place, Walk, Work, is_undo, share};
 use crate::plan::Task;
 
 /// Events of one identity that are read at once.
@@ -238,7 +238,9 @@ impl Reactor {
         }
         let plan = Arc::clone(&self.compiled);
         self.forget_audiences(identity, &plan.plan);
-        let touch = self.touch(ProfileId(identity), Cause::Change, position)?;
+        // What is taken back sets nothing off.
+        let cause = if tasks.iter().any(is_undo) { Cause::Undo } else { Cause::Change };
+        let touch = self.touch(ProfileId(identity), cause, position)?;
         touch.tasks = Some(Arc::clone(tasks));
         touch.features.extend(partial.iter().cloned());
         Ok(())

@@ -76,6 +76,18 @@ impl Output {
         Output { version: 0, cause: position, at: Timestamp(0), inputs: 0, values: Vec::new(), freshness }
     }
 
+    /// Values that were taken back: null, of inputs that nobody has.
+    pub(crate) fn taken_back(self, freshness: Freshness) -> Output {
+        let values = vec![OutputValue::Null; self.values.len()];
+        Output { inputs: 0, values, freshness, ..self }
+    }
+
+    /// Whether its values were taken back and none has come in their place.
+    pub(crate) fn is_taken_back(&self) -> bool {
+        let is_null = |value: &OutputValue| *value == OutputValue::Null;
+        self.inputs == 0 && !self.values.is_empty() && self.values.iter().all(is_null)
+    }
+
     /// The hash of the inputs that the model still has to see; `None` where it has nothing to do.
     pub(crate) fn awaited(&self) -> Option<u64> {
         match self.freshness {

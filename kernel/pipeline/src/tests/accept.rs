@@ -184,6 +184,7 @@ fn begin(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Answered 
         with: vec![],
         input: None,
         again: None,
+        parts_of: Default::default(),
         reply,
     };
     assert!(accept.try_submit(submission).is_ok());
@@ -258,6 +259,7 @@ fn h6_what_one_submission_brings_with_it_fails_that_one_alone() {
             with: vec![Operation::Put(key, vec![1])],
             input: None,
             again: None,
+            parts_of: Default::default(),
             reply,
         };
         assert!(accept.try_submit(submission).is_ok());

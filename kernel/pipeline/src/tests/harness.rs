@@ -203,6 +203,7 @@ pub(crate) fn setup_of(audiences: Vec<Audience>) -> Setup {
         installations: vec![installed(3, "postbox", PluginKind::Channel, Role::Channel(Arc::new(Postbox::default())))],
         audiences,
         removed_channels: Default::default(),
+        undos: Vec::new(),
     }
 }
 
@@ -245,6 +246,7 @@ impl Bench {
             source_names: [(SOURCE, "source".to_owned())].into(),
             audiences,
             removed_channels: Default::default(),
+            undos: Vec::new(),
         };
         change(&mut setup);
         let clock = ManualClock::new(START);

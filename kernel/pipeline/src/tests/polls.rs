@@ -1,6 +1,7 @@
 //! Connectors that poll: when, what is kept of it, and what a stop, a change and a failure leave.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kith_model::event::{DraftEvent, RejectedRecord};
@@ -16,7 +17,8 @@ use parking_lot::Mutex;
 use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::deliver::fetch::{Fetcher, fetch};
-use crate::{Activity, PollFrom, PollRecord, PollView, Polling, Role};
+use crate::poll::memory::Round;
+use crate::{Activity, PollEntry, PollFrom, PollView, Polling, Role};
 
 const FEED: InstallationId = InstallationId(5);
 const INTERVAL_MS: u64 = 900_000;
@@ -38,6 +40,8 @@ struct Feed {
     /// It says without end that more is waiting.
     endless: Mutex<bool>,
     wire: Arc<Wire>,
+    /// In place of the wire.
+    silent: Option<Arc<Silent>>,
 }
 
 /// Answers each request with its URL.
@@ -127,7 +131,10 @@ impl Connector for Feed {
     }
 
     fn transport(&self) -> Option<Arc<dyn Transport>> {
-        Some(self.wire.clone())
+        match &self.silent {
+            Some(silent) => Some(silent.clone()),
+            None => Some(self.wire.clone()),
+        }
     }
 }
 
@@ -152,10 +159,10 @@ fn polls(bench: &Bench) -> PollView {
 }
 
 /// Wait for the end of the poll of that number, from 1.
-fn polled(bench: &Bench, number: usize) -> PollRecord {
+fn polled(bench: &Bench, number: usize) -> PollEntry {
     bench.wait_until("a poll has ended", || {
         let view = polls(bench);
-        view.polls.len() >= number && view.polls[0].outcome != "cut-off" && !view.is_under_way
+        view.polls.len() >= number && view.polls[0].outcome() != "cut-off" && !view.is_under_way
     });
     polls(bench).polls[0].clone()
 }
@@ -190,7 +197,7 @@ fn pages_are_fetched_while_more_is_waiting_and_again_after_the_interval() {
     let feed = Feed::of(5);
     let bench = bench(&feed);
     let first = polled(&bench, 1);
-    assert_eq!((first.pages, first.events, first.repeats, first.outcome), (3, 5, 0, "complete"), "{first:?}");
+    assert_eq!((first.pages, first.events, first.repeats, first.outcome()), (3, 5, 0, "complete"), "{first:?}");
     assert_eq!(feed.cursors(), numbers(&["", "2", "4"]));
     assert_eq!(people(&bench), 5);
     let view = polls(&bench);
@@ -211,13 +218,26 @@ fn pages_are_fetched_while_more_is_waiting_and_again_after_the_interval() {
 }
 
 #[test]
+fn each_record_of_a_page_that_becomes_no_event_is_a_letter() {
+    let feed = Feed::of(1);
+    let refused =
+        |place: u64| RejectedRecord { place, code: "bad".into(), message: "no".into(), raw: place.to_string() };
+    feed.rejected.lock().extend((0..300).map(refused));
+    let bench = bench(&feed);
+    let first = polled(&bench, 1);
+    assert_eq!((first.pages, first.events, first.rejected, first.outcome()), (1, 1, 300, "complete"), "{first:?}");
+    let letters = bench.store.scan(&Key::set_aside(WORKSPACE, Some(FEED)).range(), 1_000).unwrap();
+    assert_eq!(letters.rows.len(), 300);
+}
+
+#[test]
 fn a_failure_is_waited_after_and_success_ends_that() {
     let feed = Feed::of(1);
     let busy = |after_ms| Some(PollError::Later { after_ms, reason: "busy".into() });
     *feed.fails.lock() = busy(None);
     let bench = bench(&feed);
     let first = polled(&bench, 1);
-    assert_eq!((first.outcome, first.reason.as_str()), ("later", "tried again: busy"));
+    assert_eq!((first.outcome(), first.reason().as_str()), ("later", "tried again: busy"));
     assert_eq!(polls(&bench).next_at, Some(START.plus_ms(MINUTE)));
     *feed.fails.lock() = busy(Some(600_000));
     later(&bench, MINUTE);
@@ -227,7 +247,7 @@ fn a_failure_is_waited_after_and_success_ends_that() {
     assert_eq!(view.failing_since, Some(START));
     *feed.fails.lock() = None;
     later(&bench, 10 * MINUTE);
-    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!(polled(&bench, 3).outcome(), "complete");
     let view = polls(&bench);
     assert_eq!((view.failures, view.failing_since), (0, None));
     assert!(bench.notes.0.lock().is_empty(), "the other side's failures are no strikes");
@@ -239,11 +259,11 @@ fn a_change_ends_what_is_waited_for_after_a_failure() {
     let feed = Feed::of(1);
     *feed.fails.lock() = Some(PollError::Later { after_ms: Some(86_400_000), reason: "busy".into() });
     let bench = bench(&feed);
-    assert_eq!(polled(&bench, 1).outcome, "later");
+    assert_eq!(polled(&bench, 1).outcome(), "later");
     *feed.fails.lock() = None;
     bench.clock.advance_ms(2);
     set(&bench, |feed| feed.poll = Some(Polling { interval_ms: INTERVAL_MS, changed_at: START.plus_ms(1) }));
-    assert_eq!(polled(&bench, 2).outcome, "complete");
+    assert_eq!(polled(&bench, 2).outcome(), "complete");
 }
 
 #[test]
@@ -251,7 +271,7 @@ fn what_is_for_good_waits_for_a_change_or_somebody_who_asks() {
     let feed = Feed::of(1);
     *feed.fails.lock() = Some(PollError::Permanent("no such list".into()));
     let bench = bench(&feed);
-    assert_eq!(polled(&bench, 1).outcome, "permanent");
+    assert_eq!(polled(&bench, 1).outcome(), "permanent");
     let view = polls(&bench);
     assert!(view.waits_for_change && view.next_at.is_none());
     ask(&bench, PollFrom::Cursor);
@@ -259,7 +279,7 @@ fn what_is_for_good_waits_for_a_change_or_somebody_who_asks() {
     assert!(polls(&bench).waits_for_change);
     *feed.fails.lock() = None;
     set(&bench, |feed| feed.poll = Some(Polling { interval_ms: INTERVAL_MS, changed_at: START.plus_ms(1) }));
-    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!(polled(&bench, 3).outcome(), "complete");
 }
 
 /// The first page is kept with its cursor; the second is under way when the process ends, and comes again.
@@ -274,9 +294,9 @@ fn a_restart_goes_on_behind_the_last_page_that_was_kept() {
     bench.wait_until("it is asked for again", || feed.cursors().len() == 3);
     drop(held);
     let last = polled(&bench, 2);
-    assert_eq!((last.pages, last.events, last.outcome), (2, 3, "complete"), "{last:?}");
+    assert_eq!((last.pages, last.events, last.outcome()), (2, 3, "complete"), "{last:?}");
     assert_eq!(feed.cursors(), numbers(&["", "2", "2", "4"]));
-    assert_eq!(polls(&bench).polls[1].outcome, "cut-off");
+    assert_eq!(polls(&bench).polls[1].outcome(), "cut-off");
     assert_eq!(people(&bench), 5);
 }
 
@@ -336,7 +356,7 @@ fn a_rule_made_while_a_page_is_fetched_holds_for_it() {
     };
     bench.configure(|setup| setup.record_rules = RecordRules { version: 1, rules: vec![rule] }.into());
     drop(held);
-    assert_eq!(polled(&bench, 1).outcome, "complete");
+    assert_eq!(polled(&bench, 1).outcome(), "complete");
     assert_eq!((feed.cursors(), people(&bench)), (numbers(&[""]), 0));
 }
 
@@ -396,14 +416,14 @@ fn a_plugin_that_fails_again_and_again_is_stopped_and_tried_again() {
     *feed.fails.lock() = Some(PollError::Fault(trap));
     let bench = bench(&feed);
     for (number, minutes) in [(1, 1), (2, 2)] {
-        assert_eq!(polled(&bench, number).outcome, "fault");
+        assert_eq!(polled(&bench, number).outcome(), "fault");
         later(&bench, minutes * MINUTE);
     }
     bench.wait_until("it is stopped", || *bench.notes.0.lock() == [FEED]);
     polled(&bench, 3);
     *feed.fails.lock() = None;
     later(&bench, 10 * MINUTE);
-    assert_eq!(polled(&bench, 4).outcome, "complete", "the trial");
+    assert_eq!(polled(&bench, 4).outcome(), "complete", "the trial");
     ask(&bench, PollFrom::Cursor);
 }
 
@@ -413,7 +433,7 @@ fn requests_are_sent_and_their_answers_handed_over_in_order() {
     *feed.requests.lock() = 16;
     let bench = bench(&feed);
     let first = polled(&bench, 1);
-    assert_eq!((first.requests, first.events, first.outcome), (16, 1, "complete"), "{first:?}");
+    assert_eq!((first.requests, first.events, first.outcome()), (16, 1, "complete"), "{first:?}");
     assert_eq!(feed.wire.0.lock().len(), 16);
 }
 
@@ -423,8 +443,8 @@ fn a_page_that_asks_for_too_many_requests_is_a_fault_of_its_plugin() {
     *feed.requests.lock() = 17;
     let bench = bench(&feed);
     let first = polled(&bench, 1);
-    assert_eq!((first.outcome, first.requests), ("fault", 0), "{first:?}");
-    assert!(first.reason.contains("passed the limit of 16 requests for a page"), "{first:?}");
+    assert_eq!((first.outcome(), first.requests), ("fault", 0), "{first:?}");
+    assert!(first.reason().contains("passed the limit of 16 requests for a page"), "{first:?}");
     assert!(feed.wire.0.lock().is_empty());
 }
 
@@ -434,8 +454,8 @@ fn a_turn_ends_after_so_many_pages_and_another_goes_on() {
     let bench = bench(&feed);
     let last = polled(&bench, 2);
     let first = polls(&bench).polls[1].clone();
-    assert_eq!((first.pages, first.events, first.outcome), (32, 64, "more"), "{first:?}");
-    assert_eq!((last.pages, last.events, last.outcome), (8, 16, "complete"), "{last:?}");
+    assert_eq!((first.pages, first.events, first.outcome()), (32, 64, "more"), "{first:?}");
+    assert_eq!((last.pages, last.events, last.outcome()), (8, 16, "complete"), "{last:?}");
     assert_eq!(people(&bench), 80);
 }
 
@@ -446,12 +466,12 @@ fn a_turn_that_brings_nothing_is_waited_after_though_more_is_said_to_be_there() 
     let bench = bench(&feed);
     for (number, due) in [(1, 1), (2, 3)] {
         let last = polled(&bench, number);
-        assert_eq!((last.pages, last.outcome), (32, "more"), "{last:?}");
+        assert_eq!((last.pages, last.outcome()), (32, "more"), "{last:?}");
         assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
         *feed.endless.lock() = number == 1;
         later(&bench, i64::try_from(number).unwrap() * MINUTE);
     }
-    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!(polled(&bench, 3).outcome(), "complete");
     assert_eq!(polls(&bench).failures, 0);
 }
 
@@ -477,19 +497,29 @@ fn a_back_off_holds_though_it_cannot_be_committed() {
         }
         later(&bench, i64::from(failures) * MINUTE);
     }
-    assert_eq!(polled(&bench, 3).outcome, "complete");
+    assert_eq!(polled(&bench, 3).outcome(), "complete");
     assert_eq!((polls(&bench).failures, feed.cursors().len(), people(&bench)), (0, 3, 1));
 }
 
-/// Never answers.
-struct Silent;
+/// Never answers, at a host with this name.
+struct Silent {
+    host: String,
+    asked: AtomicUsize,
+}
+
+impl Silent {
+    fn at(host: &str) -> Arc<Silent> {
+        Arc::new(Silent { host: host.to_owned(), asked: AtomicUsize::new(0) })
+    }
+}
 
 impl Transport for Silent {
     fn target(&self, _: &OutboundRequest) -> Result<String, SendFailure> {
-        Ok("other.example:443".to_owned())
+        Ok(format!("{}:443", self.host))
     }
 
     fn send(&self, _: OutboundRequest) -> Sending {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(std::future::pending())
     }
 }
@@ -507,15 +537,58 @@ fn a_page_without_time_is_no_failure_of_the_host() {
             transport,
             deadline: tokio::time::Instant::now() + Duration::from_millis(wait_ms),
         });
-        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default(); 4])).unwrap()
+        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default(); 4])).unwrap().0
     };
     let too_long = || Err(SendFailure::Timeout("the page took too long".to_owned()));
     for _ in 0..2 {
-        assert_eq!(fetched(Arc::new(Silent), 20), [too_long(), too_long(), too_long(), too_long()]);
+        assert_eq!(fetched(Silent::at("other.example"), 20), [too_long(), too_long(), too_long(), too_long()]);
     }
     assert!(fetched(feed.wire.clone(), 0).iter().all(Result::is_err));
     assert_eq!(feed.wire.0.lock().len(), 0, "nothing leaves for a page that has no more time");
     assert!(fetched(feed.wire.clone(), 60_000).iter().all(Result::is_ok));
     let hosts = bench.kernel.shared.deliveries.hosts.views(WORKSPACE);
     assert_eq!((hosts.len(), hosts[0].failures, hosts[0].under_way), (1, 0, 0), "{hosts:?}");
+}
+
+/// As many as have a turn at once held all of them for as long as nothing came, and the workspace's others waited.
+#[test]
+fn peers_that_do_not_answer_keep_no_other_poll_waiting() {
+    let feed = Feed::of(1);
+    *feed.requests.lock() = 1;
+    let silent: Vec<Arc<Silent>> = (0..20).map(|number| Silent::at(&format!("silent{number}.example"))).collect();
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    bench.configure(|setup| {
+        for (number, silent) in (100..).zip(&silent) {
+            let slow = Feed { requests: Mutex::new(1), silent: Some(silent.clone()), ..Feed::default() };
+            let role = Role::Connector(Arc::new(slow));
+            let mut installed = installed(number, &format!("slow-{number}"), PluginKind::Connector, role);
+            installed.poll = Some(Polling { interval_ms: INTERVAL_MS, changed_at: START });
+            setup.installations.push(installed);
+        }
+    });
+    bench.wait_until("all of them are waited for", || {
+        silent.iter().all(|silent| silent.asked.load(Ordering::SeqCst) == 1)
+    });
+    ask(&bench, PollFrom::Cursor);
+    assert_eq!(polled(&bench, 2).outcome(), "complete");
+}
+
+#[test]
+fn a_page_for_whose_answers_there_is_no_memory_is_put_off() {
+    let feed = Feed::of(1);
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    *feed.requests.lock() = 1;
+    let memory = &bench.kernel.shared.polls.answers;
+    // Half of what there is, which is as much as one workspace gets.
+    let others = Round::begin(memory, WORKSPACE, memory.limit() / 2).unwrap();
+    ask(&bench, PollFrom::Cursor);
+    let refused = polled(&bench, 2);
+    assert_eq!(refused.outcome(), "later", "{refused:?}");
+    assert!(refused.reason().contains("`host-guest-memory`"), "{refused:?}");
+    assert_eq!(bench.kernel.shared.deliveries.hosts.views(WORKSPACE).len(), 0, "nothing was sent");
+    drop(others);
+    ask(&bench, PollFrom::Cursor);
+    assert_eq!(polled(&bench, 3).outcome(), "complete");
 }

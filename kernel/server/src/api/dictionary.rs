@@ -326,9 +326,7 @@ async fn edit(
     app.offload(move |app| {
         app.change(caller.workspace, actor, |draft| {
             let present = draft.tables().dictionary.get(&subject).map(|described| described.entry.clone());
-            if_match.check(&format!("`{subject}`"), || {
-                present.as_ref().map_or_else(|| "\"absent\"".to_owned(), etag::tag)
-            })?;
+            if_match.check_made(&format!("`{subject}`"), present.as_ref().map(|present| move || etag::tag(present)))?;
             let deed = write(draft, &caller, &subject, make(present.as_ref())?)?;
             write_down(draft, deed.as_slice())
         })?;

@@ -62,7 +62,19 @@ impl IfMatch {
             "{what} was changed since you read it; nothing of this change was made. Read it again, apply your change to what \
              it says now, and send that with `if-match: {present}`"
         );
-        Err(ApiError::Stale { message, tag: present })
+        Err(ApiError::Stale { message, tag: Some(present) })
+    }
+
+    /// The same of what may not be there yet. An edit of whatever version, `*` too, is not one that makes it (RFC 9110, 13.1.1).
+    pub(crate) fn check_made(&self, what: &str, present: Option<impl FnOnce() -> String>) -> Result<(), ApiError> {
+        match (present, &self.0) {
+            (Some(present), _) => self.check(what, present),
+            (None, None) => Ok(()),
+            (None, Some(_)) => {
+                let message = format!("{what} is not there, and `if-match` names a version of it");
+                Err(ApiError::Stale { message, tag: None })
+            }
+        }
     }
 }
 
@@ -92,6 +104,14 @@ mod tests {
         let listed = format!("\"x\", {present}");
         for fine in [&[][..], &["*"], &[""], &[present.as_str()], &[listed.as_str()], &["\"x\"", present.as_str()]] {
             assert!(check(fine), "{fine:?}");
+        }
+        let of_nothing = |given: Option<&str>| {
+            let headers = given.map(|value| (header::IF_MATCH, value.parse().unwrap())).into_iter().collect();
+            IfMatch::of(&headers).unwrap().check_made("it", None::<fn() -> String>)
+        };
+        assert!(of_nothing(None).is_ok());
+        for given in ["*", "\"none\"", present.as_str()] {
+            assert!(matches!(of_nothing(Some(given)), Err(ApiError::Stale { tag: None, .. })), "{given}");
         }
         let weak = format!("W/{present}");
         for stale in [&["\"x\""][..], &["\"x\", \"y\""], &[weak.as_str()]] {

@@ -1,11 +1,14 @@
 //! Installations: a plugin version at work with its configuration, grants, secrets and mode; installed, listed, changed,
-//! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`.
+//! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`, what it keeps of its
+//! own `installations/kv.rs`.
 
 mod body;
 pub(super) mod changes;
 mod edit;
 mod fitting_rules;
 mod hosts;
+mod kv;
+mod new_bytes;
 mod policy;
 mod removal;
 mod seen;
@@ -19,6 +22,7 @@ use kith_model::budget::table;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
 use kith_pipeline::{Activity, Patience};
+use serde_json::Value;
 
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
@@ -28,6 +32,8 @@ use edit::{
     CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name,
     poll_interval, read_mode,
 };
+pub(crate) use kv::*;
+pub(crate) use new_bytes::NewBytes;
 pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
@@ -38,7 +44,11 @@ use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, Draft, FittingRow, InstallationRow, WorkspaceTables};
+use crate::catalogue::draft::unshown::unshown_places;
+use crate::catalogue::sealed::SealError;
+use crate::catalogue::{
+    Actor, CatalogueError, CredentialRow, Draft, FittingRow, InstallationRow, UnshownRow, WorkspaceTables,
+};
 use crate::error::{ApiError, Problem};
 use crate::fitting;
 
@@ -115,9 +125,10 @@ fn install(
     check_grants(manifest.kind, grants, &none)?;
     let fitting = wanted.fitting.on(&FittingRow::default(), manifest.kind, draft.now())?;
     // Last, because the plugin itself is asked.
-    let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()))?;
+    let unshown = kith_host::write_only(manifest);
+    let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()), &unshown)?;
     if let WantedGrants::Given(grants) = &wanted.grants {
-        hosts::check_granted(manifest, &config, &app.wiring.effective_policy(manifest, grants))?;
+        hosts::check_granted(manifest, &config, &unshown, &app.wiring.effective_policy(manifest, grants))?;
     }
     draft.tables().insist_on_room(&table::INSTALLATIONS_KEPT, draft.tables().installed().count())?;
     if manifest.kind == PluginKind::Connector {
@@ -132,7 +143,8 @@ fn install(
         name,
         plugin,
         version: manifest.version.clone(),
-        config,
+        config: Value::Null,
+        unshown: UnshownRow::default(),
         grants: grants.clone(),
         mode,
         mode_reason: None,
@@ -147,6 +159,7 @@ fn install(
         updated_at: draft.now(),
         removed_at: None,
     };
+    draft.put_config(&mut row, config, manifest)?;
     if let WantedGrants::Given(_) = &wanted.grants {
         check_sensitive(draft, &row, &version)?;
     }
@@ -232,15 +245,16 @@ pub(crate) async fn change(
         let (id, changes) = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
-            let row = patched(app, draft, &before, &patch, &checked)?;
+            let (row, unshown) = patched(app, draft, &before, &patch, &checked)?;
+            let shown = shown_before(&before, &row);
             let secrets: Vec<&String> = patch.secrets.keys().collect();
-            let changes: Vec<ChangeBody> = differences(&before, &row, &secrets);
+            let changes: Vec<ChangeBody> = differences(&shown, &row, &secrets, &unshown);
             // One that could not be made to run is tried again, though nothing is new.
             let is_retried = patch.mode.is_some() && app.wiring.activity(draft.tables(), &before) != Activity::Running;
             if changes.is_empty() && !is_retried {
                 return Ok((before.id, changes));
             }
-            draft.audit("installation.change", &row.name, Some(public(&before)), Some(public(&row)))?;
+            draft.audit("installation.change", &row.name, Some(public(&shown)), Some(public(&row)))?;
             let what = |value: &Option<String>| if value.is_some() { "secret.set" } else { "secret.remove" };
             audit_secrets(draft, &row.name, patch.secrets.iter().map(|(name, value)| (name, what(value))))?;
             draft.put_installation(row);
@@ -265,9 +279,9 @@ fn rehearsed(
     let mut draft = app.catalogue.rehearse(workspace, actor)?;
     let before = InstallationRow::clone(named(draft.tables(), name)?);
     if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
-    let row = patched(app, &mut draft, &before, patch, checked)?;
+    let (row, unshown) = patched(app, &mut draft, &before, patch, checked)?;
     let secrets: Vec<&String> = patch.secrets.keys().collect();
-    let changes = differences(&before, &row, &secrets);
+    let changes = differences(&shown_before(&before, &row), &row, &secrets, &unshown);
     if !changes.is_empty() {
         draft.put_installation(row);
         app.tried_on_paper(&draft, patience)?;
@@ -300,13 +314,20 @@ fn audit_secrets<'a>(
     Ok(())
 }
 
+/// The row before a change without what is not shown after it: a later version may say so of what an earlier one showed.
+fn shown_before(before: &InstallationRow, after: &InstallationRow) -> InstallationRow {
+    let config = kith_host::parted(before.config.clone(), &after.unshown.paths).shown;
+    InstallationRow { config, ..before.clone() }
+}
+
+/// The row as it will be, and the places of what is another of what its configuration does not show.
 fn patched(
     app: &App,
     draft: &mut Draft<'_>,
     before: &InstallationRow,
     patch: &PatchInstallation,
     checked: &CheckedConfig<'_>,
-) -> Result<InstallationRow, ApiError> {
+) -> Result<(InstallationRow, Vec<String>), ApiError> {
     patch.mode.as_deref().map(read_mode).transpose()?;
     let mut row = before.clone();
     let present = draft.tables().plugin_of(before).cloned();
@@ -322,17 +343,20 @@ fn patched(
         ApiError::internal("looking up an installation's plugin", problem)
     })?;
     check_digest(&version, patch.digest.as_deref())?;
+    let mut unshown = Vec::new();
     // Another version may have another schema, so that the present configuration is checked too.
     if patch.config.is_some() || patch.version.is_some() {
+        let whole = present_config(draft, before, patch)?;
         let wanted = match &patch.config {
-            Some(patch) => WantedConfig::Written(Some(merged(&before.config, patch))),
+            Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
             // A later version makes its own of it; an earlier one knows nothing of what came after it.
             None if row.version > before.version => {
-                WantedConfig::Earlier { from: before.version.clone(), config: before.config.clone() }
+                WantedConfig::Earlier { from: before.version.clone(), config: whole }
             }
-            None => WantedConfig::Written(Some(before.config.clone())),
+            None => WantedConfig::Written(Some(whole)),
         };
-        row.config = checked.check(draft, &version, wanted)?;
+        let config = checked.check(draft, &version, wanted, &unshown_places(before, &version.manifest))?;
+        unshown = draft.put_config(&mut row, config, &version.manifest)?;
     }
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
@@ -351,7 +375,8 @@ fn patched(
     let is_later = matches!(patch.grants, Some(WantedGrants::Later));
     if names_other_hosts(before, &row) && !is_later {
         let policy = app.wiring.effective_policy(&version.manifest, &row.grants);
-        hosts::check_granted(&version.manifest, &row.config, &policy)?;
+        let whole = draft.whole_config(&row).map_err(CatalogueError::from)?;
+        hosts::check_granted(&version.manifest, &whole, &row.unshown.paths, &policy)?;
     }
     let is_other = row.config != before.config || row.grants != before.grants || row.version != before.version;
     if is_other && !is_later {
@@ -370,12 +395,22 @@ fn patched(
         check_complete(&version.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
     }
     row.updated_at = draft.now();
-    Ok(row)
+    Ok((row, unshown))
+}
+
+/// The configuration as it is. Where a part of it does not open any more, who writes it anew goes on from the rest.
+fn present_config(draft: &Draft<'_>, before: &InstallationRow, patch: &PatchInstallation) -> Result<Value, ApiError> {
+    match draft.whole_config(before) {
+        Ok(whole) => Ok(whole),
+        Err(SealError::DoesNotOpen { .. }) if patch.config.is_some() => Ok(before.config.clone()),
+        Err(error) => Err(CatalogueError::from(error).into()),
+    }
 }
 
 /// Whether a change touches which hosts an installation names or may reach. One whose hosts wait for their grants can be changed
 /// in every other way.
 fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
     let reach = |grants: &Grants| (grants.http.clone(), grants.networks.clone(), grants.secrets.clone());
-    row.config != before.config || reach(&row.grants) != reach(&before.grants)
+    let configured = |row: &InstallationRow| (row.config.clone(), row.unshown.clone());
+    configured(row) != configured(before) || reach(&row.grants) != reach(&before.grants)
 }

@@ -1,6 +1,11 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
-//! Yanking one is `plugins/yank.rs`.
+//! Yanking one is `plugins/yank.rs`, other bytes of a dev version `plugins/dev.rs`, looking at one that is not kept
+//! `plugins/seen.rs`, what becomes of a version `plugins/uploaded.rs`, what one wrote `plugins/written.rs`.
 
+mod dev;
+mod seen;
+mod uploaded;
+mod written;
 mod yank;
 
 use std::sync::Arc;
@@ -9,26 +14,30 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use kith_model::budget::{Exhausted, table};
+use kith_model::budget::table;
 use kith_model::id::WorkspaceId;
-use kith_model::plugin::{Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest};
+use kith_model::plugin::{
+    Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest, is_dev,
+};
 use kith_pipeline::{PageRoom, Patience};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+pub(crate) use seen::UploadQuery;
+use seen::seen;
+use uploaded::{Upload, leave_signature, takes_place, upload_of};
+pub(crate) use written::*;
 pub(crate) use yank::*;
 
 use super::extract::{Authority, BodyLimit, PageQuery, Path, Query, WrittenJson, read_body, right};
 use super::reservation::Reservation;
-use super::signatures::{SignatureBody, insist_on_trust, sign, signature_body, signature_state, signature_text};
+use super::signatures::{SignatureBody, insist_on_trust, sign, signature_body, signature_text};
 use super::view::{Page, time, written_bytes};
 use crate::app::App;
-use crate::catalogue::publishers::SignatureRow;
 use crate::catalogue::{Actor, InstallationRow, PluginRow, Tables, WorkspaceTables};
 use crate::error::{ApiError, Problem};
-use crate::signatures::trust::SignatureState;
 
 /// One version of a plugin.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,6 +45,8 @@ pub(crate) struct PluginBody {
     /// `vendor/name`.
     id: String,
     version: String,
+    /// Whether it is of the dev channel, `0.2.0-dev`: its bytes may change, and it is installed only where it is named.
+    dev: bool,
     /// `connector`, `tag-model`, `scorer` or `channel`.
     kind: String,
     title: String,
@@ -76,6 +87,9 @@ pub(crate) struct PluginBody {
     /// Present where it is given to nobody any more who does not run it yet.
     yanked: Option<YankedBody>,
     signature: SignatureBody,
+    /// In the answer that gave a dev version other bytes, the installations that run these now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upgraded: Option<Vec<String>>,
 }
 
 /// A plugin with its versions, oldest first.
@@ -84,7 +98,7 @@ pub(crate) struct PluginVersions {
     id: String,
     kind: String,
     title: String,
-    /// The newest.
+    /// The newest; one of the dev channel only where there is nothing else.
     latest: String,
     versions: Vec<PluginBody>,
     /// How many older versions have no room here, because they are of more than some 4 MiB together; read them with `before`.
@@ -104,6 +118,7 @@ fn plugin_body(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Plugi
     PluginBody {
         id: manifest.id.to_string(),
         version: manifest.version.to_string(),
+        dev: is_dev(&manifest.version),
         kind: manifest.kind.to_string(),
         title: manifest.title,
         description: manifest.description,
@@ -125,6 +140,7 @@ fn plugin_body(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Plugi
         uploaded_by: row.uploaded_by.to_string(),
         yanked: yanked(row),
         signature: signature_body(all, tables, row),
+        upgraded: None,
     }
 }
 
@@ -135,7 +151,8 @@ fn versions_of(
     id: &PluginId,
     before: Option<&Version>,
 ) -> Option<PluginVersions> {
-    let latest = tables.versions(id).next_back()?;
+    let release = tables.versions(id).rfind(|row| !is_dev(&row.manifest.version));
+    let latest = release.or_else(|| tables.versions(id).next_back())?;
     let (mut versions, mut older_left_out, mut room) = (Vec::new(), 0, PageRoom::new(usize::MAX));
     let wanted = tables.versions(id).rev().filter(|row| before.is_none_or(|before| row.manifest.version < *before));
     for row in wanted {
@@ -160,13 +177,17 @@ fn versions_of(
 
 /// Upload a plugin's component: it is inspected, compiled and kept, with its signature if there is one. The same bytes again change
 /// nothing, but that another signature that comes with them is kept where there was no good one; in place of one that is forged
-/// or of a revoked key, only one that is valid.
+/// or of a revoked key, only one that is valid. Other bytes are refused, but of a version of the dev channel, `0.2.0-dev`: every
+/// installation that runs it is given them, as an upgrade gives another version, and where one cannot run them nothing changes.
 #[utoipa::path(
     post, path = "/api/v1/plugins", tag = "plugins", security(("key" = ["plugins:admin"])),
-    params(("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64")),
+    params(
+        UploadQuery,
+        ("Kith-Signature" = Option<String>, Header, description = "its detached signature: a `.minisig` file in base64"),
+    ),
     request_body(content = Vec<u8>, content_type = "application/wasm", description = "the component; its size is the budget `component-size`"),
     responses(
-        (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already"),
+        (status = 201, body = PluginBody), (status = 200, body = PluginBody, description = "it was here already, or is only looked at"),
         (status = 400, body = Problem), (status = 409, body = Problem), (status = 413, body = Problem),
         (status = 429, body = Problem),
     ),
@@ -174,6 +195,7 @@ fn versions_of(
 pub(crate) async fn upload(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    Query(query): Query<UploadQuery>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
@@ -202,7 +224,11 @@ pub(crate) async fn upload(
         if let Some(text) = signature {
             sign(app, &*app.catalogue.workspace(workspace)?, &mut row, &text, &component)?;
         }
-        let taken = take(app, workspace, actor, &row, &component, patience);
+        if query.dry_run {
+            return seen(app, workspace, row);
+        }
+        let incoming = Incoming { row: &row, component: &component, consents: query.consent };
+        let taken = take(app, workspace, actor, &incoming, patience);
         if taken.is_err() {
             app.sweep(&row.digest, Some(&component));
         }
@@ -211,23 +237,36 @@ pub(crate) async fn upload(
     .await
 }
 
+/// A component that came.
+#[derive(Clone, Copy)]
+struct Incoming<'a> {
+    row: &'a PluginRow,
+    component: &'a [u8],
+    /// Whether other bytes of a dev version may ask for more than the present ones.
+    consents: bool,
+}
+
 /// Compile a component, keep it and write its row.
 fn take(
     app: &App,
     workspace: WorkspaceId,
     actor: Actor,
-    row: &PluginRow,
-    component: &[u8],
+    incoming: &Incoming<'_>,
     patience: &Patience,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
+    let Incoming { row, component, .. } = *incoming;
     let tables = app.catalogue.workspace(workspace)?;
     let Upload { row: wanted, before } = upload_of(&app.catalogue.tables(), &tables, row)?;
     insist_on_trust(app, &tables, &wanted)?;
+    let is_here = before.as_ref().is_some_and(|before| before.digest == wanted.digest);
     // Compiling comes before the change, which others wait for.
-    let compiled = match before {
-        Some(_) => None,
-        None => Some(app.wiring.components().admit(workspace, component, &row.digest, patience)?),
+    let compiled = match is_here {
+        true => None,
+        false => Some(app.wiring.components().admit(workspace, component, &row.digest, patience)?),
     };
+    if before.is_some() && !is_here {
+        return dev::replace(app, workspace, actor, incoming, patience);
+    }
     app.change(workspace, actor, |draft| {
         // Another upload may have come between the look above and the draft, or a publisher gone.
         let all = app.catalogue.tables();
@@ -235,78 +274,36 @@ fn take(
         insist_on_trust(app, draft.tables(), &row)?;
         let target = format!("{}@{}", row.manifest.id, row.manifest.version);
         let (status, action) = match &before {
+            // Another upload of the dev version was faster.
+            Some(before) if before.digest != row.digest => return Err(changed_meanwhile()),
             Some(before) if before.signature == row.signature => {
                 return Ok((StatusCode::OK, Json(plugin_body(&all, draft.tables(), &row))));
             }
             Some(_) => (StatusCode::OK, "plugin.sign"),
             None if compiled.is_some() => (StatusCode::CREATED, "plugin.upload"),
-            None => {
-                let message = "the version was deleted at the same moment; upload it again".to_owned();
-                return Err(ApiError::Conflict { code: "changed-meanwhile", message });
-            }
+            None => return Err(changed_meanwhile()),
         };
-        draft.audit(action, target, None, Some(serde_json::json!({ "digest": row.digest })))?;
+        let was = before.as_deref().map(|before| audited(&all, draft.tables(), before));
+        draft.audit(action, target, was, Some(audited(&all, draft.tables(), &row)))?;
         let body = plugin_body(&all, draft.tables(), &row);
+        draft.forget_left_signature(&row.digest);
         draft.put_plugin(row);
         Ok((status, Json(body)))
     })
 }
 
-/// What an upload makes of a version.
-struct Upload {
-    row: PluginRow,
-    /// The version, where it was here already.
-    before: Option<Arc<PluginRow>>,
+/// A version as the audit log has it, with whose signature it was and how that stood.
+fn audited(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Value {
+    serde_json::json!({ "digest": row.digest, "signature": signature_body(all, tables, row) })
 }
 
-/// The row of an upload. Of a version that is here it is that one's, with the signature that came where that takes the place of
-/// the present one.
-fn upload_of(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Result<Upload, ApiError> {
-    let Some(existing) = tables.plugins.get(&(row.manifest.id.clone(), row.manifest.version.clone())) else {
-        check_kept(tables.plugins.values().map(|kept| kept.size_bytes), row.size_bytes)?;
-        return Ok(Upload { row: row.clone(), before: None });
-    };
-    check_same(existing, &row.digest)?;
-    let came = row.signature.clone().filter(|came| takes_place(all, tables, existing, came));
-    let signature = came.or_else(|| existing.signature.clone());
-    let row = PluginRow { signature, ..PluginRow::clone(existing) };
-    Ok(Upload { row, before: Some(Arc::clone(existing)) })
-}
-
-/// Whether a signature that came takes the place of the one that a version has.
-fn takes_place(all: &Tables, tables: &WorkspaceTables, existing: &PluginRow, came: &SignatureRow) -> bool {
-    let state = signature_state(all, tables, existing);
-    let is_same = existing.signature.as_ref().is_some_and(|present| present.text == came.text);
-    match state {
-        SignatureState::Valid => false,
-        // Anybody has a key of his own: what a bad one leaves behind is made good by one that holds alone.
-        SignatureState::Revoked | SignatureState::Forged => {
-            let signed = PluginRow { signature: Some(came.clone()), ..existing.clone() };
-            signature_state(all, tables, &signed) == SignatureState::Valid
-        }
-        // What came again stands otherwise than it did when it came.
-        SignatureState::Unchecked | SignatureState::NotYetValid => true,
-        SignatureState::Unsigned
-        | SignatureState::UnknownKey
-        | SignatureState::Expired
-        | SignatureState::OtherNamespace => !is_same,
-    }
-}
-
-/// Whether one more version of so many bytes may be kept beside those that are.
-fn check_kept(kept: impl Iterator<Item = u64>, size_bytes: u64) -> Result<(), Exhausted> {
-    let (versions, bytes) =
-        kept.chain([size_bytes]).fold((0, 0_u64), |(versions, bytes), size| (versions + 1, bytes.saturating_add(size)));
-    for (budget, used) in [(&table::PLUGINS_KEPT, versions), (&table::PLUGIN_BYTES_KEPT, bytes)] {
-        if used > budget.default {
-            return Err(budget.exhausted(budget.default, None));
-        }
-    }
-    Ok(())
+fn changed_meanwhile() -> ApiError {
+    let message = "the version was changed or deleted at the same moment; upload it again".to_owned();
+    ApiError::Conflict { code: "changed-meanwhile", message }
 }
 
 /// Delete a version of a plugin that is not installed: its component leaves the disk where no other workspace has it. What it
-/// made as an installation that was removed stays.
+/// made as an installation that was removed stays, and so does its signature: the same bytes have it when they come again.
 #[utoipa::path(
     delete, path = "/api/v1/plugins/{vendor}/{name}/{version}", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("version" = String, Path)),
@@ -324,7 +321,9 @@ pub(crate) async fn remove(
             let row = held_version(draft.tables(), &vendor, &name, &version)?;
             check_uninstalled(draft.tables(), &row)?;
             let target = format!("{}@{}", row.manifest.id, row.manifest.version);
-            draft.audit("plugin.delete", target, Some(serde_json::json!({ "digest": row.digest })), None)?;
+            let all = app.catalogue.tables();
+            draft.audit("plugin.delete", target, Some(audited(&all, draft.tables(), &row)), None)?;
+            leave_signature(&all, draft, &row);
             draft.remove_plugin(&row);
             Ok(row.digest.clone())
         })?;
@@ -356,16 +355,6 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
             Err(ApiError::Conflict { code: "in-use", message })
         }
     }
-}
-
-/// A version's bytes never change: the same ones again are fine, others are not.
-fn check_same(existing: &PluginRow, digest: &str) -> Result<(), ApiError> {
-    if existing.digest == digest {
-        return Ok(());
-    }
-    let (id, version) = (&existing.manifest.id, &existing.manifest.version);
-    let message = format!("{id} {version} is here already with other bytes; raise the version in plugin.toml");
-    Err(ApiError::Conflict { code: "version-exists", message })
 }
 
 /// All plugins of the workspace.
@@ -418,21 +407,4 @@ pub(crate) async fn read(
 /// Whether plugins of this kind compute over people's columns, and so can be fitted.
 pub(crate) fn computes(kind: PluginKind) -> bool {
     matches!(kind, PluginKind::TagModel | PluginKind::Scorer)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::iter::{once, repeat_n};
-
-    use super::*;
-
-    #[test]
-    fn a_workspace_keeps_so_many_plugins_and_so_many_bytes() {
-        let ended = |refused: Result<(), Exhausted>| refused.err().map(|exhausted| exhausted.budget.name);
-        assert_eq!(ended(check_kept(repeat_n(1, 499), 1)), None);
-        assert_eq!(ended(check_kept(repeat_n(1, 500), 1)), Some("plugins-kept"));
-        let most = table::PLUGIN_BYTES_KEPT.default;
-        assert_eq!(ended(check_kept(once(most - 1), 1)), None);
-        assert_eq!(ended(check_kept(once(most), 1)), Some("plugin-bytes-kept"));
-    }
 }

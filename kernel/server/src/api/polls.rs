@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::polling::interval_text;
-use kith_pipeline::{IntakeError, PollFrom, PollRecord, PollView};
+use kith_pipeline::{IntakeError, PollEntry, PollFrom, PollView};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -67,9 +67,12 @@ pub(crate) struct PollNow {
     from_start: bool,
 }
 
-impl From<PollRecord> for PollBody {
-    fn from(poll: PollRecord) -> PollBody {
+impl From<PollEntry> for PollBody {
+    fn from(poll: PollEntry) -> PollBody {
         PollBody {
+            outcome: poll.outcome().to_owned(),
+            reason: poll.reason(),
+            cursor: poll.cursor(),
             at: time(poll.at),
             took_ms: poll.took_ms,
             pages: poll.pages,
@@ -77,9 +80,6 @@ impl From<PollRecord> for PollBody {
             events: poll.events,
             repeats: poll.repeats,
             rejected: poll.rejected,
-            outcome: poll.outcome.to_owned(),
-            reason: poll.reason,
-            cursor: poll.cursor,
         }
     }
 }
@@ -164,13 +164,16 @@ pub(crate) async fn begin(
         let tables = app.catalogue.workspace(workspace)?;
         polling(&tables, &name)?.id
     };
-    let from = if from_start { PollFrom::Start } else { PollFrom::Cursor };
-    let view = app.kernel.poll_now(workspace, id, from).await.map_err(refused(&name))?;
+    let target = name.clone();
+    // Written down first: what cannot be is not done.
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
-            Ok(draft.audit("installation.poll", &name, None, Some(json!({ "from_start": from_start })))?)
+            app.kernel.insist_on_polling(workspace, id).map_err(refused(&target))?;
+            Ok(draft.audit("installation.poll", &target, None, Some(json!({ "from_start": from_start })))?)
         })
     })
     .await?;
+    let from = if from_start { PollFrom::Start } else { PollFrom::Cursor };
+    let view = app.kernel.poll_now(workspace, id, from).await.map_err(refused(&name))?;
     Ok((StatusCode::ACCEPTED, Json(view.into())))
 }

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kith_model::plugin::is_dev;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -64,7 +65,7 @@ pub(crate) struct WantedSignaturePolicy {
 }
 
 /// Who is known in a workspace.
-fn known<'a>(all: &'a Tables, tables: &'a WorkspaceTables) -> Known<'a> {
+pub(super) fn known<'a>(all: &'a Tables, tables: &'a WorkspaceTables) -> Known<'a> {
     Known { host: &all.publishers, workspace: Some(&tables.publishers) }
 }
 
@@ -118,6 +119,11 @@ pub(super) fn sign(
 pub(super) fn insist_on_trust(app: &App, tables: &WorkspaceTables, row: &PluginRow) -> Result<(), ApiError> {
     let all = app.catalogue.tables();
     let (plugin, signature) = (&row.manifest.id, row.signature.as_ref());
+    if app.config.no_dev_versions && is_dev(&row.manifest.version) {
+        let version = &row.manifest.version;
+        let message = format!("{plugin} {version} is a dev version, and the server takes none (`--no-dev-versions`)");
+        return Err(ApiError::BadInput { code: "dev-version-refused", message, mistakes: Vec::new() });
+    }
     let of_host = Known { host: &all.publishers, workspace: None };
     let asked = [
         ("the server", app.config.signatures, of_host),

@@ -5,6 +5,7 @@ mod audiences;
 mod audit;
 mod contract;
 mod described;
+mod dev;
 pub(crate) mod installations;
 mod keys;
 mod routes;
@@ -34,7 +35,7 @@ use tower::ServiceExt as _;
 
 use crate::api::router;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::{Actor, CredentialRow, FittingRow, InstallationRow, WorkspaceRow};
+use crate::catalogue::{Actor, CredentialRow, FittingRow, InstallationRow, UnshownRow, WorkspaceRow};
 use crate::serve::host_key::HostKey;
 use crate::serve::tests::{ADMIN_KEY, TestServer};
 
@@ -177,6 +178,7 @@ pub(super) fn setup(workspace: WorkspaceId, installations: Vec<Installed>) -> Se
         installations,
         audiences: Vec::new(),
         removed_channels: Default::default(),
+        undos: Vec::new(),
     }
 }
 
@@ -246,6 +248,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         plugin: format!("test/{name}").parse().unwrap(),
         version: semver::Version::new(1, 0, 0),
         config: Value::Null,
+        unshown: UnshownRow::default(),
         grants: Grants::default(),
         mode: InstallationMode::Live,
         mode_reason: None,

@@ -225,7 +225,7 @@ fn save(
     let measured = MeasuredPlans::default();
     app.change_after_loading(workspace, actor, &Patience::default(), |draft| {
         let before = draft.tables().tracking.get(name.as_str()).cloned();
-        if_match.check(&format!("tracking plan `{name}`"), || before.as_deref().map_or("\"none\"".to_owned(), tag))?;
+        if_match.check_made(&format!("tracking plan `{name}`"), before.as_deref().map(|before| move || tag(before)))?;
         let row = checked(draft, name, edit(before.as_deref())?)?;
         if before.as_deref().is_some_and(|before| PlanDocument::from(before) == PlanDocument::from(&row)) {
             return Ok(before.as_deref().map(tagged));

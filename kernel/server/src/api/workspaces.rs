@@ -191,7 +191,11 @@ fn put_in_force(
         // asked to come back.
         drop(committed);
         let tables = app.catalogue.tables();
-        app.kernel.add(setup(app, &tables, id)?)?;
+        let setup = setup(app, &tables, id)?;
+        if let Some(tables) = tables.workspaces.get(&id) {
+            app.wiring.keep_loaded(id, app.wiring.loaded(tables));
+        }
+        app.kernel.add(setup)?;
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 pub mod host;
 mod tracking;
 mod trust;
+mod undo;
+pub mod unshown;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
@@ -111,12 +113,10 @@ impl<'a> Change<'a> {
     pub fn commit(self) -> Result<CommitGuard<'a>, CatalogueError> {
         let Change { mut draft, writing } = self;
         let catalogue = draft.catalogue;
+        draft.insist_on_writing()?;
         let operations = once_each(std::mem::take(&mut draft.operations));
         if !operations.is_empty() {
             let (workspace, limit) = (draft.workspace(), draft.tables.limit(&table::SETTINGS_WRITTEN));
-            if !draft.is_never_too_much() {
-                catalogue.written.insist(workspace, limit)?;
-            }
             let (fence, bytes) = (catalogue.fence.get().cloned(), bytes(&operations));
             catalogue.store.commit(Unit { operations, fence, ..Unit::default() })?;
             catalogue.written.charge(workspace, limit, bytes);
@@ -182,6 +182,17 @@ impl<'a> Draft<'a> {
         self.tables.row.id
     }
 
+    /// Insist that the workspace may write what the draft writes, where it writes anything.
+    ///
+    /// # Errors
+    /// [`Exhausted`], where it has written as much within the hour as it may.
+    pub fn insist_on_writing(&self) -> Result<(), Exhausted> {
+        if self.operations.is_empty() || self.is_never_too_much() {
+            return Ok(());
+        }
+        self.catalogue.written.insist(self.workspace(), self.tables.limit(&table::SETTINGS_WRITTEN))
+    }
+
     /// Whether it is made however much was written: what the kernel does by itself, and the end of keys, one of which may be the
     /// one that writes so much, and of a publisher's, which may be stolen.
     fn is_never_too_much(&self) -> bool {
@@ -232,26 +243,30 @@ impl<'a> Draft<'a> {
         self.alters_setup = true;
     }
 
-    /// Delete what belongs to an installation: secrets, fits with their states, the plugin's own state.
+    /// Delete what belongs to an installation: secrets, fits with their states. What the plugin keeps of its own may be more than
+    /// one commit takes, and goes after it.
     pub fn clear_installation(&mut self, id: InstallationId) -> Result<(), CatalogueError> {
         let workspace = self.workspace();
-        let kinds = [Definition::Secret, Definition::Fit, Definition::FittedState];
+        let kinds =
+            [Definition::Secret, Definition::SealedConfig, Definition::Fit, Definition::FittedState, Definition::Undo];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
-        for prefix in owned.into_iter().chain([Key::plugin_state(workspace, id, ""), Key::poll(workspace, id)]) {
+        for prefix in owned.into_iter().chain([Key::poll(workspace, id)]) {
             let rows = scan_all(self.catalogue.store.as_ref(), prefix.range())?;
             self.operations.extend(rows.into_iter().map(|(key, _)| Operation::Delete(key)));
         }
         self.tables.secrets.retain(|(owner, _), _| *owner != id);
+        self.tables.sealed_configs.remove(&id);
         self.tables.fits.retain(|(owner, _), _| *owner != id);
         self.tables.states.remove(&id);
+        self.tables.undos.retain(|(owner, _), _| *owner != id);
         self.alters_setup = true;
         Ok(())
     }
 
     /// Set a secret of an installation.
     pub fn put_secret(&mut self, id: InstallationId, name: &str, value: &str) -> Result<(), CatalogueError> {
-        let place = Place { workspace: self.workspace(), installation: id, name };
-        let sealed = self.catalogue.sealer.seal(place, value)?;
+        let place = Place::Secret { workspace: self.workspace(), installation: id, name };
+        let sealed = self.catalogue.sealer.seal(place, value.as_bytes())?;
         let key = of_installation(id, name.as_bytes());
         let key = Key::definition(self.workspace(), Definition::Secret, &key);
         self.operations.push(Operation::Put(key, sealed.clone()));

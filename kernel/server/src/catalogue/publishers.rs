@@ -61,6 +61,15 @@ pub struct SignatureRow {
     pub received_at: Timestamp,
 }
 
+/// The signature of a plugin version that was deleted: the same bytes have it when they come again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftSignatureRow {
+    pub plugin: PluginId,
+    /// SHA-256 of the component.
+    pub digest: String,
+    pub signature: SignatureRow,
+}
+
 /// What signatures a workspace asks for, where it says so.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct SignaturePolicyRow(pub SignaturePolicy);

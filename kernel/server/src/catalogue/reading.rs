@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use kith_model::dictionary::{DatedEntry, Dictionary};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::time::Clock;
 use kith_store::keys::Definition;
 use kith_store::row::{self, Row};
 use kith_store::{Key, KeyRange, ReadError, Store, Value};
 
 use super::chain::audit_head;
-use super::publishers::{HighestVersionRow, PublisherRow, Publishers, SignaturePolicyRow};
+use super::publishers::{HighestVersionRow, LeftSignatureRow, PublisherRow, Publishers, SignaturePolicyRow};
 use super::tracking::TrackingPlanRow;
+use super::undo::UndoRow;
 use super::{
-    AudienceRow, CatalogueError, CounterRow, DictionaryRow, FitRow, FitStatus, IdentityRulesRow, InstallationRow,
-    PluginRow, RecordRulesRow, SUPPRESSIONS, WorkspaceRow, WorkspaceTables, of_installation,
+    AudienceRow, CatalogueError, CounterRow, DictionaryRow, FitRow, IdentityRulesRow, InstallationRow, PluginRow,
+    RecordRulesRow, SUPPRESSIONS, WorkspaceRow, WorkspaceTables, of_installation,
 };
 
 /// How many rows are read at once.
@@ -82,7 +82,7 @@ pub(super) fn counters(store: &dyn Store, workspace: WorkspaceId) -> Result<BTre
 }
 
 /// Read one workspace.
-pub(super) fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> Result<WorkspaceTables, CatalogueError> {
+pub(super) fn load(store: &dyn Store, row: WorkspaceRow) -> Result<WorkspaceTables, CatalogueError> {
     let workspace = row.id;
     let mut tables = WorkspaceTables::empty(row);
     for (_, row) in rows_of::<PluginRow>(store, workspace, Definition::Plugin)? {
@@ -96,12 +96,7 @@ pub(super) fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> R
         let those = if row.removed_at.is_some() { &mut tables.removed_audiences } else { &mut tables.audiences };
         those.insert(row.audience.id, Arc::new(row.audience));
     }
-    for (_, mut row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
-        if row.status == FitStatus::Running {
-            row.status = FitStatus::Failed;
-            row.finished_at = Some(clock.now());
-            row.error = Some("the server stopped before it was done; fit again".to_owned());
-        }
+    for (_, row) in rows_of::<FitRow>(store, workspace, Definition::Fit)? {
         tables.fits.insert((row.installation, row.version), Arc::new(row));
     }
     for (name, sealed) in raw_rows(store, workspace, Definition::Secret)? {
@@ -109,10 +104,17 @@ pub(super) fn load(store: &dyn Store, row: WorkspaceRow, clock: &dyn Clock) -> R
         let name = String::from_utf8(name).map_err(|_| CatalogueError::Key { what: "secret" })?;
         tables.secrets.insert((InstallationId(installation), name), sealed);
     }
+    for (name, sealed) in raw_rows(store, workspace, Definition::SealedConfig)? {
+        let (installation, _) = number(&name, "unshown configuration")?;
+        tables.sealed_configs.insert(InstallationId(installation), sealed);
+    }
     let rules = rows_of::<IdentityRulesRow>(store, workspace, Definition::IdentityRules)?.pop();
     tables.identity_rules = rules.map(|(_, IdentityRulesRow(rules))| Arc::new(rules));
     for (_, row) in rows_of::<TrackingPlanRow>(store, workspace, Definition::TrackingPlan)? {
         tables.tracking.insert(row.name.to_string(), Arc::new(row));
+    }
+    for (_, row) in rows_of::<UndoRow>(store, workspace, Definition::Undo)? {
+        tables.undos.insert((row.installation, row.digest.clone()), Arc::new(row));
     }
     let mut dictionary = Dictionary::default();
     for (_, row) in rows_of::<DictionaryRow>(store, workspace, Definition::DictionaryEntry)? {
@@ -154,6 +156,9 @@ fn load_trust(store: &dyn Store, tables: &mut WorkspaceTables) -> Result<(), Cat
     tables.signature_policy = policy.map(|(_, SignaturePolicyRow(policy))| policy).unwrap_or_default();
     for (_, row) in rows_of::<HighestVersionRow>(store, workspace, Definition::HighestVersion)? {
         tables.raise_highest(&row.plugin, &row.version);
+    }
+    for (_, row) in rows_of::<LeftSignatureRow>(store, workspace, Definition::LeftSignature)? {
+        tables.left_signatures.insert(row.digest.clone(), Arc::new(row));
     }
     // A release before did not write it down.
     let installed: Vec<Arc<InstallationRow>> = tables.installations.values().cloned().collect();

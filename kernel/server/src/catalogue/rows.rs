@@ -14,8 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
-use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow, SignatureRow};
+use crate::catalogue::publishers::{
+    HighestVersionRow, LeftSignatureRow, PublisherRow, SignaturePolicyRow, SignatureRow,
+};
 use crate::catalogue::tracking::TrackingPlanRow;
+use crate::catalogue::undo::UndoRow;
 
 /// Describes the catalogue's rows: `Type: what it is, version`, and with `reads` the oldest version whose fields are a part of
 /// this one's. Their bodies are JSON, because configurations and the states
@@ -47,7 +50,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 2 reads 1;
+    InstallationRow: "an installation", 3 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -60,6 +63,8 @@ json_rows! {
     PublisherRow: "a publisher of plugins", 1;
     SignaturePolicyRow: "what signatures a workspace asks for", 1;
     HighestVersionRow: "the highest version of a plugin that was installed", 1;
+    LeftSignatureRow: "the signature of a plugin version that was deleted", 1;
+    UndoRow: "what is taken back of a version", 1;
 }
 
 /// A tenant.
@@ -216,8 +221,11 @@ pub struct InstallationRow {
     pub name: InstallationName,
     pub plugin: PluginId,
     pub version: semver::Version,
-    /// Valid against the manifest's schema, defaults filled in.
+    /// Valid against the manifest's schema together with what is not shown, defaults filled in.
     pub config: serde_json::Value,
+    /// What of the configuration is written and never shown; it lies sealed beside this. Version 2 had none.
+    #[serde(default)]
+    pub unshown: UnshownRow,
     pub grants: Grants,
     pub mode: InstallationMode,
     /// Why the kernel changed the mode.
@@ -244,6 +252,15 @@ pub struct InstallationRow {
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+}
+
+/// What of a configuration is written and never shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnshownRow {
+    /// JSON pointers to what is set.
+    pub paths: BTreeSet<String>,
+    /// How often it became another: whoever may not see it sees that.
+    pub changes: u64,
 }
 
 /// When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use.
@@ -479,8 +496,9 @@ mod tests {
             [&[1][..], row.to_string().as_bytes()].concat()
         };
         let row = crate::api::tests::installation_row(3, "level");
-        let bytes = before(serde_json::to_value(&row).unwrap(), &["fitting", "fit_is_chosen", "poll_interval_ms"]);
-        let read: InstallationRow = decode(&bytes).unwrap();
+        let later = ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown"];
+        let read: InstallationRow = decode(&before(serde_json::to_value(&row).unwrap(), &later)).unwrap();
+        assert_eq!(read.unshown, UnshownRow::default(), "all of it was shown");
         assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");
         let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
         let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows", "inputs"])).unwrap();
@@ -538,6 +556,8 @@ mod tests {
             line::<PublisherRow>(),
             line::<SignaturePolicyRow>(),
             line::<HighestVersionRow>(),
+            line::<LeftSignatureRow>(),
+            line::<UndoRow>(),
         ];
         for line in lines {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");

@@ -29,7 +29,7 @@ pub(crate) use dictionary::*;
 pub(crate) use identity::*;
 pub(crate) use letters::*;
 pub(crate) use plugin::*;
-pub(crate) use profile::{ListFormat, Person, ProfileCommand, SearchArgs};
+pub(crate) use profile::{ListFormat, OriginArgs, Person, ProfileCommand, SearchArgs};
 pub(crate) use publisher::*;
 pub(crate) use serve::*;
 pub(crate) use tracking::*;
@@ -155,7 +155,7 @@ pub(crate) enum Command {
     /// What is dropped, renamed or hashed of what comes in
     #[command(subcommand)]
     Rules(RecordRulesCommand),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke API keys, and rotate the master key
     #[command(subcommand)]
     Key(KeyCommand),
     /// Make, list, suspend and delete workspaces, with a host key
@@ -277,6 +277,25 @@ pub(crate) enum KeyCommand {
     },
     /// Make a host key in a data directory that no server runs over
     Host(HostKeyArgs),
+    /// Seal everything secret under a new master key, in a data directory that no server runs over
+    Rotate {
+        #[command(flatten)]
+        place: RingArgs,
+        /// Where the new key is, or is to be made; without this it takes the place of `host.key` in the data directory
+        #[arg(long, value_name = "FILE")]
+        new_master_key_file: Option<PathBuf>,
+    },
+    /// The ids of the master keys and how many records each has sealed, of a data directory that no server runs over
+    Ring(RingArgs),
+}
+
+/// A data directory with the keys that it is sealed with.
+#[derive(Debug, Args)]
+pub(crate) struct RingArgs {
+    #[command(flatten)]
+    pub(crate) place: HostKeyArgs,
+    #[command(flatten)]
+    pub(crate) keys: MasterKeyArgs,
 }
 
 #[derive(Debug, Args)]
@@ -359,6 +378,7 @@ mod tests {
             &["audience", "create", "x"],
             &["audience", "change", "x", "--no-channel", "--channel", "a", "--purpose", "p", "--payload", "{}"],
             &["key", "create", "x"],
+            &["key", "rotate", "--master-key", "0f"],
             &["audit", "list", "--limit", "0"],
             &["audit", "list", "--limit", "5", "--all"],
             &["plugin", "change", "csv", "--limit", "speed=5"],

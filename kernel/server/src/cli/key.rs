@@ -1,10 +1,13 @@
 //! `kith key`: API keys of the workspace.
 
+use std::path::Path;
+
 use kith::config::Config;
+use kith::serve::KeyUse;
 use kith_model::time::{Clock as _, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
-use super::args::{HostKeyArgs, KeyCommand};
+use super::args::{HostKeyArgs, KeyCommand, RingArgs};
 use super::client::{Client, encode};
 use super::output::{self, AnswerFormat, field};
 use super::serve::server_failure;
@@ -53,6 +56,8 @@ pub(crate) fn run(command: &KeyCommand, client: &Client, format: AnswerFormat) -
         }
         // It is made where no server runs.
         KeyCommand::Host(args) => make_host_key(args, format)?,
+        KeyCommand::Rotate { place, new_master_key_file } => rotate(place, new_master_key_file.as_deref(), format)?,
+        KeyCommand::Ring(args) => show_ring(args, format)?,
         KeyCommand::Revoke { id } => {
             client.delete(&format!("/api/v1/keys/{}", encode(id)))?;
             if format.is_json() {
@@ -77,6 +82,59 @@ fn make_host_key(args: &HostKeyArgs, format: AnswerFormat) -> Result<(), Failure
     }
     output::say(key)?;
     eprintln!("This is the only time the key is shown. It manages the workspaces of {}.", args.data.display());
+    Ok(())
+}
+
+/// The settings of a data directory that no server runs over.
+fn sealed_directory(args: &RingArgs) -> Result<Config, Failure> {
+    // What is written is as private as what the server writes.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let master_keys = args.keys.keys().map_err(Failure::Usage)?;
+    Ok(Config { engine: args.place.engine.kind(), master_keys, ..Config::new(&args.place.data) })
+}
+
+/// Seal everything under a new master key.
+fn rotate(args: &RingArgs, to: Option<&Path>, format: AnswerFormat) -> Result<(), Failure> {
+    let rotated = kith::serve::rotate_master_key(&sealed_directory(args)?, to);
+    let rotated =
+        rotated.map_err(server_failure("rotating the master key; a server that runs must be stopped first"))?;
+    if format.is_json() {
+        let (key, records) = (&rotated.key, rotated.records);
+        return print_json(&json!({ "key": key, "records": records, "retired": rotated.retired, "file": to }));
+    }
+    output::say(format_args!("Everything secret is sealed with the master key {}.", rotated.key))?;
+    output::say(format_args!("Sealed again: {} records.", rotated.records))?;
+    if let Some(to) = to {
+        output::say(format_args!("Start the server with --master-key-file {}.", to.display()))?;
+    }
+    if let Some(retired) = &rotated.retired {
+        output::say(format_args!(
+            "The key before is kept as {}, for backups of before; delete it once there are none.",
+            retired.display()
+        ))?;
+    }
+    Ok(())
+}
+
+/// Show the ids of the master keys, and what each seals.
+fn show_ring(args: &RingArgs, format: AnswerFormat) -> Result<(), Failure> {
+    let used = kith::serve::master_keys_in_use(&sealed_directory(args)?);
+    let used = used.map_err(server_failure("reading the key ring; a server that runs must be stopped first"))?;
+    let state = |key: &KeyUse| match (key.is_current, key.is_there) {
+        (true, _) => "seals",
+        (false, true) => "opens",
+        (false, false) => "missing",
+    };
+    if format.is_json() {
+        let keys = used.keys.iter();
+        let keys = keys.map(|key| json!({ "key": key.key, "state": state(key), "records": key.records }));
+        return print_json(&json!({ "keys": keys.collect::<Vec<Value>>(), "unread": used.unread }));
+    }
+    let rows = used.keys.iter().map(|key| vec![key.key.clone(), state(key).to_owned(), key.records.to_string()]);
+    output::say(output::table(&["master key", "state", "records"], rows.collect()))?;
+    if used.unread > 0 {
+        output::say(format_args!("{} records of a release before open with none of these keys.", used.unread))?;
+    }
     Ok(())
 }
 

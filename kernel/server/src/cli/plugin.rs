@@ -1,5 +1,6 @@
-//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `build`, `pack`, `inspect`, `run`, `bench`, `test`, `keygen`,
-//! `sign`, `verify`); managing them on a server is in `plugin/remote.rs`.
+//! `kith plugin`: making plugins here (`new`, `check`, `schema`, `wit`, `build`, `pack`, `inspect`, `run`, `bench`, `test`,
+//! `keygen`, `sign`, `verify`) and putting them into registries (`publish`); managing them on a server is in
+//! `plugin/remote.rs`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,31 +9,37 @@ use kith::plugin_build::{self, BuiltPlugin, Progress, Toolchain};
 use kith_host::{Carried, Inspection};
 use serde_json::{Value, json};
 
-use super::args::{PluginBuildArgs, PluginCommand, PluginPackArgs, SizeArgs, Tools};
+use super::args::{PluginBuildArgs, PluginCommand, PluginPackArgs, PluginWitArgs, SizeArgs, Tools};
 use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
 mod bench;
 mod cases;
+mod dev;
 pub(crate) mod fits;
 mod grants;
 mod inspect;
 mod installation;
+mod kv;
 mod local;
 mod policy;
 mod polls;
+mod publish;
 pub(crate) mod remote;
 mod run;
 mod seen;
 pub(crate) mod signing;
 mod upgrade;
+mod uploads;
+mod written;
 
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         PluginCommand::New(args) => scaffold::run(&args, format),
         PluginCommand::Check { path, size } => check(&path, size, format),
         PluginCommand::Schema => print_json(&kith_host::manifest_schema()),
+        PluginCommand::Wit(args) => wit(&args, format),
         PluginCommand::Build(args) => build(&args, format),
         PluginCommand::Pack(args) => pack(&args, format),
         PluginCommand::Inspect { file, size } => inspect::run(&file, size, format),
@@ -42,6 +49,8 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::Keygen { out } => signing::keygen(&out, format),
         PluginCommand::Sign { file, secret_key } => signing::sign(&file, &secret_key, format),
         PluginCommand::Verify(args) => signing::verify(&args, client, format),
+        PluginCommand::Publish(args) => publish::run(&args, format),
+        PluginCommand::Dev(args) => dev::run(&args, &client(), format),
         on_server => remote::run(&on_server, &client(), format),
     }
 }
@@ -95,6 +104,22 @@ fn build_crate(dir: &Path, tools: &Tools, shown: &mut BuildStep) -> Result<Built
     Ok(built.remove(0))
 }
 
+/// Write the contract's files.
+fn wit(args: &PluginWitArgs, format: AnswerFormat) -> Result<(), Failure> {
+    let failed = |path: &Path, source| Failure::File { what: "write", path: path.to_path_buf(), source };
+    std::fs::create_dir_all(&args.dir).map_err(|source| failed(&args.dir, source))?;
+    let mut paths = Vec::new();
+    for (name, text) in args.abi.files() {
+        let path = args.dir.join(name);
+        std::fs::write(&path, text).map_err(|source| failed(&path, source))?;
+        paths.push(path.display().to_string());
+    }
+    if format.is_json() {
+        return print_json(&json!({ "abi": args.abi.as_str(), "package": args.abi.package(), "files": paths }));
+    }
+    output::say(format_args!("{}, ABI {}, is in {}", args.abi.package(), args.abi, paths.join(", ")))
+}
+
 fn build(args: &PluginBuildArgs, format: AnswerFormat) -> Result<(), Failure> {
     let mut shown = BuildStep::begin(format!("building {}", args.dir.display()), format);
     let mut built = build_crate(&args.dir, &args.tools, &mut shown)?;
@@ -122,7 +147,7 @@ fn show(built: &BuiltPlugin, format: AnswerFormat) -> Result<(), Failure> {
 
 fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failure> {
     if path.is_dir() {
-        return check_crate(path, format);
+        return check_folder(path, format);
     }
     let bytes =
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
@@ -137,9 +162,15 @@ fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failur
     Ok(())
 }
 
-fn check_crate(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
+/// Check a plugin's folder: the manifest, and where it is a crate what the build needs of that.
+fn check_folder(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
     let (manifest, _) = plugin_build::read_manifest(dir)?;
-    let mistakes = plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?;
+    let mistakes = if dir.join("Cargo.toml").is_file() {
+        plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?
+    } else {
+        output::tell("there is no Cargo.toml, so that only the manifest is checked", format);
+        Vec::new()
+    };
     if !mistakes.is_empty() {
         return Err(Failure::Failed(format!("{}:\n  - {}", dir.display(), mistakes.join("\n  - "))));
     }

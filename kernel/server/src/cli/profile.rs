@@ -2,13 +2,16 @@
 
 use serde_json::Value;
 
-use super::args::{ListFormat, Person, ProfileCommand, SearchArgs};
+use super::args::{ListFormat, OriginArgs, Person, ProfileCommand, SearchArgs};
 use super::client::{Client, encode};
 use super::output::{self, AnswerFormat, cut, field};
 use super::{Failure, print_json};
 
 /// The widest value in a cell.
 const MAX_CELL: usize = 60;
+
+/// The same where a row has one.
+const MAX_WIDE_CELL: usize = 200;
 
 pub(crate) fn run(command: &ProfileCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
@@ -41,8 +44,71 @@ pub(crate) fn run(command: &ProfileCommand, client: &Client, format: AnswerForma
             let path = format!("/api/v1/profiles/{}/events", field(&profile, "id"));
             output::say_list(&client.part(&path, &[], part)?, format, event_table)?;
         }
+        ProfileCommand::Provenance { person, of } => {
+            let answer = client.get(&origin_path(&field(&find(client, person)?, "id"), of))?;
+            if format.is_json() { print_json(&answer)? } else { output::say(origin_report(&answer).trim_end())? }
+        }
     }
     Ok(())
+}
+
+fn origin_path(id: &str, of: &OriginArgs) -> String {
+    let position = of.event.map(|position| position.to_string());
+    let given = [
+        ("tag", of.tag.as_deref()),
+        ("score", of.score.as_deref()),
+        ("trait", of.fact.as_deref()),
+        ("event", position.as_deref()),
+    ];
+    with(&format!("/api/v1/profiles/{id}/provenance"), &given)
+}
+
+/// Where something comes from, a line for each thing that is known.
+fn origin_report(origin: &Value) -> String {
+    let mut rows = vec![vec![field(origin, "kind"), field(origin, "name")]];
+    let mut row = |what: &str, value: String| {
+        if !value.is_empty() {
+            rows.push(vec![what.to_owned(), cut(&value, MAX_WIDE_CELL)]);
+        }
+    };
+    row("value", field(origin, "value"));
+    plugin_rows(&origin["by"], &mut row);
+    row("fit", origin["fit"].as_u64().filter(|fit| *fit > 0).map(|fit| fit.to_string()).unwrap_or_default());
+    row(if origin["kind"] == "event" { "received" } else { "since" }, field(origin, "at"));
+    let event = &origin["event"];
+    if event.is_object() && origin["kind"] != "event" {
+        let [name, position, message] = ["name", "position", "message_id"].map(|name| field(&event["event"], name));
+        row("event", format!("{name} at position {position}, message {message}"));
+        row("read by", by_line(&event["by"]));
+    }
+    if event["counts"] == false {
+        row("history", "a correction has taken its place".to_owned());
+    }
+    row("inputs", field(origin, "inputs_are").replace('_', " "));
+    let mut text = output::table(&["what", "value"], rows);
+    let inputs = origin["inputs"].as_array().into_iter().flatten();
+    let inputs: Vec<Vec<String>> = inputs
+        .map(|input| {
+            let cells = [field(input, "value"), field(input, "expression")];
+            let [value, expression] = cells.map(|cell| cut(&cell, MAX_CELL));
+            vec![field(input, "name"), value, expression]
+        })
+        .collect();
+    section(&mut text, &["input", "now", "expression"], inputs);
+    text
+}
+
+fn plugin_rows(by: &Value, row: &mut impl FnMut(&str, String)) {
+    row("installation", field(by, "installation"));
+    row("plugin", field(by, "plugin"));
+    row("version", field(by, "version"));
+    row("sha-256", field(by, "digest"));
+}
+
+/// A plugin in one line.
+fn by_line(by: &Value) -> String {
+    let parts = ["installation", "plugin", "version", "digest"].map(|name| field(by, name));
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// A search as parameters of the API.

@@ -42,9 +42,12 @@ pub(crate) fn use_fit(draft: &mut Draft<'_>, name: &str, number: u32) -> Result<
         // Whoever puts it in use has seen why it was held.
         draft.put_fit(FitRow { status: FitStatus::Succeeded, error: None, ..FitRow::clone(&fit) });
     }
-    let seen = |fit: Option<u32>, is_chosen: bool| Some(json!({ "fit": fit, "chosen": is_chosen }));
-    let (before, after) = (seen(row.fit, row.fit_is_chosen), seen(Some(number), fit_is_chosen));
-    draft.audit("installation.use-fit", name, before, after)?;
+    let seen = |fit: Option<u32>, is_chosen: bool| json!({ "fit": fit, "chosen": is_chosen });
+    let (before, mut after) = (seen(row.fit, row.fit_is_chosen), seen(Some(number), fit_is_chosen));
+    if fit.status == FitStatus::Held {
+        after["was_held"] = json!(fit.error);
+    }
+    draft.audit("installation.use-fit", name, Some(before), Some(after))?;
     let (fit, updated_at) = (Some(number), draft.now());
     draft.put_installation(InstallationRow { fit, fit_is_chosen, waits_for_fit: None, updated_at, ..row });
     Ok(id)
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
     use crate::api::tests::FIRST;
     use crate::api::tests::installations::plugin_row;
-    use crate::catalogue::{Actor, FitBound};
+    use crate::catalogue::{Actor, FitBound, WaitRow};
     use crate::fitting::kept::put_fitted;
     use crate::fitting::tests::{LEVEL, succeeded, with_level};
     use crate::fitting::{Wish, alarm, choose_fit};
@@ -150,7 +153,16 @@ mod tests {
             (row.fit, row.fit_is_chosen, row.waits_for_fit.is_some())
         };
         assert_eq!(upgraded(None), (Some(1), true, false));
-        assert_eq!(upgraded(Some(2)), (Some(1), false, true), "it waits for any that it can read");
+        assert_eq!(upgraded(Some(2)), (Some(1), true, true), "the way back finds what was chosen");
+        // What ends the wait ends the choice.
+        change(&server, |draft| {
+            let mut row = InstallationRow::clone(draft.tables().installation("level").unwrap());
+            let (since, why) = (draft.now(), String::new());
+            row.waits_for_fit = Some(WaitRow { since, why, serves: row.version.clone() });
+            draft.put_installation(row);
+        });
+        fit(&server, 3, 0.8, Wish::Scheduled);
+        assert_eq!(stands(&server), (Some(3), false, vec![3], FitStatus::Succeeded));
     }
 
     #[tokio::test(flavor = "multi_thread")]

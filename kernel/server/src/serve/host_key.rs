@@ -1,54 +1,53 @@
-//! The host's own key: 32 random bytes in a file that only the owner may read, made on the first start. Keys for single
-//! purposes are derived from it.
+//! The host's own key: 32 random bytes from which keys for single purposes are derived, kept in the store under the key ring. A
+//! data directory that was made before it was kept there has the bytes of its `host.key`.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use hmac::{Hmac, Mac as _};
 use kith_model::id::WorkspaceId;
-use sha2::{Digest as _, Sha256};
+use kith_store::keys::{Definition, SYSTEM};
+use kith_store::{Key, Operation, Precondition, Store, Unit};
+use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use crate::catalogue::CatalogueError;
+use crate::catalogue::sealed::{self, KEY_BYTES, KeyRing, Place, SealError};
+
 /// The host's key.
-pub(crate) struct HostKey(Zeroizing<[u8; 32]>);
+pub(crate) struct HostKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl HostKey {
-    /// Read the key, or make it. A file that others may read is refused, unless the volume knows no modes.
-    pub(super) fn open(path: &Path, sharing: Sharing) -> io::Result<HostKey> {
-        match fs::read(path).map(Zeroizing::new) {
-            Ok(bytes) => {
-                let mode = fs::metadata(path)?.permissions().mode();
-                if mode & 0o077 != 0 && sharing == Sharing::Refused {
-                    let problem = format!("{} may be read by others; run `chmod 600` on it", path.display());
-                    return Err(io::Error::other(problem));
-                }
-                let problem = || io::Error::other(format!("{} is not 32 bytes long", path.display()));
-                let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| problem())?;
-                Ok(HostKey(key.into()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => HostKey::make(path),
-            Err(error) => Err(error),
+    /// The key that the store keeps. A new store gets one; one of before it was kept there goes on with `before`, the bytes of
+    /// `host.key`, because every alias key in it was made with them. `None` where these are missing.
+    pub(super) fn open(
+        store: &dyn Store,
+        ring: &KeyRing,
+        before: Option<Zeroizing<[u8; KEY_BYTES]>>,
+    ) -> Result<Option<HostKey>, CatalogueError> {
+        let place = Key::definition(SYSTEM, Definition::Root, &[]);
+        if let Some(row) = store.get(std::slice::from_ref(&place))?.pop().flatten() {
+            let key = ring.open_bytes(Place::Root, &row)?;
+            let key: [u8; KEY_BYTES] = key.as_slice().try_into().map_err(|_| broken())?;
+            return Ok(Some(HostKey(key.into())));
         }
-    }
-
-    fn make(path: &Path) -> io::Result<HostKey> {
-        let mut key = Zeroizing::new([0; 32]);
-        getrandom::fill(key.as_mut_slice()).map_err(io::Error::other)?;
-        let temporary = path.with_extension("part");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(key.as_slice())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |folder| fs::File::open(folder)?.sync_all())?;
-        Ok(HostKey(key))
+        let is_new = store.scan(&Key::definitions(SYSTEM, Definition::Workspace).range(), 1)?.rows.is_empty();
+        let key = match before {
+            _ if is_new => random().map_err(|_| SealError::NoRandomness)?,
+            Some(before) => before,
+            None => return Ok(None),
+        };
+        let sealed = ring.seal(Place::Root, key.as_slice())?;
+        let operations = vec![Operation::Put(place.clone(), sealed)];
+        store.commit(Unit { preconditions: vec![Precondition::Absent(place)], operations, ..Unit::default() })?;
+        Ok(Some(HostKey(key)))
     }
 
     /// The key for one purpose; keys of different purposes tell nothing about each other.
     pub(super) fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        let hash = Sha256::new().chain_update(self.0.as_slice()).chain_update(purpose.as_bytes());
-        Zeroizing::new(hash.finalize().into())
+        sealed::derived(&self.0, purpose)
     }
 
     /// The keys under which identifiers are looked up.
@@ -60,6 +59,18 @@ impl HostKey {
     pub(crate) fn fixed() -> HostKey {
         HostKey([9; 32].into())
     }
+}
+
+fn broken() -> SealError {
+    let what = Place::Root.to_string();
+    SealError::DoesNotOpen { what, remedy: "take the data directory from a backup" }
+}
+
+/// Bytes for a key.
+pub(super) fn random() -> io::Result<Zeroizing<[u8; KEY_BYTES]>> {
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
+    getrandom::fill(key.as_mut_slice()).map_err(io::Error::other)?;
+    Ok(key)
 }
 
 /// A realm's key: identifiers of one realm are looked up by their HMAC under it. A workspace is a realm of its own.
@@ -110,17 +121,39 @@ pub(crate) fn private_directory(path: &Path, sharing: Sharing) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use kith_model::time::Timestamp;
+    use kith_store::row;
+
     use super::*;
+    use crate::catalogue::WorkspaceRow;
+    use crate::catalogue::sealed::MasterKey;
+
+    fn ring(keys: &[u8]) -> KeyRing {
+        KeyRing::new(keys.iter().map(|byte| MasterKey::new(&[*byte; KEY_BYTES])))
+    }
 
     #[test]
-    fn the_key_is_made_once_and_kept_private() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("host.key");
-        let made = HostKey::open(&path, Sharing::Refused).unwrap();
-        assert_eq!(HostKey::open(&path, Sharing::Refused).unwrap().0, made.0);
+    fn a_new_stores_key_is_its_own_and_stays() {
+        let store = kith_store::memory();
+        let made = HostKey::open(&store, &ring(&[1]), Some([1; KEY_BYTES].into())).unwrap().unwrap();
+        assert_ne!(*made.0, [1; KEY_BYTES]);
+        assert_eq!(HostKey::open(&store, &ring(&[2, 1]), None).unwrap().unwrap().0, made.0);
         assert_ne!(made.derive("a"), made.derive("b"));
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(HostKey::open(&path, Sharing::Refused).is_err());
+        let refused = HostKey::open(&store, &ring(&[2]), None).err().unwrap();
+        assert!(matches!(refused, CatalogueError::Seal(SealError::MissingKey { .. })), "{refused}");
+    }
+
+    #[test]
+    fn a_store_of_before_goes_on_with_the_bytes_of_its_host_key() {
+        let store = kith_store::memory();
+        let row = WorkspaceRow::new(WorkspaceId(1), "default".parse().unwrap(), "UTC".to_owned(), Timestamp(0));
+        let place = Key::definition(SYSTEM, Definition::Workspace, &1_u32.to_be_bytes());
+        store.commit(Unit { operations: vec![Operation::Put(place, row::encode(&row))], ..Unit::default() }).unwrap();
+        assert!(HostKey::open(&store, &ring(&[1]), None).unwrap().is_none(), "nobody knows it");
+        let taken = HostKey::open(&store, &ring(&[2]), Some([1; KEY_BYTES].into())).unwrap().unwrap();
+        assert_eq!(*taken.0, [1; KEY_BYTES]);
+        // From now on the store knows it.
+        assert_eq!(*HostKey::open(&store, &ring(&[2]), None).unwrap().unwrap().0, [1; KEY_BYTES]);
     }
 
     #[test]
@@ -142,11 +175,6 @@ mod tests {
             assert!(refused.contains("--shared-data-dir"), "{refused}");
             private_directory(path, Sharing::Taken).unwrap();
         }
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("host.key");
-        let made = HostKey::open(&path, Sharing::Refused).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(HostKey::open(&path, Sharing::Taken).unwrap().0, made.0);
     }
 
     #[test]

@@ -1,15 +1,17 @@
-//! A new admin key for a workspace whose keys are lost, made where the data lies: whoever can write to the data directory could
-//! make one anyhow, and this way it is written down.
+//! Keys that are made where the data lies: a new admin key for a workspace whose keys are lost, and a host key. Whoever can write to
+//! the data directory could make one anyhow, and this way it is written down.
 
+use std::io;
 use std::sync::Arc;
 
 use kith_model::id::Name;
-use kith_store::{Store, StoreConfig};
+use kith_store::keys::SYSTEM;
+use kith_store::{Embedded, Store, StoreConfig};
 
-use super::{ServeError, host_key};
+use super::ServeError;
 use crate::auth::{self, KeyKind, Scope};
-use crate::catalogue::sealed::Sealer;
-use crate::catalogue::{Actor, Catalogue, CredentialRow};
+use crate::catalogue::sealed::KeyRing;
+use crate::catalogue::{Actor, Catalogue, CatalogueError, CredentialRow};
 use crate::config::Config;
 
 /// Make a key with every scope for a workspace; its text, which is kept nowhere. The keys that there are go on being good.
@@ -17,27 +19,14 @@ use crate::config::Config;
 /// # Errors
 /// [`ServeError`] where the directory is none of ours or a server uses it, and where there is no such workspace.
 pub fn reset_key(config: &Config, workspace: &Name) -> Result<String, ServeError> {
-    let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
-    let key_path = config.data_directory.join("host.key");
-    // Opening would make one, and a new data directory with it.
-    std::fs::metadata(&key_path).map_err(unusable)?;
-    // Whether others may read it is judged where the server starts.
-    let host_key = host_key::HostKey::open(&key_path, host_key::Sharing::Taken).map_err(unusable)?;
-    let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
-    let store = Arc::new(kith_store::open(settings)?);
-    let made = make(Arc::clone(&store) as Arc<dyn Store>, config, &host_key, workspace);
+    let store = open(config)?;
+    let made = reset(&store, config, workspace);
     store.close();
     made
 }
 
-fn make(
-    store: Arc<dyn Store>,
-    config: &Config,
-    host_key: &host_key::HostKey,
-    workspace: &Name,
-) -> Result<String, ServeError> {
-    let sealer = Sealer::new(&host_key.derive("secrets"));
-    let catalogue = Catalogue::open(store, Arc::clone(&config.clock), sealer)?;
+fn reset(store: &Arc<Embedded>, config: &Config, workspace: &Name) -> Result<String, ServeError> {
+    let catalogue = catalogue(store, config)?;
     let tables = catalogue.tables();
     let found = tables.workspaces.values().find(|tables| tables.row.name == *workspace);
     let id = found.ok_or_else(|| ServeError::NoWorkspace { name: workspace.clone() })?.row.id;
@@ -49,4 +38,47 @@ fn make(
     change.put_credential(row);
     drop(change.commit()?);
     Ok(key.text)
+}
+
+/// Make a host key for a data directory that no server runs over: for one that is older than host keys, or where all of them are
+/// lost. It belongs to no workspace. Its text.
+///
+/// # Errors
+/// Also where there is no store in the directory: the first key of a new one is a host key.
+pub fn make_host_key(config: &Config) -> Result<String, ServeError> {
+    let store = open(config)?;
+    let made = host_key(&store, config);
+    store.close();
+    made
+}
+
+fn host_key(store: &Arc<Embedded>, config: &Config) -> Result<String, ServeError> {
+    let catalogue = catalogue(store, config)?;
+    let key = auth::generate(KeyKind::Api).map_err(|error| ServeError::Random(error.to_string()))?;
+    let mut change = catalogue.begin_host(Actor::kernel());
+    change.audit_host_key("host-key.create", &key.id);
+    let now = change.now();
+    change.put_credential(CredentialRow::new(&key, SYSTEM, "host key", [Scope::WorkspacesAdmin], now));
+    drop(change.commit()?);
+    Ok(key.text)
+}
+
+/// Insist that there is a store, because opening one makes it.
+pub(super) fn insist_on_store(config: &Config) -> Result<(), ServeError> {
+    let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
+    if config.data_directory.join("store").try_exists().map_err(unusable)? {
+        return Ok(());
+    }
+    Err(unusable(io::Error::new(io::ErrorKind::NotFound, "there is no store in it")))
+}
+
+fn open(config: &Config) -> Result<Arc<Embedded>, ServeError> {
+    insist_on_store(config)?;
+    let settings = StoreConfig { engine: config.engine, ..StoreConfig::new(config.data_directory.join("store")) };
+    Ok(Arc::new(kith_store::open(settings)?))
+}
+
+/// The catalogue without master keys: nothing is sealed here.
+fn catalogue(store: &Arc<Embedded>, config: &Config) -> Result<Catalogue, CatalogueError> {
+    Catalogue::open(Arc::clone(store) as Arc<dyn Store>, Arc::clone(&config.clock), KeyRing::default())
 }

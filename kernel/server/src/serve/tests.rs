@@ -14,10 +14,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::host_key::HostKey;
-use super::{ServeError, Server, make_host_key, open, start};
+use super::{KeySource, MasterKeys, ServeError, Server, make_host_key, open, rotate_master_key, start};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope};
 use crate::catalogue::draft::host::Act;
+use crate::catalogue::sealed::{KeyRing, MasterKey};
 use crate::catalogue::{Actor, AuditFilter, CredentialRow, WorkspaceRow, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
@@ -58,7 +59,7 @@ pub(crate) fn server_with(adjust: impl FnOnce(&mut Config)) -> TestServer {
     let mut config = config(&folder, &clock);
     adjust(&mut config);
     let store = Arc::new(kith_store::memory());
-    let server = start(config, store, &HostKey::fixed()).unwrap();
+    let server = start(config, store, KeyRing::fixed(), &HostKey::fixed()).unwrap();
     TestServer { server, clock, _folder: folder }
 }
 
@@ -71,17 +72,17 @@ async fn the_first_key_is_made_once_and_a_weak_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(Timestamp(1_790_000_000_000));
     let weak = Config { admin_key: Some("weak".into()), ..config(&folder, &clock) };
-    let opened = start(weak, Arc::new(kith_store::memory()), &HostKey::fixed());
+    let opened = start(weak, Arc::new(kith_store::memory()), KeyRing::fixed(), &HostKey::fixed());
     assert!(matches!(opened, Err(ServeError::AdminKey(_))));
 
     let fresh = Config { admin_key: None, ..config(&folder, &clock) };
     let store = Arc::new(kith_store::memory());
-    let first = start(fresh.clone(), Arc::clone(&store), &HostKey::fixed()).unwrap();
+    let first = start(fresh.clone(), Arc::clone(&store), KeyRing::fixed(), &HostKey::fixed()).unwrap();
     let key = first.first_admin_key().unwrap().to_owned();
     assert!(first.app().authenticate(&key).is_ok());
     first.app().kernel.stop();
 
-    let again = start(fresh, store, &HostKey::fixed()).unwrap();
+    let again = start(fresh, store, KeyRing::fixed(), &HostKey::fixed()).unwrap();
     assert_eq!(again.first_admin_key(), None);
     assert!(again.app().authenticate(&key).is_ok(), "the key outlives a restart");
     again.app().kernel.stop();
@@ -185,7 +186,7 @@ async fn a_workspace_that_was_stopped_on_paper_does_not_run_after_a_start() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::new(Timestamp(1_790_000_000_000));
     let store = Arc::new(kith_store::memory());
-    let open = || start(config(&folder, &clock), Arc::clone(&store), &HostKey::fixed()).unwrap();
+    let open = || start(config(&folder, &clock), Arc::clone(&store), KeyRing::fixed(), &HostKey::fixed()).unwrap();
     let row = |id: u32, state| WorkspaceRow {
         state,
         ..WorkspaceRow::new(WorkspaceId(id), format!("w{id}").parse().unwrap(), "UTC".to_owned(), clock.now())
@@ -411,4 +412,43 @@ async fn more_connections_than_the_cap_are_closed() {
     assert_eq!(read_all(&mut second).await, "");
     server.stop.send(()).unwrap();
     server.stopped.await.unwrap().unwrap();
+}
+
+/// Nothing is lost of a data directory that is started with another key, or with none.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_without_the_right_key_says_which_is_missing_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, &ManualClock::new(Timestamp(1_790_000_000_000)));
+    let stop = |server: Server| {
+        server.app().kernel.stop();
+        server.store.close();
+    };
+    stop(open(config.clone()).unwrap());
+    let path = folder.path().join("host.key");
+    let key: [u8; 32] = std::fs::read(&path).unwrap().try_into().unwrap();
+    let id = MasterKey::new(&key).id().to_string();
+
+    std::fs::rename(&path, folder.path().join("kept")).unwrap();
+    let refused = open(config.clone()).err().unwrap().to_string();
+    assert!(refused.contains(&id) && refused.contains("no key was given") && !path.exists(), "{refused}");
+    let other = MasterKeys { current: Some(KeySource::Text("0f".repeat(32).as_str().into())), old: Vec::new() };
+    let refused = open(Config { master_keys: other.clone(), ..config.clone() }).err().unwrap().to_string();
+    assert!(refused.contains(&id) && refused.contains("--old-master-key-file"), "{refused}");
+
+    // As an old key it opens what it sealed, and a rotation makes the other one enough.
+    let given = MasterKeys { old: vec![folder.path().join("kept")], ..other.clone() };
+    let given = Config { master_keys: given, ..config.clone() };
+    stop(open(given.clone()).unwrap());
+    let to = folder.path().join("next.key");
+    assert!(matches!(rotate_master_key(&given, None), Err(ServeError::NoPlaceForKey)));
+    let rotated = rotate_master_key(&given, Some(&to)).unwrap();
+    assert_eq!((rotated.records, rotated.retired), (1, None));
+    assert_eq!(rotate_master_key(&given, Some(&to)).unwrap().records, 0, "it is done");
+    assert!(open(given).err().unwrap().to_string().contains(&rotated.key));
+    let current = Some(KeySource::File(to.clone()));
+    let given = Config { master_keys: MasterKeys { current, old: Vec::new() }, ..config };
+    assert_eq!(rotate_master_key(&given, Some(&to)).unwrap().records, 0);
+    let server = open(given).unwrap();
+    assert!(server.app().authenticate(ADMIN_KEY).is_ok());
+    stop(server);
 }

@@ -18,7 +18,7 @@ pub enum SignaturePolicy {
     /// Unsigned ones too; a signature that is there must not be forged nor of a revoked key.
     #[default]
     Any,
-    /// What a publisher's namespaces cover must be signed by it; others may be unsigned.
+    /// What a publisher's namespaces cover must be signed by it; others are taken as under `any`.
     KnownPublisher,
     /// Only what a known publisher signed that may sign it.
     Required,
@@ -141,8 +141,9 @@ impl Judgement {
             (SignatureState::Valid, _) => true,
             (SignatureState::Forged | SignatureState::Revoked, _) | (_, SignaturePolicy::Required) => false,
             (_, SignaturePolicy::Any) => true,
-            (SignatureState::Unsigned | SignatureState::UnknownKey, SignaturePolicy::KnownPublisher) => is_free,
-            (_, SignaturePolicy::KnownPublisher) => false,
+            // Who may not sign a plugin is not its publisher, and whoever sends it could leave that signature away: what one that is
+            // neither forged nor revoked does not vouch for is as if it were not signed.
+            (_, SignaturePolicy::KnownPublisher) => is_free,
         };
         let who = match self.signers.join("`, `") {
             _ if is_free => String::new(),
@@ -374,7 +375,12 @@ mod tests {
             );
         }
         let other = all([publisher("other", &["other/*"], vec![key(&secret)])]);
-        assert_eq!(judged(Some(&signature), &none, &other), (SignatureState::OtherNamespace, [true, false, false]));
+        // Of a publisher who may not sign it, it is nobody's: taken as an unsigned one is, where nobody claims the vendor.
+        assert_eq!(judged(Some(&signature), &none, &other), (SignatureState::OtherNamespace, [true, true, false]));
+        let owner = publisher("acme", &["acme/*"], vec![key(&SecretKey::generate().unwrap())]);
+        let claimed = all([publisher("other", &["other/*"], vec![key(&secret)]), owner]);
+        assert_eq!(judged(Some(&signature), &none, &claimed), (SignatureState::OtherNamespace, [true, false, false]));
+        assert_eq!(judged(None, &none, &claimed), (SignatureState::Unsigned, [true, false, false]));
     }
 
     /// A workspace's admin would else be a known publisher of whatever he uploads.

@@ -1,86 +1,300 @@
-//! An installation's own key-value state as rows of the store.
+//! Installations' own key-value state as rows of the store: the values, and beside them when those end that are kept for a time.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
 
-use kith_host::{KeyValue, KeyValueError};
+use kith_host::{KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, Setting, has_expired};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit};
+use kith_model::time::Timestamp;
+use kith_store::row::{Owner, Row, decode, encode};
+use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 /// Rows that are read at once to add up what an installation uses.
 const SCAN_ROWS: usize = 256;
 
+/// Rows that are read at once where each may have a value of 64 KiB.
+const VALUE_ROWS: usize = 16;
+
+/// Keys that are taken out in one commit; the values of as many are read to count them.
+const REMOVED_KEYS: usize = 64;
+
+/// A page of keys ends once it has looked through so much, each key counting as much as a row of the least size that is looked at.
+const LOOKED_BYTES: usize = 1 << 20;
+const LEAST_LOOKED_BYTES: usize = 1 << 10;
+
 /// No key is longer; the store's keys are bounded.
 const MAX_KEY_BYTES: usize = 256;
 
+/// When what a key keeps ends.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct ExpiryRow {
+    expires_at: Timestamp,
+}
+
+impl Row for ExpiryRow {
+    const WHAT: &'static str = "the end of what a plugin keeps for a time";
+    const OWNER: Owner = Owner::Catalogue;
+    const VERSION: u8 = 1;
+}
+
+/// The states of all installations. One that is at work is there once, through all versions and configurations and for everybody
+/// who asks for it: only so do what is compared and what is counted hold.
+pub(crate) struct States {
+    store: Arc<dyn Store>,
+    at_work: Mutex<HashMap<(WorkspaceId, InstallationId), Weak<StoredState>>>,
+}
+
+impl States {
+    pub(super) fn new(store: Arc<dyn Store>) -> States {
+        States { store, at_work: Mutex::default() }
+    }
+
+    /// The state of an installation.
+    pub(crate) fn of(&self, workspace: WorkspaceId, installation: InstallationId) -> Arc<StoredState> {
+        let mut at_work = self.at_work.lock();
+        if let Some(state) = at_work.get(&(workspace, installation)).and_then(Weak::upgrade) {
+            return state;
+        }
+        at_work.retain(|_, state| state.strong_count() > 0);
+        let state =
+            Arc::new(StoredState { store: Arc::clone(&self.store), workspace, installation, used: Mutex::new(None) });
+        at_work.insert((workspace, installation), Arc::downgrade(&state));
+        state
+    }
+}
+
+/// What an installation keeps; what has expired counts until it is removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Used {
+    pub(crate) keys: u64,
+    /// Of keys and values.
+    pub(crate) bytes: u64,
+}
+
+impl Used {
+    fn of_one(key: &str, value: &[u8]) -> Used {
+        Used { keys: 1, bytes: (key.len() + value.len()) as u64 }
+    }
+
+    fn and(self, other: Used) -> Used {
+        Used { keys: self.keys + other.keys, bytes: self.bytes + other.bytes }
+    }
+
+    fn without(self, other: Used) -> Used {
+        Used { keys: self.keys.saturating_sub(other.keys), bytes: self.bytes.saturating_sub(other.bytes) }
+    }
+}
+
+/// What lies under a key.
+struct Held {
+    value: Value,
+    expires_at: Option<Timestamp>,
+}
+
 /// The state of one installation.
-pub(super) struct StoredState {
+pub(crate) struct StoredState {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
     installation: InstallationId,
-    /// Bytes of all keys and values, once they were added up; held from the look at the quota to the commit.
-    used: Mutex<Option<u64>>,
+    /// What it uses, once that was added up; held from the look at what there is to the commit of what there shall be.
+    used: Mutex<Option<Used>>,
 }
 
 impl StoredState {
-    pub(super) fn new(store: Arc<dyn Store>, workspace: WorkspaceId, installation: InstallationId) -> StoredState {
-        StoredState { store, workspace, installation, used: Mutex::new(None) }
+    /// What it keeps.
+    pub(crate) fn used(&self) -> Result<Used, KeyValueError> {
+        self.counted(&mut self.used.lock())
+    }
+
+    /// Take out what has expired, so many keys at most and the first to expire first; how many it were. Others get their turn
+    /// between two commits.
+    pub(crate) fn forget_expired(&self, now: Timestamp, most: usize) -> Result<usize, KeyValueError> {
+        let mut forgotten = 0;
+        while forgotten < most {
+            let taken = self.take_out_due(&mut self.used.lock(), now)?;
+            forgotten += taken;
+            if taken < REMOVED_KEYS {
+                break;
+            }
+        }
+        Ok(forgotten)
+    }
+
+    /// Take out everything; what it was. Others get their turn between two commits, and what they write meanwhile goes or stays.
+    pub(crate) fn clear(&self) -> (Used, Result<(), KeyValueError>) {
+        let all = self.key("");
+        let (mut range, mut cleared) = (all.range(), Used::default());
+        loop {
+            match self.clear_part(&all, &range) {
+                Ok((part, next)) => {
+                    cleared = cleared.and(part);
+                    match next {
+                        Some(next) => range.from = next,
+                        None => return (cleared, Ok(())),
+                    }
+                }
+                Err(error) => return (cleared, Err(error)),
+            }
+        }
+    }
+
+    fn clear_part(&self, all: &Key, range: &KeyRange) -> Result<(Used, Option<Key>), KeyValueError> {
+        let mut used = self.used.lock();
+        let page = self.store.scan(range, REMOVED_KEYS).map_err(unreadable)?;
+        let keys: Vec<&str> = page.rows.iter().filter_map(|(key, _)| named(key, all)).collect();
+        Ok((self.take_out(&mut used, &keys, Vec::new())?, page.next))
     }
 
     fn key(&self, key: &str) -> Key {
         Key::plugin_state(self.workspace, self.installation, key)
     }
 
-    /// Bytes of all keys and values.
-    fn used_bytes(&self) -> Result<u64, KeyValueError> {
-        let prefix = self.key("");
-        let (mut range, mut used) = (prefix.range(), 0);
-        loop {
-            let page = self.store.scan(&range, SCAN_ROWS).map_err(unreadable)?;
-            let rows = page.rows.iter().filter_map(|(key, value)| Some((key.strip(&prefix)?, value)));
-            used += rows.map(|(key, value)| (key.len() + value.len()) as u64).sum::<u64>();
-            match page.next {
-                Some(next) => range.from = next,
-                None => return Ok(used),
-            }
-        }
+    fn expiry(&self, key: &str) -> Key {
+        Key::plugin_expiry(self.workspace, self.installation, key)
     }
 
-    /// Change a key's value, or delete it; nothing is written where nothing changes.
-    fn write(&self, key: &str, value: Option<Vec<u8>>, quota_bytes: u64) -> Result<(), KeyValueError> {
-        if key.is_empty() || key.len() > MAX_KEY_BYTES {
-            return Err(KeyValueError::Unavailable(format!("a key has 1 to {MAX_KEY_BYTES} bytes")));
+    fn expiry_at(&self, expires_at: Timestamp, key: &str) -> Key {
+        Key::plugin_expiry_at(self.workspace, self.installation, expires_at, key)
+    }
+
+    /// What lies under some keys, expired or not.
+    fn held(&self, keys: &[&str]) -> Result<Vec<Option<Held>>, KeyValueError> {
+        // Read as of one moment, so that no value is judged by the end of another, also where nobody holds the lock.
+        let rows: Vec<Key> = keys.iter().flat_map(|key| [self.expiry(key), self.key(key)]).collect();
+        let rows = self.store.get(&rows).map_err(unreadable)?;
+        let mut held = Vec::with_capacity(keys.len());
+        for pair in rows.chunks(2) {
+            held.push(match pair {
+                [expiry, Some(value)] => {
+                    let expires_at = expiry.as_deref().map(expires_at).transpose()?;
+                    Some(Held { value: Arc::clone(value), expires_at })
+                }
+                _ => None,
+            });
         }
-        let mut used = self.used.lock();
-        let before = match *used {
-            Some(used) => used,
-            None => self.used_bytes()?,
+        Ok(held)
+    }
+
+    fn held_by(&self, key: &str) -> Result<Option<Held>, KeyValueError> {
+        Ok(self.held(&[key])?.pop().flatten())
+    }
+
+    /// What all keys and values come to.
+    fn counted(&self, used: &mut Option<Used>) -> Result<Used, KeyValueError> {
+        if let Some(used) = *used {
+            return Ok(used);
+        }
+        let all = self.key("");
+        let (mut range, mut sum) = (all.range(), Used::default());
+        loop {
+            let page = self.store.scan(&range, SCAN_ROWS).map_err(unreadable)?;
+            let rows = page.rows.iter().filter_map(|(key, value)| Some(Used::of_one(named(key, &all)?, value)));
+            sum = rows.fold(sum, Used::and);
+            match page.next {
+                Some(next) => range.from = next,
+                None => break,
+            }
+        }
+        *used = Some(sum);
+        Ok(sum)
+    }
+
+    /// Take some keys out with what they keep, and do these operations in the same commit; what they kept.
+    fn take_out(
+        &self,
+        used: &mut Option<Used>,
+        keys: &[&str],
+        mut operations: Vec<Operation>,
+    ) -> Result<Used, KeyValueError> {
+        let mut taken = Used::default();
+        for (key, held) in keys.iter().zip(self.held(keys)?) {
+            let Some(held) = held else { continue };
+            taken = taken.and(Used::of_one(key, &held.value));
+            operations.push(Operation::Delete(self.key(key)));
+            operations.extend(self.expiry_moved(key, held.expires_at, None));
+        }
+        if !operations.is_empty() {
+            let after = used.map(|before| before.without(taken));
+            self.commit(used, operations, after)?;
+        }
+        Ok(taken)
+    }
+
+    /// Take out what has expired, the first to expire first, up to [`REMOVED_KEYS`]; how many it were.
+    fn take_out_due(&self, used: &mut Option<Used>, now: Timestamp) -> Result<usize, KeyValueError> {
+        let (workspace, installation) = (self.workspace, self.installation);
+        let range = KeyRange {
+            from: Key::plugin_expiries_until(workspace, installation, Timestamp(i64::MIN)),
+            to: Key::plugin_expiries_until(workspace, installation, now.plus_ms(1)),
         };
-        *used = Some(before);
-        let held = self.get(key)?;
-        if held == value {
-            return Ok(());
+        let page = self.store.scan(&range, REMOVED_KEYS).map_err(unreadable)?;
+        let due = page.rows.iter().filter_map(|(row, _)| row.as_plugin_expiry_at(workspace, installation));
+        let keys: Vec<&str> = due.map(|(_, key)| key).collect();
+        // Those rows go in any case, or one that nothing belongs to would be found for ever.
+        let found = page.rows.iter().map(|(row, _)| Operation::Delete(row.clone())).collect();
+        self.take_out(used, &keys, found)?;
+        Ok(page.rows.len())
+    }
+
+    /// What puts a key in its place in the order in which keys expire.
+    fn expiry_moved(&self, key: &str, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<Operation> {
+        if from == to {
+            return Vec::new();
         }
-        let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| (key.len() + value.len()) as u64);
-        let after = before.saturating_sub(size(&held)) + size(&value);
-        if after > quota_bytes && value.is_some() {
-            return Err(KeyValueError::Quota { quota_bytes });
-        }
-        let key = self.key(key);
+        let gone = from.map(|from| Operation::Delete(self.expiry_at(from, key)));
+        let row = match to {
+            Some(expires_at) => Operation::Put(self.expiry(key), encode(&ExpiryRow { expires_at })),
+            None => Operation::Delete(self.expiry(key)),
+        };
+        let placed = to.map(|to| Operation::Put(self.expiry_at(to, key), Vec::new()));
+        gone.into_iter().chain([row]).chain(placed).collect()
+    }
+
+    fn commit(
+        &self,
+        used: &mut Option<Used>,
+        operations: Vec<Operation>,
+        after: Option<Used>,
+    ) -> Result<(), KeyValueError> {
         // Whether a write that failed is there or not is read from the rows.
         *used = None;
-        self.commit(value.map_or_else(|| Operation::Delete(key.clone()), |value| Operation::Put(key.clone(), value)))?;
-        *used = Some(after);
+        let unit = Unit { operations, ..Unit::default() };
+        self.store.commit(unit).map_err(|error: CommitError| {
+            tracing::warn!(%error, "a plugin's state was not kept");
+            KeyValueError::Unavailable("the store takes nothing for now".to_owned())
+        })?;
+        *used = after;
         Ok(())
     }
 
-    fn commit(&self, operation: Operation) -> Result<(), KeyValueError> {
-        let unit = Unit { operations: vec![operation], ..Unit::default() };
-        self.store.commit(unit).map(drop).map_err(|error: CommitError| {
-            tracing::warn!(%error, "a plugin's state was not kept");
-            KeyValueError::Unavailable("the store takes nothing for now".to_owned())
-        })
+    /// What a key keeps now. What has expired is taken out, because it is never to be there again, whatever the clock says then.
+    fn present(&self, used: &mut Option<Used>, key: &str, now: Timestamp) -> Result<Option<Held>, KeyValueError> {
+        match self.held_by(key)? {
+            Some(held) if has_expired(held.expires_at, now) => {
+                self.take_out(used, &[key], Vec::new())?;
+                Ok(None)
+            }
+            held => Ok(held),
+        }
     }
+
+    /// When what some keys keep ends.
+    fn expiries(&self, keys: &[&str]) -> Result<Vec<Option<Timestamp>>, KeyValueError> {
+        let rows: Vec<Key> = keys.iter().map(|key| self.expiry(key)).collect();
+        let rows = self.store.get(&rows).map_err(unreadable)?;
+        rows.into_iter().map(|row| row.as_deref().map(expires_at).transpose()).collect()
+    }
+}
+
+/// The plugin's key of a row among `all` of its state.
+fn named<'a>(row: &'a Key, all: &Key) -> Option<&'a str> {
+    str::from_utf8(row.strip(all)?).ok()
+}
+
+fn expires_at(row: &[u8]) -> Result<Timestamp, KeyValueError> {
+    decode::<ExpiryRow>(row).map(|row| row.expires_at).map_err(unreadable)
 }
 
 fn unreadable(error: ReadError) -> KeyValueError {
@@ -89,43 +303,88 @@ fn unreadable(error: ReadError) -> KeyValueError {
 }
 
 impl KeyValue for StoredState {
-    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, KeyValueError> {
-        let mut rows = self.store.get(&[self.key(key)]).map_err(unreadable)?;
-        Ok(rows.pop().flatten().map(|value| value.to_vec()))
+    fn get(&self, key: &str, now: Timestamp) -> Result<Option<Vec<u8>>, KeyValueError> {
+        let held = match self.held_by(key)? {
+            Some(held) if has_expired(held.expires_at, now) => self.present(&mut self.used.lock(), key, now)?,
+            held => held,
+        };
+        Ok(held.map(|held| held.value.to_vec()))
     }
 
-    fn set(&self, key: &str, value: Vec<u8>, quota_bytes: u64) -> Result<(), KeyValueError> {
-        self.write(key, Some(value), quota_bytes)
+    fn set(&self, setting: Setting<'_>, now: Timestamp) -> Result<bool, KeyValueError> {
+        let Setting { key, value, expires_at, expected, quota_bytes } = setting;
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(KeyValueError::Unavailable(format!("a key has 1 to {MAX_KEY_BYTES} bytes")));
+        }
+        let mut used = self.used.lock();
+        let held = self.present(&mut used, key, now)?;
+        if !expected.is_met_by(held.as_ref().map(|held| &*held.value)) {
+            return Ok(false);
+        }
+        // Nothing is written where nothing changes.
+        if held.as_ref().is_some_and(|held| *held.value == *value && held.expires_at == expires_at) {
+            return Ok(true);
+        }
+        let before = held.as_ref().map_or_else(Used::default, |held| Used::of_one(key, &held.value));
+        let with_it = |used: Used| used.without(before).and(Used::of_one(key, &value));
+        let mut after = with_it(self.counted(&mut used)?);
+        if after.bytes > quota_bytes && self.take_out_due(&mut used, now)? > 0 {
+            after = with_it(self.counted(&mut used)?);
+        }
+        if after.bytes > quota_bytes {
+            return Err(KeyValueError::Quota { quota_bytes });
+        }
+        let mut operations = self.expiry_moved(key, held.and_then(|held| held.expires_at), expires_at);
+        operations.push(Operation::Put(self.key(key), value));
+        self.commit(&mut used, operations, Some(after))?;
+        Ok(true)
     }
 
     fn delete(&self, key: &str) -> Result<(), KeyValueError> {
-        self.write(key, None, 0)
+        self.take_out(&mut self.used.lock(), &[key], Vec::new()).map(drop)
+    }
+
+    fn list(&self, query: KeyQuery<'_>, now: Timestamp) -> Result<KeyPage, KeyValueError> {
+        let mut used = self.used.lock();
+        let all = self.key("");
+        let mut range = self.key(query.prefix).range();
+        if let Some(after) = query.after {
+            range.from = range.from.max(self.key(after).followed_by(&[0]));
+        }
+        let (mut listed, mut looked) = (KeyPage::default(), 0);
+        let (mut expired, mut last) = (Vec::new(), None);
+        while range.from < range.to {
+            let page = self.store.scan(&range, VALUE_ROWS).map_err(unreadable)?;
+            let rows: Vec<(&str, &Value)> =
+                page.rows.iter().filter_map(|(row, value)| Some((named(row, &all)?, value))).collect();
+            let keys: Vec<&str> = rows.iter().map(|(key, _)| *key).collect();
+            for ((key, value), expires_at) in rows.iter().zip(self.expiries(&keys)?) {
+                if listed.keys.len() >= query.limit || looked >= LOOKED_BYTES {
+                    listed.next = last.take();
+                    range.from = range.to.clone();
+                    break;
+                }
+                looked += (key.len() + value.len()).max(LEAST_LOOKED_BYTES);
+                last = Some((*key).to_owned());
+                if has_expired(expires_at, now) {
+                    expired.push((*key).to_owned());
+                } else {
+                    let value_bytes = value.len() as u64;
+                    listed.keys.push(KeptKey { key: (*key).to_owned(), value_bytes, expires_at });
+                }
+            }
+            match page.next {
+                Some(next) => range.from = range.from.max(next),
+                None => break,
+            }
+        }
+        for part in expired.chunks(REMOVED_KEYS) {
+            let keys: Vec<&str> = part.iter().map(String::as_str).collect();
+            self.take_out(&mut used, &keys, Vec::new())?;
+        }
+        Ok(listed)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_installation_has_its_own_state_within_its_quota() {
-        let store: Arc<dyn Store> = Arc::new(kith_store::memory());
-        let one = StoredState::new(Arc::clone(&store), WorkspaceId(1), InstallationId(1));
-        let other = StoredState::new(Arc::clone(&store), WorkspaceId(1), InstallationId(2));
-        let foreign = StoredState::new(store, WorkspaceId(2), InstallationId(1));
-        one.set("a", b"12345".to_vec(), 10).unwrap();
-        assert_eq!(one.get("a").unwrap().as_deref(), Some(b"12345".as_slice()));
-        assert_eq!((other.get("a").unwrap(), foreign.get("a").unwrap()), (None, None));
-        assert_eq!(one.set("b", b"12345".to_vec(), 10), Err(KeyValueError::Quota { quota_bytes: 10 }));
-        one.set("a", b"123456789".to_vec(), 10).expect("replacing counts the new value only");
-        let written = || one.store.head();
-        let head = written();
-        one.set("a", b"123456789".to_vec(), 10).unwrap();
-        one.delete("b").unwrap();
-        assert_eq!(written(), head, "what changes nothing writes nothing");
-        one.delete("a").unwrap();
-        one.set("b", b"123456789".to_vec(), 10).expect("what was deleted counts no longer");
-        assert_eq!(one.get("a").unwrap(), None);
-        assert!(one.set(&"k".repeat(300), Vec::new(), 10_000).is_err());
-    }
-}
+mod tests;

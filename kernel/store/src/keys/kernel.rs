@@ -4,10 +4,14 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 
 use super::{
-    AUDIT, DEFINITION, JOB_BODY, JOB_CLAIMED, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_STATE, POLL, SYSTEM,
-    from_sortable, sortable,
+    AUDIT, DEFINITION, JOB_BODY, JOB_CLAIMED, JOB_DUE, JOB_TIME, Key, LEASE, META, PLUGIN_EXPIRY, PLUGIN_STATE, POLL,
+    SYSTEM, from_sortable, sortable,
 };
 use crate::{JobId, QueueId};
+
+/// Below [`Key::plugin_expiries`]: by key, and in the order of time.
+const BY_KEY: u8 = 0x00;
+const BY_TIME: u8 = 0x01;
 
 /// The kinds of definitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,10 @@ pub enum Definition {
     Publisher = 0x13,
     SignaturePolicy = 0x14,
     HighestVersion = 0x15,
+    LeftSignature = 0x16,
+    Root = 0x17,
+    SealedConfig = 0x18,
+    Undo = 0x19,
 }
 
 impl Key {
@@ -53,6 +61,43 @@ impl Key {
     /// A plugin's own key-value state.
     pub fn plugin_state(workspace: WorkspaceId, installation: InstallationId, key: &str) -> Key {
         Key::new(PLUGIN_STATE, workspace, 0, &[&installation.0.to_be_bytes(), key.as_bytes()])
+    }
+
+    /// What is kept for a time of a plugin's own state.
+    pub fn plugin_expiries(workspace: WorkspaceId, installation: InstallationId) -> Key {
+        Key::new(PLUGIN_EXPIRY, workspace, 0, &[&installation.0.to_be_bytes()])
+    }
+
+    /// Until when a key of a plugin's own state is kept.
+    pub fn plugin_expiry(workspace: WorkspaceId, installation: InstallationId, key: &str) -> Key {
+        Key::plugin_expiries(workspace, installation).followed_by(&[BY_KEY]).followed_by(key.as_bytes())
+    }
+
+    /// Where those that expire from `until` on begin, in the order of [`Key::plugin_expiry_at`].
+    pub fn plugin_expiries_until(workspace: WorkspaceId, installation: InstallationId, until: Timestamp) -> Key {
+        let all = Key::plugin_expiries(workspace, installation);
+        all.followed_by(&[BY_TIME]).followed_by(&sortable(until))
+    }
+
+    /// A key's place in the order in which they expire.
+    pub fn plugin_expiry_at(
+        workspace: WorkspaceId,
+        installation: InstallationId,
+        expires_at: Timestamp,
+        key: &str,
+    ) -> Key {
+        Key::plugin_expiries_until(workspace, installation, expires_at).followed_by(key.as_bytes())
+    }
+
+    /// The time and the key that a key of [`Key::plugin_expiry_at`] names.
+    pub fn as_plugin_expiry_at(
+        &self,
+        workspace: WorkspaceId,
+        installation: InstallationId,
+    ) -> Option<(Timestamp, &str)> {
+        let by_time = Key::plugin_expiries(workspace, installation).followed_by(&[BY_TIME]);
+        let (time, key) = self.strip(&by_time)?.split_first_chunk::<8>()?;
+        Some((from_sortable(*time), str::from_utf8(key).ok()?))
     }
 
     /// How far an installation has polled.

@@ -1,8 +1,8 @@
-//! Keys of what is counted of each source.
+//! Keys of what is counted of each source, and of which version of its connector read what.
 
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, Position, WorkspaceId};
 
-use super::{Key, SOURCE_COUNTS};
+use super::{Key, READER, SOURCE_COUNTS};
 
 /// What is older than the days that have a row of their own.
 const OLDER: &[u8] = &[0];
@@ -30,6 +30,16 @@ impl Key {
         let day: [u8; 4] = self.strip(prefix)?.strip_prefix(DAY)?.try_into().ok()?;
         Some((u32::from_be_bytes(day) ^ (1 << 31)).cast_signed())
     }
+
+    /// Which versions of its connector have read a source's events, in the order of the log.
+    pub fn readers(workspace: WorkspaceId, source: InstallationId) -> Key {
+        Key::new(READER, workspace, 0, &[&source.0.to_be_bytes()])
+    }
+
+    /// The version that read a source's events behind a position of the log, up to where the next one begins.
+    pub fn reader(workspace: WorkspaceId, source: InstallationId, after: Position) -> Key {
+        Key::readers(workspace, source).followed_by(&after.0.to_be_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -46,5 +56,17 @@ mod tests {
         assert!(keys.is_sorted());
         let read: Vec<Option<i32>> = keys.iter().map(|key| key.as_source_day(&prefix)).collect();
         assert_eq!(read, [None].into_iter().chain(days.map(Some)).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn readers_lie_in_the_order_of_the_log_and_each_source_has_its_own() {
+        let workspace = WorkspaceId(1);
+        let of = |source| {
+            [0, 255, 256, u64::MAX].map(|after| Key::reader(workspace, InstallationId(source), Position(after)))
+        };
+        let range = Key::readers(workspace, InstallationId(7)).range();
+        assert!(of(7).is_sorted() && of(7).iter().all(|key| range.from <= *key && *key < range.to));
+        assert!(of(8).iter().all(|key| range.to <= *key));
+        assert_eq!(of(7)[2].position(), Position(256));
     }
 }

@@ -65,6 +65,21 @@ fn the_newest_delivery_comes_first() {
 }
 
 #[test]
+fn what_a_plugin_keeps_for_a_time_lies_in_the_order_in_which_it_expires() {
+    let installation = InstallationId(7);
+    let at = |time, key| Key::plugin_expiry_at(WORKSPACE, installation, Timestamp(time), key);
+    assert!([at(i64::MIN, "z"), at(-1, "z"), at(4, "b"), at(5, ""), at(5, "a"), at(i64::MAX, "a")].is_sorted());
+    let until = Key::plugin_expiries_until(WORKSPACE, installation, Timestamp(5));
+    assert!(at(4, "\u{10ffff}") < until && until <= at(5, ""));
+    assert_eq!(at(-5, "a").as_plugin_expiry_at(WORKSPACE, installation), Some((Timestamp(-5), "a")));
+    let by_key = Key::plugin_expiry(WORKSPACE, installation, "a");
+    assert_eq!(by_key.as_plugin_expiry_at(WORKSPACE, installation), None);
+    let all = Key::plugin_expiries(WORKSPACE, installation).range();
+    assert!([by_key, at(i64::MIN, ""), at(i64::MAX, "z")].iter().all(|key| all.from <= *key && *key < all.to));
+    assert!(Key::plugin_expiries(WORKSPACE, InstallationId(8)) >= all.to);
+}
+
+#[test]
 fn chunks_follow_leaf_and_number() {
     let chunk = |leaf, number| Key::chunk(WORKSPACE, identity(7), leaf, number);
     let keys = [chunk(1, 0), chunk(1, 255), chunk(1, 256), chunk(2, 0), chunk(u64::MAX, u32::MAX)];

@@ -125,6 +125,33 @@ fn a_page_that_says_that_another_follows_is_not_the_last_however_short_it_is() {
 }
 
 #[test]
+fn an_api_that_says_without_end_that_more_follows_is_believed_for_a_hundred_empty_pages() {
+    let with = |ids: &[u64]| {
+        let mut body = orders(ids.iter().copied());
+        body["has_more"] = json!(true);
+        answer(&body)
+    };
+    for style in ["page", "offset"] {
+        let config = config(&json!({ "paging": { "style": style, "has_more": "has_more" } }));
+        let mut cursor = None;
+        let mut asked = |ids: &[u64]| {
+            let (page, _) = ask(&config, cursor.as_deref(), Ok(with(ids)));
+            page.map(|page| cursor = Some(page.cursor))
+        };
+        assert_eq!((asked(&[1, 2]), (0..99).all(|_| asked(&[]).is_ok())), (Ok(()), true), "{style}");
+        assert_eq!((asked(&[3]), (0..99).all(|_| asked(&[]).is_ok())), (Ok(()), true), "a record ends the row");
+        for _ in 0..2 {
+            let last = asked(&[]);
+            assert!(
+                matches!(&last, Err(PollFailure::Permanent(reason)) if reason.contains("the last 100 pages had no records")),
+                "{last:?}"
+            );
+        }
+        assert_eq!(asked(&[4]), Ok(()), "it goes on where it was once there is something");
+    }
+}
+
+#[test]
 fn an_api_that_goes_round_in_circles_is_a_fault() {
     let link = config(&json!({ "paging": { "style": "link" } }));
     let to_two = |ids: [u64; 1]| answer(&orders(ids)).with_header("link", "</v1/orders?key=hidden>; rel=next");

@@ -1,9 +1,11 @@
 //! A connector that misbehaves as the request's body says: it loops, eats memory or traps, whatever follows a dash, answers
-//! a few bytes with very much, waits for a peer, writes state or log lines without end, or sends one secret many times; any
-//! other body is a user's id and becomes one event. What the kernel makes of it is tested in `tests/e2e/hostile.rs`,
+//! a few bytes with very much, waits for a peer, writes state or log lines without end, sends one secret many times, or keeps,
+//! claims and lists what it is told to; any other body is a user's id and becomes one event. What the kernel makes of it is tested in `tests/e2e/hostile.rs`,
 //! `tests/e2e/budgets/` and `tests/e2e/datapath/`.
 
+use std::fmt::Debug;
 use std::hint::black_box;
+use std::time::Duration;
 
 use kith_plugin_sdk::{Connector, Event, Received, Rejection, Request, export, http, kv, log, secrets};
 
@@ -27,6 +29,12 @@ impl Connector for Hostile {
             ["delete", times, bytes] => {
                 written(number(times), |key| kv::delete(&format!("{key}{}", "-".repeat(number(bytes)))))
             }
+            ["keep", step, key] => answered(step, kv::set(key, b"kept")),
+            ["claim", step, key, ms] => {
+                let time = Duration::from_millis(number(ms) as u64);
+                answered(step, kv::compare_and_set_for(key, None, b"mine", time))
+            }
+            ["keys", step, prefix] => answered(step, kv::keys(prefix).collect::<Result<Vec<_>, _>>()),
             ["log", times] => logged(number(times)),
             ["secrets", times, url] => told(number(times), url),
             ["texts", name, events, bytes] => texts(name, number(events), number(bytes)),
@@ -75,6 +83,11 @@ fn hold(mib: usize, url: &str) -> Vec<Event> {
 fn written(times: usize, write: impl Fn(&str) -> Result<(), kv::Error>) -> Vec<Event> {
     let kept = (0..times).filter(|number| write(&format!("key-{}", number % 8)).is_ok()).count();
     vec![Event::track(format!("Wrote {kept}")).with_identifier("user_id", "writer")]
+}
+
+/// An event named after what the host answered.
+fn answered(step: &str, answer: impl Debug) -> Vec<Event> {
+    vec![Event::track(format!("{step} {answer:?}")).with_identifier("user_id", "keeper")]
 }
 
 /// Write lines to the operator's log.

@@ -6,12 +6,36 @@ use serde_json::{Map, Value};
 
 use super::super::words::{self, Lines};
 use super::{NAMED, Pointer, SchemaMistake};
+use crate::text::bounded;
 
 /// Mistakes that are told of one schema.
 const MAX_TOLD: usize = 20;
 
 /// The types of values.
 const TYPES: [&str; 7] = ["array", "boolean", "integer", "null", "number", "object", "string"];
+
+/// The formats of 2020-12; any other asks for nothing.
+const FORMATS: [&str; 19] = [
+    "date",
+    "date-time",
+    "duration",
+    "email",
+    "hostname",
+    "idn-email",
+    "idn-hostname",
+    "ipv4",
+    "ipv6",
+    "iri",
+    "iri-reference",
+    "json-pointer",
+    "regex",
+    "relative-json-pointer",
+    "time",
+    "uri",
+    "uri-reference",
+    "uri-template",
+    "uuid",
+];
 
 /// Keywords whose value is one schema.
 const SCHEMAS: [&str; 9] =
@@ -24,7 +48,7 @@ const LISTS: [&str; 4] = ["allOf", "anyOf", "oneOf", "prefixItems"];
 const TEXTS: [&str; 2] = ["description", "title"];
 
 /// The other keywords of 2020-12, those that are refused elsewhere left out.
-const OTHERS: [&str; 33] = [
+const OTHERS: [&str; 34] = [
     "$comment",
     "$ref",
     "$schema",
@@ -58,7 +82,11 @@ const OTHERS: [&str; 33] = [
     "title",
     "type",
     "uniqueItems",
+    WRITE_ONLY,
 ];
+
+/// The keyword of values that are written and never shown.
+const WRITE_ONLY: &str = "writeOnly";
 
 /// The shortest keyword that another word may be taken for: `not` and `if` are near too many.
 const SHORTEST: usize = 4;
@@ -80,6 +108,15 @@ fn look(schema: &Value, at: &mut Pointer, found: &mut Vec<SchemaMistake>) {
     for (keyword, value) in keywords {
         at.within(keyword, |at| match value {
             value if keyword == "type" => look_at_type(value, at, found),
+            Value::String(name) if keyword == "format" => look_at_format(name, at, found),
+            Value::Bool(true) if keyword == WRITE_ONLY => {
+                if !is_of_a_property(at) {
+                    found.push(at.wrong(
+                        "is for properties of the configuration and of objects in it, and what is here would be shown; move it to the \
+                         property that holds it",
+                    ));
+                }
+            }
             Value::String(text) if TEXTS.contains(&keyword.as_str()) => {
                 if !words::is_readable(text, Lines::Several) {
                     found.push(at.wrong("has control characters; write it without them"));
@@ -101,6 +138,13 @@ fn look(schema: &Value, at: &mut Pointer, found: &mut Vec<SchemaMistake>) {
     }
 }
 
+/// Whether the keyword at a place is one of a property that is reached through objects alone.
+fn is_of_a_property(at: &Pointer) -> bool {
+    let Some((_, steps)) = at.0.split_last() else { return false };
+    let mut pairs = steps.chunks(2);
+    !steps.is_empty() && pairs.all(|pair| matches!(pair, [properties, _] if properties == "properties"))
+}
+
 fn look_at_named(named: &Map<String, Value>, at: &mut Pointer, found: &mut Vec<SchemaMistake>) {
     for (name, schema) in named {
         at.within(name, |at| look(schema, at, found));
@@ -117,6 +161,17 @@ fn look_at_type(value: &Value, at: &Pointer, found: &mut Vec<SchemaMistake>) {
         };
         found.push(at.wrong(format!("names `{name}`, which is no type of JSON; {write}")));
     }
+}
+
+fn look_at_format(name: &str, at: &Pointer, found: &mut Vec<SchemaMistake>) {
+    if FORMATS.contains(&name) {
+        return;
+    }
+    let write = match meant_by(name, FORMATS.into_iter()) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => format!("write one of {}", FORMATS.join(", ")),
+    };
+    found.push(at.wrong(format!("names `{}`, which is no format of JSON Schema; {write}", bounded(name))));
 }
 
 fn known() -> impl Iterator<Item = &'static str> + Clone {
@@ -161,6 +216,30 @@ mod tests {
             let schema = json!({ "properties": { "a": { written: 1 } } });
             let expected = format!("/properties/a/{written} is no keyword of JSON Schema; did you mean `{meant}`?");
             assert_eq!(found(&schema), [expected]);
+        }
+    }
+
+    /// Where it would be shown all the same, whoever wrote it would rely on it in vain.
+    #[test]
+    fn what_is_never_shown_is_a_property() {
+        let hidden = json!({ "type": "string", "writeOnly": true });
+        for schema in [
+            json!({ "properties": { "a": hidden } }),
+            json!({ "properties": { "properties": { "properties": { "b": hidden } } } }),
+            json!({ "properties": { "a": { "type": "array", "writeOnly": true, "items": {} } } }),
+            json!({ "properties": { "list": { "items": { "writeOnly": false } } } }),
+        ] {
+            assert_eq!(found(&schema), [""; 0], "{schema}");
+        }
+        for (schema, place) in [
+            (json!({ "writeOnly": true }), "/writeOnly"),
+            (json!({ "properties": { "list": { "items": hidden } } }), "/properties/list/items/writeOnly"),
+            (json!({ "additionalProperties": hidden }), "/additionalProperties/writeOnly"),
+            (json!({ "allOf": [{ "properties": { "a": hidden } }] }), "/allOf/0/properties/a/writeOnly"),
+            (json!({ "$defs": { "a": hidden } }), "/$defs/a/writeOnly"),
+        ] {
+            let found = found(&schema);
+            assert!(found.len() == 1 && found[0].starts_with(&format!("{place} is for properties")), "{found:?}");
         }
     }
 

@@ -205,6 +205,41 @@ fn the_work_of_a_check_has_a_budget_and_its_answer_a_length() {
     assert!(mistakes.iter().all(|mistake| mistake.message.chars().count() <= 201), "{mistakes:?}");
 }
 
+/// Wherever the mistake lies: at the value, in it, or in what holds it.
+#[test]
+fn a_mistake_does_not_quote_what_is_never_shown() {
+    use crate::manifest::config::{ConfigError, validate_unshown_config};
+    let secret = || json!({ "type": "string", "maxLength": 3, "pattern": "^a", "enum": ["abc"], "writeOnly": true });
+    let token = json!({
+        "properties": {
+            "token": secret(),
+            "auth": { "properties": { "pin": secret() }, "maxProperties": 1, "not": { "required": ["x"] } },
+        },
+        "not": { "required": ["y"] },
+    });
+    let manifest = parse_manifest(GOOD).unwrap();
+    let told = |schema: &Value, config: Value, unshown: Option<&str>| {
+        let manifest = kith_model::plugin::Manifest { config_schema: Some(schema.clone()), ..manifest.clone() };
+        let checked = match unshown {
+            Some(path) => validate_unshown_config(&manifest, config, &[path.to_owned()].into()),
+            None => validate_config(&manifest, config),
+        };
+        let Err(ConfigError::Mistakes(mistakes)) = checked else { panic!() };
+        assert!(mistakes.len() > 1, "{mistakes:?}");
+        mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let hidden = json!({ "token": "s3cret", "auth": { "pin": "s3cret", "x": 1 }, "y": 1 });
+    let words = told(&token, hidden, None);
+    assert!(
+        words.contains("config/token") && words.contains("config/auth/pin") && !words.contains("s3cret"),
+        "{words}"
+    );
+    // Also of what another version alone marks.
+    let open = json!({ "properties": { "token": { "maxLength": 3, "pattern": "^a" } } });
+    assert!(told(&open, json!({ "token": "s3cret" }), None).contains("s3cret"));
+    assert!(!told(&open, json!({ "token": "s3cret" }), Some("/token")).contains("s3cret"));
+}
+
 #[test]
 fn a_manifest_that_was_admitted_before_is_read_with_what_would_be_refused_today() {
     let text = GOOD

@@ -1,10 +1,26 @@
 //! How a unit and a group end: what was pending is part of more, is durable, or is forgotten.
 
 use kith_model::id::WorkspaceId;
-use kith_store::{Operation, Precondition, ReadError};
+use kith_store::{Operation, Precondition, ReadError, Unit};
 
-use super::{Totals, Workspace};
+use super::{BuiltUnit, Progress, Totals, Workspace};
 use crate::accept::reweigh::RulesDurability;
+use crate::views::Acceptance;
+
+impl BuiltUnit {
+    /// Nothing: what the group holds has to be durable first.
+    pub(super) fn waiting(progress: Progress) -> BuiltUnit {
+        BuiltUnit {
+            unit: Unit::default(),
+            bytes: 0,
+            events: 0,
+            progress,
+            is_last: false,
+            waits: true,
+            acceptance: Acceptance::default(),
+        }
+    }
+}
 
 impl Workspace {
     pub(in crate::accept) fn id(&self) -> WorkspaceId {
@@ -27,6 +43,7 @@ impl Workspace {
         self.seen.keep_unit();
         self.quota.keep_unit();
         self.quality.keep_unit();
+        self.readers.keep_unit();
         self.totals.keep_unit();
     }
 
@@ -35,6 +52,7 @@ impl Workspace {
         self.seen.forget_unit();
         self.quota.forget_unit();
         self.quality.forget_unit();
+        self.readers.forget_unit();
         self.totals.forget_unit();
         self.forget_noted();
     }
@@ -55,6 +73,7 @@ impl Workspace {
         self.seen.committed();
         self.quota.ended();
         self.quality.committed();
+        self.readers.committed();
     }
 
     /// Some units of the group were not committed; what they touched is read from the store again.
@@ -62,6 +81,7 @@ impl Workspace {
         self.seen.committed_in_part()?;
         self.quota.ended();
         self.quality.committed_in_part();
+        self.readers.committed_in_part();
         self.forget_noted();
         self.people.committed_in_part()?;
         self.totals = Totals::open(self.store.as_ref(), self.id)?;

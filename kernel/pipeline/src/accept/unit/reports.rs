@@ -8,8 +8,12 @@ use crate::accept::alone::{MESSAGE_ID_CONFLICT, conflict_words};
 use crate::accept::aside::Part;
 use crate::accept::named::LeftOut;
 use crate::accept::rules::RuledDraft;
+use crate::accept::validate;
 use crate::rows::RawForm;
 use crate::views::Verdict;
+
+/// Records that no connector could read in one unit: each letter may have 70 KiB, and events come beside them.
+const MAX_UNIT_LETTERS: usize = 256;
 
 impl Draft<'_> {
     /// Count what of a taken event could not be followed or names nobody, and keep the first of each kind aside.
@@ -53,6 +57,20 @@ impl Draft<'_> {
         }
     }
 
+    /// Refuse what the connector could not read, from that number on, as much of it as one unit keeps; where the next unit goes on.
+    pub(super) fn reject_unread(&mut self, from: usize) -> usize {
+        let mut next = from;
+        for record in self.submission.rejected.iter().skip(from) {
+            // What is only counted takes no room.
+            if self.letters.len() >= MAX_UNIT_LETTERS && self.kept.has_room(self.submission.parts_of) {
+                break;
+            }
+            self.reject(Part { record: with_word_on_consent(record.clone()), form: self.submission.form() });
+            next += 1;
+        }
+        next
+    }
+
     pub(super) fn reject(&mut self, part: Part) {
         self.acceptance.rejected_count += 1;
         self.counts.set_aside += 1;
@@ -62,4 +80,13 @@ impl Draft<'_> {
         }
         self.kept.add(self.submission, part, &mut self.letters);
     }
+}
+
+/// What a connector could not read, with the word that a consent in it was not taken where it may hold one. A connector that
+/// took a refusal out of it says so itself.
+fn with_word_on_consent(mut record: RejectedRecord) -> RejectedRecord {
+    if validate::mentions_consent(&record.raw) && !validate::mentions_consent(&record.message) {
+        record.message.push_str("; what it says of consent was not taken");
+    }
+    record
 }

@@ -14,8 +14,10 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::accept::aside::PartsOf;
 use crate::accept::counts::{Counts, read_counts};
-use crate::accept::{MAX_REPORTED_REJECTIONS, Submission};
+use crate::accept::readers::{Reader, ranges};
+use crate::accept::{MAX_REPORTED_REJECTIONS, Sender, Submission};
 use crate::profiles::facts::{each_row, read_contribution};
 
 const WORKSPACE: WorkspaceId = WorkspaceId(1);
@@ -37,6 +39,7 @@ fn submission(events: Vec<DraftEvent>) -> Submission {
         moved: None,
         input: None,
         again: None,
+        parts_of: Default::default(),
         reply: oneshot::channel().0,
     }
 }
@@ -286,6 +289,42 @@ fn h7_of_one_source_the_newest_rows_are_kept_within_the_quota() {
     assert_eq!((kept, set_aside[&SOURCE], set_aside_dropped), (10_000, 10_000, 1_000));
 }
 
+/// Nobody is answered about a page, and it is not fetched again: of the 101st part on, all were only counted.
+#[test]
+fn of_a_page_as_many_parts_are_kept_as_of_its_source() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let page = |number: i64, parts: u64| {
+        let mut rejected = refused(parts);
+        rejected.iter_mut().for_each(|part| part.raw.push_str(&format!(" of {number}")));
+        let (received_at, events) = (NOW.plus_ms(number), vec![event(&format!("m{number}"), "u1")]);
+        Submission { received_at, rejected, parts_of: PartsOf::Page, ..submission(events) }
+    };
+    let (sizes, acceptance) = take(&store, &mut workspace, &page(1, 10_050));
+    assert_eq!((sizes.len(), acceptance.accepted, acceptance.rejected_count), (40, 1, 10_050));
+    let kept = set_aside(&store);
+    let rest: Vec<&str> =
+        kept.iter().filter(|record| record.code == "more-parts").map(|record| record.message.as_str()).collect();
+    assert_eq!((kept.len(), rest), (10_000, vec!["50 more parts of this page were refused; 10000 are kept"]));
+
+    // All of its units in one group: the source's quota holds there as well.
+    let (page, mut progress, mut units) = (page(2, 3_000), Progress::default(), Vec::new());
+    loop {
+        let built = workspace.build(&page, progress).unwrap();
+        units.push(built.unit);
+        progress = built.progress;
+        if built.is_last {
+            break;
+        }
+    }
+    for committed in store.commit_all(units) {
+        committed.unwrap();
+    }
+    workspace.committed();
+    let Counts { set_aside: held, set_aside_dropped, .. } = read_counts(store.as_ref(), WORKSPACE).unwrap();
+    assert_eq!((set_aside(&store).len(), held[&SOURCE], set_aside_dropped), (10_000, 10_000, 3_001));
+}
+
 #[test]
 fn the_same_record_again_is_counted_in_its_letter() {
     let store: Arc<dyn Store> = Arc::new(memory());
@@ -503,4 +542,33 @@ fn letters_in(store: &Arc<dyn Store>) -> Vec<(Key, crate::rows::Letter)> {
     })
     .unwrap();
     letters
+}
+
+/// What two versions of a connector read of one source at the same time does not come into one group, so that the log tells which
+/// read what.
+#[test]
+fn events_that_another_version_read_lie_in_a_range_of_their_own() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let read_by = |version: &str, id: &str| {
+        let reader = Reader { version: version.into(), digest: format!("digest-{version}") };
+        let sender = Sender { reader: Some(Arc::new(reader)), ..Sender::default() };
+        Submission { sender: Arc::new(sender), ..submission(vec![event(id, "u1")]) }
+    };
+    let first = workspace.build(&read_by("1", "a"), Progress::default()).unwrap();
+    let same = workspace.build(&read_by("1", "b"), Progress::default()).unwrap();
+    let other = read_by("2", "c");
+    let waiting = workspace.build(&other, Progress::default()).unwrap();
+    assert_eq!((same.events, waiting.events, waiting.waits), (1, 0, true));
+    assert!(waiting.unit.operations.is_empty());
+    assert!(store.commit_all(vec![first.unit, same.unit]).iter().all(Result::is_ok));
+    workspace.committed();
+    let between = store.head();
+    take(&store, &mut workspace, &other);
+    take(&store, &mut workspace, &read_by("2", "d"));
+    let found = ranges(store.as_ref(), WORKSPACE, SOURCE).unwrap();
+    let told: Vec<_> =
+        found.iter().map(|range| (range.row.reader.version.as_str(), range.up_to, range.events)).collect();
+    assert_eq!(told, [("1", Some(between), 2), ("2", None, 2)]);
+    assert_eq!(found[1].after, between);
 }

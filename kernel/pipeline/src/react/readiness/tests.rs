@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::*;
+use crate::setup::Undo;
 use crate::tests::harness::{audience, setup_of};
 
 /// Leaves that there are to choose from.
@@ -193,4 +194,29 @@ fn what_was_not_kept_up_for_a_while_begins_from_nothing() {
         (back.backfills[0].wanted.clone(), back.backfills[0].next.clone()),
         (leaves(&first).into_iter().collect(), Place::Start)
     );
+}
+
+/// What is taken back comes in a walk of its own, since its cause is another, and once; nothing that begins later joins it.
+#[test]
+fn an_undo_is_walked_alone_and_once() {
+    let with = |chosen: u8, number: u32| {
+        let mut plan = plan(chosen);
+        plan.undos.push(Undo { number, installation: InstallationId(9), digest: "ab".into() });
+        plan
+    };
+    let mut readiness = Readiness::default().under(&with(1, 7)).under(&with(3, 7));
+    let alone = |walk: &Walk<Task>| walk.wanted.len() == 1 || !walk.wanted.iter().any(is_undo);
+    assert!(readiness.sweeps.len() == 3 && readiness.sweeps.iter().all(alone), "{:?}", readiness.sweeps);
+    while readiness.work() != Work::Nothing {
+        readiness = match readiness.work() {
+            Work::Backfill => readiness.backfilled(None),
+            _ => readiness.swept(None),
+        };
+    }
+    assert_eq!(readiness.undone, BTreeSet::from([7]));
+    assert!(!readiness.done.iter().any(is_undo));
+    assert!(readiness.clone().under(&with(3, 7)).sweeps.is_empty(), "it is done");
+    let again = readiness.under(&with(3, 8));
+    assert!(again.undone.is_empty());
+    assert_eq!(again.sweeps, [Walk { wanted: BTreeSet::from([Task::Undo(8)]), next: Place::Start }]);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind, is_dev};
 use kith_model::polling::interval_text;
 use kith_pipeline::{Activity, HostState, HostView};
 use serde::de::value::MapAccessDeserializer;
@@ -19,6 +19,7 @@ use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
+use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
 use crate::error::ApiError;
 
@@ -107,8 +108,7 @@ pub(crate) struct PatchInstallation {
     /// Allow a version that asks for more than the present one.
     #[serde(default)]
     pub(super) consent: bool,
-    /// Change nothing: the answer has in `changed` what would be, and what would be refused is, but for the budgets
-    /// `aggregates-kept` and `settings-written`, which the change itself is held against.
+    /// Change nothing: the answer has in `changed` what would be, and what would be refused is.
     #[serde(default)]
     pub(super) dry_run: bool,
 }
@@ -161,6 +161,8 @@ pub(crate) struct InstallationBody {
     name: String,
     plugin: String,
     version: String,
+    /// Whether that is of the dev channel, `0.2.0-dev`: its bytes may change, and the installation with them.
+    dev: bool,
     kind: String,
     digest: String,
     /// Present where its version is given to nobody any more who does not run it yet: why, and what to take instead.
@@ -179,6 +181,10 @@ pub(crate) struct InstallationBody {
     config: Value,
     #[schema(value_type = Object)]
     grants: Grants,
+    /// What of the configuration is written and never shown, e.g. `auth.token`, and whether it is set. It stays as it is where a
+    /// change leaves it out; `null` takes it out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    config_set: BTreeMap<String, bool>,
     /// The names of the secrets that are set; their values are never shown.
     secrets: Vec<String>,
     /// What it may really do: manifest request ∩ grant ∩ host ceiling, each number with who set it, e.g.
@@ -367,6 +373,7 @@ pub(super) fn installation_body(
         name: row.name.to_string(),
         plugin: row.plugin.to_string(),
         version: row.version.to_string(),
+        dev: is_dev(&row.version),
         kind: plugin.map_or_else(String::new, |plugin| plugin.manifest.kind.to_string()),
         digest: plugin.map_or_else(String::new, |plugin| plugin.digest.clone()),
         yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
@@ -375,6 +382,7 @@ pub(super) fn installation_body(
         mode_reason: row.mode_reason.clone(),
         activity: activity(app, tables, row),
         config: row.config.clone(),
+        config_set: config_set(row, plugin.map(|plugin| &plugin.manifest)),
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
         effective_policy,
@@ -392,6 +400,12 @@ pub(super) fn installation_body(
     })
 }
 
+/// What of a configuration is never shown, and whether it is set.
+fn config_set(row: &InstallationRow, manifest: Option<&Manifest>) -> BTreeMap<String, bool> {
+    let places = manifest.map(|manifest| unshown_places(row, manifest)).unwrap_or_default();
+    places.into_iter().map(|path| (kith_host::dotted(&path), row.unshown.paths.contains(&path))).collect()
+}
+
 impl InstallationBody {
     /// The same as the answer to a change.
     pub(super) fn with_changes(self, changed: Vec<ChangeBody>) -> InstallationBody {
@@ -405,12 +419,12 @@ pub(super) fn tag(tables: &WorkspaceTables, row: &InstallationRow) -> String {
         .take_while(|((owner, _), _)| *owner == row.id)
         .map(|((_, name), sealed)| (name, sealed.as_ref()))
         .collect();
-    etag::tag(&(public(row), row.id, &row.name, secrets))
+    etag::tag(&(public(row), row.id, &row.name, secrets, row.unshown.changes))
 }
 
 /// An installation as the audit log shows it.
 pub(super) fn public(row: &InstallationRow) -> Value {
-    json!({
+    let mut shown = json!({
         "plugin": row.plugin,
         "version": row.version,
         "config": row.config,
@@ -418,5 +432,10 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "fitting": rules(&row.fitting),
         "mode": row.mode,
         "poll_interval": row.poll_interval_ms.map(interval_text),
-    })
+    });
+    if !row.unshown.paths.is_empty() {
+        let set: Vec<String> = row.unshown.paths.iter().map(|path| kith_host::dotted(path)).collect();
+        shown["config_set"] = json!(set);
+    }
+    shown
 }

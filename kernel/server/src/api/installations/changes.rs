@@ -13,10 +13,10 @@ use crate::catalogue::InstallationRow;
 pub(crate) struct ChangeBody {
     /// E.g. `config.url`, `grants.http`, `mode`.
     path: String,
-    /// `null` where there was nothing, and for secrets.
+    /// `null` where there was nothing, and for secrets and what of the configuration is never shown.
     #[schema(value_type = Value)]
     before: Value,
-    /// `null` where there is nothing any more, and for secrets.
+    /// `null` where there is nothing any more, and for secrets and what of the configuration is never shown.
     #[schema(value_type = Value)]
     after: Value,
 }
@@ -39,7 +39,12 @@ pub(in crate::api) fn merged(present: &Value, patch: &Value) -> Value {
 }
 
 /// What differs between two rows of an installation.
-pub(super) fn differences(before: &InstallationRow, after: &InstallationRow, secrets: &[&String]) -> Vec<ChangeBody> {
+pub(super) fn differences(
+    before: &InstallationRow,
+    after: &InstallationRow,
+    secrets: &[&String],
+    unshown: &[String],
+) -> Vec<ChangeBody> {
     let mut changes = Vec::new();
     members("config", &before.config, &after.config, &mut changes);
     let grants = |row: &InstallationRow| serde_json::to_value(&row.grants).unwrap_or_default();
@@ -54,9 +59,9 @@ pub(super) fn differences(before: &InstallationRow, after: &InstallationRow, sec
     add("version", json!(before.version), json!(after.version));
     let interval = |row: &InstallationRow| json!(row.poll_interval_ms.map(interval_text));
     add("poll.interval", interval(before), interval(after));
-    let secret =
-        |name: &&String| ChangeBody { path: format!("secrets.{name}"), before: Value::Null, after: Value::Null };
-    changes.extend(secrets.iter().map(secret));
+    let untold = |path: String| ChangeBody { path, before: Value::Null, after: Value::Null };
+    changes.extend(unshown.iter().map(|path| untold(format!("config.{}", kith_host::dotted(path)))));
+    changes.extend(secrets.iter().map(|name| untold(format!("secrets.{name}"))));
     changes
 }
 

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use kith_host::{CheckError, HostPort, Plugin, check_secret};
+use kith_host::{CheckError, ConfigProblem, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -100,11 +100,17 @@ impl<'a> CheckedConfig<'a> {
     }
 
     /// Insist that the plugin could work with a configuration that its schema has admitted.
-    fn insist_on_working(&self, draft: &Draft<'_>, plugin: &PluginRow, config: &Value) -> Result<(), ApiError> {
+    fn insist_on_working(
+        &self,
+        draft: &Draft<'_>,
+        plugin: &PluginRow,
+        config: &Value,
+        unshown: &BTreeSet<String>,
+    ) -> Result<(), ApiError> {
         let given = config.clone();
         match self.ask(draft, plugin, move |loaded, of| loaded.check_config(of, &given))? {
             Ok(problems) if problems.is_empty() => Ok(()),
-            Ok(problems) => Err(refused_config(problems)),
+            Ok(problems) => Err(refused_config(told(problems, config, unshown))),
             Err(fault) => {
                 let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
                 let message =
@@ -121,6 +127,7 @@ impl<'a> CheckedConfig<'a> {
         plugin: &PluginRow,
         from: &semver::Version,
         config: &Value,
+        unshown: &BTreeSet<String>,
     ) -> Result<Value, ApiError> {
         let (given, earlier) = (config.clone(), from.clone());
         let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
@@ -131,9 +138,12 @@ impl<'a> CheckedConfig<'a> {
             Err(ApiError::BadInput { code: "config-not-migrated", message, mistakes })
         };
         match self.ask(draft, plugin, move |loaded, of| loaded.migrate_config(of, &earlier, &given))? {
+            Ok(Ok(migrated)) if kith_host::would_show(config, &migrated, unshown) => {
+                refused("what is not shown now would lie where it is shown".to_owned(), Vec::new())
+            }
             Ok(Ok(migrated)) => Ok(migrated),
             Ok(Err(problems)) => {
-                let mistakes = config_mistakes(problems);
+                let mistakes = config_mistakes(told(problems, config, unshown));
                 let first = mistakes.first().map(|mistake| format!("{}: {}", mistake.path, mistake.message));
                 refused(first.unwrap_or_else(|| "it does not say why".to_owned()), mistakes)
             }
@@ -141,15 +151,21 @@ impl<'a> CheckedConfig<'a> {
         }
     }
 
-    /// The configuration with defaults filled in.
-    pub(super) fn check(&self, draft: &Draft<'_>, plugin: &PluginRow, wanted: WantedConfig) -> Result<Value, ApiError> {
+    /// The whole configuration with defaults filled in. What of it lies at the places that are not shown is in no answer.
+    pub(super) fn check(
+        &self,
+        draft: &Draft<'_>,
+        plugin: &PluginRow,
+        wanted: WantedConfig,
+        unshown: &BTreeSet<String>,
+    ) -> Result<Value, ApiError> {
         if draft.is_rehearsal() {
             let given = match &wanted {
                 WantedConfig::Written(written) => written.clone().unwrap_or(Value::Null),
-                WantedConfig::Earlier { from, config } => self.migrated(draft, plugin, from, config)?,
+                WantedConfig::Earlier { from, config } => self.migrated(draft, plugin, from, config, unshown)?,
             };
-            let config = kith_host::validate_config(&plugin.manifest, given).map_err(bad_config)?;
-            self.insist_on_working(draft, plugin, &config)?;
+            let config = kith_host::validate_unshown_config(&plugin.manifest, given, unshown).map_err(bad_config)?;
+            self.insist_on_working(draft, plugin, &config, unshown)?;
             let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
             *self.rehearsed.borrow_mut() = Some(rehearsed);
             return Ok(config);
@@ -162,6 +178,16 @@ impl<'a> CheckedConfig<'a> {
             }
         }
     }
+}
+
+/// What a plugin says of a configuration, without the values that are not shown: it may quote what it was given.
+fn told(problems: Vec<ConfigProblem>, config: &Value, unshown: &BTreeSet<String>) -> Vec<ConfigProblem> {
+    let parted = kith_host::parted(config.clone(), unshown);
+    let told = |problem: ConfigProblem| ConfigProblem {
+        key: kith_host::without_unshown(problem.key, &parted.unshown),
+        message: kith_host::without_unshown(problem.message, &parted.unshown),
+    };
+    problems.into_iter().map(told).collect()
 }
 
 /// Only secrets that the manifest asks for can be set, to values that have room in a request and are of the form that it asks for.

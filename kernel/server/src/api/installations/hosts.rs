@@ -1,24 +1,38 @@
 //! Hosts that a configuration names: an installation that may not reach them would fail at its first message, so that is said
 //! when it is installed or changed. A host is what stands in a text that is a whole `http://` or `https://` address.
 
+use std::collections::BTreeSet;
+
 use kith_host::{HostPort, Policy};
 use kith_model::plugin::Manifest;
 use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// Insist that every host which a configuration names is granted.
-pub(super) fn check_granted(manifest: &Manifest, config: &Value, policy: &Policy) -> Result<(), ApiError> {
+/// Insist that every host which a configuration names is granted. What of it is not shown is not told either.
+pub(super) fn check_granted(
+    manifest: &Manifest,
+    config: &Value,
+    unshown: &BTreeSet<String>,
+    policy: &Policy,
+) -> Result<(), ApiError> {
     // Who never sends anything has addresses in its configuration for another reason.
     if manifest.capabilities.http.is_empty() {
         return Ok(());
     }
-    let mut named = Vec::new();
-    addresses("config", config, &mut named);
+    let parted = kith_host::parted(config.clone(), unshown);
+    let (mut named, mut unnamed) = (Vec::new(), Vec::new());
+    addresses("config", &parted.shown, &mut named);
+    addresses("config", &parted.unshown, &mut unnamed);
     let is_granted = |wanted: &HostPort| {
         let mut rules = policy.http.iter();
         rules.any(|rule| rule.host.host == wanted.host && rule.host.port.unwrap_or(443) == wanted.port.unwrap_or(443))
     };
+    if let Some((place, _)) = unnamed.into_iter().find(|(_, host)| !is_granted(host)) {
+        let message = "the host of this address is not granted: name it in `grants.http`, or say `\"grants\": \"later\"` to install it \
+                       all the same";
+        return Err(ApiError::at(place, message));
+    }
     match named.into_iter().find(|(_, host)| !is_granted(host)) {
         None => Ok(()),
         Some((place, host)) => Err(ApiError::at(

@@ -16,7 +16,7 @@ use crate::api::extract::{Authority, Confirmation, Path, Query, right};
 use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::digest;
-use crate::catalogue::{CredentialRow, Draft, InstallationRow, WorkspaceTables};
+use crate::catalogue::{CredentialRow, Draft, InstallationRow, UnshownRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
 /// Remove an installation with its secrets, fits, write keys and the plugin's own state. A tag model's tags and a scorer's
@@ -41,7 +41,7 @@ pub(crate) async fn remove(
         let row = named(&seen, &name)?;
         check_unused(&seen, row.id)?;
         confirm(app, &seen, row, query.confirm.as_deref())?;
-        app.change(workspace, actor, |draft| {
+        let removed = app.change(workspace, actor, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if before.id != row.id || before.version != row.version || draft.tables().audiences != seen.audiences {
                 let message = "an installation or audience was changed at the same moment; look again".to_owned();
@@ -49,7 +49,12 @@ pub(crate) async fn remove(
             }
             take_out(app, draft, workspace, before)?;
             Ok(StatusCode::NO_CONTENT)
-        })
+        })?;
+        // What is left of it, also by a call that is under way, goes with the next round of `retention`.
+        if let (_, Err(error)) = app.wiring.states().of(workspace, row.id).clear() {
+            tracing::warn!(installation = %name, %error, "what a removed plugin kept is there still");
+        }
+        Ok(removed)
     })
     .await
 }
@@ -113,8 +118,8 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
     }
     draft.clear_installation(before.id)?;
     draft.audit("installation.remove", &before.name, Some(public(&before)), None)?;
-    let (config, grants) = (json!({}), Grants::default());
-    draft.put_installation(InstallationRow { removed_at: Some(now), config, grants, fit: None, ..before });
+    let (config, unshown, grants) = (json!({}), UnshownRow::default(), Grants::default());
+    draft.put_installation(InstallationRow { removed_at: Some(now), config, unshown, grants, fit: None, ..before });
     Ok(())
 }
 

@@ -116,8 +116,8 @@ impl From<SeenLine> for LineBody {
     }
 }
 
-/// Whether a caller may read what a plugin says in its own words, which may name people, and what of them is sensitive.
-fn insist_on_words(app: &App, caller: &Caller) -> Result<(), ApiError> {
+/// Insist that a caller may read what a plugin says in its own words, which may name people, and what of them is sensitive.
+pub(super) fn insist_on_words(app: &App, caller: &Caller) -> Result<(), ApiError> {
     caller.require(Scope::ProfilesRead)?;
     if may_read_words(app, caller)? { Ok(()) } else { caller.require(Scope::SensitiveRead) }
 }

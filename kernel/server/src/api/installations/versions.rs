@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
-use kith_model::plugin::PluginId;
+use kith_model::plugin::{PluginId, is_dev};
 use serde_json::json;
 
 use super::body::{NewInstallation, PatchInstallation};
@@ -23,6 +23,13 @@ pub(super) struct WantedVersion<'a> {
     allows_downgrade: bool,
     /// Whether it may ask for more than the present one.
     consents: bool,
+}
+
+impl WantedVersion<'_> {
+    /// The same version with other bytes.
+    pub(super) fn of_dev(consents: bool) -> WantedVersion<'static> {
+        WantedVersion { version: None, digest: None, allows_downgrade: false, consents }
+    }
 }
 
 impl<'a> From<&'a NewInstallation> for WantedVersion<'a> {
@@ -84,8 +91,15 @@ pub(super) fn pick_version(
     wanted: Option<&str>,
 ) -> Result<Arc<PluginRow>, ApiError> {
     let Some(wanted) = wanted else {
-        let newest = offered(tables, plugin).or_else(|| tables.versions(plugin).next_back());
-        return newest.cloned().ok_or_else(|| ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")));
+        let release = || tables.versions(plugin).rfind(|row| !is_dev(&row.manifest.version));
+        let newest = offered(tables, plugin).or_else(release);
+        return newest.cloned().ok_or_else(|| match tables.versions(plugin).next_back() {
+            None => ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")),
+            Some(dev) => {
+                let version = &dev.manifest.version;
+                ApiError::at("version", format!("of {plugin} there are dev versions alone; name one, e.g. `{version}`"))
+            }
+        });
     };
     let version: semver::Version =
         wanted.parse().map_err(|error: semver::Error| ApiError::at("version", error.to_string()))?;
@@ -138,7 +152,12 @@ pub(super) fn note_installed(
     Ok(())
 }
 
-fn check_upgrade(present: Option<&PluginRow>, next: &PluginRow, wanted: &WantedVersion<'_>) -> Result<(), ApiError> {
+/// Insist that an installation may be given another version, or other bytes of the present one.
+pub(super) fn check_upgrade(
+    present: Option<&PluginRow>,
+    next: &PluginRow,
+    wanted: &WantedVersion<'_>,
+) -> Result<(), ApiError> {
     let Some(present) = present else { return Ok(()) };
     if present.manifest.kind != next.manifest.kind {
         let message =

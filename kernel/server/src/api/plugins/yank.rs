@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use kith_model::budget::table;
-use kith_model::plugin::PluginId;
+use kith_model::plugin::{PluginId, is_dev};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -60,9 +60,9 @@ fn is_way_back(tables: &WorkspaceTables, row: &PluginRow) -> bool {
 }
 
 /// The version that is installed where nobody names one: the newest that is not yanked, a pre-release only where there is nothing
-/// else.
+/// else, and never one of the dev channel.
 pub(crate) fn offered<'a>(tables: &'a WorkspaceTables, plugin: &'a PluginId) -> Option<&'a Arc<PluginRow>> {
-    let standing = || tables.versions(plugin).filter(|row| row.yanked.is_none());
+    let standing = || tables.versions(plugin).filter(|row| row.yanked.is_none() && !is_dev(&row.manifest.version));
     standing().rfind(|row| row.manifest.version.pre.is_empty()).or_else(|| standing().next_back())
 }
 

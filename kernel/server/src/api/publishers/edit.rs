@@ -54,8 +54,7 @@ pub(super) fn edited(
     now: Timestamp,
 ) -> Result<Edited, ApiError> {
     let before = all.get(name.as_str()).cloned();
-    let present = || before.as_deref().map_or("\"none\"".to_owned(), tag);
-    if_match.check(&format!("publisher `{name}`"), present)?;
+    if_match.check_made(&format!("publisher `{name}`"), before.as_deref().map(|before| move || tag(before)))?;
     let (after, action) = match edit {
         Edit::Set(document) => {
             let action = if before.is_some() { "publisher.change" } else { "publisher.create" };

@@ -11,12 +11,13 @@ use kith_model::plugin::{
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, Role, Setup};
+use kith_pipeline::{Activity, Patience, Role, Setup};
 use serde_json::json;
 
-use super::{FIRST, ask, installation_row, key_with, lines, running, setup, source};
+use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
 use crate::auth::{KeyId, Scope};
 use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::error::ApiError;
 use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
 use crate::wiring::{Loading, Source};
@@ -264,6 +265,48 @@ async fn a_dry_run_leaves_an_installation_held() {
     let answer = ask(&server, "PATCH", path).admin().json(mended).await.with(200);
     assert_ne!(answer["changed"], json!([]), "{answer}");
     assert_eq!((&answer["activity"], &shown().await.with(200)["activity"]), (&before, &before));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workspace_runs_stays_loaded_until_it_is_suspended_and_again_when_it_is_resumed() {
+    let server = server();
+    let (workspace, key) = second_workspace(&server);
+    ask(&server, "POST", "/api/v1/plugins").key(&key).send(CONNECTOR).await.with(201);
+    let wanted = json!({ "plugin": "fixture/connector", "name": "lines" });
+    ask(&server, "POST", "/api/v1/installations").key(&key).json(wanted).await.with(201);
+    let kept = || server.app().wiring.kept_loaded(workspace);
+    assert_eq!(kept(), Some(1));
+    for (state, loaded) in [("suspended", None), ("active", Some(1))] {
+        let patch = json!({ "state": state });
+        ask(&server, "PATCH", "/api/v1/workspaces/other").admin().json(patch).await.with(200);
+        assert_eq!(kept(), loaded, "{state}");
+    }
+}
+
+/// A dry run said yes to what the change itself is refused for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_is_held_to_what_a_workspace_may_write_and_compute() {
+    let server = server();
+    ask(&server, "POST", "/api/v1/plugins").admin().send(CONNECTOR).await.with(201);
+    let wanted = json!({ "plugin": "fixture/connector", "name": "lines" });
+    ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.with(201);
+    let small = json!({ "budgets": { "aggregates-kept": 1 } });
+    ask(&server, "PATCH", "/api/v1/workspaces/default").admin().json(small).await.with(200);
+    let mut draft = server.app().catalogue.rehearse(FIRST, Actor::kernel()).unwrap();
+    draft.put_audience(audience("events('A').size() > 0 && events('B').size() > 0"));
+    let refused = server.app().tried_on_paper(&draft, &Patience::default()).unwrap_err();
+    assert!(matches!(&refused, ApiError::Exhausted(spent) if spent.budget.name == "aggregates-kept"), "{refused:?}");
+    drop(draft);
+
+    server.app().catalogue.count_as_written(FIRST, 2 << 30);
+    for dry_run in [true, false] {
+        let off = json!({ "mode": "disabled", "dry_run": dry_run });
+        let refused = ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(off).await;
+        assert_eq!(refused.problem(429, "budget-exhausted")["budget"], "settings-written", "{dry_run}");
+    }
+    // What changes nothing writes nothing.
+    let as_it_is = json!({ "mode": "live", "dry_run": true });
+    ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(as_it_is).await.with(200);
 }
 
 /// Three components that took half a minute each to be refused kept another workspace from revoking a key for a minute and

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::installations::plugin_row;
 use super::{FIRST, Response, ask, installation_row, second_workspace};
-use crate::catalogue::sealed::Sealer;
+use crate::catalogue::sealed::KeyRing;
 use crate::catalogue::{Actor, Catalogue, InstallationRow, PluginRow};
 use crate::serve::tests::{TestServer, server, server_with};
 use crate::signatures::trust::SignaturePolicy;
@@ -137,7 +137,71 @@ async fn the_same_upload_again_changes_nothing_and_a_good_signature_replaces_a_r
     let body = json!({ "public_key": next.public().file() });
     ask(&server, "POST", "/api/v1/publishers/acme/keys").admin().json(body).await.with(200);
     assert_eq!(upload(&server, Some(&signed(&next, CONNECTOR))).await.with(200)["signature"]["state"], "valid");
-    assert_eq!(audited().await.with(200)["items"].as_array().map(Vec::len), Some(1));
+    let lines = audited().await.with(200)["items"].clone();
+    assert_eq!(lines.as_array().map(Vec::len), Some(1));
+    let of = |side: &str| lines[0][side]["signature"]["key_id"].as_str().map(str::to_owned);
+    let [before, after] = [&key, &next].map(|key| Some(key.public().number().to_string()));
+    assert_eq!((of("before"), of("after")), (before, after));
+    assert_eq!(lines[0]["before"]["signature"]["state"], "revoked");
+}
+
+/// The same bytes came back unsigned, and nobody knew any more that their signature was revoked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_signature_outlives_its_version() {
+    let server = server();
+    let [key, next] = [(), ()].map(|()| SecretKey::generate().unwrap());
+    publish(&server, "/api/v1/publishers", &key).await;
+    upload(&server, Some(&signed(&key, CONNECTOR))).await.with(201);
+    let delete = || ask(&server, "DELETE", "/api/v1/plugins/fixture/connector/0.1.0").admin().empty();
+    delete().await.with(204);
+    // Without a signature it has the one that it had.
+    assert_eq!(upload(&server, None).await.with(201)["signature"]["state"], "valid");
+    delete().await.with(204);
+    let revoke = format!("/api/v1/publishers/acme/keys/{}/revoke", key.public().number());
+    ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+    upload(&server, None).await.problem(400, "signature-refused");
+    upload(&server, Some(&signed(&next, CONNECTOR))).await.problem(400, "signature-refused");
+    let opened =
+        Catalogue::open(server.shared_store(), std::sync::Arc::clone(&server.app().clock), KeyRing::fixed()).unwrap();
+    assert_eq!(opened.workspace(FIRST).unwrap().left_signatures.len(), 1, "nor does a start forget it");
+    let body = json!({ "public_key": next.public().file() });
+    ask(&server, "POST", "/api/v1/publishers/acme/keys").admin().json(body).await.with(200);
+    assert_eq!(upload(&server, Some(&signed(&next, CONNECTOR))).await.with(201)["signature"]["state"], "valid");
+    assert!(server.app().catalogue.workspace(FIRST).unwrap().left_signatures.is_empty());
+    // The audit log names the key of each.
+    let log = ask(&server, "GET", "/api/v1/audit?limit=500&action=plugin.").admin().empty().await.with(200);
+    let key_of = |line: &Value| {
+        let side = if line["action"] == "plugin.delete" { "before" } else { "after" };
+        line[side]["signature"]["key_id"].as_str().map(str::to_owned)
+    };
+    let keys: Vec<_> = log["items"].as_array().unwrap().iter().filter_map(key_of).collect();
+    let [key, next] = [key, next].map(|key| key.public().number().to_string());
+    assert_eq!(keys, [key.clone(), key.clone(), key.clone(), key, next]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_only_looked_at_is_judged_and_not_kept() {
+    let server = server();
+    let [key, stranger] = [(), ()].map(|()| SecretKey::generate().unwrap());
+    publish(&server, "/api/v1/publishers", &key).await;
+    let look = |signature: Option<String>| {
+        let question = ask(&server, "POST", "/api/v1/plugins?dry_run=true").admin();
+        let question = signature.iter().fold(question, |question, text| question.header("kith-signature", text));
+        question.send(CONNECTOR)
+    };
+    let state = |answer: Response| answer.with(200)["signature"]["state"].clone();
+    assert_eq!(state(look(Some(signed(&key, CONNECTOR))).await), "valid");
+    assert_eq!(state(look(Some(signed(&stranger, CONNECTOR))).await), "unknown-key");
+    look(Some(signed(&key, b"other"))).await.problem(400, "bad-signature");
+    put(&server, "/api/v1/signature-policy", json!({ "policy": "required" })).await;
+    look(None).await.problem(400, "signature-refused");
+    ask(&server, "GET", "/api/v1/plugins/fixture/connector").admin().empty().await.problem(404, "not-found");
+    upload(&server, Some(&signed(&key, CONNECTOR))).await.with(201);
+    // It is the one that is sent which is judged, not the one that is here.
+    look(Some(signed(&stranger, CONNECTOR))).await.problem(400, "signature-refused");
+    let revoke = format!("/api/v1/publishers/acme/keys/{}/revoke", key.public().number());
+    ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+    look(Some(signed(&key, CONNECTOR))).await.problem(400, "signature-refused");
 }
 
 /// A workspace's admin cannot meet the host's policy with a publisher of his own.
@@ -172,6 +236,17 @@ async fn an_edit_of_a_publisher_is_made_from_what_it_is() {
     let server = server();
     let path = "/api/v1/publishers/acme";
     ask(&server, "GET", path).admin().empty().await.problem(404, "not-found");
+    // A version of what is not there is nothing to edit, whichever.
+    for (path, body) in [
+        (path, json!({ "namespaces": ["fixture/*"] })),
+        ("/api/v1/host/publishers/acme", json!({ "namespaces": ["fixture/*"] })),
+        ("/api/v1/tracking-plans/shop", json!({ "events": {} })),
+        ("/api/v1/dictionary/event/Seen", json!({ "meaning": "somebody looked" })),
+    ] {
+        let made = ask(&server, "PUT", path).admin().header("if-match", "*").json(body).await;
+        made.problem(412, "changed-meanwhile");
+        ask(&server, "GET", path).admin().empty().await.problem(404, "not-found");
+    }
     put(&server, path, json!({ "namespaces": ["fixture/*"] })).await;
     let read = ask(&server, "GET", path).admin().empty().await;
     let tag = read.headers["etag"].to_str().unwrap().to_owned();
@@ -246,7 +321,7 @@ async fn the_highest_version_is_kept_over_a_start() {
     back(&id);
     let store = server.shared_store();
     let clock = std::sync::Arc::clone(&server.app().clock);
-    let opened = Catalogue::open(store, clock, Sealer::new(&[0; 32])).unwrap();
+    let opened = Catalogue::open(store, clock, KeyRing::default()).unwrap();
     let tables = opened.workspace(FIRST).unwrap();
     assert_eq!(tables.installation("level").unwrap().version, Version::new(1, 0, 0));
     assert_eq!(tables.highest_version(&id), Some(&Version::new(2, 0, 0)));

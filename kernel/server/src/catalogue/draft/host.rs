@@ -127,6 +127,11 @@ impl<'a> HostChange<'a> {
         self.audit(&act, id.as_str());
     }
 
+    /// Write down in the host's log what became of a master key, by its id.
+    pub fn audit_master_key(&mut self, action: &'static str, id: &str) {
+        self.audit(&Act { action, before: None, after: None }, id);
+    }
+
     /// Commit the change: durable on return. It shows when what is given is dropped.
     pub fn commit(self) -> Result<HostCommitGuard<'a>, CatalogueError> {
         let HostChange { catalogue, tables, operations, writing, .. } = self;

@@ -7,7 +7,7 @@ use kith_store::keys::Definition;
 use kith_store::{Key, Operation};
 
 use super::Draft;
-use crate::catalogue::publishers::{HighestVersionRow, PublisherRow, SignaturePolicyRow};
+use crate::catalogue::publishers::{HighestVersionRow, LeftSignatureRow, PublisherRow, SignaturePolicyRow};
 use crate::catalogue::put;
 use crate::signatures::trust::SignaturePolicy;
 
@@ -30,6 +30,20 @@ impl Draft<'_> {
         let key = Key::definition(self.workspace(), Definition::Publisher, name.as_bytes());
         self.operations.push(Operation::Delete(key));
         self.tables.publishers.remove(name);
+    }
+
+    /// Keep the signature of a plugin version that is deleted.
+    pub fn leave_signature(&mut self, row: LeftSignatureRow) {
+        self.operations.push(put(self.workspace(), Definition::LeftSignature, row.digest.as_bytes(), &row));
+        self.tables.left_signatures.insert(row.digest.clone(), Arc::new(row));
+    }
+
+    /// Forget the signature that a deleted component had.
+    pub fn forget_left_signature(&mut self, digest: &str) {
+        if self.tables.left_signatures.remove(digest).is_some() {
+            let key = Key::definition(self.workspace(), Definition::LeftSignature, digest.as_bytes());
+            self.operations.push(Operation::Delete(key));
+        }
     }
 
     /// Say which plugins are taken.

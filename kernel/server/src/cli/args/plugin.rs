@@ -6,18 +6,25 @@ use clap::{Args, Subcommand};
 use kith_model::id::Name;
 use kith_model::network::Network;
 use kith_model::plugin::PluginId;
-use kith_model::sending::MAX_SENDING;
+
+use super::PartArgs;
 
 mod desk;
+mod registry;
+mod words;
+mod written;
 pub(crate) use desk::*;
+pub(crate) use registry::*;
+pub(crate) use words::*;
+pub(crate) use written::*;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PluginCommand {
     /// Lay out a new plugin's crate that builds and passes its own test at once
     New(PluginNewArgs),
-    /// Say precisely what is wrong with a crate's manifest or with a component
+    /// Say precisely what is wrong with a manifest and its crate, or with a component
     Check {
-        /// A plugin's crate, or a component
+        /// A plugin's folder, or a component
         #[arg(default_value = ".", value_name = "DIR|FILE.wasm")]
         path: PathBuf,
         #[command(flatten)]
@@ -25,9 +32,11 @@ pub(crate) enum PluginCommand {
     },
     /// Print the JSON Schema of `plugin.toml`, with which editors complete and check it
     Schema,
+    /// Write the contract as WIT, of which tools for other languages make bindings
+    Wit(PluginWitArgs),
     /// Build a plugin's crate into one component
     Build(PluginBuildArgs),
-    /// Make a plugin of a component that a tool of any language made, and of its manifest
+    /// Make a plugin of what a tool of any language made, a component or a core module, and of its manifest
     Pack(PluginPackArgs),
     /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
     Inspect {
@@ -41,7 +50,7 @@ pub(crate) enum PluginCommand {
     Run(PluginRunArgs),
     /// Measure what calls of one plugin take, in the host that servers have
     Bench(PluginBenchArgs),
-    /// Run the cases in a plugin's crate, `cases/*.json`, in the host that servers have
+    /// Run the cases in a plugin's folder, `cases/*.json`, in the host that servers have
     Test(PluginTestArgs),
     /// The plugins that the server holds
     List,
@@ -63,14 +72,11 @@ pub(crate) enum PluginCommand {
     /// Say whether a component's signature holds
     Verify(VerifyArgs),
     /// Hand a component to the server, which verifies it
-    Upload {
-        /// The component
-        #[arg(value_name = "FILE.wasm")]
-        file: PathBuf,
-        /// Its signature; FILE.wasm.minisig where that is there
-        #[arg(long, value_name = "FILE.minisig")]
-        signature: Option<PathBuf>,
-    },
+    Upload(UploadArgs),
+    /// Put a component into a registry (OCI), with its signature where it has one
+    Publish(PublishArgs),
+    /// Build a crate, upload it as a dev version and have it run, again with each change of its sources, and follow its log
+    Dev(PluginDevArgs),
     /// Delete a version of a plugin that is not installed
     Delete {
         /// The plugin, as `vendor/name`
@@ -82,6 +88,12 @@ pub(crate) enum PluginCommand {
     Yank(YankArgs),
     /// Offer a yanked version again
     Unyank(YankArgs),
+    /// What one version of a plugin wrote in the workspace: the values that people have from it, the events that it read, and the
+    /// messages that may have left because of it
+    Written(DigestArgs),
+    /// Take back the tags or scores that people have from one version: another version that runs is asked again, and where none
+    /// does they are gone. Nobody is written to because of it
+    Undo(UndoArgs),
     /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
     Abi,
     /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`
@@ -176,6 +188,24 @@ pub(crate) enum PluginCommand {
         #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=500))]
         limit: u64,
     },
+    /// What an installation's plugin keeps of its own: which keys, how large, until when; values are not shown
+    Kv {
+        /// The installation
+        installation: Name,
+        /// Only keys that begin so
+        #[arg(long, value_name = "TEXT")]
+        prefix: Option<String>,
+        #[command(flatten)]
+        part: PartArgs,
+    },
+    /// Forget everything that an installation's plugin keeps of its own
+    ClearKv {
+        /// The installation
+        installation: Name,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -194,8 +224,8 @@ pub(crate) struct VerifyArgs {
     /// The component
     #[arg(value_name = "FILE.wasm")]
     pub(crate) file: PathBuf,
-    /// The public key: its file, or its line of base64. Without it, the keys of the workspace's publishers are tried, which the
-    /// server is asked for
+    /// The public key: its file, or its line of base64; no server is asked, and so neither whose it is nor whether it is revoked.
+    /// Without it the server judges the component and its signature as at an upload, and keeps nothing
     #[arg(long, value_name = "FILE|BASE64")]
     pub(crate) public_key: Option<String>,
     /// The signature; FILE.wasm.minisig unless given
@@ -219,9 +249,9 @@ const GRANTING: [&str; 10] = [
 
 #[derive(Debug, Args)]
 pub(crate) struct InstallArgs {
-    /// The plugin, as `vendor/name` or `vendor/name@version`
-    #[arg(value_parser = parse_plugin_reference)]
-    pub(crate) plugin: PluginReference,
+    /// The plugin, as `vendor/name` or `vendor/name@version`, or where a registry has it
+    #[arg(value_name = "PLUGIN|oci://HOST/REPOSITORY:TAG", value_parser = parse_install_subject)]
+    pub(crate) plugin: InstallSubject,
     /// The installation's name; the default is the plugin's own name
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<Name>,
@@ -268,6 +298,8 @@ pub(crate) struct InstallArgs {
     pub(crate) sending: SendingArgs,
     #[command(flatten)]
     pub(crate) fitting: FittingArgs,
+    #[command(flatten)]
+    pub(crate) registry: RegistryArgs,
 }
 
 #[derive(Debug, Args)]
@@ -386,182 +418,4 @@ pub(crate) struct FittingArgs {
     /// fit in use; `null` takes a bound out): a fit that breaks one is held and not used
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) fit_guard: Option<String>,
-}
-
-/// Whether a source may end refusals of consent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum ConsentGrantArg {
-    Give,
-    Keep,
-}
-
-/// A limit, or none of one's own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LimitArg {
-    At(u64),
-    None,
-}
-
-/// A plugin, perhaps at one version.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PluginReference {
-    pub(crate) id: PluginId,
-    pub(crate) version: Option<semver::Version>,
-}
-
-/// What a file of grants is written for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum GrantsSubject {
-    File(PathBuf),
-    Plugin(PluginReference),
-    Installation(Name),
-}
-
-fn parse_grants_subject(text: &str) -> Result<GrantsSubject, String> {
-    if text.ends_with(".wasm") {
-        return Ok(GrantsSubject::File(text.into()));
-    }
-    if text.contains('/') {
-        return parse_plugin_reference(text).map(GrantsSubject::Plugin);
-    }
-    text.parse().map(GrantsSubject::Installation).map_err(|error: kith_model::id::InvalidId| error.to_string())
-}
-
-fn parse_plugin_reference(text: &str) -> Result<PluginReference, String> {
-    let (id, version) = match text.split_once('@') {
-        Some((id, version)) => (id, Some(version.parse().map_err(|error| format!("`{version}`: {error}"))?)),
-        None => (text, None),
-    };
-    Ok(PluginReference {
-        id: id.parse().map_err(|error: kith_model::plugin::InvalidPluginId| error.to_string())?,
-        version,
-    })
-}
-
-/// The limits that a grant may lower.
-const LIMITS: [&str; 9] = [
-    "memory_bytes",
-    "cpu_ms",
-    "wall_ms",
-    "fuel",
-    "output_bytes",
-    "log_bytes",
-    "host_calls",
-    "messages_at_once",
-    "requests_per_host",
-];
-
-fn parse_limit(text: &str) -> Result<(String, LimitArg), String> {
-    let (name, limit) = text.split_once('=').ok_or("write NAME=N, e.g. cpu_ms=200")?;
-    if !LIMITS.contains(&name) {
-        return Err(format!("there is no limit `{name}`; there are {}", LIMITS.join(", ")));
-    }
-    let limit = match limit {
-        "none" => LimitArg::None,
-        number => number
-            .parse()
-            .map(LimitArg::At)
-            .map_err(|_| format!("`{number}` is no whole number; write one, or `none`"))?,
-    };
-    Ok((name.to_owned(), limit))
-}
-
-fn parse_bound(text: &str) -> Result<LimitArg, String> {
-    match text {
-        "none" => Ok(LimitArg::None),
-        number => match number.parse() {
-            Ok(number) if (1..=MAX_SENDING).contains(&number) => Ok(LimitArg::At(number)),
-            _ => Err(format!("write a whole number from 1 to {MAX_SENDING}, or `none`")),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-
-    #[test]
-    fn plugins_are_named_with_or_without_version() {
-        assert_eq!(parse_plugin_reference("kith/csv").unwrap().version, None);
-        let at = parse_plugin_reference("kith/csv@0.1.0").unwrap();
-        assert_eq!(at.version, Some(semver::Version::new(0, 1, 0)));
-        assert!(parse_plugin_reference("csv").is_err());
-        assert!(parse_plugin_reference("kith/csv@x").is_err());
-    }
-
-    /// What the API can set, the command line can: a limit that is new to the grants is missed here.
-    #[test]
-    fn every_limit_of_a_grant_can_be_set() {
-        let all = serde_json::to_value(kith_model::plugin::LimitRequest::default()).unwrap();
-        let names: std::collections::BTreeSet<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(names, LIMITS.into_iter().collect());
-        assert_eq!(parse_limit("fuel=7"), Ok(("fuel".to_owned(), LimitArg::At(7))));
-        assert_eq!(parse_limit("fuel=none"), Ok(("fuel".to_owned(), LimitArg::None)));
-        assert!(parse_limit("fuel").is_err() && parse_limit("fuel=-1").is_err() && parse_limit("speed=1").is_err());
-    }
-
-    #[test]
-    fn a_file_of_grants_is_written_for_a_component_a_plugin_or_an_installation() {
-        assert_eq!(parse_grants_subject("x/y.wasm"), Ok(GrantsSubject::File("x/y.wasm".into())));
-        let csv = PluginReference { id: "kith/csv".parse().unwrap(), version: Some(semver::Version::new(0, 1, 0)) };
-        assert_eq!(parse_grants_subject("kith/csv@0.1.0"), Ok(GrantsSubject::Plugin(csv)));
-        assert_eq!(parse_grants_subject("orders"), Ok(GrantsSubject::Installation("orders".parse().unwrap())));
-        assert!(parse_grants_subject("a b").is_err());
-    }
-
-    /// Of a file and a flag one would be dropped unseen.
-    #[test]
-    fn a_file_of_grants_stands_alone() {
-        let parse = |command: &[&str], more: &[&str]| {
-            let all = [&["kith", "plugin"][..], command, &["--grants", "grants.toml"], more].concat();
-            super::super::Cli::try_parse_from(all).map(drop).map_err(|error| error.kind())
-        };
-        let (install, change) = (["install", "kith/webhook"], ["change", "webhook"]);
-        assert_eq!(parse(&install, &["--secret", "signing=x", "--disabled", "--config", "{}"]), Ok(()));
-        assert_eq!(parse(&change, &["--secret", "signing=x"]), Ok(()));
-        assert_eq!(parse(&["upgrade", "webhook"], &["--yes"]), Ok(()));
-        for flag in [&["--grant-http", "a.example"][..], &["--limit", "cpu_ms=100"], &["--grants-later"]] {
-            for command in [install, change] {
-                assert_eq!(parse(&command, flag), Err(clap::error::ErrorKind::ArgumentConflict), "{flag:?}");
-            }
-        }
-        assert_eq!(parse(&change, &["--revoke", "http"]), Err(clap::error::ErrorKind::ArgumentConflict));
-    }
-
-    /// A grant that is given beside it would be dropped unseen, so that every flag that makes one is refused.
-    #[test]
-    fn what_is_granted_later_is_not_granted_now() {
-        let install = |more: &[&str]| {
-            let all = ["kith", "plugin", "install", "kith/webhook", "--grants-later"];
-            super::super::Cli::try_parse_from(all.iter().chain(more)).map(drop).map_err(|error| error.kind())
-        };
-        assert_eq!(install(&[]), Ok(()));
-        assert_eq!(install(&["--disabled", "--config", "{}", "--name", "later"]), Ok(()));
-        for flag in [
-            &["--limit", "cpu_ms=100"][..],
-            &["--messages-at-once", "8"],
-            &["--requests-per-host", "none"],
-            &["--grant-http", "a.example"],
-            &["--grant-network", "10.1.0.0/16"],
-            &["--grant-recipient", "email"],
-            &["--grant-sensitive", "traits.salary"],
-            &["--grant-kv", "1"],
-            &["--grant-consent"],
-            &["--secret", "signing=x"],
-        ] {
-            assert_eq!(install(flag), Err(clap::error::ErrorKind::ArgumentConflict), "{flag:?}");
-        }
-    }
-
-    #[test]
-    fn a_bound_is_a_number_or_none() {
-        assert_eq!(parse_bound("8"), Ok(LimitArg::At(8)));
-        assert_eq!(parse_bound("none"), Ok(LimitArg::None));
-        assert_eq!(parse_bound("10000"), Ok(LimitArg::At(MAX_SENDING)));
-        for bad in ["0", "-1", "", "10001"] {
-            assert!(parse_bound(bad).is_err(), "{bad}");
-        }
-    }
 }

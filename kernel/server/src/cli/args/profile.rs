@@ -40,6 +40,32 @@ pub(crate) enum ProfileCommand {
         #[command(flatten)]
         part: PartArgs,
     },
+    /// Where a value or an event of the person comes from: the plugin, its version and digest, the fit, the inputs, the event
+    Provenance {
+        /// An identifier as `TYPE:VALUE`, or a profile id
+        #[arg(value_parser = parse_person)]
+        person: Person,
+        #[command(flatten)]
+        of: OriginArgs,
+    },
+}
+
+/// What of a person is asked about.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct OriginArgs {
+    /// A tag
+    #[arg(long, value_name = "NAME")]
+    pub(crate) tag: Option<String>,
+    /// A score
+    #[arg(long, value_name = "NAME")]
+    pub(crate) score: Option<String>,
+    /// A trait
+    #[arg(long = "trait", value_name = "NAME")]
+    pub(crate) fact: Option<String>,
+    /// An event by its position in the log, which events and values name
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) event: Option<u64>,
 }
 
 /// Whom to find, and what to show of them.

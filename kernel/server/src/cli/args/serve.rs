@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use kith::config::{DISK_RESERVE_BYTES, HttpLimits, KEEP_DEAD_LETTERS_DAYS};
 use kith::front::{Proxies, ProxyHeader};
 use kith::public::PublicUrl;
-use kith::serve::TlsFiles;
+use kith::serve::{KeySource, MasterKeys, TlsFiles};
 use kith::signatures::trust::SignaturePolicy;
 use kith_model::budget::table;
 use kith_model::network::{InvalidNetwork, Network};
@@ -63,6 +63,9 @@ pub(crate) struct ServeArgs {
     /// the host's publishers signed, `required`. A workspace may be stricter
     #[arg(long, env = "KITH_SIGNATURES", value_name = "any|known-publisher|required", default_value_t = SignaturePolicy::Any)]
     pub(crate) signatures: SignaturePolicy,
+    /// Take no plugin versions whose bytes may change (`0.2.0-dev`), and install none
+    #[arg(long, env = "KITH_NO_DEV_VERSIONS")]
+    pub(crate) no_dev_versions: bool,
     /// Let plugins reach granted addresses on this machine
     #[arg(long)]
     pub(crate) allow_loopback: bool,
@@ -78,8 +81,8 @@ pub(crate) struct ServeArgs {
     /// Requests of one channel that are under way to one host at once, at most; an installation's grant may say less
     #[arg(long, env = "KITH_REQUESTS_PER_HOST", value_name = "N", default_value_t = REQUESTS_PER_HOST, value_parser = sending_limit())]
     pub(crate) requests_per_host: u64,
-    /// What all calls of plugins under way may take in memory together, in MiB [default: a quarter of the machine's or the
-    /// control group's, at least 256]
+    /// What all calls of plugins under way may take in memory together, in MiB; what polls ask and are answered takes a quarter as
+    /// much again [default: a quarter of the machine's or the control group's, at least 256]
     #[arg(long, env = "KITH_GUEST_MEMORY", value_name = "MIB", value_parser = guest_memory())]
     pub(crate) guest_memory: Option<u64>,
     /// What the process may take in memory, in MiB; while it takes more, bodies of requests are refused [default: three quarters
@@ -99,6 +102,8 @@ pub(crate) struct ServeArgs {
     /// [default: UTC]
     #[arg(long, value_name = "ZONE")]
     pub(crate) time_zone: Option<String>,
+    #[command(flatten)]
+    pub(crate) master_key: MasterKeyArgs,
     /// What is logged, e.g. `info` or `kith=debug,warn`
     #[arg(long, env = "KITH_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
@@ -108,6 +113,34 @@ pub(crate) struct ServeArgs {
     /// The admin key of a new data directory, in place of a made one
     #[arg(long, env = "KITH_ADMIN_KEY", hide_env_values = true, value_name = "KEY")]
     pub(crate) admin_key: Option<Secret>,
+}
+
+/// Where the keys are that everything secret in the store is sealed with. The key itself is no argument, because others on the machine
+/// see those: it is in a file, or in the variable `KITH_MASTER_KEY`.
+#[derive(Debug, Args)]
+pub(crate) struct MasterKeyArgs {
+    /// The master key, in place of `host.key` in the data directory: 32 bytes or 64 hexadecimal digits, which KITH_MASTER_KEY may
+    /// hold as well
+    #[arg(long, env = "KITH_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// An older master key, which opens what it sealed until `kith key rotate` has sealed that anew; may be given again
+    #[arg(long, env = "KITH_OLD_MASTER_KEY_FILE", value_name = "FILE", value_delimiter = ',')]
+    old_master_key_file: Vec<PathBuf>,
+}
+
+impl MasterKeyArgs {
+    /// # Errors
+    /// Where the key is given twice.
+    pub(crate) fn keys(&self) -> Result<MasterKeys, String> {
+        let text = super::set("KITH_MASTER_KEY").map(|text| KeySource::Text(text.into()));
+        let file = self.master_key_file.clone().map(KeySource::File);
+        if text.is_some() && file.is_some() {
+            return Err(
+                "the master key is given twice, by --master-key-file and by KITH_MASTER_KEY; leave one out".to_owned()
+            );
+        }
+        Ok(MasterKeys { current: file.or(text), old: self.old_master_key_file.clone() })
+    }
 }
 
 /// How the server is reached from other machines: with TLS of its own, or through a proxy that speaks it.

@@ -1,4 +1,4 @@
-//! `kith plugin test`: the cases in a plugin's crate, `cases/*.json`, each a call with what has to come of it. The page
+//! `kith plugin test`: the cases in a plugin's folder, `cases/*.json`, each a call with what has to come of it. The page
 //! `docs/plugins.md` has their format.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_host::Plugin;
-use kith_model::budget::table;
 use kith_model::plugin::{PluginKind, ReplayScope, SourceRequest};
 use kith_model::time::{ManualClock, Timestamp};
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use crate::cli::args::{PluginTestArgs, header, target};
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, print_json};
 
-/// Where the cases lie in a crate.
+/// Where the cases lie in a plugin's folder.
 const FOLDER: &str = "cases";
 
 /// The time of a case that says none: the same whenever it is run. 2026-01-01T00:00:00Z.
@@ -117,9 +116,9 @@ impl CaseReport {
 
 pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Failure> {
     let files = files(&args.dir)?;
-    let component = local::component(&args.dir, &args.tools, format)?;
+    let component = local::component(args.component.as_deref().unwrap_or(&args.dir), &args.tools, format)?;
     let clock = ManualClock::new(NOW);
-    let plugin = local::load(&component, table::COMPONENT_SIZE.default, Arc::new(clock.clone()))?;
+    let plugin = local::load(&component, args.size.plugin_bytes, Arc::new(clock.clone()))?;
     let reports: Vec<CaseReport> = files.iter().map(|file| case(&plugin, file, &clock)).collect();
     let failed = reports.iter().filter(|report| !report.has_passed()).count();
     if format.is_json() {
@@ -144,7 +143,7 @@ pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Fai
     }
 }
 
-/// The cases of a crate, in the order of their names.
+/// The cases of a folder, in the order of their names.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let folder = dir.join(FOLDER);
     let entries = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use kith_host::{ItemKind, Limits, PolicyItem, Side, effective_policy, policy_items};
-use kith_model::plugin::{Grants, Manifest, PluginId};
+use kith_model::plugin::{Grants, Manifest, PluginId, is_dev};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -246,32 +246,51 @@ pub(super) fn pin(body: &mut Value, listed: &Value) {
 
 /// A version that the server holds, as it lists it: this one, or the one that would be installed.
 pub(super) fn held_version(client: &Client, id: &PluginId, wanted: Option<&semver::Version>) -> Result<Value, Failure> {
+    held(id, wanted, |path| Ok(client.get(path)?))
+}
+
+/// The same of pages, each of older versions than the one before.
+fn held(
+    id: &PluginId,
+    wanted: Option<&semver::Version>,
+    page: impl Fn(&str) -> Result<Value, Failure>,
+) -> Result<Value, Failure> {
     let mut path = format!("/api/v1/plugins/{id}");
+    let mut pre_release = None;
     loop {
-        let answer = client.get(&path)?;
+        let answer = page(&path)?;
         let versions = answer["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(found) = chosen(versions, wanted) {
-            return Ok(found.clone());
+        match chosen(versions, wanted) {
+            // Further back there may be one that is none.
+            Some((version, found)) if wanted.is_none() && !version.pre.is_empty() => {
+                pre_release = pre_release.or_else(|| Some(found.clone()));
+            }
+            Some((_, found)) => return Ok(found.clone()),
+            None => {}
         }
         let Some(oldest) = versions.first().filter(|_| number(&answer, "older_left_out") > 0) else {
-            let version = wanted.map(|version| format!(" {version}")).unwrap_or_default();
-            return Err(Failure::Failed(format!("the server holds no {id}{version}")));
+            return pre_release.ok_or_else(|| match wanted {
+                Some(version) => Failure::Failed(format!("the server holds no {id} {version}")),
+                None => Failure::Failed(format!(
+                    "the server holds no version of {id} that is neither yanked nor a dev version; give it one with `kith plugin upload FILE.wasm`"
+                )),
+            });
         };
         path = format!("/api/v1/plugins/{id}?before={}", encode(&field(oldest, "version")));
     }
 }
 
-/// One of these versions: the one that is wanted, else the newest that is not yanked, a pre-release only where there is nothing else.
-fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option<&'v Value> {
+/// One of these versions: the one that is wanted, else the newest that is neither yanked nor of the dev channel, a pre-release only
+/// where there is nothing else.
+fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option<(semver::Version, &'v Value)> {
     let read = versions.iter().filter_map(|version| Some((field(version, "version").parse().ok()?, version)));
     let read: Vec<(semver::Version, &Value)> = read.collect();
-    let found = match wanted {
+    match wanted {
         Some(wanted) => read.into_iter().find(|(version, _)| version == wanted),
         None => (read.into_iter())
-            .filter(|(_, listed)| listed["yanked"].is_null())
+            .filter(|(version, listed)| listed["yanked"].is_null() && !is_dev(version))
             .max_by_key(|(version, _)| (version.pre.is_empty(), version.clone())),
-    };
-    found.map(|(_, version)| version)
+    }
 }
 
 #[cfg(test)]
@@ -408,12 +427,49 @@ url = "https://api.example.com"
 
     #[test]
     fn the_version_is_the_one_that_would_be_installed() {
+        fn listed<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option<&'v Value> {
+            chosen(versions, wanted).map(|(_, listed)| listed)
+        }
         let versions = ["0.9.0", "0.10.0", "0.11.0-rc.1"].map(|version| json!({ "version": version }));
-        assert_eq!(chosen(&versions, None), Some(&versions[1]));
-        assert_eq!(chosen(&versions, Some(&semver::Version::new(0, 9, 0))), Some(&versions[0]));
-        assert_eq!(chosen(&versions[2..], None), Some(&versions[2]));
+        assert_eq!(listed(&versions, None), Some(&versions[1]));
+        assert_eq!(listed(&versions, Some(&semver::Version::new(0, 9, 0))), Some(&versions[0]));
+        assert_eq!(listed(&versions[2..], None), Some(&versions[2]));
         let yanked = json!({ "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
-        assert_eq!(chosen(&[versions[0].clone(), yanked], None), Some(&versions[0]));
-        assert_eq!(chosen(&versions, Some(&semver::Version::new(1, 0, 0))), None);
+        assert_eq!(listed(&[versions[0].clone(), yanked], None), Some(&versions[0]));
+        assert_eq!(listed(&versions, Some(&semver::Version::new(1, 0, 0))), None);
+    }
+
+    /// A page of versions has room for so many, and the server offers whichever of all is the newest release.
+    #[test]
+    fn what_is_offered_is_looked_for_on_all_pages() {
+        let id: PluginId = "kith/csv".parse().unwrap();
+        let listed = |version: &str, is_yanked: bool| {
+            let yanked = if is_yanked { json!({ "reason": "it loses rows" }) } else { Value::Null };
+            json!({ "version": version, "yanked": yanked })
+        };
+        let page = |path: &str| {
+            let (versions, older) = match path {
+                "/api/v1/plugins/kith/csv" => (vec![listed("2.0.0-rc.1", false), listed("2.0.0-rc.2", false)], 3),
+                "/api/v1/plugins/kith/csv?before=2.0.0-rc.1" => (vec![listed("1.2.0", true), listed("1.3.0", true)], 1),
+                "/api/v1/plugins/kith/csv?before=1.2.0" => (vec![listed("1.1.0", false)], 0),
+                other => panic!("{other}"),
+            };
+            Ok(json!({ "versions": versions, "older_left_out": older }))
+        };
+        let version = |wanted: Option<&str>| {
+            let wanted = wanted.map(|version| version.parse::<semver::Version>().unwrap());
+            held(&id, wanted.as_ref(), page).map(|found| field(&found, "version"))
+        };
+        assert_eq!(version(None).unwrap(), "1.1.0");
+        assert_eq!(version(Some("2.0.0-rc.2")).unwrap(), "2.0.0-rc.2");
+        assert_eq!(version(Some("1.2.0")).unwrap(), "1.2.0", "it is there, though nobody is given it");
+        assert!(version(Some("9.0.0")).unwrap_err().to_string().contains("holds no kith/csv 9.0.0"));
+        // A pre-release where there is nothing else, and nothing where all are yanked.
+        let only = |is_yanked: bool| {
+            let page = |_: &str| Ok(json!({ "versions": [listed("2.0.0-rc.1", is_yanked)], "older_left_out": 0 }));
+            held(&id, None, page).map(|found| field(&found, "version"))
+        };
+        assert_eq!(only(false).unwrap(), "2.0.0-rc.1");
+        assert!(only(true).unwrap_err().to_string().contains("plugin upload"));
     }
 }

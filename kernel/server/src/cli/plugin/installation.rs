@@ -14,8 +14,10 @@ pub(super) fn changed(installation: &Value) -> String {
     }
     let cell = |change: &Value, name: &str| cut(&list(change.get(name).unwrap_or(&Value::Null)), MAX_CELL);
     let rows = changes.iter().map(|change| match field(change, "path") {
-        // The values of secrets are nobody's to see.
-        path if path.starts_with("secrets.") => vec![path, String::new(), "changed".to_owned()],
+        // The values of secrets are nobody's to see, nor is what of a configuration is only written.
+        path if path.starts_with("secrets.") || change["before"] == change["after"] => {
+            vec![path, String::new(), "changed".to_owned()]
+        }
         path => vec![path, cell(change, "before"), cell(change, "after")],
     });
     output::table(&["changed", "before", "after"], rows.collect())
@@ -119,7 +121,8 @@ pub(super) fn installations(installations: &[Value]) -> String {
 /// All of one installation for people: what it is, how it stands, and what it may do.
 pub(super) fn one_installation(answer: &Value) -> String {
     let named = |what: &str, value: String| vec![what.to_owned(), value];
-    let plugin = format!("{} {}, a {}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
+    let dev = if answer["dev"] == true { ", a dev version whose bytes may change" } else { "" };
+    let plugin = format!("{} {}, a {}{dev}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
     let mut rows = vec![named("installation", field(answer, "name")), named("plugin", plugin)];
     let why = [field(answer, "mode"), field(answer, "mode_reason")];
     rows.push(named("mode", why.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")));
@@ -162,8 +165,17 @@ pub(super) fn one_installation(answer: &Value) -> String {
         }
     }
     let config = digits::pretty(&answer["config"]);
-    let text = format!("{}\n\nconfiguration:\n{config}", output::table(&["what", "value"], rows));
+    let unshown = unshown(answer);
+    let text = format!("{}\n\nconfiguration:\n{config}{unshown}", output::table(&["what", "value"], rows));
     with_to_do(text, std::slice::from_ref(answer))
+}
+
+/// What of a configuration is only written, and whether it is set.
+fn unshown(answer: &Value) -> String {
+    let all = answer["config_set"].as_object().into_iter().flatten();
+    let state = |is_set: &Value| if is_set.as_bool() == Some(true) { "set" } else { "not set" };
+    let all: Vec<String> = all.map(|(name, is_set)| format!("{name} ({})", state(is_set))).collect();
+    if all.is_empty() { String::new() } else { format!("\nnever shown: {}", all.join(", ")) }
 }
 
 /// A text, and below it what is to be done for installations that wait for somebody.
@@ -328,6 +340,11 @@ mod tests {
           "a": 1
         }
         "#);
+        assert_eq!(unshown(&json!({ "config_set": {} })), "");
+        let set = json!({ "config_set": { "auth.pin": false, "token": true } });
+        assert_eq!(unshown(&set), "\nnever shown: auth.pin (not set), token (set)");
+        let untold = json!({ "changed": [{ "path": "config.token", "before": null, "after": null }] });
+        assert!(changed(&untold).lines().any(|line| line.contains("config.token") && line.contains("changed")));
         assert_eq!(emitted(&[json!("*")]), "any event");
         assert_eq!(emitted(&[]), "no events");
     }

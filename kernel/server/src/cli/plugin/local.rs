@@ -157,14 +157,16 @@ pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> R
     host.load(component).map_err(serve::server_failure("loading the plugin"))
 }
 
-/// The secrets of these `NAME=VALUE`, each of which the manifest asks for.
+/// The secrets of these `NAME=VALUE`, each of which the manifest asks for and a server would take.
 pub(super) fn secrets(manifest: &Manifest, pairs: &[String]) -> Result<BTreeMap<String, Secret>, Failure> {
     let mut secrets = BTreeMap::new();
     for (name, value) in remote::secrets(pairs)? {
-        if !manifest.capabilities.secrets.iter().any(|request| request.name == name) {
-            return Err(Failure::Usage(format!("the manifest asks for no secret `{name}`")));
-        }
-        secrets.insert(name, Secret::from(value.as_str().unwrap_or_default()));
+        let value = value.as_str().unwrap_or_default();
+        let request = manifest.capabilities.secrets.iter().find(|request| request.name == name);
+        let request = request.ok_or_else(|| Failure::Usage(format!("the manifest asks for no secret `{name}`")))?;
+        kith_host::check_secret(request, value)
+            .map_err(|problem| Failure::Usage(format!("the secret `{name}` {problem}")))?;
+        secrets.insert(name, Secret::from(value));
     }
     Ok(secrets)
 }
@@ -373,4 +375,39 @@ pub(super) fn figures_text(usage: &Usage) -> String {
         output::size(usage.memory_peak_bytes),
         output::counted(usage.host_calls, "call"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ASKING: &str = r#"
+        [plugin]
+        id = "acme/asking"
+        version = "0.1.0"
+        kind = "connector"
+        abi = "0.2"
+        kernel = ">=0.1, <0.2"
+        title = "Asking"
+        description = "Asks for a secret"
+        license = "Apache-2.0"
+
+        [[capabilities.secrets]]
+        name = "signing"
+        hosts = []
+        reason = "To check signatures with"
+    "#;
+
+    /// A case passed with a secret with which no server would have installed the plugin.
+    #[test]
+    fn a_secret_is_one_that_a_server_takes() {
+        let manifest = kith_host::parse_manifest(ASKING).unwrap();
+        let taken = |pair: &str| secrets(&manifest, &[pair.to_owned()]).map_err(|failure| failure.to_string());
+        assert!(taken("signing=a text").is_ok());
+        assert!(taken("signing=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
+        let refused = |pair: &str| taken(pair).unwrap_err();
+        assert!(refused("signing=whsec_test").starts_with("the secret `signing` must be `whsec_` and the base64 of"));
+        assert!(refused("signing=").starts_with("the secret `signing` is empty"));
+        assert_eq!(refused("other=x"), "the manifest asks for no secret `other`");
+    }
 }

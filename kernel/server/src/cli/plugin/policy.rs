@@ -12,7 +12,9 @@ const MAX_REASON: usize = 100;
 pub(super) fn policy_table(policy: &Value) -> String {
     let row = |item: &Value| {
         let cell = |side: &str| cut(&side_text(&item[side]), MAX_NAMES);
-        let what = format!("{} {}", field(item, "kind"), field(item, "name"));
+        let (kind, name) = (field(item, "kind"), field(item, "name"));
+        // Of some kinds there is one, which has the kind's name.
+        let what = if kind == name { kind } else { format!("{kind} {name}") };
         vec![
             cut(&what, MAX_NAMES),
             cell("effective"),
@@ -62,6 +64,10 @@ mod tests {
                     "kind": "recipient", "name": "phone", "reason": "to call", "asked": ["phone"], "granted": [],
                     "ceiling": null, "effective": [], "decided_by": "grant",
                 },
+                {
+                    "kind": "consent", "name": "consent", "reason": "to refuse", "asked": ["refuse"], "granted": ["refuse"],
+                    "ceiling": null, "effective": ["refuse"], "decided_by": "grant",
+                },
             ],
             "without_effect": ["http: the manifest does not ask for `b.example`"],
         });
@@ -73,6 +79,7 @@ mod tests {
         assert_eq!(cells(2), ["http a.example", "POST a.example:443", "grant", "POST *", "a.example", "to post"]);
         assert_eq!(cells(3), ["limit cpu_ms", "1,500", "host", "1,500"]);
         assert_eq!(cells(4), ["recipient phone", "none", "grant", "phone", "none", "to call"]);
+        assert_eq!(cells(5)[..2], ["consent", "refuse"]);
         assert!(text.ends_with("without effect: http: the manifest does not ask for `b.example`"), "{text}");
     }
 }

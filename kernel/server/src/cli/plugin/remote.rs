@@ -1,7 +1,5 @@
 //! `kith plugin list|upload|install|…`: plugins and installations on a server.
 
-use std::path::Path;
-
 use kith_model::id::Name;
 use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
@@ -9,14 +7,16 @@ use serde_json::{Value, json};
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
+use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
 use super::polls::polls_text;
 use super::seen::{Follow, logs, usage_table};
-use super::signing::for_upload;
 use super::upgrade::upgrade;
+use super::uploads::{self, uploaded};
+use super::written;
 use crate::cli::args::{
-    ConsentGrantArg, FittingArgs, InstallArgs, InstallationChangeArgs, LimitArg, PinArgs, PluginCommand, SendingArgs,
-    YankArgs,
+    ConsentGrantArg, FittingArgs, InstallArgs, InstallSubject, InstallationChangeArgs, LimitArg, PinArgs,
+    PluginCommand, PluginReference, SendingArgs, YankArgs,
 };
 use crate::cli::client::{ApiError, Client, encode};
 use crate::cli::consent::Consent;
@@ -25,7 +25,7 @@ use crate::cli::{Failure, items, json_argument, print_json};
 
 pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
     let (answer, shown) = match command {
-        PluginCommand::Install(args) => shown(install(client, args)?, installed),
+        PluginCommand::Install(args) => shown(install(client, args, format)?, installed),
         PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
         PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
         PluginCommand::Policy { installation } => {
@@ -72,6 +72,12 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         PluginCommand::Logs { installation, follow, limit } => {
             return logs(client, installation, *limit, Follow::from_flag(*follow), format);
         }
+        PluginCommand::Kv { installation, prefix, part } => {
+            return kv(client, installation, prefix.as_deref(), part, format);
+        }
+        PluginCommand::ClearKv { installation, yes } => {
+            return clear_kv(client, installation, Consent::from_flag(*yes, format), format);
+        }
         of_versions => versions_command(of_versions, client, format)?,
     };
     if format.is_json() { print_json(&answer) } else { output::say(shown) }
@@ -85,11 +91,9 @@ fn versions_command(
 ) -> Result<(Value, String), Failure> {
     Ok(match command {
         PluginCommand::List => shown(client.whole("/api/v1/plugins")?, |answer| plugin_table(&versions(answer))),
-        PluginCommand::Upload { file, signature } => {
-            let signature = for_upload(file, signature.as_deref())?;
-            let answer = upload(client, file, signature.as_deref(), format)?;
-            shown(answer, |answer| plugin_table(std::slice::from_ref(answer)))
-        }
+        PluginCommand::Upload(args) => shown(uploads::upload(client, args, format)?, |answer| {
+            uploaded(plugin_table(std::slice::from_ref(answer)), answer)
+        }),
         PluginCommand::Delete { plugin, version } => {
             client.delete(&version_path(plugin, version))?;
             let text = format!("{plugin} {version} is deleted");
@@ -102,6 +106,8 @@ fn versions_command(
         PluginCommand::Unyank(args) => {
             (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
         }
+        PluginCommand::Written(args) => written::written(client, args)?,
+        PluginCommand::Undo(args) => written::undo(client, args, format)?,
         PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
         PluginCommand::Grants { subject } => template(client, subject)?,
         _ => return Err(Failure::Usage("this command works on this machine and needs no server".to_owned())),
@@ -117,7 +123,7 @@ fn version_path(plugin: &PluginId, version: &semver::Version) -> String {
     format!("/api/v1/plugins/{plugin}/{}", encode(&version.to_string()))
 }
 
-const INSTALLATIONS: &str = "/api/v1/installations";
+pub(super) const INSTALLATIONS: &str = "/api/v1/installations";
 
 pub(super) fn path(installation: &Name) -> String {
     format!("{INSTALLATIONS}/{}", encode(installation.as_str()))
@@ -167,23 +173,25 @@ fn consequences(installation: &Name, details: &Value) -> String {
     text
 }
 
-fn upload(client: &Client, file: &Path, signature: Option<&str>, format: AnswerFormat) -> Result<Value, Failure> {
-    let failed = |what| move |source| Failure::File { what, path: file.to_path_buf(), source };
-    let component = std::fs::File::open(file).map_err(failed("open"))?;
-    let bytes = component.metadata().map_err(failed("read"))?.len();
-    let step = Step::over_bytes(format!("uploading {}", file.display()), bytes, format);
-    let headers: Vec<(&str, &str)> = signature.map(|text| ("kith-signature", text)).into_iter().collect();
-    let component = step.bar().wrap_read(component);
-    let answer = client.upload_with("/api/v1/plugins", "application/wasm", &headers, component)?;
-    step.end("verified and compiled");
-    Ok(answer)
-}
-
-fn install(client: &Client, args: &InstallArgs) -> Result<Value, Failure> {
-    let mut body = installation(args)?;
+fn install(client: &Client, args: &InstallArgs, format: AnswerFormat) -> Result<Value, Failure> {
+    let (plugin, fetched) = match &args.plugin {
+        InstallSubject::Held(plugin) => (plugin.clone(), None),
+        InstallSubject::Registry(reference) => {
+            let fetched = uploads::fetch(reference, &args.registry, format)?;
+            (fetched.plugin(), Some(fetched))
+        }
+    };
+    let mut body = installation(args, &plugin)?;
+    if let Some(fetched) = &fetched {
+        uploads::send_fetched(client, fetched, format)?;
+        // These bytes, whatever is uploaded meanwhile.
+        if body.get("digest").is_none() {
+            body["digest"] = json!(fetched.digest);
+        }
+    }
     if let Some(file) = &args.grants {
         let file = GrantsFile::read(file)?;
-        let listed = held_version(client, &args.plugin.id, args.plugin.version.as_ref())?;
+        let listed = held_version(client, &plugin.id, plugin.version.as_ref())?;
         let manifest = manifest_of(&listed)?;
         file.put_into(&manifest, &mut body)?;
         // The version that the file was held against, and its bytes, whatever is uploaded meanwhile.
@@ -194,15 +202,15 @@ fn install(client: &Client, args: &InstallArgs) -> Result<Value, Failure> {
 }
 
 /// The body that installs a plugin.
-fn installation(args: &InstallArgs) -> Result<Value, Failure> {
+fn installation(args: &InstallArgs, plugin: &PluginReference) -> Result<Value, Failure> {
     let secrets = secrets(&args.secret)?;
-    let name = args.name.as_ref().map_or_else(|| args.plugin.id.name(), Name::as_str);
+    let name = args.name.as_ref().map_or_else(|| plugin.id.name(), Name::as_str);
     // A secret may go where the plugin may go; finer grants are given over the API.
     let secret_hosts: serde_json::Map<String, Value> =
         secrets.keys().map(|name| (name.clone(), json!(args.grant_http))).collect();
     let mut body = json!({
         "name": name,
-        "plugin": args.plugin.id.to_string(),
+        "plugin": plugin.id.to_string(),
         "config": json_argument("--config", &args.config)?,
         "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
     });
@@ -234,7 +242,7 @@ fn installation(args: &InstallArgs) -> Result<Value, Failure> {
     if let Some(fitting) = args.fitting.wanted()? {
         body["fitting"] = fitting;
     }
-    if let Some(version) = &args.plugin.version {
+    if let Some(version) = &plugin.version {
         body["version"] = json!(version.to_string());
     }
     args.pin.apply(&mut body);
@@ -483,6 +491,7 @@ fn installed(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::args::RegistryArgs;
 
     #[test]
     fn a_change_of_grants_keeps_what_it_does_not_name() {
@@ -573,8 +582,10 @@ mod tests {
 
     #[test]
     fn an_installation_is_asked_for_with_its_grants_and_secrets() {
+        let webhook = PluginReference { id: "kith/webhook".parse().unwrap(), version: None };
+        let installation = |args: &InstallArgs| installation(args, &webhook);
         let args = InstallArgs {
-            plugin: crate::cli::args::PluginReference { id: "kith/webhook".parse().unwrap(), version: None },
+            plugin: InstallSubject::Held(webhook.clone()),
             name: None,
             config: r#"{"url":"https://a.example/hook"}"#.into(),
             grants: None,
@@ -591,6 +602,7 @@ mod tests {
             pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
             fitting: FittingArgs { fit_every: Some("7d".to_owned()), fit_guard: None },
+            registry: RegistryArgs::default(),
         };
         let body = installation(&args).unwrap();
         assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));

@@ -35,35 +35,69 @@ pub(super) fn logs(
     follow: Follow,
     format: AnswerFormat,
 ) -> Result<(), Failure> {
-    let path = format!("{}/logs", path(installation));
-    let mut answer = client.get(&format!("{path}?limit={limit}"))?;
+    let mut tail = Tail::begin(client, installation, limit)?;
     if follow == Follow::No {
         if format.is_json() {
-            return print_json(&answer);
+            return print_json(&tail.answer);
         }
-        return match items(&answer) {
+        return match tail.lines() {
             [] => output::say("nothing is logged since the server began"),
             lines => output::say(lines.iter().map(line).collect::<Vec<_>>().join("\n")),
         };
     }
-    let mut since = field(&answer, "since");
     loop {
-        for shown in items(&answer) {
-            if format.is_json() { output::say(shown)? } else { output::say(line(shown))? }
-        }
-        if items(&answer).is_empty() {
+        tail.show(format)?;
+        if tail.lines().is_empty() {
             pause(LOOK);
         }
-        let next = number(&answer, "next");
-        answer = client.get(&format!("{path}?limit=500&from={next}"))?;
+        tail.look(format)?;
+    }
+}
+
+/// The lines of an installation, as they come.
+pub(super) struct Tail<'a> {
+    client: &'a Client,
+    path: String,
+    /// What the server said last.
+    answer: Value,
+    /// Since when its lines are numbered.
+    since: String,
+}
+
+impl<'a> Tail<'a> {
+    /// Begin with so many of the latest lines.
+    pub(super) fn begin(client: &'a Client, installation: &Name, limit: u64) -> Result<Tail<'a>, Failure> {
+        let path = format!("{}/logs", path(installation));
+        let answer = client.get(&format!("{path}?limit={limit}"))?;
+        let since = field(&answer, "since");
+        Ok(Tail { client, path, answer, since })
+    }
+
+    fn lines(&self) -> &[Value] {
+        items(&self.answer)
+    }
+
+    /// Show the lines of the last look.
+    pub(super) fn show(&self, format: AnswerFormat) -> Result<(), Failure> {
+        self.lines()
+            .iter()
+            .try_for_each(|shown| if format.is_json() { output::say(shown) } else { output::say(line(shown)) })
+    }
+
+    /// Look for lines that came since.
+    pub(super) fn look(&mut self, format: AnswerFormat) -> Result<(), Failure> {
+        let (path, next) = (&self.path, number(&self.answer, "next"));
+        self.answer = self.client.get(&format!("{path}?limit=500&from={next}"))?;
         // The server was started again, and so were the numbers.
-        if field(&answer, "since") != since {
-            answer = client.get(&format!("{path}?limit=500&from=0"))?;
-            since = field(&answer, "since");
+        if field(&self.answer, "since") != self.since {
+            self.answer = self.client.get(&format!("{path}?limit=500&from=0"))?;
+            self.since = field(&self.answer, "since");
         }
-        if number(&answer, "gone") > 0 {
-            output::tell(&format!("{} lines came too fast to be kept", output::count(number(&answer, "gone"))), format);
+        let gone = number(&self.answer, "gone");
+        if gone > 0 {
+            output::tell(&format!("{} lines came too fast to be kept", output::count(gone)), format);
         }
+        Ok(())
     }
 }
 

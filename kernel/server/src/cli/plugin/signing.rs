@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::cli::args::{MOST_PLUGIN_BYTES, VerifyArgs};
 use crate::cli::client::Client;
 use crate::cli::output::{self, AnswerFormat, field};
-use crate::cli::{Failure, items, print_json};
+use crate::cli::{Failure, print_json};
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Failure {
     move |source| Failure::File { what, path: path.to_owned(), source }
@@ -115,63 +115,64 @@ pub(in crate::cli) fn public_key(text: &str) -> Result<PublicKey, Failure> {
     PublicKey::parse(text).map_err(|error| Failure::Usage(format!("this is no public key and no file of one: {error}")))
 }
 
-/// A key that may have signed, and whose it is.
-struct Candidate {
-    key: PublicKey,
-    whose: String,
-    /// What else is to be said of it.
-    problem: Option<String>,
-}
+/// What a signature is not held against where no server is asked.
+const NOT_LOOKED_AT: [&str; 4] = [
+    "whose key it is",
+    "whether it was revoked",
+    "whether it is valid at this time",
+    "whether its owner may sign this plugin",
+];
 
-/// Say whether a component's signature holds.
+/// Say whether a component's signature holds: by a key that is given, without a server, or else as the server would judge an upload.
 pub(super) fn verify(args: &VerifyArgs, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     let path = args.signature.clone().unwrap_or_else(|| signature_path(&args.file));
     let signature = read_signature(&path)?;
     let bytes = fs::read(&args.file).map_err(failed("read", &args.file))?;
     let number = signature.number().to_string();
-    let candidates = match &args.public_key {
-        Some(text) => vec![Candidate { key: public_key(text)?, whose: "the given key".to_owned(), problem: None }],
-        None => known(&client().whole("/api/v1/publishers")?, &number),
+    let Some(text) = &args.public_key else {
+        let text = STANDARD.encode(signature.file());
+        let headers = [("kith-signature", text.as_str())];
+        let answer =
+            client().upload_with("/api/v1/plugins?dry_run=true", "application/wasm", &headers, bytes.as_slice())?;
+        let publisher = publisher_of(&answer)?;
+        return say_verified(&signature, json!({ "key_id": number, "by": publisher, "state": "valid" }), "", format);
     };
-    if candidates.is_empty() {
-        let message = "no publisher of the workspace has it; give it with --public-key";
-        return Err(Failure::Failed(format!("{} is signed with key {number}: {message}", args.file.display())));
-    }
-    let by = candidates.into_iter().find(|candidate| signature.is_by(&candidate.key, Signed::Whole(&bytes)));
-    let by = by.ok_or_else(|| {
+    if !signature.is_by(&public_key(text)?, Signed::Whole(&bytes)) {
         let message = "the file or its signature was changed, or another key made it";
-        Failure::Failed(format!("the signature {} does not hold: {message}", path.display()))
-    })?;
-    if let Some(problem) = by.problem {
-        return Err(Failure::Failed(format!("the signature holds, and key {number} of {} {problem}", by.whose)));
+        return Err(Failure::Failed(format!("the signature {} does not hold: {message}", path.display())));
     }
+    let seen = json!({ "key_id": number, "by": "the given key", "not_looked_at": NOT_LOOKED_AT });
+    let rest = format!(
+        "\nNot looked at: {}. Without --public-key a server says that of its publishers.",
+        NOT_LOOKED_AT.join(", ")
+    );
+    say_verified(&signature, seen, &rest, format)
+}
+
+fn say_verified(signature: &Signature, mut seen: Value, rest: &str, format: AnswerFormat) -> Result<(), Failure> {
     if format.is_json() {
-        return print_json(&json!({ "key_id": number, "by": by.whose, "comment": signature.comment() }));
+        seen["comment"] = json!(signature.comment());
+        return print_json(&seen);
     }
     output::say(format_args!(
-        "The signature holds: key {number}, {}.\nIts signer says: {}",
-        by.whose,
+        "The signature holds: key {}, {}.\nIts signer says: {}{rest}",
+        field(&seen, "key_id"),
+        field(&seen, "by"),
         output::visible(&signature.comment().replace('\t', "  "))
     ))
 }
 
-/// The keys of that number that the publishers of a server's answer have.
-fn known(publishers: &Value, number: &str) -> Vec<Candidate> {
-    let of = |publisher: &Value| -> Vec<Candidate> {
-        let keys = publisher.get("keys").and_then(Value::as_array).into_iter().flatten();
-        let named = keys.filter(|key| field(key, "key_id") == number);
-        let candidate = |key: &Value| {
-            let revoked = &key["revoked"];
-            let why = || format!("is revoked since {}: {}", field(revoked, "since"), field(revoked, "why"));
-            Some(Candidate {
-                key: PublicKey::parse(&field(key, "public_key")).ok()?,
-                whose: field(publisher, "name"),
-                problem: revoked.is_object().then(why),
-            })
-        };
-        named.filter_map(candidate).collect()
-    };
-    items(publishers).iter().flat_map(of).collect()
+/// Whose valid signature it is by a server's answer.
+fn publisher_of(answer: &Value) -> Result<String, Failure> {
+    let signature = &answer["signature"];
+    if field(signature, "state") == "valid" {
+        return Ok(field(signature, "publisher"));
+    }
+    let [id, version] = ["id", "version"].map(|name| field(answer, name));
+    let problem = field(signature, "problem");
+    Err(Failure::Failed(format!(
+        "{id} {version} has no signature that is valid here: {problem}; a key that you have is tried with --public-key"
+    )))
 }
 
 #[cfg(test)]
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_is_checked_by_a_given_key_or_by_the_servers_publishers() {
+    fn a_signature_is_checked_by_a_given_key_or_by_the_server() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.wasm");
         fs::write(&file, b"x").unwrap();
@@ -230,16 +231,17 @@ mod tests {
         assert!(verify(&by(&other), client, AnswerFormat::Json).unwrap_err().to_string().contains("does not hold"));
         fs::write(&file, b"y").unwrap();
         assert!(verify(&by(&key), client, AnswerFormat::Json).unwrap_err().to_string().contains("does not hold"));
-        let (number, line) = (key.public().number().to_string(), key.public().line());
-        let revoked = json!({ "since": "2026-11-21T10:00:00.000Z", "why": "stolen" });
-        let publishers = json!({ "items": [
-            { "name": "acme", "keys": [{ "key_id": number, "public_key": line, "revoked": null }] },
-            { "name": "beta", "keys": [{ "key_id": number, "public_key": line, "revoked": revoked }] },
-            { "name": "none", "keys": [{ "key_id": "0", "public_key": line, "revoked": null }] },
-        ]});
-        let known = known(&publishers, &number);
-        let said: Vec<_> = known.iter().map(|one| (one.whose.as_str(), one.problem.as_deref())).collect();
-        let stolen = Some("is revoked since 2026-11-21T10:00:00.000Z: stolen");
-        assert_eq!(said, [("acme", None), ("beta", stolen)]);
+        // Without a key the server is asked, and none is there.
+        let asked = VerifyArgs { public_key: None, ..by(&key) };
+        assert!(matches!(verify(&asked, client, AnswerFormat::Json), Err(Failure::Api(_))));
+        let answer = |state: &str, problem: Value| {
+            let signature = json!({ "state": state, "publisher": "acme", "problem": problem });
+            publisher_of(&json!({ "id": "acme/x", "version": "1.0.0", "signature": signature }))
+        };
+        assert_eq!(answer("valid", Value::Null).unwrap(), "acme");
+        for state in ["unknown-key", "other-namespace", "expired", "not-yet-valid", "unchecked", "revoked"] {
+            let said = answer(state, json!("it is so")).unwrap_err().to_string();
+            assert!(said.contains("acme/x 1.0.0 has no signature that is valid here: it is so"), "{said}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `kith plugin upgrade`: another version of an installation's plugin, newer or older. What it asks for beyond the present one, and
 //! what it makes of the configuration, is shown and asked about first.
 
-use kith_model::plugin::PluginId;
+use kith_model::plugin::{InvalidPluginId, PluginId};
 use serde_json::{Value, json};
 
 use super::grants::{GrantsFile, held_version, manifest_of, pin};
@@ -16,10 +16,10 @@ use crate::cli::{Failure, items, json_argument};
 pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat) -> Result<Value, Failure> {
     let path = path(&args.installation);
     let (present, tag) = client.get_tagged(&path)?;
-    let version = match &args.version {
-        Some(version) => version.to_string(),
-        None => newest(&client.whole("/api/v1/plugins")?, &field(&present, "plugin"))?,
-    };
+    let unread = |error: InvalidPluginId| Failure::Failed(format!("the server's answer does not read: {error}"));
+    let id = field(&present, "plugin").parse::<PluginId>().map_err(unread)?;
+    let listed = held_version(client, &id, args.version.as_ref())?;
+    let version = field(&listed, "version");
     let mut body = json!({ "version": version });
     args.pin.apply(&mut body);
     let secrets = secrets(&args.secret)?;
@@ -30,10 +30,6 @@ pub(super) fn upgrade(client: &Client, args: &UpgradeArgs, format: AnswerFormat)
         body["config"] = json_argument("--config", config)?;
     }
     let action = format!("give {} version {version}", args.installation);
-    let unread = |error: String| Failure::Failed(format!("the server's answer does not read: {error}"));
-    let id = field(&present, "plugin").parse::<PluginId>().map_err(|error| unread(error.to_string()))?;
-    let wanted = version.parse::<semver::Version>().map_err(|error| unread(error.to_string()))?;
-    let listed = held_version(client, &id, Some(&wanted))?;
     if let Some(file) = &args.grants {
         GrantsFile::read(file)?.put_into(&manifest_of(&listed)?, &mut body)?;
     }
@@ -80,39 +76,10 @@ fn migrated(seen: &Value) -> Value {
     json!({ "changed": changes })
 }
 
-/// The newest version of a plugin that the server holds, as an installation without a version takes it: a pre-release only where
-/// there is nothing else.
-fn newest(plugins: &Value, plugin: &str) -> Result<String, Failure> {
-    let versions = items(plugins).iter().filter_map(|listed| listed.get("versions")?.as_array()).flatten();
-    let of_plugin = versions.filter(|version| field(version, "id") == plugin);
-    let newest = of_plugin
-        .filter(|version| version["yanked"].is_null())
-        .filter_map(|version| field(version, "version").parse::<semver::Version>().ok())
-        .max_by_key(|version| (version.pre.is_empty(), version.clone()));
-    let none = || {
-        Failure::Failed(format!(
-            "the server holds no version of {plugin} that is not yanked; give it one with `kith plugin upload FILE.wasm`"
-        ))
-    };
-    newest.map(|version| version.to_string()).ok_or_else(none)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::client::Problem;
-
-    #[test]
-    fn the_newest_version_is_taken() {
-        let version = |id: &str, version: &str| json!({ "id": id, "version": version, "yanked": null });
-        let yanked = json!({ "id": "kith/csv", "version": "0.12.0", "yanked": { "reason": "it loses rows" } });
-        let plugins = json!({ "items": [
-            { "versions": [version("kith/csv", "0.9.0"), version("kith/csv", "0.10.0"), version("kith/csv", "0.11.0-rc.1"), yanked] },
-            { "versions": [version("kith/rfm", "2.0.0")] },
-        ]});
-        assert_eq!(newest(&plugins, "kith/csv").unwrap(), "0.10.0");
-        assert!(newest(&plugins, "kith/clv").unwrap_err().to_string().contains("plugin upload"));
-    }
 
     #[test]
     fn what_a_version_asks_for_beyond_the_present_one_needs_a_yes() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderName, HeaderValue};
 use clap::Args;
+use kith_host::Abi;
 use kith_model::budget::table;
 use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
@@ -39,8 +40,18 @@ pub(crate) struct PluginBuildArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PluginWitArgs {
+    /// The folder for its files, which take the place of those of their names
+    #[arg(default_value = "wit")]
+    pub(crate) dir: PathBuf,
+    /// The version, as a manifest writes it
+    #[arg(long, value_name = "VERSION", default_value = Abi::CURRENT.as_str(), value_parser = parse_abi)]
+    pub(crate) abi: Abi,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PluginPackArgs {
-    /// The component
+    /// The component, or a core module that carries its world, as `wit-bindgen` for C leaves it
     #[arg(value_name = "COMPONENT.wasm")]
     pub(crate) component: PathBuf,
     /// The manifest
@@ -141,9 +152,14 @@ pub(crate) struct PluginBenchArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct PluginTestArgs {
-    /// The plugin's crate
+    /// The plugin's crate; of another language the folder that has its `cases`
     #[arg(default_value = ".")]
     pub(crate) dir: PathBuf,
+    /// The plugin that the cases are run with, as `kith plugin pack` made it; nothing is built
+    #[arg(long, value_name = "FILE.wasm")]
+    pub(crate) component: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) size: SizeArgs,
     #[command(flatten)]
     pub(crate) tools: Tools,
 }
@@ -153,6 +169,10 @@ fn parse_kind(text: &str) -> Result<PluginKind, String> {
         .into_iter()
         .find(|kind| kind.as_str() == text)
         .ok_or_else(|| "write connector, tag-model, scorer or channel".to_owned())
+}
+
+fn parse_abi(text: &str) -> Result<Abi, String> {
+    Abi::parse(text).ok_or_else(|| format!("there are {}", Abi::listed()))
 }
 
 fn parse_header(text: &str) -> Result<(String, String), String> {

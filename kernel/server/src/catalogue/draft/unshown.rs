@@ -1,0 +1,196 @@
+//! What of an installation's configuration is written and never shown: it lies sealed in a row of its own, so that whatever shows the
+//! installation has nothing of it to show.
+
+use std::collections::BTreeSet;
+
+use kith_model::id::InstallationId;
+use kith_model::plugin::Manifest;
+use kith_store::keys::Definition;
+use kith_store::{Key, Operation};
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::{Actor, Draft};
+use crate::catalogue::sealed::{KeyRing, Place, SealError};
+use crate::catalogue::{Catalogue, CatalogueError, InstallationRow, WorkspaceTables};
+
+impl WorkspaceTables {
+    /// What of an installation's configuration is not shown, as an object.
+    fn unshown(&self, ring: &KeyRing, id: InstallationId) -> Result<Value, SealError> {
+        let Some(sealed) = self.sealed_configs.get(&id) else { return Ok(Value::Object(Map::new())) };
+        let place = Place::Config { workspace: self.row.id, installation: id };
+        let text = ring.open_bytes(place, sealed)?;
+        serde_json::from_slice(&text).map_err(|_| place.does_not_open())
+    }
+
+    /// An installation's configuration as its plugin is given it.
+    pub fn whole_config(&self, ring: &KeyRing, row: &InstallationRow) -> Result<Value, SealError> {
+        if row.unshown.paths.is_empty() {
+            return Ok(row.config.clone());
+        }
+        Ok(kith_host::joined(row.config.clone(), self.unshown(ring, row.id)?))
+    }
+}
+
+impl Catalogue {
+    /// Seal what a release before this kept among what is shown.
+    pub fn seal_unshown(&self) -> Result<(), CatalogueError> {
+        for (workspace, tables) in &self.tables().workspaces {
+            let mut change = self.begin(*workspace, Actor::kernel())?;
+            for row in tables.installed() {
+                let Some(plugin) = tables.plugin_of(row) else { continue };
+                let places = kith_host::write_only(&plugin.manifest);
+                if kith_host::parted(row.config.clone(), &places).paths.is_empty() {
+                    continue;
+                }
+                let mut row = InstallationRow::clone(row);
+                let Ok(whole) = change.whole_config(&row) else { continue };
+                change.put_config(&mut row, whole, &plugin.manifest)?;
+                change.audit("installation.seal", &row.name, None, None)?;
+                change.put_installation(row);
+            }
+            drop(change.commit()?);
+        }
+        Ok(())
+    }
+}
+
+impl Draft<'_> {
+    /// An installation's configuration as its plugin is given it.
+    pub fn whole_config(&self, row: &InstallationRow) -> Result<Value, SealError> {
+        self.tables.whole_config(&self.catalogue.sealer, row)
+    }
+
+    /// Put a whole configuration into the row of an installation: what is only written is sealed beside it. What was not shown stays
+    /// so, whatever another version's schema says of it: nobody takes a version back to read it. Gives the places of what of the
+    /// unshown part is another now.
+    pub fn put_config(
+        &mut self,
+        row: &mut InstallationRow,
+        whole: Value,
+        manifest: &Manifest,
+    ) -> Result<Vec<String>, CatalogueError> {
+        let (id, workspace) = (row.id, self.tables.row.id);
+        let parted = kith_host::parted(whole, &unshown_places(row, manifest));
+        row.config = parted.shown;
+        // What does not open any more is written anew.
+        let before = self.tables.unshown(&self.catalogue.sealer, id).ok();
+        let of_before = |path: &str| before.as_ref().and_then(|before| before.pointer(path));
+        let all: BTreeSet<&String> = row.unshown.paths.iter().chain(&parted.paths).collect();
+        let changed = all.into_iter().filter(|path| of_before(path) != parted.unshown.pointer(path));
+        let changed: Vec<String> = changed.cloned().collect();
+        if changed.is_empty() && before.is_some() {
+            return Ok(changed);
+        }
+        row.unshown.changes += 1;
+        let key = Key::definition(workspace, Definition::SealedConfig, &id.0.to_be_bytes());
+        if parted.paths.is_empty() {
+            self.operations.push(Operation::Delete(key));
+            self.tables.sealed_configs.remove(&id);
+        } else {
+            let text = Zeroizing::new(parted.unshown.to_string());
+            let place = Place::Config { workspace, installation: id };
+            let sealed = self.catalogue.sealer.seal(place, text.as_bytes())?;
+            self.operations.push(Operation::Put(key, sealed.clone()));
+            self.tables.sealed_configs.insert(id, sealed.into());
+        }
+        row.unshown.paths = parted.paths;
+        self.alters_setup = true;
+        Ok(changed)
+    }
+}
+
+/// The places of a configuration that are not shown, whether or not something is there.
+pub fn unshown_places(row: &InstallationRow, manifest: &Manifest) -> BTreeSet<String> {
+    let mut places = kith_host::write_only(manifest);
+    places.extend(row.unshown.paths.iter().cloned());
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::PluginKind;
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::tests::installations::plugin_row;
+    use crate::api::tests::{FIRST, installation_row};
+    use crate::catalogue::PluginRow;
+    use crate::serve::tests::{TestServer, server};
+
+    fn plugin() -> PluginRow {
+        let mut plugin = plugin_row("level", PluginKind::TagModel);
+        plugin.manifest.config_schema = Some(json!({ "properties": {
+            "url": {}, "token": { "writeOnly": true }, "auth": { "properties": { "pin": { "writeOnly": true } } },
+        } }));
+        plugin
+    }
+
+    /// Put a configuration into the installation, and give the row and what became another.
+    fn put(server: &TestServer, whole: Value, plugin: &PluginRow) -> (InstallationRow, Vec<String>) {
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        let held = change.tables().installations.get(&InstallationId(901)).map(|row| InstallationRow::clone(row));
+        let mut row = held.unwrap_or_else(|| installation_row(901, "level"));
+        let changed = change.put_config(&mut row, whole, &plugin.manifest).unwrap();
+        change.put_plugin(plugin.clone());
+        change.put_installation(row.clone());
+        drop(change.commit().unwrap());
+        (row, changed)
+    }
+
+    fn whole(server: &TestServer, row: &InstallationRow) -> Value {
+        let tables = server.app().catalogue.workspace(FIRST).unwrap();
+        tables.whole_config(server.app().catalogue.sealer(), row).unwrap()
+    }
+
+    fn sealed(server: &TestServer) -> Option<Vec<u8>> {
+        let key = Key::definition(FIRST, Definition::SealedConfig, &901_u32.to_be_bytes());
+        server.store().get(&[key]).unwrap().pop().flatten().map(|row| row.to_vec())
+    }
+
+    #[test]
+    fn what_is_only_written_lies_sealed_and_the_plugin_is_given_it() {
+        let server = server();
+        let given = json!({ "url": "u", "token": "s3cret", "auth": { "pin": 1234 } });
+        let (row, changed) = put(&server, given.clone(), &plugin());
+        assert_eq!((row.config.clone(), changed.len()), (json!({ "url": "u", "auth": {} }), 2));
+        assert_eq!(row.unshown.changes, 1);
+        assert_eq!(whole(&server, &row), given);
+        let first = sealed(&server).unwrap();
+        assert!(!String::from_utf8_lossy(&first).contains("s3cret"));
+
+        // What stays the same is not sealed again.
+        let (row, changed) = put(&server, json!({ "url": "v", "token": "s3cret", "auth": { "pin": 1234 } }), &plugin());
+        assert_eq!((changed.len(), row.unshown.changes, sealed(&server)), (0, 1, Some(first)));
+        // Nor is it shown by a version that does not call it unshown.
+        let mut open = plugin();
+        open.manifest.config_schema = Some(json!({}));
+        let (row, changed) = put(&server, json!({ "url": "v", "token": "other", "auth": { "pin": 1234 } }), &open);
+        assert_eq!((row.config.clone(), changed), (json!({ "url": "v", "auth": {} }), vec!["/token".to_owned()]));
+        assert_eq!(whole(&server, &row)["token"], "other");
+        let (row, changed) = put(&server, json!({ "url": "v" }), &plugin());
+        assert_eq!((changed.len(), row.unshown.paths.len(), sealed(&server)), (2, 0, None));
+        server.app().kernel.stop();
+    }
+
+    #[test]
+    fn what_a_release_before_showed_is_sealed() {
+        let server = server();
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        change.put_plugin(plugin());
+        change.put_installation(InstallationRow {
+            config: json!({ "url": "u", "token": "s3cret" }),
+            ..installation_row(901, "level")
+        });
+        drop(change.commit().unwrap());
+        server.app().catalogue.seal_unshown().unwrap();
+        let tables = server.app().catalogue.workspace(FIRST).unwrap();
+        let row = tables.installation("level").unwrap();
+        assert_eq!(row.config, json!({ "url": "u" }));
+        assert_eq!(whole(&server, row), json!({ "url": "u", "token": "s3cret" }));
+        let before = sealed(&server);
+        server.app().catalogue.seal_unshown().unwrap();
+        assert_eq!(sealed(&server), before, "it is done once");
+        server.app().kernel.stop();
+    }
+}

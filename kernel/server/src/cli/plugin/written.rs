@@ -1,0 +1,153 @@
+//! `kith plugin written|undo`: what one digest of a plugin wrote, and taking it back.
+
+use serde_json::{Value, json};
+
+use super::grants::held_version;
+use crate::cli::Failure;
+use crate::cli::args::{DigestArgs, UndoArgs};
+use crate::cli::client::{Client, encode};
+use crate::cli::consent::Consent;
+use crate::cli::output::{self, AnswerFormat, field, number};
+
+/// The path of a digest: the one that is given, or that of the version.
+fn path(client: &Client, args: &DigestArgs) -> Result<String, Failure> {
+    let digest = match (&args.digest, &args.version) {
+        (Some(digest), _) => digest.clone(),
+        (None, version) => field(&held_version(client, &args.plugin, version.as_ref())?, "digest"),
+    };
+    Ok(format!("/api/v1/plugins/{}/digests/{}", args.plugin, encode(&digest)))
+}
+
+pub(super) fn written(client: &Client, args: &DigestArgs) -> Result<(Value, String), Failure> {
+    let answer = client.get(&format!("{}/written", path(client, args)?))?;
+    let text = report(&answer);
+    Ok((answer, text))
+}
+
+/// Take back what a digest wrote, once what that is was shown.
+pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Result<(Value, String), Failure> {
+    let path = path(client, &args.of)?;
+    let answer = client.get(&format!("{path}/written"))?;
+    let text = report(&answer);
+    if args.dry_run {
+        return Ok((answer, text));
+    }
+    let values = list(&answer, "values");
+    if values.is_empty() {
+        return Err(Failure::Failed(format!(
+            "{text}\nNo tag and no score is of this digest: there is nothing to take back."
+        )));
+    }
+    Consent::from_flag(args.yes, format)
+        .insist(&text, &format!("take back what this digest of {} wrote", args.of.plugin))?;
+    let undone = client.post(&format!("{path}/undo"), &json!({}))?;
+    let shown = undone.as_array().map(Vec::as_slice).unwrap_or_default();
+    let text = format!(
+        "{}\n`kith plugin written {} --digest {}` shows how far it is.",
+        undo_table(shown),
+        args.of.plugin,
+        field(&answer, "digest")
+    );
+    Ok((undone, text))
+}
+
+fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
+    answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn report(answer: &Value) -> String {
+    let version = answer["version"].as_str().unwrap_or("a version that was deleted");
+    let mut text = format!("{} {version}, sha256:{}\n", field(answer, "plugin"), field(answer, "digest"));
+    let mut rows = Vec::new();
+    for values in list(answer, "values") {
+        for (output, people) in values["people"].as_object().into_iter().flatten() {
+            let people = output::count(people.as_u64().unwrap_or_default());
+            rows.push(vec![field(values, "installation"), field(values, "kind"), output.clone(), people]);
+        }
+    }
+    section(&mut text, &["installation", "kind", "output", "people"], rows);
+    let events = list(answer, "events").iter().map(|read| {
+        let up_to = read["up_to"].as_u64().map_or_else(|| "now".to_owned(), |up_to| up_to.to_string());
+        let count = output::count(number(read, "events"));
+        vec![field(read, "source"), field(read, "since"), field(read, "after"), up_to, count]
+    });
+    section(&mut text, &["source", "reads since", "behind position", "up to", "events"], events.collect());
+    let messages = &answer["messages"];
+    let audiences: Vec<String> = list(messages, "audiences").iter().map(output::plain).collect();
+    if !audiences.is_empty() {
+        text += &format!(
+            "\nIts values decide {}. {} of these have left, whichever version decided; no message is taken back.\n",
+            audiences.join(", "),
+            output::counted(number(messages, "sent"), "message")
+        );
+    }
+    if !list(answer, "events").is_empty() {
+        text += "\nEvents that were accepted are not taken back.\n";
+    }
+    if answer["exact"].as_bool() == Some(false) {
+        text += "\nNot everybody was looked at: there are more.\n";
+    }
+    section(&mut text, &UNDONE, undo_rows(list(answer, "undone")));
+    text.trim_end().to_owned()
+}
+
+const UNDONE: [&str; 4] = ["taken back of", "asked for", "by", "state"];
+
+fn undo_rows(undone: &[Value]) -> Vec<Vec<String>> {
+    let row = |undo: &Value| {
+        let state = match undo["state"].as_str() {
+            Some("under_way") => {
+                format!("{} of {} people", output::count(number(undo, "done")), output::count(number(undo, "of")))
+            }
+            state => state.unwrap_or_default().to_owned(),
+        };
+        vec![field(undo, "installation"), field(undo, "at"), field(undo, "by"), state]
+    };
+    undone.iter().map(row).collect()
+}
+
+fn undo_table(undone: &[Value]) -> String {
+    output::table(&UNDONE, undo_rows(undone))
+}
+
+fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&output::table(header, rows));
+        text.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_digest_wrote_is_told_with_what_stays() {
+        let answer = json!({
+            "plugin": "acme/level", "digest": "ab12", "version": "1.2.0",
+            "values": [{"installation": "level", "kind": "tag", "fits": [0], "people": {"level": 12_345}}],
+            "events": [{"source": "shop", "version": "1.2.0", "since": "2026-11-21T10:00:00.000Z", "after": 7,
+                "up_to": null, "events": 31_106}],
+            "messages": {"audiences": ["carts", "vip"], "sent": 1}, "exact": false,
+            "undone": [{"installation": "level", "at": "2026-11-21T11:00:00.000Z", "by": "k1", "state": "under_way",
+                "done": 5, "of": 12_345}],
+        });
+        let shown = report(&answer);
+        let lines = [
+            "acme/level 1.2.0, sha256:ab12",
+            "Its values decide carts, vip. 1 message of these have left, whichever version decided; no message is taken back.",
+            "Events that were accepted are not taken back.",
+            "Not everybody was looked at: there are more.",
+        ];
+        for line in lines {
+            assert!(shown.lines().any(|shown| shown == line), "{line}\nis not in\n{shown}");
+        }
+        for cell in ["12,345", "31,106", "now", "5 of 12,345 people"] {
+            assert!(shown.contains(cell), "{cell}\nis not in\n{shown}");
+        }
+        let nothing = json!({ "plugin": "acme/level", "digest": "ab12", "version": null, "values": [], "events": [],
+            "messages": {"audiences": [], "sent": 0}, "exact": true, "undone": [] });
+        assert_eq!(report(&nothing), "acme/level a version that was deleted, sha256:ab12");
+    }
+}
