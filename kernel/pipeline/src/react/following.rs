@@ -213,7 +213,12 @@ impl Reactor {
         let key = (model.installed.id, Track::Live);
         let shown: Vec<_> = computation::shown(model, &output).collect();
         let Some(derived) = self.identities.derived_mut(work.profile.0) else { return };
+        let is_taken_back = output.is_taken_back();
         let before = derived.outputs.insert(key, output);
+        // What comes in the place of what was taken back is no news.
+        if !is_taken_back && before.as_ref().is_some_and(crate::rows::derived::Output::is_taken_back) {
+            work.touch.cause = work.touch.cause.and(Cause::Undo);
+        }
         let before: BTreeMap<FeatureName, _> =
             before.iter().flat_map(|before| computation::shown(model, before)).collect();
         let plan = &self.compiled.plan;
