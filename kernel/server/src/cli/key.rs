@@ -103,7 +103,7 @@ fn rotate(args: &RingArgs, to: Option<&Path>, format: AnswerFormat) -> Result<()
         return print_json(&json!({ "key": key, "records": records, "retired": rotated.retired, "file": to }));
     }
     output::say(format_args!("Everything secret is sealed with the master key {}.", rotated.key))?;
-    output::say(format_args!("Sealed again: {} records.", rotated.records))?;
+    output::say(format_args!("Sealed again: {}.", output::counted(rotated.records, "record")))?;
     if let Some(to) = to {
         output::say(format_args!("Start the server with --master-key-file {}.", to.display()))?;
     }

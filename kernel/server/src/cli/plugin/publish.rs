@@ -98,10 +98,11 @@ fn standing(
 }
 
 fn signed_there(reference: &Reference, tag: &str) -> Failure {
-    Failure::Failed(format!(
+    let message = format!(
         "{} names this component with another signature than comes now; publish the file that is signed so, or add --move-tag",
         reference.tagged(tag)
-    ))
+    );
+    Failure::Coded { code: "signature-taken".to_owned(), message }
 }
 
 fn taken(reference: &Reference, tag: &str) -> Failure {

@@ -58,6 +58,9 @@ fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
 fn report(answer: &Value) -> String {
     let version = answer["version"].as_str().unwrap_or("a version that was deleted");
     let mut text = format!("{} {version}, sha256:{}\n", field(answer, "plugin"), field(answer, "digest"));
+    if ["values", "events", "undone"].iter().all(|part| list(answer, part).is_empty()) {
+        text += "\nNo value that people have and no event is of it.\n";
+    }
     let mut rows = Vec::new();
     for values in list(answer, "values") {
         for (output, people) in values["people"].as_object().into_iter().flatten() {
@@ -148,6 +151,8 @@ mod tests {
         }
         let nothing = json!({ "plugin": "acme/level", "digest": "ab12", "version": null, "values": [], "events": [],
             "messages": {"audiences": [], "sent": 0}, "exact": true, "undone": [] });
-        assert_eq!(report(&nothing), "acme/level a version that was deleted, sha256:ab12");
+        let told =
+            "acme/level a version that was deleted, sha256:ab12\n\nNo value that people have and no event is of it.";
+        assert_eq!(report(&nothing), told);
     }
 }
