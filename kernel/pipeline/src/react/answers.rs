@@ -106,11 +106,10 @@ impl Reactor {
             return Ok(());
         };
         let before = derived.outputs.get(&(model.installed.id, Track::Live)).cloned();
-        let (cause, position) = match before.as_ref().map(|before| before.freshness) {
-            Some(Freshness::Pending { cause, position, .. }) => (cause, position),
-            // What comes in the place of what was taken back is no news either.
-            _ if before.as_ref().is_some_and(Output::is_taken_back) => (Cause::Undo, self.pass.cursor.position),
-            _ => (Cause::Change, self.pass.cursor.position),
+        let cause = computation::cause_of_answer(before.as_ref(), &output);
+        let position = match before.as_ref().map(|before| before.freshness) {
+            Some(Freshness::Pending { position, .. }) => position,
+            _ => self.pass.cursor.position,
         };
         let shown: Vec<_> = computation::shown(model, &output).collect();
         let held: Vec<_> = before.iter().flat_map(|before| computation::shown(model, before)).collect();

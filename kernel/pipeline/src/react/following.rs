@@ -245,6 +245,10 @@ impl Reactor {
         let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
         for (profile, output) in self.judge(model, &result, next..result.rows.len())? {
             if let Some(work) = at.get_mut(&profile) {
+                let held = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
+                let before = held.and_then(|derived| derived.outputs.get(&(model.installed.id, Track::Live)));
+                let cause = computation::cause_of_answer(before, &output);
+                work.touch.answered.insert(model.installed.id, cause);
                 self.put_output(work, model, output);
             }
         }

@@ -33,7 +33,7 @@ impl ComputeModel for Generous {
 }
 
 /// The model is of the version that says `many` of everybody.
-fn upgraded(setup: &mut Setup) {
+pub(super) fn upgraded(setup: &mut Setup) {
     let model = &mut setup.installations[1];
     model.role = Role::TagModel(Arc::new(Generous));
     model.digest = GENEROUS.into();
