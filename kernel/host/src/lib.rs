@@ -41,7 +41,7 @@ mod text;
 mod verify;
 
 pub use abi::{Abi, AbiStatus, AbiWorld};
-pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
+pub use compile::{CONFINES, CompileError, CompileMode, CompiledCode, compile_child_main, confine};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use key_value::{
     Expected, KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, MemoryKeyValue, Setting, has_expired,
