@@ -73,7 +73,9 @@ fn a_version_beside_the_live_one_is_compared_and_promoted() {
     }
     let log = admin.get("/api/v1/audit?action=installation.shadow").is(200);
     let of = |item: &Value| [&item["before"]["shadow"], &item["after"]["shadow"]].map(Clone::clone);
-    let mut changes: Vec<[Value; 2]> = log["items"].as_array().unwrap().iter().map(of).collect();
+    // Those who were shown are told of as reads are.
+    let is_change = |item: &&Value| item["action"] == "installation.shadow";
+    let mut changes: Vec<[Value; 2]> = log["items"].as_array().unwrap().iter().filter(is_change).map(of).collect();
     changes.sort_by_key(|change| format!("{change:?}"));
     let expected = [[Value::Null, json!("0.1.0")], [Value::Null, json!("0.2.0")], [json!("0.1.0"), Value::Null]];
     assert_eq!(changes, expected, "what changes nothing writes nothing: {log}");

@@ -78,10 +78,12 @@ pub(super) fn claim(
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
+    // What changes from here on is not seen by the gate.
+    let asked = Instant::now();
     let people = people_behind(sender, setup, &profiles)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
-        match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
+        match look(sender, &Terms { setup, installed, deadline, asked, now }, &job, row, &found) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
             Look::Stays(operations) => pieces.add(operations, DeliveryTotals::default())?,
             Look::Ends(row, input) => end(&mut pieces, &job, *row, input, now)?,
@@ -138,11 +140,13 @@ struct Terms<'a> {
     installed: &'a Installed,
     /// When their attempts end.
     deadline: Instant,
+    /// Since when what is known of their people may be out of date.
+    asked: Instant,
     now: Timestamp,
 }
 
 fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &ProfileLookup) -> Look {
-    let Terms { setup, installed, deadline, now } = *terms;
+    let Terms { setup, installed, deadline, asked, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
         Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
@@ -186,7 +190,7 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         message,
         person,
         deadline,
-        passed: (Instant::now(), Arc::downgrade(setup)),
+        passed: (asked, Arc::downgrade(setup)),
     }))
 }
 

@@ -164,6 +164,7 @@ impl Reactor {
                 RowOutcome::Later(_) => continue,
             };
             self.unqueue(model.installed.id, row.ordinal);
+            self.queues.entry(model.installed.id).or_default().expecting.remove(row.ordinal);
             outputs.push((row.profile, output));
         }
         Ok(outputs)

@@ -130,8 +130,25 @@ pub(crate) enum Need {
     Wait { output: Output },
 }
 
+/// How somebody stands to a model who has had no value of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstValue {
+    /// The model ran when they became known, and has not stopped since: whichever version answers, it is for what made them known.
+    Expected,
+    /// The model has been asked about everybody as it is now.
+    Settled,
+    /// The model is being asked about everybody because it changed.
+    OfAChange,
+}
+
 /// What `model` has to do after a touch.
-pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, today: Timestamp) -> Need {
+pub(crate) fn need(
+    model: &ModelPlan,
+    profile: &Profile<'_>,
+    touch: &Touch,
+    today: Timestamp,
+    first: FirstValue,
+) -> Need {
     if profile.objects() {
         return Need::Nothing;
     }
@@ -141,10 +158,10 @@ pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, toda
         // A sweep comes when the history behind its inputs has been read. Of whoever becomes known until then it has to tell
         // that it was not the sweep that made them known.
         let is_news = held.is_none() && touch.acquaintance == Acquaintance::New;
-        return if is_news { Need::Wait { output: awaiting(held, model, touch, 0) } } else { Need::Nothing };
+        return if is_news { Need::Wait { output: awaiting(held, model, touch, 0, first) } } else { Need::Nothing };
     }
     let Some(row) = models::inputs(model, profile, today) else {
-        return Need::Wait { output: awaiting(held, model, touch, 0) };
+        return Need::Wait { output: awaiting(held, model, touch, 0, first) };
     };
     match held {
         Some(held) if !held.values.is_empty() && held.inputs == row.inputs => match held.freshness {
@@ -153,14 +170,14 @@ pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, toda
         },
         Some(Output { freshness: Freshness::Faulted { inputs }, .. }) if *inputs == row.inputs => Need::Nothing,
         held => {
-            let output = awaiting(held, model, touch, row.inputs);
+            let output = awaiting(held, model, touch, row.inputs, first);
             Need::Run { row, output }
         }
     }
 }
 
 /// The output while the model has yet to see `inputs`.
-fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64) -> Output {
+fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64, first: FirstValue) -> Output {
     let Some(held) = held else {
         // Who was known before the model was, is looked at because of the model.
         let is_new = touch.acquaintance == Acquaintance::New;
@@ -183,12 +200,12 @@ fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64
         }
         (_, true) => Freshness::Outdated { inputs },
         (_, false) => {
-            let cause = match was {
-                // Whose first value is still to come waits for it as before, whichever version gives it.
-                Some(was) if touch.cause == Cause::Change => was,
-                Some(was) => was.and(touch.cause),
-                None => touch.cause,
+            let cause = match (was, first) {
+                (Some(was), FirstValue::Expected) if touch.cause == Cause::Change => was,
+                (was, _) => was.map_or(touch.cause, |was| was.and(touch.cause)),
             };
+            let is_of_change = held.values.is_empty() && first == FirstValue::OfAChange;
+            let cause = if is_of_change { cause.and(Cause::Change) } else { cause };
             Freshness::Pending { inputs, cause, position: touch.position }
         }
     };

@@ -11,7 +11,7 @@ use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, row};
 
-use super::computation::{self, Decision, Need, Survey};
+use super::computation::{self, Decision, FirstValue, Need, Survey};
 use super::effects::{self, Effect, Intent, Step};
 use super::feed::leaves_of;
 use super::inbox::Incoming;
@@ -179,7 +179,15 @@ impl Reactor {
             let profile = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
             let root = profile.root();
             let before = root.derived.as_ref().and_then(|d| d.outputs.get(&(installation, Track::Live))).cloned();
-            (computation::need(model, &profile, &work.touch, today), root.ordinal, before)
+            let queue = self.queues.get(&installation);
+            let first = if queue.is_some_and(|queue| queue.expecting.contains(root.ordinal)) {
+                FirstValue::Expected
+            } else if self.readiness.done.contains(&Task::Model(installation, model.token)) {
+                FirstValue::Settled
+            } else {
+                FirstValue::OfAChange
+            };
+            (computation::need(model, &profile, &work.touch, today, first), root.ordinal, before)
         };
         if model.uses_now {
             let midnight = zone.start_of_day(zone.day(self.now()) + 1);
@@ -202,6 +210,9 @@ impl Reactor {
                 (output, None)
             }
         };
+        if before.is_none() && work.touch.acquaintance == Acquaintance::New && model.installed.activity.is_running() {
+            self.queues.entry(installation).or_default().expecting.insert(ordinal);
+        }
         if before.as_ref() != Some(&output) {
             self.put_output(work, model, output);
         }

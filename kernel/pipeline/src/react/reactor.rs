@@ -304,6 +304,7 @@ impl Reactor {
         for (id, queue) in &mut self.queues {
             if is_running(&before, *id) && !is_running(&self.compiled, *id) {
                 queue.demoted = queue.stale.clone();
+                queue.expecting.clear();
             } else if is_running(&self.compiled, *id) {
                 queue.demoted.clear();
                 queue.resume();
