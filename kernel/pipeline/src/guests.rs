@@ -105,18 +105,26 @@ pub(crate) struct GuestCall<T> {
     place: Place,
 }
 
-/// A call's place among those that wait.
-struct Place {
+/// A call's place among those that wait, which goes with it.
+pub(crate) struct Place {
     threads: Arc<Threads>,
     caller: Caller,
     number: u64,
 }
 
 impl Place {
-    fn give_up(&self) -> Option<Exhausted> {
+    /// Wait no longer; the budget for which it waited, and nothing where the call has begun.
+    pub(crate) fn give_up(&self) -> Option<Exhausted> {
         let mut state = self.threads.state.lock();
         let State { sides, memory, .. } = &mut *state;
-        sides[self.caller.class as usize].withdraw(self.caller, self.number, memory)
+        let class = self.caller.class as usize;
+        let exhausted = sides[class].withdraw(self.caller, self.number, memory);
+        drop(state);
+        if exhausted.is_some() {
+            // Where all that waited have given up, no call that begins tells of it.
+            self.threads.room[class].notify_waiters();
+        }
+        exhausted
     }
 }
 
@@ -328,8 +336,15 @@ impl Guests {
                 drop(tell.send(catch_unwind(AssertUnwindSafe(work))));
             }
         });
+        let place = self.place(caller, work)?;
+        Ok(GuestCall { answer, place })
+    }
+
+    /// The same for work that says by itself what came of it, and does nothing where nobody wants it any more. It waits for as
+    /// long as its place is kept.
+    pub(crate) fn place(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<Place, Exhausted> {
         let number = self.admit(caller, work)?;
-        Ok(GuestCall { answer, place: Place { threads: Arc::clone(&self.shared), caller, number } })
+        Ok(Place { threads: Arc::clone(&self.shared), caller, number })
     }
 
     /// Let a call wait for its turn that says by itself what came of it.
@@ -373,8 +388,10 @@ impl Guests {
     pub(crate) fn stop(&self) {
         let mut state = self.shared.state.lock();
         state.is_stopping = true;
-        state.sides.iter_mut().for_each(Side::drop_waiting);
+        let dropped: Vec<Job> = state.sides.iter_mut().flat_map(Side::drop_waiting).collect();
         drop(state);
+        // Without the lock, as when a workspace is forgotten.
+        drop(dropped);
         for changed in &self.shared.changed {
             changed.notify_all();
         }

@@ -20,7 +20,7 @@ use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::{ImportMemory, InputFaults, Volumes};
+use crate::intake::{Gathering, ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::poll::Polls;
 use crate::pool::Pool;
@@ -308,6 +308,8 @@ pub(crate) struct KernelState {
     pub accept: Accept,
     pub dry_runs: DryRuns,
     pub guests: Guests,
+    /// Requests that wait for a connector.
+    pub gathering: Arc<Gathering>,
     /// On what connectors failed.
     pub input_faults: InputFaults,
     /// How much each source has brought.
@@ -349,6 +351,7 @@ impl KernelState {
     ) -> std::io::Result<KernelState> {
         Ok(KernelState {
             store,
+            gathering: Arc::new(Gathering::new(Arc::clone(&clock))),
             clock,
             workers: Workers::new(Arc::clone(&observer))?,
             observer,
