@@ -334,11 +334,6 @@ pub(crate) struct KernelState {
     calls: AtomicU64,
 }
 
-/// The queue that an operation adds to.
-fn filled_queue(operation: &Operation) -> Option<QueueId> {
-    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
-}
-
 impl KernelState {
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -386,7 +381,8 @@ impl KernelState {
 
     /// Commit a unit under the node's lease, and wake the senders of the outboxes that it filled.
     pub(crate) fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
-        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(filled_queue).collect();
+        let queue = |of: &Operation| if let Operation::Enqueue { queue, .. } = of { Some(*queue) } else { None };
+        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(queue).collect();
         let committed = self.store.commit(Unit { fence: Some(self.fence.clone()), ..unit })?;
         filled.into_iter().for_each(|queue| self.workers.wake(queue));
         Ok(committed)

@@ -25,10 +25,14 @@ use crate::guests::{Caller, ExecutorStopped, Guests, Place};
 use crate::shadow::report::SeenCall;
 
 /// Requests in one call. With as many, making its instance costs each of them little.
-const MAX_REQUESTS: usize = 16;
+fn max_requests() -> usize {
+    usize::try_from(table::GUEST_REQUESTS.default).unwrap_or(usize::MAX)
+}
 
 /// Bytes of their bodies together, about those of a piece of a file, so that a call of several is no larger than one may be anyway.
-const MAX_BYTES: usize = 256 << 10;
+fn max_bytes() -> usize {
+    usize::try_from(table::GUEST_REQUESTS_SIZE.default).unwrap_or(usize::MAX)
+}
 
 /// How long a source's requests are called one by one after a call of several failed.
 const APART_MS: i64 = 10_000;
@@ -157,7 +161,7 @@ impl Gathering {
         let own = source.waiting.iter().position(|waiting| waiting.number == number);
         let Some(first) = own.and_then(|own| source.waiting.remove(own)) else { return Vec::new() };
         let is_apart = source.apart_until.is_some_and(|until| now < until);
-        let most = if first.connector.takes_several() && !is_apart { MAX_REQUESTS } else { 1 };
+        let most = if first.connector.takes_several() && !is_apart { max_requests() } else { 1 };
         let mut bytes = first.request.body.len();
         let mut taken = vec![first];
         let mut place = 0;
@@ -165,7 +169,7 @@ impl Gathering {
             && let Some(next) = source.waiting.get(place)
         {
             let together = bytes.saturating_add(next.request.body.len());
-            if together <= MAX_BYTES && Arc::ptr_eq(&next.connector, &taken[0].connector) {
+            if together <= max_bytes() && Arc::ptr_eq(&next.connector, &taken[0].connector) {
                 bytes = together;
                 taken.extend(source.waiting.remove(place));
             } else {

@@ -190,13 +190,13 @@ fn numbers(taken: &[Waiting]) -> Vec<u64> {
 #[test]
 fn a_call_is_bounded_in_requests_and_in_bytes() {
     let connector = Noting::new(Way::Well);
-    let (gathering, _) = gathered(&[&connector], &["x"; MAX_REQUESTS + 3]);
-    assert_eq!(gathering.take(OF, 1).len(), MAX_REQUESTS);
+    let (gathering, _) = gathered(&[&connector], &vec!["x"; max_requests() + 3]);
+    assert_eq!(gathering.take(OF, 1).len(), max_requests());
     assert_eq!(numbers(&gathering.take(OF, 17)), [17, 16, 18], "the first ones have gone with the other");
     assert!(gathering.take(OF, 3).is_empty(), "its turn comes to nothing");
 
-    let (half, third) = ("x".repeat(MAX_BYTES / 2), "x".repeat(MAX_BYTES / 3));
-    let huge = "x".repeat(MAX_BYTES * 2);
+    let (half, third) = ("x".repeat(max_bytes() / 2), "x".repeat(max_bytes() / 3));
+    let huge = "x".repeat(max_bytes() * 2);
     let (gathering, _) = gathered(&[&connector], &[&half, &huge, &third, &third, "x"]);
     assert_eq!(numbers(&gathering.take(OF, 0)), [0, 2, 4], "what does not fit has a turn of its own");
     assert_eq!(numbers(&gathering.take(OF, 1)), [1], "one request is taken however large it is");
