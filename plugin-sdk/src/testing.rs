@@ -184,7 +184,9 @@ impl Host {
             let alone: Vec<_> = requests.iter().cloned().map(C::receive).collect();
             for size in 1..=requests.len() {
                 let calls = requests.chunks(size).zip(alone.chunks(size));
-                calls.for_each(|(some, expected)| assert_eq!(C::receive_all(some.to_vec()), expected, "in calls of {size}"));
+                calls.for_each(|(some, expected)| {
+                    assert_eq!(C::receive_all(some.to_vec()), expected, "in calls of {size}")
+                });
             }
             alone
         })
