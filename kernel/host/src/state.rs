@@ -94,7 +94,7 @@ impl StateWritten {
 
 /// The time of a call for several requests is that of one so many times at most. An honest request takes a small part of its time,
 /// and one that takes more is called alone in the end, so that more would only have its neighbours wait for it.
-const MOST_TIMES: u64 = 4;
+const MOST_TIMES: u64 = 2;
 
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

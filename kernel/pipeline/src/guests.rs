@@ -126,6 +126,11 @@ impl Place {
         }
         exhausted
     }
+
+    /// Let other work of the same caller wait for its turn, which says by itself what comes of it.
+    pub(crate) fn again(&self, work: Box<dyn FnOnce() + Send>) -> Result<(), Exhausted> {
+        self.threads.admit(self.caller, work).map(drop)
+    }
 }
 
 impl Drop for Place {
@@ -198,6 +203,18 @@ impl Threads {
                 Turn::Resume(told) => drop(told.send(())),
             }
         }
+    }
+
+    fn admit(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<u64, Exhausted> {
+        let mut state = self.state.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        // Without a thread that will come for it, the call is dropped here and its caller learns that by waiting.
+        if !state.is_stopping {
+            state.sides[caller.class as usize].admit(Job { number, caller, work })?;
+            self.choose(&mut state, caller.class);
+        }
+        Ok(number)
     }
 
     fn work(self: &Arc<Threads>, class: GuestClass) {
@@ -343,25 +360,13 @@ impl Guests {
     /// The same for work that says by itself what came of it, and does nothing where nobody wants it any more. It waits for as
     /// long as its place is kept.
     pub(crate) fn place(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<Place, Exhausted> {
-        let number = self.admit(caller, work)?;
+        let number = self.shared.admit(caller, work)?;
         Ok(Place { threads: Arc::clone(&self.shared), caller, number })
     }
 
     /// Let a call wait for its turn that says by itself what came of it.
     pub(crate) fn spawn(&self, caller: Caller, work: impl FnOnce() + Send + 'static) -> Result<(), Exhausted> {
-        self.admit(caller, Box::new(work)).map(drop)
-    }
-
-    fn admit(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<u64, Exhausted> {
-        let mut state = self.shared.state.lock();
-        let number = state.next_number;
-        state.next_number += 1;
-        // Without a thread that will come for it, the call is dropped here and its caller learns that by waiting.
-        if !state.is_stopping {
-            state.sides[caller.class as usize].admit(Job { number, caller, work })?;
-            self.shared.choose(&mut state, caller.class);
-        }
-        Ok(number)
+        self.shared.admit(caller, Box::new(work)).map(drop)
     }
 
     /// How long a request waits for its turn.

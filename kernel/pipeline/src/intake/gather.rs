@@ -5,9 +5,10 @@
 //! there are in a call follows from how busy the source is. A call of several is one turn, so that other sources wait for none
 //! longer than for another.
 //!
-//! A call of several that fails is halved until the request that it fails on is alone, and what that one gets is its own. For a
-//! while behind it the source's requests are called one by one: whoever sends what its connector fails on again and again has its
-//! neighbours wait once, and no longer than without gathering after it. Only connectors whose calls leave nothing behind are asked
+//! A call of several that fails is halved until the request that it fails on is alone, and what that one gets is its own. Where it
+//! passed its time each has a turn of its own again, because each half with the request that passes it would spend that once more.
+//! For a while behind it the source's requests are called one by one: whoever sends what its connector fails on again and again has
+//! its neighbours wait once, and no longer than without gathering after it. Only connectors whose calls leave nothing behind are asked
 //! about several requests ([`Connector::takes_several`]), since what a call has left would be left once more by each part.
 
 use std::collections::{HashMap, VecDeque};
@@ -35,7 +36,7 @@ fn max_bytes() -> usize {
 }
 
 /// How long a source's requests are called one by one after a call of several failed.
-const APART_MS: i64 = 10_000;
+const APART_MS: i64 = 60_000;
 
 /// After this long, whoever gave up may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -69,7 +70,7 @@ struct Waiting {
     connector: Arc<dyn Connector>,
     request: Arc<SourceRequest>,
     reply: oneshot::Sender<Answered>,
-    /// Its turn, which is given up where another takes it along.
+    /// Its turn, given up where another takes it along.
     place: Option<Place>,
 }
 
@@ -178,8 +179,10 @@ impl Gathering {
         }
         self.tidy(&mut state, of);
         drop(state);
-        // They wait for no turn of their own any more.
-        taken.iter_mut().for_each(|waiting| drop(waiting.place.take()));
+        for place in taken.iter().filter_map(|waiting| waiting.place.as_ref()) {
+            // What it waited for makes no difference to one that is called.
+            let _ = place.give_up();
+        }
         taken
     }
 
@@ -265,6 +268,29 @@ impl Waiting {
         // Its client may have gone meanwhile.
         drop(self.reply.send(Answered { request: self.request, received, seen }));
     }
+
+    /// Call the connector for this request alone, if somebody still waits for it.
+    fn alone(self) {
+        if !self.reply.is_closed() {
+            let (seen, received) = SeenCall::of(|| self.connector.receive(&self.request));
+            self.answer(received, Some(seen));
+        }
+    }
+
+    /// The same in a turn of its own, or here where there is no room for one more that waits.
+    fn alone_later(mut self) {
+        let Some(place) = self.place.take() else { return self.alone() };
+        let kept = Arc::new(Mutex::new(Some(self)));
+        let later = Arc::clone(&kept);
+        let work = move || {
+            let waiting = later.lock().take();
+            waiting.into_iter().for_each(Waiting::alone);
+        };
+        if place.again(Box::new(work)).is_err() {
+            let waiting = kept.lock().take();
+            waiting.into_iter().for_each(Waiting::alone);
+        }
+    }
 }
 
 /// How a connector does with several requests at once.
@@ -278,10 +304,7 @@ enum Together {
 fn call(connector: &dyn Connector, mut taken: Vec<Waiting>) -> Together {
     taken.retain(|waiting| !waiting.reply.is_closed());
     if taken.len() < 2 {
-        for waiting in taken {
-            let (seen, received) = SeenCall::of(|| connector.receive(&waiting.request));
-            waiting.answer(received, Some(seen));
-        }
+        taken.into_iter().for_each(Waiting::alone);
         return Together::Works;
     }
     let requests: Vec<&SourceRequest> = taken.iter().map(|waiting| waiting.request.as_ref()).collect();
@@ -294,12 +317,15 @@ fn call(connector: &dyn Connector, mut taken: Vec<Waiting>) -> Together {
         Err(fault) => fault,
     };
     tracing::debug!(code = fault.code(), requests = taken.len(), "requests are called apart that failed together");
-    // A limit of time is spent to its end by each call with the request that passes it, so that halves would cost its neighbours more.
-    let is_of_time = matches!(fault, PluginFault::CpuExceeded { .. } | PluginFault::DeadlineExceeded { .. });
-    let part = if is_of_time { 1 } else { taken.len().div_ceil(2) };
-    while !taken.is_empty() {
-        let behind = taken.split_off(part.min(taken.len()));
-        call(connector, std::mem::replace(&mut taken, behind));
+    match fault {
+        PluginFault::CpuExceeded { .. } | PluginFault::DeadlineExceeded { .. } => {
+            taken.into_iter().for_each(Waiting::alone_later);
+        }
+        _ => {
+            let other = taken.split_off(taken.len() / 2);
+            call(connector, taken);
+            call(connector, other);
+        }
     }
     Together::Fails
 }

@@ -2,6 +2,7 @@ use kith_model::plugin::ReplayScope;
 use kith_model::time::ManualClock;
 
 use super::*;
+use crate::guests::GuestClass;
 
 const OF: SourceKey = (WorkspaceId(1), InstallationId(1));
 
@@ -99,7 +100,7 @@ fn taken(connector: &Arc<Noting>, bodies: &[&str]) -> (Vec<Waiting>, Vec<oneshot
 
 /// What each was answered: its own body, or the fault.
 fn answers(waiting: Vec<oneshot::Receiver<Answered>>) -> Vec<Result<String, PluginFault>> {
-    let answer = |mut answered: oneshot::Receiver<Answered>| match answered.try_recv().unwrap().received {
+    let answer = |answered: oneshot::Receiver<Answered>| match answered.blocking_recv().unwrap().received {
         Ok(received) => Ok(String::from_utf8(received.resume.unwrap()).unwrap()),
         Err(ReceiveError::Fault(fault)) => Err(fault),
         Err(ReceiveError::Refused(refusal)) => panic!("it refuses nothing: {refusal:?}"),
@@ -141,12 +142,22 @@ fn all_that_a_connector_fails_on_are_answered() {
 
 /// Each call with it costs the whole limit.
 #[test]
-fn what_passes_its_time_is_called_alone_at_once() {
-    let failing = Noting::new(Way::Fails(|| PluginFault::CpuExceeded { limit_ms: 200 }));
-    let (requests, waiting) = taken(&failing, &["a", "b", "bad", "d"]);
-    assert_eq!(call(failing.as_ref(), requests), Together::Fails);
-    assert_eq!(failing.sizes(), [4, 1, 1, 1, 1]);
-    assert_eq!(answers(waiting).iter().filter(|answer| answer.is_err()).count(), 1);
+fn what_passes_its_time_has_each_called_alone_in_a_turn_of_its_own() {
+    let slow = || PluginFault::CpuExceeded { limit_ms: 200 };
+    let guests = Guests::start(1_000).unwrap();
+    let (workspace, installation) = OF;
+    let caller = Caller { workspace, installation, class: GuestClass::Request, bytes: 1, memory_bytes: 1 };
+    for has_turns in [false, true] {
+        let failing = Noting::new(Way::Fails(slow));
+        let (mut requests, waiting) = taken(&failing, &["a", "b", "bad", "d"]);
+        if has_turns {
+            requests.iter_mut().for_each(|one| one.place = Some(guests.place(caller, Box::new(|| ())).unwrap()));
+        }
+        assert_eq!(call(failing.as_ref(), requests), Together::Fails);
+        assert_eq!(answers(waiting), [own("a"), own("b"), Err(slow()), own("d")]);
+        assert_eq!(failing.sizes(), [4, 1, 1, 1, 1]);
+    }
+    guests.stop();
 }
 
 #[test]
