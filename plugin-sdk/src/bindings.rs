@@ -106,9 +106,10 @@ use tag_model::exports::kith::plugin::{tag_model_checking, tagging};
 pub struct Exported<P>(PhantomData<P>);
 
 impl<P: crate::Connector> source::Guest for Exported<P> {
-    fn receive(request: source::Request) -> Result<source::Received, source::Rejection> {
+    fn receive(requests: Vec<source::Request>) -> Vec<Result<source::Received, source::Rejection>> {
         report_panics();
-        P::receive(request.into()).map(Into::into).map_err(Into::into)
+        let answers = P::receive_all(requests.into_iter().map(Into::into).collect());
+        answers.into_iter().map(|answer| answer.map(Into::into).map_err(Into::into)).collect()
     }
 }
 

@@ -57,6 +57,8 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/guests/tests.rs",
         "inputs_that_wait_have_a_budget_each_and_together",
     ),
+    ("guest-requests", "kernel/pipeline/src/intake/gather/tests.rs", "a_call_is_bounded_in_requests_and_in_bytes"),
+    ("guest-requests-size", "kernel/pipeline/src/intake/gather/tests.rs", "a_call_is_bounded_in_requests_and_in_bytes"),
     ("shadow-calls", "kernel/pipeline/src/tests/shadows.rs", "what_has_no_room_is_skipped_and_counted"),
     ("shadow-memory", "kernel/pipeline/src/shadow/tests.rs", "a_place_is_given_within_the_budgets_and_comes_back"),
     ("shadow-input", "kernel/pipeline/src/shadow/tests.rs", "a_place_is_given_within_the_budgets_and_comes_back"),

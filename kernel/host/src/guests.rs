@@ -212,11 +212,41 @@ pub(crate) fn scorer(body: &str) -> Vec<u8> {
     scorer_with(body, "", 1)
 }
 
-/// A connector whose `receive` runs `receive`.
+/// `receive` with one answer, the result of 80 bytes that `$one` leaves, however many requests there are.
+const RECEIVE: &str = r#"
+    (func (export "kith:plugin/source@0.2.0#receive") (param $requests i32) (param $count i32) (result i32)
+        (i32.store (i32.const 3072) (call $one (local.get $requests)))
+        (i32.store (i32.const 3076) (i32.const 1))
+        (i32.const 3072))"#;
+
+/// A connector whose `receive` runs `receive`, which is given the place of the first request.
 pub(crate) fn connector(receive: &str) -> Vec<u8> {
-    let functions =
-        format!(r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) {receive})"#);
+    let functions = format!(r#"(func $one (param $request i32) (result i32) {receive}) {RECEIVE}"#);
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
+}
+
+/// A connector that takes the whole of each request, and of a request that begins with `t` traps, with `l` never ends. Of a list of
+/// three it gives two answers. A request has 72 bytes, its body at 32 and 36.
+pub(crate) fn connector_of_lists() -> Vec<u8> {
+    let functions = r#"
+        (func (export "kith:plugin/source@0.2.0#receive") (param $requests i32) (param $count i32) (result i32)
+            (local $answers i32) (local $place i32) (local $request i32) (local $first i32)
+            (local.set $answers (call $realloc (i32.const 0) (i32.const 0) (i32.const 8)
+                (i32.mul (local.get $count) (i32.const 80))))
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $place) (local.get $count)))
+                (local.set $request (i32.add (local.get $requests) (i32.mul (local.get $place) (i32.const 72))))
+                (local.set $first (i32.load8_u (i32.load offset=32 (local.get $request))))
+                (if (i32.eq (local.get $first) (i32.const 116)) (then unreachable))
+                (if (i32.eq (local.get $first) (i32.const 108)) (then (loop $on (br $on))))
+                (i64.store offset=24 (i32.add (local.get $answers) (i32.mul (local.get $place) (i32.const 80)))
+                    (i64.extend_i32_u (i32.load offset=36 (local.get $request))))
+                (local.set $place (i32.add (local.get $place) (i32.const 1)))
+                (br $next)))
+            (i32.store (i32.const 3072) (local.get $answers))
+            (i32.store (i32.const 3076) (i32.sub (local.get $count) (i32.eq (local.get $count) (i32.const 3))))
+            (i32.const 3072))"#;
+    assemble(&core(PluginKind::Connector, &frame(functions, 1)), CONNECTOR).unwrap()
 }
 
 /// A connector whose `poll` runs `poll`, which may call `$send`; `polled` is never asked. There are texts at 512 (`POST`), 528 (`next`)
@@ -230,7 +260,7 @@ pub(crate) fn poller(poll: &str) -> Vec<u8> {
     );
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 528) "next") (data (i32.const 600) "https://example.com/")
-        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable)
         (func (export "kith:plugin/polling@0.2.0#poll") (param i32 i32 i32 i64 i32 i64 i32 i32) (result i32) {poll})
         (func (export "kith:plugin/polling@0.2.0#polled") (param i32 i32 i32 i64 i32 i64 i32 i32 i32 i32) (result i32)
             unreachable))"#
@@ -258,7 +288,7 @@ pub(crate) fn migrating(migrate: &str) -> Vec<u8> {
 /// A connector that says something of configurations and nothing else.
 fn configured(functions: &str) -> Vec<u8> {
     let functions = format!(
-        r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        r#"(func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable)
         {functions}"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
@@ -278,7 +308,7 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 520) "hello") (data (i32.const 528) "signing")
         (data (i32.const 544) "msg_1") (data (i32.const 600) "{url}")
-        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32)
+        (func $one (param $request i32) (result i32)
             (call $send (i32.const 512) (i32.const 4) (i32.const 600) (i32.const {url_length}) (i32.const 0) (i32.const 0)
                 (i32.const 520) (i32.const 5) (i32.const {signed}) (i32.const 0) (i32.const 528) (i32.const 7)
                 (i32.const 544) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 256))
@@ -293,7 +323,7 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
                 (i32.store (i32.const 2080) (i32.const 1))
                 (i32.store (i32.const 2084) (i32.load (i32.const 272)))
                 (i32.store (i32.const 2088) (i32.load (i32.const 276)))))
-            (i32.const 2048)))"#
+            (i32.const 2048)) {RECEIVE})"#
     );
     let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
     assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()

@@ -20,7 +20,7 @@ use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::{ImportMemory, InputFaults, Volumes};
+use crate::intake::{Gathering, ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::poll::Polls;
 use crate::pool::Pool;
@@ -308,6 +308,8 @@ pub(crate) struct KernelState {
     pub accept: Accept,
     pub dry_runs: DryRuns,
     pub guests: Guests,
+    /// Requests that wait for a connector.
+    pub gathering: Arc<Gathering>,
     /// On what connectors failed.
     pub input_faults: InputFaults,
     /// How much each source has brought.
@@ -332,11 +334,6 @@ pub(crate) struct KernelState {
     calls: AtomicU64,
 }
 
-/// The queue that an operation adds to.
-fn filled_queue(operation: &Operation) -> Option<QueueId> {
-    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
-}
-
 impl KernelState {
     pub(crate) fn new(
         store: Arc<dyn Store>,
@@ -349,6 +346,7 @@ impl KernelState {
     ) -> std::io::Result<KernelState> {
         Ok(KernelState {
             store,
+            gathering: Arc::new(Gathering::new(Arc::clone(&clock))),
             clock,
             workers: Workers::new(Arc::clone(&observer))?,
             observer,
@@ -383,7 +381,8 @@ impl KernelState {
 
     /// Commit a unit under the node's lease, and wake the senders of the outboxes that it filled.
     pub(crate) fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
-        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(filled_queue).collect();
+        let queue = |of: &Operation| if let Operation::Enqueue { queue, .. } = of { Some(*queue) } else { None };
+        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(queue).collect();
         let committed = self.store.commit(Unit { fence: Some(self.fence.clone()), ..unit })?;
         filled.into_iter().for_each(|queue| self.workers.wake(queue));
         Ok(committed)

@@ -119,6 +119,7 @@ impl Kernel {
         self.shared.accept.close(workspace);
         self.reactors.close(workspace);
         self.shared.input_faults.forget_workspace(workspace);
+        self.shared.gathering.forget_workspace(workspace);
         self.shared.workspaces.write().remove(&workspace);
     }
 }

@@ -7,6 +7,7 @@ mod counts;
 mod delivery;
 mod failures;
 mod fits;
+mod gathering;
 pub(crate) mod harness;
 mod histories;
 mod identity;

@@ -35,7 +35,7 @@ fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext>
     let manifest = CONNECTOR.to_owned() + state;
     let wat = r#"(module (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable))"#;
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable))"#;
     let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
     let grants = Grants {
         http: vec!["peer.example".into()],
@@ -331,8 +331,9 @@ fn a_call_that_is_past_its_time_ends_with_the_import() {
         (import "kith:plugin/kv@0.2.0" "get" (func $get (param i32 i32 i32)))
         (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32)
-            (call $get (i32.const 64) (i32.const 1) (i32.const 256)) (i32.const 16)))"#;
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32)
+            (call $get (i32.const 64) (i32.const 1) (i32.const 256))
+            (i32.store (i32.const 16) (i32.const 512)) (i32.store (i32.const 20) (i32.const 1)) (i32.const 16)))"#;
     let manifest = CONNECTOR.to_owned() + "[capabilities.kv]\nbytes = 1024\nreason = \"to test\"\n";
     let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
     let request = SourceRequest {

@@ -123,6 +123,10 @@ pub static GUEST_LOG: Budget = budget("guest-log", Call, Bytes, 64 << 10, "grant
 pub static GUEST_LOG_KEPT: Budget = budget("guest-log-kept", Installation, Bytes, 64 << 10, FIXED);
 /// Host calls of one call.
 pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10_000, "grants.limits.host_calls");
+/// Requests to one source that wait and go into one call of its connector; more go into the next.
+pub static GUEST_REQUESTS: Budget = budget("guest-requests", Call, Items, 16, FIXED);
+/// Bodies of these together; one request is taken however large it is.
+pub static GUEST_REQUESTS_SIZE: Budget = budget("guest-requests-size", Call, Bytes, 256 << 10, FIXED);
 /// Memory of all calls under way together, each counted with what it may take at most; a quarter as much again is for requests
 /// of polls and the answers to them. The default is a quarter of the machine's, and this where that is less or not known.
 pub static HOST_GUEST_MEMORY: Budget = budget("host-guest-memory", Host, Bytes, 256 << 20, "--guest-memory");
@@ -289,6 +293,8 @@ pub static ALL: &[&Budget] = &[
     &GUEST_LOG,
     &GUEST_LOG_KEPT,
     &GUEST_HOST_CALLS,
+    &GUEST_REQUESTS,
+    &GUEST_REQUESTS_SIZE,
     &HOST_GUEST_MEMORY,
     &GUEST_CALLS,
     &GUEST_CALLS_WAITING,

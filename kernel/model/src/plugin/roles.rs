@@ -101,6 +101,16 @@ pub struct Fitted {
 pub trait Connector: Send + Sync {
     /// Turn a request, or a piece of a file, into events.
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError>;
+    /// The same for several requests: an answer for each, in their order. A fault is one of a call for all of them, and says
+    /// nothing of any: whoever wants to know of which it is makes smaller calls.
+    fn receive_all(&self, requests: &[&SourceRequest]) -> Result<Vec<Result<Received, ReceiveError>>, PluginFault> {
+        Ok(requests.iter().map(|request| self.receive(request)).collect())
+    }
+    /// Whether [`Connector::receive_all`] is one call that leaves nothing behind, so that requests gain by it and it can be made
+    /// again after a fault.
+    fn takes_several(&self) -> bool {
+        false
+    }
     /// The first turn of a page that is fetched from the other side.
     fn poll(&self, wanted: &WantedPage) -> Result<PollTurn, PollError> {
         let _ = wanted;

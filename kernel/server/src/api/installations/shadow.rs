@@ -111,6 +111,7 @@ pub(crate) struct OutputBody {
 /// What one of the two versions did where they were compared.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SideBody {
+    /// Of a connector's calls those for one request, as the shadow's are.
     calls: u64,
     /// By the fault's code: people or requests for which it gave nothing. `refused` are a connector's refusals.
     #[schema(value_type = Object)]
