@@ -68,11 +68,16 @@ fn problem(names: Option<&[String]>, event: &EmittedEvent) -> Option<String> {
         ));
     }
     if key.len() > MAX_KEY_BYTES {
-        return Some(format!("the key of an event has at most {MAX_KEY_BYTES} bytes; that of `{shown}` has {}", key.len()));
+        return Some(format!(
+            "the key of an event has at most {MAX_KEY_BYTES} bytes; that of `{shown}` has {}",
+            key.len()
+        ));
     }
     if properties.len() > MAX_PROPERTIES_BYTES {
         let length = properties.len();
-        return Some(format!("the event `{shown}` has {length} bytes of properties; at most {MAX_PROPERTIES_BYTES} may be"));
+        return Some(format!(
+            "the event `{shown}` has {length} bytes of properties; at most {MAX_PROPERTIES_BYTES} may be"
+        ));
     }
     let is_object = properties.is_empty() || serde_json::from_str::<Map<String, Value>>(properties).is_ok();
     (!is_object).then(|| format!("the properties of the event `{shown}` are no JSON object"))

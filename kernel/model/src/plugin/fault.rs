@@ -63,9 +63,7 @@ impl PluginFault {
             PluginFault::FuelExhausted { .. } => "limit.fuel",
             PluginFault::MemoryExceeded { .. } => "limit.memory",
             PluginFault::LimitExceeded { what: "output bytes", .. } => "limit.output",
-            PluginFault::LimitExceeded { what: "events" | "bytes of events" | "events of one person in a day", .. } => {
-                "limit.events"
-            }
+            PluginFault::LimitExceeded { what, .. } if what.contains("events") => "limit.events",
             PluginFault::LimitExceeded { .. } => "limit.host-calls",
             PluginFault::InvalidOutput(_) => "invalid-output",
             PluginFault::Cancelled => "cancelled",

@@ -10,6 +10,7 @@ use kith_store::{Key, Operation, ReadError, Unit, row};
 
 use super::aside::unreadable;
 use super::effects::{CURSOR, READINESS};
+use super::emitted::Emissions;
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
 use super::reactor::{Reactor, ReactorStart};
@@ -59,7 +60,9 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
-    let opened = ReactorStart { readiness, cursor, promised: promised.position, delivery_totals, queues, seen };
+    let emissions = Emissions::read(store, id)?;
+    let promised = promised.position;
+    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, seen, emissions };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 
