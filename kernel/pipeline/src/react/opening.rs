@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use kith_features::{FeatureName, Value};
-use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
+use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_store::keys::{Definition, DeliveryMover};
 use kith_store::{Key, Operation, ReadError, Unit, row};
 
@@ -13,7 +13,7 @@ use super::effects::{CURSOR, READINESS};
 use super::emitted::Emissions;
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
-use super::reactor::{Reactor, ReactorStart};
+use super::reactor::Reactor;
 use super::readiness::Readiness;
 use super::seen::SeenBook;
 use crate::profiles::evaluation::{Evaluation, Profile};
@@ -23,6 +23,17 @@ use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Track};
 use crate::shared::{KernelState, Workspace};
+
+/// What a reactor begins with.
+pub(super) struct ReactorStart {
+    pub readiness: Readiness,
+    pub cursor: Cursor,
+    pub promised: Position,
+    pub delivery_totals: DeliveryTotals,
+    pub queues: Queues,
+    pub seen: SeenBook,
+    pub emissions: Emissions,
+}
 
 /// What the index is told of one profile.
 struct Entry {

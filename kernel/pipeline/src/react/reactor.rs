@@ -19,10 +19,11 @@ use super::effects::{self, Effect, Progress};
 use super::emitted::{Emissions, Told};
 use super::identities::Identities;
 use super::inbox::Incoming;
+use super::opening::ReactorStart;
 use super::projection::Changes;
 use super::queues::{Queue, Queues};
 use super::readiness::{Readiness, Work};
-use super::seen::{SeenBook, SeenNow, SeenRow, SeenState};
+use super::seen::{SeenNow, SeenRow, SeenState};
 use super::touch::Touch;
 use crate::plan::ModelPlan;
 use crate::pool::Turn;
@@ -139,17 +140,6 @@ pub(crate) struct Reactor {
     failures: u32,
     /// Bytes of the log that the last pass read.
     pub(super) read_bytes: usize,
-}
-
-/// What a reactor begins with.
-pub(super) struct ReactorStart {
-    pub readiness: Readiness,
-    pub cursor: Cursor,
-    pub promised: Position,
-    pub delivery_totals: DeliveryTotals,
-    pub queues: Queues,
-    pub seen: SeenBook,
-    pub emissions: Emissions,
 }
 
 impl Reactor {
