@@ -107,7 +107,9 @@ pub(super) struct Told {
 /// What is new of what a model emitted about somebody.
 struct News<'e> {
     events: Vec<(Key, &'e EmittedEvent)>,
+    /// What was emitted today under the profile's own name, and of its other members while they were by themselves.
     day: EmittedDay,
+    of_others: u64,
 }
 
 impl Reactor {
@@ -124,11 +126,11 @@ impl Reactor {
         }
         let (installation, person) = (model.installed.id, row.profile);
         let news = self.news(installation, person, events);
-        let Some(News { events, mut day }) = self.readable(person, news)? else { return Ok(()) };
+        let Some(News { events, mut day, of_others }) = self.readable(person, news)? else { return Ok(()) };
         let is_news = self.is_news(model, held);
         let (mut waiting, mut beyond) = (Vec::new(), false);
         for (key, event) in events {
-            if is_news && day.events >= table::PERSON_EVENTS.default {
+            if is_news && day.events + of_others >= table::PERSON_EVENTS.default {
                 beyond = true;
                 continue;
             }
@@ -182,16 +184,19 @@ impl Reactor {
     ) -> Result<News<'e>, ReadError> {
         let (workspace, store) = (self.workspace.id, self.shared.store.as_ref());
         let members = self.identities.person(person.0).map(|root| root.members()).unwrap_or_default();
-        let (mut day, mut untold) = (EmittedDay::default().at(self.now()), Vec::new());
+        let (mut day, mut of_others) = (EmittedDay::default().at(self.now()), 0);
         for member in &members {
             let key = Key::emitted_by(workspace, *member, installation);
             let held = match self.pass.told.days.get(&key) {
                 Some(held) => *held,
                 None => get_one(store, &key)?.map_or(Ok(EmittedDay::default()), |row| row::decode(&row))?,
             };
-            day.events += held.at(self.now()).events;
+            match held.at(self.now()) {
+                own if *member == person.0 => day = own,
+                other => of_others += other.events,
+            }
         }
-        let mut seen = BTreeSet::new();
+        let (mut untold, mut seen) = (Vec::new(), BTreeSet::new());
         for event in events.iter().filter(|event| seen.insert(told_by(event))) {
             let key = |member| Key::emitted(workspace, member, installation, told_by(event));
             let keys: Vec<Key> = members.iter().map(|member| key(*member)).collect();
@@ -201,7 +206,7 @@ impl Reactor {
                 untold.push((key(person.0), event));
             }
         }
-        Ok(News { events: untold, day })
+        Ok(News { events: untold, day, of_others })
     }
 
     /// Whether an answer in the place of `held` is news: as with messages to those who enter an audience, what a person's own event or

@@ -77,7 +77,11 @@ fn bench(herald: &Arc<Herald>) -> Bench {
 
 /// What was emitted of somebody, oldest first.
 fn told(bench: &Bench, user: &str) -> Vec<Event> {
-    let Some(profile) = bench.profile("user_id", user) else { return Vec::new() };
+    told_of(bench, "user_id", user)
+}
+
+fn told_of(bench: &Bench, kind: &str, value: &str) -> Vec<Event> {
+    let Some(profile) = bench.profile(kind, value) else { return Vec::new() };
     let page = bench.kernel.profile_events(WORKSPACE, profile.id, PageRequest::first(1_000)).unwrap().unwrap();
     let mut events: Vec<Event> = page.events.into_iter().map(|recorded| recorded.event).collect();
     events.retain(|event| event.name == REACHED);
@@ -213,6 +217,25 @@ fn what_a_models_own_events_set_off_comes_to_an_end() {
     bench.clock.advance_ms(DAY);
     bench.send(orders("u1", 1, 1));
     wait_for_told(&bench, "u1", 2 * most);
+}
+
+/// Who became one person was told of as each of the two.
+#[test]
+fn what_was_told_of_a_part_is_not_told_of_the_whole() {
+    let bench = bench(&Herald::new(each_level));
+    bench.send([orders("u1", 0, 1), vec![event("a", &[("email", "a@b.c")], "Order Completed", START)]].concat());
+    wait_for_told(&bench, "u1", 1);
+    bench.wait_until("the other is told of", || told_of(&bench, "email", "a@b.c").len() == 1);
+    bench.send(vec![identify("one", &[("user_id", "u1"), ("email", "a@b.c")], "{}", START)]);
+    bench.wait_until("they are one", || told(&bench, "u1").len() == 2);
+    bench.wait_until("nothing waits", || is_handed_over(&bench));
+    bench.send(orders("u1", 1, 1));
+    wait_for_told(&bench, "u1", 3);
+    bench.send(orders("u1", 2, 1));
+    bench.wait_until("nothing waits", || is_handed_over(&bench));
+    let mut said: Vec<String> = told(&bench, "u1").into_iter().map(|event| event.properties).collect();
+    said.sort_unstable();
+    assert_eq!(said, [r#"{"orders":1}"#, r#"{"orders":1}"#, r#"{"orders":3}"#]);
 }
 
 #[test]
