@@ -95,6 +95,19 @@ fn is_handed_over(bench: &Bench) -> bool {
     bench.store.scan(&Key::emissions(WORKSPACE).range(), 1).unwrap().rows.is_empty()
 }
 
+/// The model has been heard of everybody: what comes next is judged by itself.
+fn wait_for_answers(bench: &Bench) {
+    bench.settle();
+    let pending = || bench.kernel.count(WORKSPACE, "tags.level == 'few'").unwrap().pending;
+    bench.wait_until("the model has answered", || pending() == 0);
+}
+
+/// The next version has been heard of the first person.
+fn wait_for_the_next(bench: &Bench) {
+    let by = || Some(bench.profile("user_id", "u1")?.tags.get("level")?.provenance.digest.clone());
+    bench.wait_until("the next version has answered", || by().as_deref() == Some("digest-of-the-next"));
+}
+
 fn wait_for_told(bench: &Bench, user: &str, count: usize) {
     bench.wait_until(&format!("{count} events are told of {user}"), || told(bench, user).len() == count);
     bench.wait_until("nothing waits", || is_handed_over(bench));
@@ -126,6 +139,7 @@ fn what_a_model_emits_is_an_event_of_the_person_once_for_good() {
     bench.settle();
     bench.restart();
     configure(&bench, upgrade);
+    wait_for_the_next(&bench);
     bench.send(orders("u2", 0, 1));
     wait_for_told(&bench, "u2", 1);
     assert_eq!(told(&bench, "u1").len(), 1, "the same key is the same event, of another version too");
@@ -181,13 +195,14 @@ fn a_first_computation_and_an_import_are_no_news() {
     let herald = Herald::new(|_| Vec::new());
     let bench = bench(&herald);
     bench.send(orders("u1", 0, 1));
-    bench.settle();
+    wait_for_answers(&bench);
     *herald.says.lock() = each_level;
     configure(&bench, upgrade);
+    wait_for_the_next(&bench);
     bench.try_import(orders("u2", 0, 1)).unwrap();
-    bench.settle();
+    wait_for_answers(&bench);
     bench.send([orders("u1", 1, 1), orders("u2", 1, 1)].concat());
-    bench.settle();
+    wait_for_answers(&bench);
     bench.send([orders("u1", 2, 1), orders("u3", 0, 1)].concat());
     wait_for_told(&bench, "u3", 1);
     wait_for_told(&bench, "u1", 1);
@@ -228,6 +243,7 @@ fn what_was_told_of_a_part_is_not_told_of_the_whole() {
     bench.wait_until("the other is told of", || told_of(&bench, "email", "a@b.c").len() == 1);
     bench.send(vec![identify("one", &[("user_id", "u1"), ("email", "a@b.c")], "{}", START)]);
     bench.wait_until("they are one", || told(&bench, "u1").len() == 2);
+    wait_for_answers(&bench);
     bench.wait_until("nothing waits", || is_handed_over(&bench));
     bench.send(orders("u1", 1, 1));
     wait_for_told(&bench, "u1", 3);
