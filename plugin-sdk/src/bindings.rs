@@ -37,6 +37,7 @@ pub(crate) mod shared {
                 import kith:plugin/kv@0.2.0;
                 import kith:plugin/clock@0.2.0;
                 import kith:plugin/dataset@0.2.0;
+                import kith:plugin/emitting@0.2.0;
             }
         ",
         generate_all,
@@ -77,6 +78,7 @@ world!(tag_model, "kith:plugin/tag-model", "kith_plugin_sdk::__private::tag_mode
     "kith:plugin/log@0.2.0": log,
     "kith:plugin/config@0.2.0": config,
     "kith:plugin/dataset@0.2.0": dataset,
+    "kith:plugin/emitting@0.2.0": emitting,
 });
 world!(scorer, "kith:plugin/scorer", "kith_plugin_sdk::__private::scorer", {
     "kith:plugin/types@0.2.0": types,
@@ -85,6 +87,7 @@ world!(scorer, "kith:plugin/scorer", "kith_plugin_sdk::__private::scorer", {
     "kith:plugin/log@0.2.0": log,
     "kith:plugin/config@0.2.0": config,
     "kith:plugin/dataset@0.2.0": dataset,
+    "kith:plugin/emitting@0.2.0": emitting,
 });
 world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
     "kith:plugin/types@0.2.0": types,

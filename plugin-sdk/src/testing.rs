@@ -25,8 +25,8 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::{
-    Connector, Declared, Failure, Page, PollAnswer, PollFailure, PollRequest, Received, Rejection, Request, Scorer,
-    Table, TagModel, Timestamp, Turn, Wanted, http, log, secrets,
+    Connector, Declared, Emitted, Failure, Page, PollAnswer, PollFailure, PollRequest, Received, Rejection, Request,
+    Scorer, Table, TagModel, Timestamp, Turn, Wanted, http, log, secrets,
 };
 
 /// The most requests of a page, as the kernel has it.
@@ -58,6 +58,8 @@ pub struct Host {
 pub struct Record {
     /// The lines it logged.
     pub logs: Vec<(log::Level, String)>,
+    /// The events that it emitted, each with its row.
+    pub emitted: Vec<(usize, Emitted)>,
     /// The HTTP requests it sent.
     pub requests: Vec<http::Request>,
     /// Its key-value state in the end, without what has expired by then.
@@ -192,10 +194,11 @@ impl Host {
         })
     }
 
-    /// Ask a tag model about rows as the kernel does: with the declared inputs, and its tags have to be the declared outputs.
+    /// Ask a tag model about rows as the kernel does: with the declared inputs; its tags have to be the declared outputs, and what it
+    /// emits declared events.
     ///
     /// # Panics
-    /// When the rows or the tags are not as declared, with the words of the real host for the latter.
+    /// When the rows, the tags or the events are not as declared, with the words of the real host for the latter.
     pub fn evaluate<M: TagModel>(
         self,
         declared: &Declared,
@@ -226,6 +229,9 @@ impl Host {
         if let Ok(table) = &answer
             && let Err(problem) = declared.check_outputs(rows.len(), table)
         {
+            panic!("{problem}");
+        }
+        if let Err(problem) = declared.check_events(rows.len(), &record.emitted) {
             panic!("{problem}");
         }
         (answer, record)
@@ -288,7 +294,7 @@ thread_local! {
 /// What the host functions call on the native target.
 pub(crate) mod platform {
     use super::{HOST, Host};
-    use crate::{Timestamp, http, kv, log, secrets};
+    use crate::{Emitted, Timestamp, http, kv, log, secrets};
 
     /// The most keys of a page, as the kernel has it.
     const MAX_PAGE_KEYS: u32 = 256;
@@ -314,6 +320,10 @@ pub(crate) mod platform {
 
     pub(crate) fn log(level: log::Level, text: &str) {
         HOST.with_borrow_mut(|host| host.record.logs.push((level, text.to_owned())));
+    }
+
+    pub(crate) fn emit(row: usize, event: Emitted) {
+        HOST.with_borrow_mut(|host| host.record.emitted.push((row, event)));
     }
 
     /// Look at the state as it is at the time of the clock.

@@ -62,6 +62,9 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
     ("shadow-calls", "kernel/pipeline/src/tests/shadows.rs", "what_has_no_room_is_skipped_and_counted"),
     ("shadow-memory", "kernel/pipeline/src/shadow/tests.rs", "a_place_is_given_within_the_budgets_and_comes_back"),
     ("shadow-input", "kernel/pipeline/src/shadow/tests.rs", "a_place_is_given_within_the_budgets_and_comes_back"),
+    ("guest-events", "kernel/host/src/imports/emitting.rs", "a_call_emits_so_many_events_and_so_many_bytes"),
+    ("guest-event-bytes", "kernel/host/src/imports/emitting.rs", "a_call_emits_so_many_events_and_so_many_bytes"),
+    ("person-events", "kernel/pipeline/src/tests/emits.rs", "what_a_models_own_events_set_off_comes_to_an_end"),
     ("poll-pages", "kernel/pipeline/src/tests/polls.rs", "a_turn_ends_after_so_many_pages_and_another_goes_on"),
     (
         "poll-requests",

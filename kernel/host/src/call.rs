@@ -91,6 +91,8 @@ fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
         (PluginFault::DeadlineExceeded { .. }, CallClass::Plain) => &table::GUEST_TIME,
         (PluginFault::DeadlineExceeded { .. }, CallClass::Fit) => &table::FIT_TIME,
         (PluginFault::LimitExceeded { what: "output bytes", .. }, _) => &table::GUEST_OUTPUT,
+        (PluginFault::LimitExceeded { what: "events", .. }, _) => &table::GUEST_EVENTS,
+        (PluginFault::LimitExceeded { what: "bytes of events", .. }, _) => &table::GUEST_EVENT_BYTES,
         (PluginFault::LimitExceeded { .. }, _) => &table::GUEST_HOST_CALLS,
         _ => return None,
     })

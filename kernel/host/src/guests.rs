@@ -219,6 +219,25 @@ const RECEIVE: &str = r#"
         (i32.store (i32.const 3076) (i32.const 1))
         (i32.const 3072))"#;
 
+/// A scorer that may emit `Won` and whose `score` runs `body`, which may call `$emit`. There are texts at 512 (`Won`), 520 (`{"a":1}`)
+/// and 536 (`key`).
+pub(crate) fn emitter(body: &str) -> Vec<u8> {
+    let wat = frame("", 1).replace(
+        "(module",
+        r#"(module
+        (import "kith:plugin/emitting@0.2.0" "emit" (func $emit (param i32 i32 i32 i32 i32 i32 i32)))"#,
+    );
+    let functions = format!(
+        r#"(data (i32.const 512) "Won") (data (i32.const 520) "{{\"a\":1}}") (data (i32.const 536) "key")
+        (func (export "kith:plugin/scoring@0.2.0#score")
+            (param $state i32) (param $state_len i32) (param $rows i32) (param $columns i32) (param $count i32)
+            (result i32) {body})
+        (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) i32.const 0))"#
+    );
+    let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
+    assemble(&core(PluginKind::Scorer, &wat), &format!("{SCORER}[capabilities]\nemits = [\"Won\"]\n")).unwrap()
+}
+
 /// A connector whose `receive` runs `receive`, which is given the place of the first request.
 pub(crate) fn connector(receive: &str) -> Vec<u8> {
     let functions = format!(r#"(func $one (param $request i32) (result i32) {receive}) {RECEIVE}"#);

@@ -297,6 +297,7 @@ impl Plugin {
             plugin: format!("{}@{}", manifest.id, manifest.version),
             kind: manifest.kind,
             policy,
+            emits: manifest.emitted_names().map(Arc::from),
             config: config.to_string(),
             secrets,
             gate: Gate::new(self.core.client.clone(), settings),

@@ -13,6 +13,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::egress::Gate;
 use crate::engine::TICK;
+use crate::imports::emitting::Emitting;
 use crate::imports::secrets::Secrets;
 use crate::key_value::KeyValue;
 use crate::network::Network;
@@ -39,6 +40,8 @@ pub(crate) struct InstallationContext {
     pub(crate) plugin: String,
     pub(crate) kind: PluginKind,
     pub(crate) policy: Policy,
+    /// The names of the events that it may emit, as its manifest has them; `None` for any.
+    pub(crate) emits: Option<Arc<[String]>>,
     /// The configuration as JSON.
     pub(crate) config: String,
     pub(crate) secrets: Secrets,
@@ -109,6 +112,8 @@ pub(crate) struct CallState {
     pub(crate) installed: Arc<InstallationContext>,
     pub(crate) memory: MemoryBudget,
     pub(crate) dataset: Option<Box<dyn Iterator<Item = Table> + Send>>,
+    /// What a model emits; absent where nothing may be.
+    pub(crate) emitting: Option<Arc<Mutex<Emitting>>>,
     /// The panic that the guest reported before it trapped.
     pub(crate) panic: Option<String>,
     /// Why the host stopped the guest.
@@ -150,6 +155,7 @@ impl CallState {
         CallState {
             memory: MemoryBudget { limit_bytes: policy.memory_bytes.value, ..MemoryBudget::default() },
             dataset: None,
+            emitting: None,
             panic: None,
             stopped: None,
             cancellation: None,

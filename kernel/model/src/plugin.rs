@@ -18,8 +18,8 @@ pub use manifest::{
     RecipientRequest, SecretForm, SecretRequest,
 };
 pub use roles::{
-    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, Receipt, ReceiveError, Received,
-    RecordPlace, Refusal, ReplayScope, SourceRequest,
+    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, EmittedEvent, Fitted, ModelAnswer, Receipt,
+    ReceiveError, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
 
 /// What a plugin is.

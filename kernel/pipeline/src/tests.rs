@@ -5,6 +5,7 @@ mod by_hand;
 mod costs;
 mod counts;
 mod delivery;
+mod emits;
 mod failures;
 mod fits;
 mod gathering;

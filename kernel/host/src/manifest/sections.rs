@@ -256,7 +256,8 @@ fn read_values(section: &Section<'_, '_>) -> Vec<String> {
 /// Which capabilities a kind may ask for: those whose interfaces its world imports, and what a channel is told of people.
 pub(super) fn allowed(abi: Abi, kind: PluginKind) -> &'static [&'static str] {
     match kind {
-        PluginKind::TagModel | PluginKind::Scorer => &[],
+        PluginKind::TagModel | PluginKind::Scorer if abi == Abi::V0_1 => &[],
+        PluginKind::TagModel | PluginKind::Scorer => &["emits"],
         PluginKind::Connector => &["http", "secrets", "kv", "emits"],
         PluginKind::Channel if abi == Abi::V0_1 => &["http", "secrets", "kv", "emits", "recipients"],
         PluginKind::Channel => &["http", "secrets", "emits", "recipients"],

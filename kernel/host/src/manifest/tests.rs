@@ -90,7 +90,7 @@ fn each_mistake_has_its_line_and_a_remedy() {
         ),
         ("license =", "state_version = 4294967296\nlicense =", "10:17: `state_version` in [plugin] is at most"),
         ("[limits]", "[[capabilities.mail]]", "37:16: this kernel sends no mail; remove this table"),
-        ("[limits]", "[[capabilities.http]]", "a tag-model of ABI 0.2 may not ask for `http`"),
+        ("[limits]", "[[capabilities.http]]", "a tag-model of ABI 0.2 may not ask for `http` (it may ask for: emits)"),
         ("[limits]", "[limit]", "37:2: unknown key `limit` in the manifest; did you mean `limits`?"),
         (
             "kind = \"tag-model\"",

@@ -227,9 +227,6 @@ impl Sides<'_> {
     }
 
     fn events(&self) -> Vec<PolicyItem> {
-        if !matches!(self.manifest.kind, PluginKind::Connector | PluginKind::Channel) {
-            return Vec::new();
-        }
         let any = ["*".to_owned()];
         let names = self.manifest.emitted_names().unwrap_or(&any);
         names.iter().map(|name| PolicyItem::as_asked(ItemKind::Event, name, None, name)).collect()

@@ -127,6 +127,14 @@ pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10
 pub static GUEST_REQUESTS: Budget = budget("guest-requests", Call, Items, 16, FIXED);
 /// Bodies of these together; one request is taken however large it is.
 pub static GUEST_REQUESTS_SIZE: Budget = budget("guest-requests-size", Call, Bytes, 256 << 10, FIXED);
+/// Events that one call of a model may emit; a batch with more is asked about in parts.
+pub static GUEST_EVENTS: Budget = budget("guest-events", Call, Items, 4_096, FIXED);
+/// Bytes of these events: names, properties and keys, and 64 for each.
+pub static GUEST_EVENT_BYTES: Budget = budget("guest-event-bytes", Call, Bytes, 1 << 20, FIXED);
+/// New events that one model emits of one person in a day; further ones are left out and listed with the dead letters, so that a
+/// model which its own events set off comes to an end.
+pub static PERSON_EVENTS: Budget =
+    Budget { period: Some(Duration::from_secs(86_400)), ..budget("person-events", Installation, Items, 24, FIXED) };
 /// Memory of all calls under way together, each counted with what it may take at most; a quarter as much again is for requests
 /// of polls and the answers to them. The default is a quarter of the machine's, and this where that is less or not known.
 pub static HOST_GUEST_MEMORY: Budget = budget("host-guest-memory", Host, Bytes, 256 << 20, "--guest-memory");
@@ -295,6 +303,9 @@ pub static ALL: &[&Budget] = &[
     &GUEST_HOST_CALLS,
     &GUEST_REQUESTS,
     &GUEST_REQUESTS_SIZE,
+    &GUEST_EVENTS,
+    &GUEST_EVENT_BYTES,
+    &PERSON_EVENTS,
     &HOST_GUEST_MEMORY,
     &GUEST_CALLS,
     &GUEST_CALLS_WAITING,

@@ -51,7 +51,7 @@ fn idempotent_unless_said() -> bool {
 
 impl Manifest {
     /// The names of the `track` events that the plugin may emit; `None` for any. Events of other kinds have no names that others
-    /// build on. A connector exists to emit events, so one that names none is not narrowed; a channel that names none emits none.
+    /// build on. A connector exists to emit events, so one that names none is not narrowed; what else names none emits none.
     pub fn emitted_names(&self) -> Option<&[String]> {
         let emits = &self.capabilities.emits;
         let is_any = emits.iter().any(|name| name == "*");

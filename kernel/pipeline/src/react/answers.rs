@@ -151,9 +151,10 @@ impl Reactor {
                 _ => self.pass.cursor.position,
             };
             let output = match outcome {
-                RowOutcome::Values(values) => {
+                RowOutcome::Values(answer) => {
+                    self.take_emitted(model, result, (row, answer.events.as_slice()), &held)?;
                     let version = *number.get_or_insert_with(|| self.number(&result.version));
-                    let (inputs, values) = (row.inputs, values.clone());
+                    let (inputs, values) = (row.inputs, answer.values.clone());
                     Output { version, cause: position, at: now, inputs, values, freshness: Freshness::Fresh }
                 }
                 RowOutcome::Faulted(fault) => {
@@ -252,7 +253,7 @@ impl Reactor {
     }
 
     /// The dead letter of an installation and a kind of fault, with so many more in its count, of whom `named` are some.
-    fn letter_of(
+    pub(super) fn letter_of(
         &mut self,
         result: &JobResult,
         fault: &PluginFault,

@@ -160,7 +160,7 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (TAG_MODEL, "[config.properties.window]", "[config]"),
         (TAG_MODEL, "cpu_ms = 500", "cpu_ms = 0"),
         (TAG_MODEL, "cpu_ms = 500", "messages_at_once = 5"),
-        (TAG_MODEL, "[limits]", "[capabilities]\nemits = [\"A\"]\n[limits]"),
+        (TAG_MODEL, "[limits]", "[capabilities]\nemits = [\"A\", \"A\"]\n[limits]"),
         (CHANNEL, "\"Bounced\"", "\" Bounced\""),
         (CHANNEL, "\"Bounced\"", "\"*\", \"*\""),
         (CHANNEL, "*.example.com", "https://example.com"),
@@ -183,6 +183,11 @@ fn what_the_schema_refuses_the_reader_refuses() {
         assert!(parse_manifest(&wrong).is_err(), "the reader takes {to} for {from}");
         assert!(!validator.is_valid(&as_json(&wrong)), "the schema takes {to} for {from}");
     }
+    // A model of the older contract emits nothing.
+    let emits = TAG_MODEL.replace("[limits]", "[capabilities]\nemits = [\"A\"]\n[limits]");
+    assert!(parse_manifest(&emits).is_ok() && validator.is_valid(&as_json(&emits)));
+    let emits = emits.replace("\"0.2\"", "\"0.1\"");
+    assert!(parse_manifest(&emits).is_err() && !validator.is_valid(&as_json(&emits)));
     // Of the older contract a channel has state, and no columns.
     let older = CHANNEL.replace("\"0.2\"", "\"0.1\"");
     let state = older.replace("[capabilities]\n", "[capabilities]\nkv = { bytes = 1, reason = \"x\" }\n");

@@ -18,9 +18,8 @@ use kith_model::plugin::{
     Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
 };
 use kith_model::secret::Secret;
-use kith_model::table::Cell;
 use kith_model::time::{Clock, Timestamp};
-use kith_pipeline::{answers_to, dataset_of};
+use kith_pipeline::{AnswerToRow, answers_to, dataset_of};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
@@ -101,8 +100,8 @@ impl Answer {
         Answer { output: vec![lines::fault(fault)], problem: Some(Problem::of(fault)), ..Answer::default() }
     }
 
-    /// A line for each row: its values, or the fault for which it has none.
-    fn of_rows(manifest: &Manifest, answers: Vec<Result<Vec<Cell>, PluginFault>>) -> Answer {
+    /// A line for each row: its values and events, or the fault for which it has none.
+    fn of_rows(manifest: &Manifest, answers: Vec<Result<AnswerToRow, PluginFault>>) -> Answer {
         let faults: Vec<&PluginFault> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
         let problem = faults.first().map(|first| match (faults.len(), answers.len()) {
             (1, 1) => Problem::of(first),
@@ -112,8 +111,8 @@ impl Answer {
                 Problem { message, ..Problem::of(first) }
             }
         });
-        let line = |answer: Result<Vec<Cell>, PluginFault>| match answer {
-            Ok(cells) => lines::outputs(manifest, cells),
+        let line = |answer: Result<AnswerToRow, PluginFault>| match answer {
+            Ok(answer) => lines::outputs(manifest, answer),
             Err(fault) => lines::fault(&fault),
         };
         Answer { problem, ..Answer::well(answers.into_iter().map(line).collect()) }

@@ -46,7 +46,8 @@ fn without_grants(manifest: &Manifest) -> Vec<String> {
     }
     let inputs = manifest.inputs.iter();
     lines.extend(inputs.map(|input| comment(&format!("  {}: {} ({})", input.name, input.expression, input.reason))));
-    if matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel) {
+    let is_source = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
+    if is_source || !manifest.capabilities.emits.is_empty() {
         lines.push(match manifest.emitted_names() {
             None => "#\n# It emits events of any name.".to_owned(),
             Some([]) => "#\n# It emits no events.".to_owned(),

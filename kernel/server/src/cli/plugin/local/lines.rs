@@ -7,11 +7,11 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Manifest, PluginFault, Received, Refusal};
+use kith_model::plugin::{EmittedEvent, Manifest, PluginFault, Received, Refusal};
 use kith_model::sending::{OutboundRequest, Signature, Step};
 use kith_model::table::Cell;
 use kith_model::time::Timestamp;
-use kith_pipeline::{EventOutcome, event_text, outcomes_of};
+use kith_pipeline::{AnswerToRow, EventOutcome, event_text, outcomes_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -91,10 +91,28 @@ pub(super) fn rows(manifest: &Manifest, rows: &[Value]) -> Result<Vec<Vec<RowVal
     rows.iter().zip(1..).map(read).collect()
 }
 
-/// The tags or scores of one row.
-pub(super) fn outputs(manifest: &Manifest, cells: Vec<Cell>) -> Value {
+/// Where a row has the events that were emitted of it; no output has such a name.
+const EVENTS: &str = "(events)";
+
+/// The tags or scores of one row, and the events that were emitted of it where there are any.
+pub(super) fn outputs(manifest: &Manifest, AnswerToRow { cells, events }: AnswerToRow) -> Value {
     let values = manifest.outputs.iter().zip(cells).map(|(output, value)| (output.name.clone(), cell(value)));
-    Value::Object(values.collect::<Map<String, Value>>())
+    let mut row = values.collect::<Map<String, Value>>();
+    if !events.is_empty() {
+        row.insert(EVENTS.to_owned(), events.iter().map(emitted).collect());
+    }
+    Value::Object(row)
+}
+
+fn emitted(event: &EmittedEvent) -> Value {
+    let mut shown = json!({ "event": event.name });
+    if !event.properties.is_empty() {
+        shown["properties"] = digits::read(&event.properties).unwrap_or_default();
+    }
+    if !event.key.is_empty() {
+        shown["key"] = json!(event.key);
+    }
+    shown
 }
 
 fn cell(cell: Cell) -> Value {
@@ -204,6 +222,26 @@ mod tests {
              title = \"Try\"\ndescription = \"To try\"\nlicense = \"Apache-2.0\"\n{tables}"
         );
         kith_host::parse_manifest(&text).unwrap()
+    }
+
+    #[test]
+    fn a_row_has_the_events_that_were_emitted_of_it() {
+        let tables = "[inputs.n]\nexpression = \"traits.n\"\ntype = \"int64\"\nreason = \"to try\"\n\
+                      [outputs.level]\ntype = \"text\"\ndescription = \"A level\"\n\
+                      [capabilities]\nemits = [\"Level Reached\"]";
+        let event = |properties: &str, key: &str| EmittedEvent {
+            name: "Level Reached".into(),
+            properties: properties.into(),
+            key: key.into(),
+        };
+        let row = |events| outputs(&model(tables), AnswerToRow { cells: vec![Cell::Text("high".into())], events });
+        assert_eq!(row(Vec::new()), json!({ "level": "high" }));
+        let shown = row(vec![event("", ""), event(r#"{"level":"high"}"#, "2026-01")]);
+        let events = json!([
+            { "event": "Level Reached" },
+            { "event": "Level Reached", "properties": { "level": "high" }, "key": "2026-01" },
+        ]);
+        assert_eq!(shown, json!({ "level": "high", "(events)": events }));
     }
 
     /// What the kernel would set aside is told of as it would tell it, and not passed for an event.
