@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
+use crate::backtest::Backtests;
 use crate::caches::CacheBytes;
 use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
@@ -323,6 +324,7 @@ pub(crate) struct KernelState {
     pub fits: Arc<FitsUnderWay>,
     pub polls: Polls,
     pub shadows: Shadows,
+    pub backtests: Backtests,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -366,6 +368,7 @@ impl KernelState {
             fits: Arc::default(),
             polls: Polls::default(),
             shadows: Shadows::default(),
+            backtests: Backtests::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: CacheBytes::default(),
