@@ -347,7 +347,8 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
     let needs = |installed: &InstallationRow| {
         let serves = installed.waits_for_fit.as_ref().map(|waits| &waits.serves);
         let shadow = installed.shadow.as_ref().map(|shadow| &shadow.version);
-        let needed = [Some(&installed.version), serves, shadow];
+        let backtest = installed.backtest.as_ref().map(|backtest| &backtest.version);
+        let needed = [Some(&installed.version), serves, shadow, backtest];
         installed.plugin == *id && needed.contains(&Some(version))
     };
     match tables.installed().find(|installed| needs(installed)) {
