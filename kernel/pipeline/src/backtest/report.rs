@@ -70,7 +70,7 @@ pub struct BacktestPeople {
     pub compared: u64,
     /// The version gave nothing for them: it failed, or one of its inputs is none of its columns.
     pub failed: u64,
-    /// They were not asked about, because it had failed on many beside them.
+    /// They were not asked about, because the time of their batch was over.
     pub given_up: u64,
     /// One of the inputs is not known yet.
     pub unknown: u64,

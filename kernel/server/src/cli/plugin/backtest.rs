@@ -95,7 +95,7 @@ fn report(installation: &str, answer: &Value) -> String {
 fn people(people: &Value) -> String {
     let reasons = [
         ("failed", "failed"),
-        ("given_up", "not asked about beside failures"),
+        ("given_up", "not asked about in time"),
         ("unknown", "with inputs that are not known yet"),
         ("objecting", "who object to profiling"),
         ("too_large", "whose history is too large"),

@@ -71,7 +71,7 @@ pub(crate) struct BacktestPeopleBody {
     compared: u64,
     /// It failed on them, or one of its inputs is none of its columns.
     failed: u64,
-    /// They were not asked about, because it had failed on many beside them.
+    /// They were not asked about, because the time of their batch was over.
     given_up: u64,
     /// One of its inputs is not known yet.
     unknown: u64,
