@@ -356,7 +356,10 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
     let message = if let Some(installed) = tables.installed().find(|installed| needs(installed)) {
         format!("{id} {version} is installed as `{}`; upgrade or remove that first", installed.name)
     } else if let Some(installed) = tables.installed().find(|installed| tries(installed)) {
-        format!("{id} {version} is or was tried over what is stored by `{}`; forget that backtest first", installed.name)
+        format!(
+            "{id} {version} is or was tried over what is stored by `{}`; forget that backtest first",
+            installed.name
+        )
     } else {
         return Ok(());
     };
