@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::plugin::{PluginFault, PluginKind};
 use kith_model::time::{Clock, Timestamp};
-use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
+use kith_store::{CommitError, Committed, Fence, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
@@ -32,7 +32,7 @@ use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::shadow::Shadows;
 use crate::trials::{FAULTS, Trials};
 use crate::turns::Turns;
-use crate::workers::{Phase, Workers};
+use crate::workers::{Phase, Workers, filled_queue};
 
 /// This many strikes within [`STRIKE_WINDOW_MS`] and without a good answer between them, each over other people or another
 /// request, quarantine an installation.
@@ -332,11 +332,6 @@ pub(crate) struct KernelState {
     pub cache_bytes: CacheBytes,
     /// Numbers strikes over nobody's data.
     calls: AtomicU64,
-}
-
-/// The queue that an operation adds to.
-fn filled_queue(operation: &Operation) -> Option<QueueId> {
-    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
 }
 
 impl KernelState {
