@@ -94,6 +94,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("POST", "/api/v1/profiles/{id}/split") => Some(json!({ "apart": ["user_id:ada", "anonymous_id:none"] })),
         ("POST", "/api/v1/identity/merges") => Some(json!({ "winner": "user_id:none", "loser": "user_id:nobody" })),
         ("PATCH", "/api/v1/dead-letters/{id}") => Some(json!({ "raw": "{}" })),
+        ("POST", path) if path.ends_with("/backtest") => Some(json!({ "version": "0.1.0" })),
         ("POST", _) => Some(json!({ "batch": [] })),
         _ => None,
     }

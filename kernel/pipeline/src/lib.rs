@@ -13,6 +13,7 @@
 
 mod accept;
 mod at_work;
+mod backtest;
 mod caches;
 mod deliver;
 mod dry_run;
@@ -56,6 +57,10 @@ use kith_store::{CommitError, Fence, ReadError, Store};
 use roaring::RoaringBitmap;
 
 pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
+pub use backtest::report::{
+    AudienceEffect, BacktestChange, BacktestEnd, BacktestPeople, BacktestReport, MessageCounts,
+};
+pub use backtest::{BacktestExample, BacktestLine, BacktestState, BacktestView, MessageVerdict};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitInput, FitProgress, FitSlot};
@@ -207,7 +212,10 @@ impl Kernel {
             deliver::start_senders(&shared, workspace);
             poll::start(&shared, workspace);
         }
-        shared.workspaces.read().values().for_each(|workspace| tenancy::begin_trials(&shared, workspace));
+        shared.workspaces.read().values().for_each(|workspace| {
+            tenancy::begin_trials(&shared, workspace);
+            backtest::follow(&shared, workspace);
+        });
         Ok(Arc::new(kernel))
     }
 
@@ -248,6 +256,7 @@ impl Kernel {
         }
         if let Some(workspace) = self.shared.workspace(id) {
             self.shared.shadows.follow(&workspace.compiled.load().setup);
+            backtest::follow(&self.shared, &workspace);
         }
         self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
@@ -277,19 +286,14 @@ impl Kernel {
         poll::stop(&self.shared, TaskScope::All);
         deliver::stop(&self.shared, TaskScope::All);
         fit::stop(&self.shared, TaskScope::All);
+        backtest::stop(&self.shared, TaskScope::All);
         self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
         self.shared.guests.stop();
         self.shared.shadows.keep(&self.shared, None);
+        self.shared.backtests.keep(&self.shared, None);
         self.shared.accept.stop();
-    }
-
-    /// When an installation that the kernel stopped is tried again; `None` for one that is not.
-    pub fn next_trial(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<Timestamp> {
-        let known = self.shared.workspace(workspace)?;
-        let compiled = known.compiled.load();
-        known.trials.due_at(installation, &compiled.setup.installation(installation)?.activity)
     }
 
     /// The hosts that a workspace's channels send to.

@@ -56,6 +56,8 @@ use crate::pool::{Tasks, Turn};
 use crate::shared::{Failing, KernelState, Workspace};
 use crate::yielding;
 use budget::Part;
+pub(crate) use computation::Decision;
+pub(crate) use following::fires;
 use opening::open;
 pub(crate) use reactor::Reactor;
 

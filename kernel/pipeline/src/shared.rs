@@ -8,13 +8,14 @@ use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::plugin::{PluginFault, PluginKind};
 use kith_model::time::{Clock, Timestamp};
-use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
+use kith_store::{CommitError, Committed, Fence, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
+use crate::backtest::Backtests;
 use crate::caches::CacheBytes;
 use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
@@ -31,7 +32,7 @@ use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::shadow::Shadows;
 use crate::trials::{FAULTS, Trials};
 use crate::turns::Turns;
-use crate::workers::{Phase, Workers};
+use crate::workers::{Phase, Workers, filled_queue};
 
 /// This many strikes within [`STRIKE_WINDOW_MS`] and without a good answer between them, each over other people or another
 /// request, quarantine an installation.
@@ -325,6 +326,7 @@ pub(crate) struct KernelState {
     pub fits: Arc<FitsUnderWay>,
     pub polls: Polls,
     pub shadows: Shadows,
+    pub backtests: Backtests,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -364,6 +366,7 @@ impl KernelState {
             fits: Arc::default(),
             polls: Polls::default(),
             shadows: Shadows::default(),
+            backtests: Backtests::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: CacheBytes::default(),

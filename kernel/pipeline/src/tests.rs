@@ -1,6 +1,7 @@
 //! The data path whole, over the in-memory store, with roles as closures and a clock that stands still.
 
 mod accept;
+mod backtests;
 mod by_hand;
 mod costs;
 mod counts;

@@ -151,7 +151,8 @@ pub static GUEST_QUEUE_TIME: Budget = budget("guest-queue-time", Request, WallMs
 /// Calls of the version that runs beside an installation's live one, the one that waits included; what comes meanwhile is not
 /// compared.
 pub static SHADOW_CALLS: Budget = budget("shadow-calls", Installation, AtOnce, 1, FIXED);
-/// What the call under way of all such versions may take in memory at most, beside `host-guest-memory`.
+/// What the call under way of all such versions, and of those that are tried over what is stored, may take in memory at most,
+/// beside `host-guest-memory`.
 pub static SHADOW_MEMORY: Budget = budget("shadow-memory", Host, Bytes, 96 << 20, FIXED);
 /// Inputs and live answers that wait to be compared.
 pub static SHADOW_INPUT: Budget = budget("shadow-input", Host, Bytes, 32 << 20, FIXED);

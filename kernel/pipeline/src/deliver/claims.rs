@@ -224,13 +224,8 @@ fn passes_again(sender: &Sender, outgoing: &Outgoing) -> Result<bool, ReadError>
 
 /// Who is behind each profile, as the gate has to know them.
 fn people_behind(sender: &Sender, setup: &Setup, profiles: &[ProfileId]) -> Result<Vec<ProfileLookup>, ReadError> {
-    let store = sender.shared.store.as_ref();
     let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
-    let mut people = gate::read_people(store, (by.0, by.2), profiles)?;
-    gate::parted::note_parted(store, by, &mut people)?;
-    gate::superseded::leave_out(store, (by.0, by.2), &mut people)?;
-    gate::note_suppressed(store, by, &mut people)?;
-    Ok(people)
+    gate::people_behind(sender.shared.store.as_ref(), by, profiles)
 }
 
 /// The longest time between two looks at a message that waits for a tag or score: each look is a row written, and a model that

@@ -4,6 +4,7 @@
 //! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
+pub(crate) mod beforehand;
 pub(super) mod parted;
 pub(crate) mod standing;
 pub(super) mod superseded;
@@ -163,6 +164,19 @@ pub(super) fn read_people(
         }
     }
     Ok(found)
+}
+
+/// Who is behind each of `profiles` now, with all by which the gate decides about them.
+pub(super) fn people_behind(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    profiles: &[ProfileId],
+) -> Result<Vec<ProfileLookup>, ReadError> {
+    let mut people = read_people(store, (by.0, by.2), profiles)?;
+    parted::note_parted(store, by, &mut people)?;
+    superseded::leave_out(store, (by.0, by.2), &mut people)?;
+    note_suppressed(store, by, &mut people)?;
+    Ok(people)
 }
 
 /// One look at each of `profiles`.

@@ -437,7 +437,7 @@ fn counts_entries(compiled: &CompiledSetup, decision: &Decision) -> bool {
 
 /// Whether an action is taken: for a person's own event and for time always, for imports and for those who were members
 /// before only if it asks for them, for everything else never; and then as often as it allows.
-fn fires(action: &Action, decision: &Decision, step: Step, mark: EntryMark, now: Timestamp) -> bool {
+pub(crate) fn fires(action: &Action, decision: &Decision, step: Step, mark: EntryMark, now: Timestamp) -> bool {
     let is_asked = match decision.cause {
         Cause::Event | Cause::Time => decision.movement.is_some(),
         Cause::Import => action.imports == Reach::Send && decision.movement.is_some(),

@@ -282,7 +282,7 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
 }
 
 /// A cell of a row. What is none is null, and the row has the first of these for its misfit.
-fn cell_or_null(spec: &InputSpec, cell: Result<Cell, Misfit>, misfit: &mut Option<PluginFault>) -> Cell {
+pub(crate) fn cell_or_null(spec: &InputSpec, cell: Result<Cell, Misfit>, misfit: &mut Option<PluginFault>) -> Cell {
     cell.unwrap_or_else(|problem| {
         misfit.get_or_insert_with(|| refusal_of(spec, problem));
         Cell::Null

@@ -161,6 +161,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         poll: None,
         role,
         shadow: None,
+        backtest: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`, what it keeps of its
 //! own `installations/kv.rs`.
 
+mod backtest;
 mod body;
 pub(super) mod changes;
 mod edit;
@@ -25,6 +26,7 @@ use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
 use kith_pipeline::{Activity, Patience};
 use serde_json::Value;
 
+pub(crate) use backtest::*;
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
@@ -157,6 +159,7 @@ fn install(
         poll_interval_ms: poll_interval(manifest, wanted.poll.as_ref())?,
         fitting,
         shadow: None,
+        backtest: None,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
@@ -403,6 +406,9 @@ fn patched(
         check_complete(&version.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
     }
     row.shadow = kept_shadow(draft, before, &row, checked);
+    if row.mode == InstallationMode::Disabled {
+        row.backtest = None;
+    }
     row.updated_at = draft.now();
     Ok((row, unshown))
 }

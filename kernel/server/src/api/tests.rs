@@ -259,6 +259,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         poll_interval_ms: None,
         fitting: FittingRow::default(),
         shadow: None,
+        backtest: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
@@ -290,6 +291,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         poll: None,
         role,
         shadow: None,
+        backtest: None,
     }
 }
 

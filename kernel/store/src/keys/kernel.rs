@@ -42,6 +42,7 @@ pub enum Definition {
     Undo = 0x19,
     ShadowReport = 0x1a,
     SealedShadow = 0x1b,
+    BacktestReport = 0x1d,
 }
 
 impl Key {

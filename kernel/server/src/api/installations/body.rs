@@ -440,6 +440,9 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "poll_interval": row.poll_interval_ms.map(interval_text),
         "shadow": row.shadow.as_ref().map(|shadow| &shadow.version),
     });
+    if let Some(backtest) = &row.backtest {
+        shown["backtest"] = json!(backtest.version);
+    }
     if !row.unshown.paths.is_empty() {
         let set: Vec<String> = row.unshown.paths.iter().map(|path| kith_host::dotted(path)).collect();
         shown["config_set"] = json!(set);

@@ -112,20 +112,24 @@ fn check_served(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), ApiE
     }
 }
 
-/// A version that runs beside a live one was compared as it was: other bytes have checks of their own, which whoever uploads them
+/// A version that runs beside a live one, or is tried over what is stored, was compared as it was: other bytes have checks of their own, which whoever uploads them
 /// does not ask for.
 fn check_no_shadow(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), ApiError> {
     let (id, version) = (&before.manifest.id, &before.manifest.version);
     let is_shadow = |row: &InstallationRow| {
         row.plugin == *id && row.shadow.as_ref().is_some_and(|shadow| shadow.version == *version)
     };
-    match tables.installed().find(|row| is_shadow(row)) {
-        None => Ok(()),
-        Some(row) => {
-            let message = format!("{id} {version} runs beside the live version of `{}`; end that first", row.name);
-            Err(ApiError::Conflict { code: "in-use", message })
-        }
-    }
+    let is_tried = |row: &InstallationRow| {
+        row.plugin == *id && row.backtest.as_ref().is_some_and(|backtest| backtest.version == *version)
+    };
+    let message = if let Some(row) = tables.installed().find(|row| is_shadow(row)) {
+        format!("{id} {version} runs beside the live version of `{}`; end that first", row.name)
+    } else if let Some(row) = tables.installed().find(|row| is_tried(row)) {
+        format!("{id} {version} is or was tried over what is stored by `{}`; forget that backtest first", row.name)
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::Conflict { code: "in-use", message })
 }
 
 /// A refusal that says whose it is: whoever uploads names no installation.

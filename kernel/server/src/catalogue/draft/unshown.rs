@@ -15,25 +15,27 @@ use super::{Actor, Draft};
 use crate::catalogue::sealed::{KeyRing, Place, SealError};
 use crate::catalogue::{Catalogue, CatalogueError, InstallationRow, ShadowRow, UnshownRow, WorkspaceTables};
 
-/// Which of an installation's two versions something is of.
+/// Which of an installation's versions something is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     Live,
     /// What it writes to the installation's state goes nowhere, and what is seen of its calls is its own.
     Shadow,
+    /// The same of one that is tried over what is stored. What it does not show is what the live one does not show.
+    Backtest,
 }
 
 impl Part {
     fn place(self, workspace: WorkspaceId, installation: InstallationId) -> Place<'static> {
         match self {
-            Part::Live => Place::Config { workspace, installation },
+            Part::Live | Part::Backtest => Place::Config { workspace, installation },
             Part::Shadow => Place::ShadowConfig { workspace, installation },
         }
     }
 
     fn key(self, workspace: WorkspaceId, installation: InstallationId) -> Key {
         let kind = match self {
-            Part::Live => Definition::SealedConfig,
+            Part::Live | Part::Backtest => Definition::SealedConfig,
             Part::Shadow => Definition::SealedShadow,
         };
         Key::definition(workspace, kind, &installation.0.to_be_bytes())
@@ -44,14 +46,14 @@ impl WorkspaceTables {
     /// The sealed part of the configuration of one of an installation's versions.
     pub fn sealed_config(&self, id: InstallationId, part: Part) -> Option<&Arc<[u8]>> {
         match part {
-            Part::Live => self.sealed_configs.get(&id),
+            Part::Live | Part::Backtest => self.sealed_configs.get(&id),
             Part::Shadow => self.sealed_shadows.get(&id),
         }
     }
 
     fn sealed_of(&mut self, part: Part) -> &mut BTreeMap<InstallationId, Arc<[u8]>> {
         match part {
-            Part::Live => &mut self.sealed_configs,
+            Part::Live | Part::Backtest => &mut self.sealed_configs,
             Part::Shadow => &mut self.sealed_shadows,
         }
     }

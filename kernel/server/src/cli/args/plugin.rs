@@ -132,6 +132,8 @@ pub(crate) enum PluginCommand {
     Upgrade(UpgradeArgs),
     /// Have another version run beside the live one, of which nothing counts, or show how the two differ
     Shadow(ShadowArgs),
+    /// Try a version over everybody who is stored, of which nothing counts, or show what it would change
+    Backtest(BacktestArgs),
     /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
@@ -219,6 +221,27 @@ pub(crate) struct ShadowArgs {
     /// Have none run beside it any more
     #[arg(long, conflicts_with = "version")]
     pub(crate) off: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BacktestArgs {
+    /// The installation
+    pub(crate) installation: Name,
+    /// The version that is to be tried, which may be the live one; without it, how far it is and what it would change
+    #[arg(long)]
+    pub(crate) version: Option<semver::Version>,
+    /// What to change of the configuration with it, as JSON or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", requires = "version")]
+    pub(crate) config: Option<String>,
+    /// Let it see what it asks for beyond the live version, for the backtest alone
+    #[arg(long, requires = "version")]
+    pub(crate) yes: bool,
+    /// Wait for its end
+    #[arg(long, conflicts_with = "cancel")]
+    pub(crate) wait: bool,
+    /// Cancel it, and forget what came of it
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) cancel: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@ use kith_model::id::Name;
 use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
+use super::backtest::backtest;
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
@@ -108,6 +109,7 @@ fn versions_command(
             (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
         }
         PluginCommand::Shadow(args) => shadow(client, args)?,
+        PluginCommand::Backtest(args) => backtest(client, args, format)?,
         PluginCommand::Written(args) => written::written(client, args)?,
         PluginCommand::Undo(args) => written::undo(client, args, format)?,
         PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
