@@ -50,7 +50,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 3 reads 1;
+    InstallationRow: "an installation", 4 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -255,6 +255,9 @@ pub struct InstallationRow {
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+    /// Whether nothing is left of what it kept of its own, some time after its removal; versions before 4 did not say.
+    #[serde(default)]
+    pub is_cleared: bool,
 }
 
 /// What of a configuration is written and never shown.
