@@ -8,7 +8,7 @@ use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
-use kith_pipeline::{LeftOut, PageRequest, ProfileStart, ProfileView};
+use kith_pipeline::{LeftOut, PageRequest, Patience, PersonRead, ProfileStart, ProfileView, Whom};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -320,39 +320,68 @@ pub(crate) async fn find(
     if !asked.is_of_one() {
         return people::found(&app, caller, asked).await;
     }
-    let workspace = caller.workspace;
     let identifier = asked.search.identifier.unwrap_or_else(|| Identifier::new("", ""));
     let text = identifier.to_string();
-    let found = app.offload(move |app| app.kernel.profile_of(workspace, &identifier)).await?;
-    // That somebody is not there is an answer too.
-    let sealed = || reads::sealed(&app, "identifier", &text);
-    let of = found.map_or_else(sealed, |(profile, _)| person(profile));
-    app.reads.note(&caller, "profile.find", [of]);
-    whole(&app, caller, found, ProfileStart::default(), text).await
+    let (whom, start) = (AskedFor::Identifier(identifier), ProfileStart::default());
+    whole(&app, PersonAsked { caller, whom, start, text }).await
 }
 
 /// Identities of a person that are read like everything else; each may have half a MiB of facts, and what more of them takes is
 /// much by the choice of whoever sent it.
 const FEW_IDENTITIES: usize = 8;
 
-/// A profile and of how many identities it is, as an answer; the text is what was asked for.
-async fn whole(
-    app: &Arc<App>,
+/// Whom a request names.
+enum AskedFor {
+    Id(ProfileId),
+    Identifier(Identifier),
+}
+
+/// A person whom somebody asks for.
+struct PersonAsked {
     caller: Caller,
-    found: Option<(ProfileId, usize)>,
+    whom: AskedFor,
     start: ProfileStart,
+    /// What was asked for.
     text: String,
-) -> Result<WrittenJson, ApiError> {
-    let (profile, identities) = found.ok_or_else(|| no_profile(&text))?;
-    if identities > FEW_IDENTITIES {
-        processor::is_large_from_now_on();
+}
+
+impl PersonAsked {
+    /// The person as an answer; `None` for one of more identities than `most`.
+    fn answer(&self, app: &App, most: usize, patience: &Patience) -> Result<Option<WrittenJson>, ApiError> {
+        let (caller, workspace) = (&self.caller, self.caller.workspace);
+        let whom = match &self.whom {
+            AskedFor::Id(id) => Whom::Id(*id),
+            AskedFor::Identifier(identifier) => Whom::Identifier(identifier),
+        };
+        let found = app.kernel.profile_within(workspace, whom, (&self.start, most), patience)?;
+        let view = match found {
+            Some(PersonRead::Large) => return Ok(None),
+            Some(PersonRead::Whole(view)) => Some(view),
+            None => None,
+        };
+        if let AskedFor::Identifier(_) = &self.whom {
+            // That somebody is not there is an answer too.
+            let sealed = || reads::sealed(app, "identifier", &self.text);
+            app.reads.note(caller, "profile.find", [view.as_ref().map_or_else(sealed, |view| person(view.id))]);
+        }
+        let view = view.ok_or_else(|| no_profile(&self.text))?;
+        let tables = app.catalogue.workspace(workspace)?;
+        let body = profile_body(&tables, &view, &Mask::new(&tables, caller));
+        WrittenJson::of(&FoundBody::One(Box::new(body))).map(Some)
     }
-    app.offload(move |app| {
-        let view = app.kernel.profile_from(caller.workspace, profile, &start)?.ok_or_else(|| no_profile(&text))?;
-        let tables = app.catalogue.workspace(caller.workspace)?;
-        WrittenJson::of(&FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller)))))
-    })
-    .await
+}
+
+/// The person who is asked for, whom one look finds and reads where there is not much of them.
+async fn whole(app: &Arc<App>, asked: PersonAsked) -> Result<WrittenJson, ApiError> {
+    let asked = Arc::new(asked);
+    let few = Arc::clone(&asked);
+    if let Some(answer) = app.ask(move |app, patience| few.answer(app, FEW_IDENTITIES, patience)).await? {
+        return Ok(answer);
+    }
+    processor::is_large_from_now_on();
+    let all = Arc::clone(&asked);
+    let answer = app.ask(move |app, patience| all.answer(app, usize::MAX, patience)).await?;
+    answer.ok_or_else(|| no_profile(&asked.text))
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other. What has no room is told in `left_out`, and
@@ -369,11 +398,9 @@ pub(crate) async fn read(
     Query(query): Query<ProfileQuery>,
 ) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
-    let workspace = caller.workspace;
     let (profile, start) = (profile_id(&id)?, query.start()?);
     app.reads.note(&caller, "profile.read", [person(profile)]);
-    let found = app.offload(move |app| app.kernel.profile_named(workspace, profile)).await?;
-    whole(&app, caller, found, start, id).await
+    whole(&app, PersonAsked { caller, whom: AskedFor::Id(profile), start, text: id }).await
 }
 
 /// A person's events, newest first.
