@@ -54,8 +54,8 @@ pub(crate) struct Fetcher {
 /// The answers of these requests, in their order, and the memory that they hold.
 ///
 /// # Errors
-/// No memory, or no place among the requests that are with their peers; or a host that is left alone, once the others have answered: each request that is under way is counted at its host until
-/// it ends.
+/// No memory, or no place among the requests that are with their peers; or a host that is left alone, once the others have answered:
+/// each request that is under way is counted at its host until it ends.
 pub(crate) async fn fetch(
     of: &Arc<Fetcher>,
     requests: Vec<OutboundRequest>,

@@ -292,8 +292,8 @@ fn evidence_bytes(view: &EvidenceView) -> usize {
 /// Looks at so many rows each that a page of merges takes while it is empty, which is 200,000 rows.
 const MAX_EMPTY_LOOKS: usize = 100;
 
-/// A page of all merges that hold, of `limit` profiles at most. Where a look at `most` rows finds only evidence that merged nobody the next one
-/// follows, so that hardly a page but the last one is empty.
+/// A page of all merges that hold, of `limit` profiles at most. Where a look at `most` rows finds only evidence that merged nobody
+/// the next one follows, so that hardly a page but the last one is empty.
 pub(crate) fn merges(
     shared: &KernelState,
     id: WorkspaceId,

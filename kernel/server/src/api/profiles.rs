@@ -345,29 +345,30 @@ struct PersonAsked {
     text: String,
 }
 
+/// What a look at a person came to.
+struct PersonAnswer {
+    /// Who it is.
+    found: Option<ProfileId>,
+    body: Result<WrittenJson, ApiError>,
+}
+
 impl PersonAsked {
     /// The person as an answer; `None` for one of more identities than `most`.
-    fn answer(&self, app: &App, most: usize, patience: &Patience) -> Result<Option<WrittenJson>, ApiError> {
-        let (caller, workspace) = (&self.caller, self.caller.workspace);
+    fn answer(&self, app: &App, most: usize, patience: &Patience) -> Result<Option<PersonAnswer>, ApiError> {
+        let workspace = self.caller.workspace;
         let whom = match &self.whom {
             AskedFor::Id(id) => Whom::Id(*id),
             AskedFor::Identifier(identifier) => Whom::Identifier(identifier),
         };
-        let found = app.kernel.profile_within(workspace, whom, (&self.start, most), patience)?;
-        let view = match found {
+        let view = match app.kernel.profile_within(workspace, whom, (&self.start, most), patience)? {
             Some(PersonRead::Large) => return Ok(None),
-            Some(PersonRead::Whole(view)) => Some(view),
-            None => None,
+            Some(PersonRead::Whole(view)) => view,
+            None => return Ok(Some(PersonAnswer { found: None, body: Err(no_profile(&self.text)) })),
         };
-        if let AskedFor::Identifier(_) = &self.whom {
-            // That somebody is not there is an answer too.
-            let sealed = || reads::sealed(app, "identifier", &self.text);
-            app.reads.note(caller, "profile.find", [view.as_ref().map_or_else(sealed, |view| person(view.id))]);
-        }
-        let view = view.ok_or_else(|| no_profile(&self.text))?;
         let tables = app.catalogue.workspace(workspace)?;
-        let body = profile_body(&tables, &view, &Mask::new(&tables, caller));
-        WrittenJson::of(&FoundBody::One(Box::new(body))).map(Some)
+        let body = profile_body(&tables, &view, &Mask::new(&tables, &self.caller));
+        let (found, body) = (Some(view.id), WrittenJson::of(&FoundBody::One(Box::new(body))));
+        Ok(Some(PersonAnswer { found, body }))
     }
 }
 
@@ -375,13 +376,19 @@ impl PersonAsked {
 async fn whole(app: &Arc<App>, asked: PersonAsked) -> Result<WrittenJson, ApiError> {
     let asked = Arc::new(asked);
     let few = Arc::clone(&asked);
-    if let Some(answer) = app.ask(move |app, patience| few.answer(app, FEW_IDENTITIES, patience)).await? {
-        return Ok(answer);
+    let mut answer = app.ask(move |app, patience| few.answer(app, FEW_IDENTITIES, patience)).await?;
+    if answer.is_none() {
+        processor::is_large_from_now_on();
+        let all = Arc::clone(&asked);
+        answer = app.ask(move |app, patience| all.answer(app, usize::MAX, patience)).await?;
     }
-    processor::is_large_from_now_on();
-    let all = Arc::clone(&asked);
-    let answer = app.ask(move |app, patience| all.answer(app, usize::MAX, patience)).await?;
-    answer.ok_or_else(|| no_profile(&asked.text))
+    let PersonAnswer { found, body } = answer.ok_or_else(|| no_profile(&asked.text))?;
+    if let AskedFor::Identifier(_) = &asked.whom {
+        // That somebody is not there is an answer too.
+        let sealed = || reads::sealed(app, "identifier", &asked.text);
+        app.reads.note(&asked.caller, "profile.find", [found.map_or_else(sealed, person)]);
+    }
+    body
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other. What has no room is told in `left_out`, and
