@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kith_model::consent::fold::ConsentRow;
 use kith_model::event::{DraftEvent, EventKind, EventOrigin, RejectedRecord};
 use kith_model::identity::{AliasRule, Evidence, Identifier, Veto};
-use kith_store::{Key, Operation, Store as _, Unit, row};
+use kith_store::{Key, Operation, Unit, row};
 use proptest::prelude::*;
 
 use super::harness::*;
