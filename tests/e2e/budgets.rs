@@ -71,6 +71,11 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/tests/polls.rs",
         "a_page_that_asks_for_too_many_requests_is_a_fault_of_its_plugin",
     ),
+    (
+        "poll-requests-at-once",
+        "kernel/pipeline/src/tests/polls.rs",
+        "a_page_for_whose_requests_there_is_no_place_is_put_off",
+    ),
     ("poll-answers", "kernel/pipeline/src/poll/memory.rs", "answers_are_handed_over_up_to_the_budget_of_a_round"),
     ("poll-interval", "kernel/model/src/polling.rs", "a_time_between_polls_has_a_least_and_a_most"),
     ("source-waiting", "kernel/pipeline/src/accept/queue.rs", "a_refusal_names_the_budget_that_ended"),

@@ -47,8 +47,8 @@ pub use key_value::{
     Expected, KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, MemoryKeyValue, Setting, has_expired,
 };
 pub use manifest::{
-    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema, dotted,
-    filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
+    ConfigError, ConfigMistake, LIMIT_NAMES, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema,
+    dotted, filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
     validate_unshown_config, without_unshown, would_show, write_only,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};

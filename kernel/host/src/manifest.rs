@@ -21,6 +21,7 @@ use kith_model::plugin::Manifest;
 
 pub use config::{ConfigError, ConfigMistake, validate_config, validate_unshown_config};
 pub use editor::manifest_schema;
+pub use keys::LIMITS as LIMIT_NAMES;
 pub use planned::PlannedSchema;
 use reader::Reading;
 pub use reader::mistake_in;

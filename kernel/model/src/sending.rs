@@ -74,6 +74,14 @@ pub struct InboundResponse {
     pub truncated: bool,
 }
 
+impl InboundResponse {
+    /// About what it takes in memory: its headers and its body.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        self.body.len() + headers.sum::<usize>()
+    }
+}
+
 /// Why a request has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendFailure {

@@ -73,7 +73,7 @@ pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression};
 pub use questions::page::{PAGE_BYTES, PageRoom};
-pub use questions::profile::ProfileStart;
+pub use questions::profile::{PersonRead, ProfileStart, Whom};
 pub use questions::provenance::{
     ComputedKind, EventProvenance, FactProvenance, InputProvenance, InputState, MAX_INPUT_BYTES, ValueProvenance,
 };

@@ -31,8 +31,8 @@ pub(super) const RECIPIENT: [&str; 2] = ["type", "reason"];
 /// `[poll]`
 pub(super) const POLL: [&str; 2] = ["interval", "reason"];
 
-/// `[limits]`
-pub(super) const LIMITS: [&str; 9] = [
+/// The limits of `[limits]`, which are those that a grant may lower as well.
+pub const LIMITS: [&str; 9] = [
     "memory_bytes",
     "cpu_ms",
     "wall_ms",

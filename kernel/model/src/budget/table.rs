@@ -167,7 +167,9 @@ pub static HOST_WAITING: Budget = budget("host-waiting", Host, Bytes, 128 << 20,
 pub static POLL_PAGES: Budget = budget("poll-pages", Installation, Items, 32, FIXED);
 /// Requests for one page of a poll, over all its rounds.
 pub static POLL_REQUESTS: Budget = budget("poll-requests", Call, Items, 16, FIXED);
-/// Bodies of the answers that one call of a poll is handed.
+/// Requests of all polls that are with their peers; a workspace has at most a quarter of them.
+pub static POLL_REQUESTS_AT_ONCE: Budget = budget("poll-requests-at-once", Host, AtOnce, 256, FIXED);
+/// Answers with their headers that one call of a poll is handed.
 pub static POLL_ANSWERS: Budget = budget("poll-answers", Call, Bytes, 8 << 20, FIXED);
 /// The least time between two polls of an installation; one that asks for less is refused.
 pub static POLL_INTERVAL: Budget = budget("poll-interval", Installation, WallMs, 60_000, "poll.interval");
@@ -321,6 +323,7 @@ pub static ALL: &[&Budget] = &[
     &HOST_WAITING,
     &POLL_PAGES,
     &POLL_REQUESTS,
+    &POLL_REQUESTS_AT_ONCE,
     &POLL_ANSWERS,
     &POLL_INTERVAL,
     &SECRET_PLACES,

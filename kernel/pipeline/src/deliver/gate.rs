@@ -330,8 +330,18 @@ pub(crate) fn contributors(
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
     profile: ProfileId,
 ) -> Result<Vec<Contributor>, ReadError> {
+    contributors_within(store, by, profile, parted::MAX_CONTRIBUTORS)
+}
+
+/// The same where as many as `most` may decide.
+pub(crate) fn contributors_within(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    profile: ProfileId,
+    most: usize,
+) -> Result<Vec<Contributor>, ReadError> {
     let mut found = read_people(store, (by.0, by.2), &[profile])?;
-    parted::note_parted(store, by, &mut found)?;
+    parted::note_within(store, by, &mut found, most)?;
     let unreadable = |problem: String| {
         let row = ConsentRow::Unreadable(problem);
         vec![Contributor { identity: profile.0, kind: String::new(), form: None, row, beside: None }]

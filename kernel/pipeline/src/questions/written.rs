@@ -56,7 +56,7 @@ pub struct WrittenEvents {
     pub version: String,
     /// They lie behind this position.
     pub after: Position,
-    /// Up to this one; `None` where it is still the version that reads.
+    /// Up to this one; `None` where it may still read.
     pub up_to: Option<Position>,
     /// When the first of them was received.
     pub since: Timestamp,
@@ -351,15 +351,29 @@ fn events_written(
     let (first, after) = cursor.map_or(Ok((InstallationId(0), Position(0))), parse_cursor)?;
     let mut page = EventsUnderWay { items: Vec::new(), looked_at: 0, room: PageRoom::new(limit) };
     for source in installations.range(first..) {
-        for range in ranges(store, id, *source)?.into_iter().filter(|range| range.row.reader.digest == digest) {
-            let from = if *source == first { range.after.max(after) } else { range.after };
-            let to = range.up_to.unwrap_or_else(|| store.head_of(id));
-            if let Some(at) = page.read(store, id, *source, (from, to))? {
+        let mut own = ranges(store, id, *source)?;
+        own.retain(|range| range.row.reader.digest == digest);
+        for (from, to) in stretches(&own, store.head_of(id)) {
+            let from = if *source == first { from.max(after) } else { from };
+            if let Some(at) = page.read(store, id, (*source, &own), (from, to))? {
                 return Ok(ListPage { items: page.items, next: Some(format!("{}.{}", source.0, at.0)) });
             }
         }
     }
     Ok(ListPage { items: page.items, next: None })
+}
+
+/// Where in the log the events of these ranges lie, each position once: what two versions read at the same time lies together.
+fn stretches(ranges: &[ReaderRange], head: Position) -> Vec<(Position, Position)> {
+    let mut stretches: Vec<(Position, Position)> = Vec::new();
+    for range in ranges {
+        let to = range.up_to.unwrap_or(head);
+        match stretches.last_mut() {
+            Some(last) if range.after <= last.1 => last.1 = last.1.max(to),
+            _ => stretches.push((range.after, to)),
+        }
+    }
+    stretches
 }
 
 /// A page of events that is being read.
@@ -370,12 +384,12 @@ struct EventsUnderWay {
 }
 
 impl EventsUnderWay {
-    /// Take in the events of a source behind a position up to another; where to go on, if the page ends before that.
+    /// Take in the events of a source that lie in these ranges, behind a position up to another; where to go on, if the page ends before that.
     fn read(
         &mut self,
         store: &dyn Store,
         workspace: WorkspaceId,
-        source: InstallationId,
+        (source, own): (InstallationId, &[ReaderRange]),
         (mut at, to): (Position, Position),
     ) -> Result<Option<Position>, ReadError> {
         while at < to {
@@ -391,6 +405,7 @@ impl EventsUnderWay {
                 at = record.position;
                 if let Change::Recorded(event) = row::decode::<Change>(&record.bytes)?
                     && event.source == source
+                    && own.iter().any(|range| range.has(&event, record.position))
                 {
                     self.room.take(events::size(&event));
                     self.items.push(RecordedEvent { position: record.position, event });

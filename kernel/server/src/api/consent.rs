@@ -234,8 +234,8 @@ pub(crate) async fn read(
     let profile = profile_id(&id)?;
     app.reads.note(&authority.caller, "profile.consent", [person(profile)]);
     let begin = query.answers_from.unwrap_or(0);
-    app.offload(move |app| {
-        let found = app.kernel.consents(workspace, profile, query.statements_from.as_deref())?;
+    app.ask(move |app, patience| {
+        let found = app.kernel.consents(workspace, profile, query.statements_from.as_deref(), patience)?;
         let view = found.ok_or_else(|| no_profile(&id))?;
         WrittenJson::of(&body(&*app.catalogue.workspace(workspace)?, &view, begin))
     })

@@ -164,6 +164,7 @@ fn install(
         created_at: draft.now(),
         updated_at: draft.now(),
         removed_at: None,
+        is_cleared: false,
     };
     draft.put_config(&mut row, config, manifest)?;
     if let WantedGrants::Given(_) = &wanted.grants {

@@ -264,6 +264,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
         removed_at: None,
+        is_cleared: false,
     }
 }
 

@@ -258,6 +258,9 @@ pub struct InstallationRow {
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+    /// Whether nothing is left of what it kept of its own, some time after its removal; versions before 4 did not say.
+    #[serde(default)]
+    pub is_cleared: bool,
 }
 
 /// What of a configuration is written and never shown.

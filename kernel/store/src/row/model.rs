@@ -13,13 +13,14 @@ mod change_before;
 impl Row for Change {
     const WHAT: &'static str = "a record of the log";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Change, String>> {
-        use change_before::{ChangeBefore, First, Second};
+        use change_before::{ChangeBefore, First, Second, Third};
         match version {
             1 => Some(read_postcard::<ChangeBefore<First>>(body).map(Change::from)),
             2 => Some(read_postcard::<ChangeBefore<Second>>(body).map(Change::from)),
+            3 => Some(read_postcard::<ChangeBefore<Third>>(body).map(Change::from)),
             _ => None,
         }
     }
