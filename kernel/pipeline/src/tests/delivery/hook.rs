@@ -164,7 +164,8 @@ impl PureChannel for Hook {
             }
             let provider_id = Some("p1".to_owned());
             Step::Done(match &answer.result {
-                Ok(response) => match response.status {
+                Ok(Answered::Reply(_)) => Outcome::Permanent { reason: "it sent no mail".into() },
+                Ok(Answered::Response(response)) => match response.status {
                     202 => Outcome::Accepted { provider_id },
                     200..300 => Outcome::Delivered { provider_id },
                     410 => Outcome::Stop { reason: "410 gone".into() },
