@@ -5,6 +5,7 @@
 
 mod mail;
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -128,6 +129,14 @@ impl Outbound {
         }
     }
 
+    /// That it has no answer.
+    pub fn failed(&self, failure: SendFailure) -> Sent {
+        match self {
+            Outbound::Request(_) => Sent::Request(Err(failure)),
+            Outbound::Mail(_) => Sent::Mail(Err(failure)),
+        }
+    }
+
     /// What it takes in memory.
     pub fn bytes(&self) -> usize {
         match self {
@@ -137,22 +146,30 @@ impl Outbound {
     }
 }
 
-/// An answer of either kind.
+/// What came of sending something: its answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answered {
-    Response(InboundResponse),
-    Reply(MailReply),
+pub enum Sent {
+    Request(Result<InboundResponse, SendFailure>),
+    Mail(Result<MailReply, SendFailure>),
 }
 
-impl From<InboundResponse> for Answered {
-    fn from(response: InboundResponse) -> Answered {
-        Answered::Response(response)
+impl Sent {
+    /// Why there is no answer.
+    pub fn failure(&self) -> Option<&SendFailure> {
+        match self {
+            Sent::Request(result) => result.as_ref().err(),
+            Sent::Mail(result) => result.as_ref().err(),
+        }
     }
 }
 
-impl From<MailReply> for Answered {
-    fn from(reply: MailReply) -> Answered {
-        Answered::Reply(reply)
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sent::Request(Ok(response)) => write!(f, "status {}", response.status),
+            Sent::Mail(Ok(reply)) => reply.fmt(f),
+            Sent::Request(Err(failure)) | Sent::Mail(Err(failure)) => failure.fmt(f),
+        }
     }
 }
 
@@ -175,7 +192,7 @@ pub struct SentAnswer {
     pub round: u32,
     /// [`OutboundRequest::resume`] of that request.
     pub resume: Option<Vec<u8>>,
-    pub result: Result<Answered, SendFailure>,
+    pub result: Sent,
 }
 
 /// A channel of contract 0.2. Calls use the processor and never wait.

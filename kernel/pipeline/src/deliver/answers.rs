@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_model::delivery::Outcome;
 use kith_model::plugin::PluginFault;
-use kith_model::sending::{Answered, MAX_ROUNDS, PureChannel, SendFailure, SentAnswer};
+use kith_model::sending::{MAX_ROUNDS, PureChannel, Sent, SentAnswer};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
@@ -22,7 +22,7 @@ pub(super) struct AnsweredRequest {
     pub idempotence: Idempotence,
     pub round: u32,
     pub resume: Option<Vec<u8>>,
-    pub result: Result<Answered, SendFailure>,
+    pub result: Sent,
 }
 
 /// Gather answers and have each batch read and committed. While a batch is at work the next one grows, so that the batches are

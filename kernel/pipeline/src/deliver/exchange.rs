@@ -6,7 +6,7 @@ use std::time::Duration;
 use kith_model::budget::table;
 use kith_model::delivery::Outcome;
 use kith_model::plugin::PluginFault;
-use kith_model::sending::{Answered, Outbound, PureChannel, SendFailure, Step};
+use kith_model::sending::{Outbound, PureChannel, SendFailure, Sent, Step};
 use kith_model::time::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -119,7 +119,8 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
     let host = match target {
         Ok(host) => host,
         Err(failure) => {
-            exchange.answer(sender, Err(failure));
+            let result = exchange.outbound.failed(failure);
+            exchange.answer(sender, result);
             return Progress::Made;
         }
     };
@@ -243,19 +244,14 @@ async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: S
         }
     }
     let result = exchange.answer_of().await;
-    let reason = match &result {
-        Ok(Answered::Response(response)) => format!("status {}", response.status),
-        Ok(Answered::Reply(reply)) => reply.to_string(),
-        Err(failure) => failure.to_string(),
-    };
-    hosts.arrive(target, slot, hosts::signal_of(&result), &reason, sender.now());
-    match &result {
+    hosts.arrive(target, slot, hosts::signal_of(&result), &result.to_string(), sender.now());
+    match result.failure() {
         // Nothing left, and the reason is not the message's own. Of a channel that is not idempotent the attempt is on record.
-        Err(SendFailure::Busy(_)) if exchange.idempotence == Idempotence::Idempotent => {
+        Some(SendFailure::Busy(_)) if exchange.idempotence == Idempotence::Idempotent => {
             exchange.go_back(sender, sender.now().plus_ms(HELD_BACK_MS));
         }
         // The plugin is not asked: nobody can know, and a repeat that it asked for could be a second mail.
-        Err(SendFailure::Unknown(reason)) => {
+        Some(SendFailure::Unknown(reason)) => {
             let message = &exchange.outgoing.message.id;
             tracing::warn!(channel = sender.channel().0, message, reason, "whether a mail was taken is unknown");
             sender.end(vec![EndedAttempt { outgoing: exchange.outgoing, end: End::CutOff, at: sender.now() }]);
@@ -271,23 +267,23 @@ impl Exchange {
     }
 
     /// Send it, and wait for what comes of that as long as the attempt may take.
-    async fn answer_of(&self) -> Result<Answered, SendFailure> {
+    async fn answer_of(&self) -> Sent {
         let transport = self.channel.transport();
         let late = || format!("the attempt took longer than {} s", MAX_ATTEMPT.as_secs());
         match &self.outbound {
             Outbound::Request(request) => {
                 let answer = timeout_at(self.outgoing.deadline, transport.send(request.clone())).await;
-                answer.unwrap_or_else(|_| Err(SendFailure::Timeout(late()))).map(Answered::Response)
+                Sent::Request(answer.unwrap_or_else(|_| Err(SendFailure::Timeout(late()))))
             }
             // How far a mail had come is not known here.
             Outbound::Mail(mail) => {
                 let reply = timeout_at(self.outgoing.deadline, transport.send_mail(mail.as_ref().clone())).await;
-                reply.unwrap_or_else(|_| Err(SendFailure::Unknown(late()))).map(Answered::Reply)
+                Sent::Mail(reply.unwrap_or_else(|_| Err(SendFailure::Unknown(late()))))
             }
         }
     }
 
-    fn answer(self, sender: &Sender, result: Result<Answered, SendFailure>) {
+    fn answer(self, sender: &Sender, result: Sent) {
         let resume = self.outbound.resume().cloned();
         let Exchange { outgoing, channel, idempotence, round, .. } = self;
         sender.answer(AnsweredRequest { outgoing, channel, idempotence, round, resume, result });
@@ -299,7 +295,8 @@ impl Exchange {
         if self.round == 1 {
             sender.hand_back(self.outgoing.id, due_at);
         } else {
-            self.answer(sender, Err(SendFailure::Connection("the host is not tried now".to_owned())));
+            let result = self.outbound.failed(SendFailure::Connection("the host is not tried now".to_owned()));
+            self.answer(sender, result);
         }
     }
 }

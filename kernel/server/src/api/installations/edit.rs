@@ -268,6 +268,7 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
 /// nobody looked may stay, because a change of something else sends it back as it is.
 fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
     check_each_host("grants.http", &grants.http, &before.http)?;
+    check_each_host("grants.mail", &grants.mail, &before.mail)?;
     for (name, hosts) in &grants.secrets {
         let had = before.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
         check_each_host(&format!("grants.secrets.{name}"), hosts, had)?;
@@ -364,6 +365,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .http
         .iter()
         .flat_map(|request| request.methods.iter().map(|method| format!("http {method} to `{}`", request.host)));
+    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
     let secrets = capabilities
         .secrets
         .iter()
@@ -377,12 +379,22 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     };
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
-    inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state).chain(polling)
+    inputs
+        .chain(recipients)
+        .chain(http)
+        .chain(mail)
+        .chain(secrets)
+        .chain(checking)
+        .chain(emits)
+        .chain(state)
+        .chain(polling)
 }
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, PollRequest, RecipientRequest, SecretForm, SecretRequest};
+    use kith_model::plugin::{
+        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest,
+    };
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -429,6 +441,17 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_channel_that_wants_to_send_mail_needs_consent_for_each_relay() {
+        let mailing = |hosts: &[&str]| {
+            let mut manifest = channel(&[], &[]);
+            let request = |host: &&str| MailRequest { host: (*host).to_owned(), reason: String::new() };
+            manifest.capabilities.mail = hosts.iter().map(request).collect();
+            manifest
+        };
+        assert_eq!(widened(&mailing(&["a.example"]), &mailing(&["a.example", "*:25"])), ["mail through `*:25`"]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(super) struct GrantsFile {
 struct Refused {
     /// Hosts as the manifest writes them.
     http: Vec<String>,
+    mail: Vec<String>,
     secrets: Vec<String>,
     recipients: Vec<String>,
     /// All state of its own.
@@ -138,7 +139,7 @@ fn is_open(item: &PolicyItem) -> bool {
         Some(Side::Names(names)) => names.is_empty(),
     };
     match item.kind {
-        ItemKind::Http | ItemKind::Recipient => item.asked.is_some() && is_none(&item.effective),
+        ItemKind::Http | ItemKind::Mail | ItemKind::Recipient => item.asked.is_some() && is_none(&item.effective),
         // One that signatures are checked with goes to no host.
         ItemKind::Secret => item.asked.is_some() && item.granted.is_none(),
         ItemKind::Kv => !is_none(&item.asked) && is_none(&item.granted),
@@ -155,6 +156,7 @@ fn is_open(item: &PolicyItem) -> bool {
 fn places(item: &PolicyItem) -> (&'static str, &'static str) {
     match item.kind {
         ItemKind::Http => ("grants.http", "refused.http"),
+        ItemKind::Mail => ("grants.mail", "refused.mail"),
         ItemKind::Secret => ("grants.secrets", "refused.secrets"),
         ItemKind::Recipient => ("grants.recipients", "refused.recipients"),
         _ => ("grants.kv_bytes", "refused.kv"),
@@ -172,6 +174,7 @@ impl Refused {
     fn names(&self, item: &PolicyItem) -> bool {
         match item.kind {
             ItemKind::Http => self.http.contains(&item.name),
+            ItemKind::Mail => self.mail.contains(&item.name),
             ItemKind::Secret => self.secrets.contains(&item.name),
             ItemKind::Recipient => self.recipients.contains(&item.name),
             _ => self.kv,
@@ -182,6 +185,7 @@ impl Refused {
     fn in_vain(&self, open: &BTreeSet<(&'static str, String)>) -> Vec<String> {
         let lists = [
             ("http", ItemKind::Http, &self.http),
+            ("mail", ItemKind::Mail, &self.mail),
             ("secrets", ItemKind::Secret, &self.secrets),
             ("recipients", ItemKind::Recipient, &self.recipients),
         ];
