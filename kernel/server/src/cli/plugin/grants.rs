@@ -476,4 +476,27 @@ url = "https://api.example.com"
         assert_eq!(only(false).unwrap(), "2.0.0-rc.1");
         assert!(only(true).unwrap_err().to_string().contains("plugin upload"));
     }
+
+    #[test]
+    fn a_relay_is_granted_or_refused_as_well() {
+        let text = NOTES.replacen("license =", "idempotent = false\nlicense =", 1);
+        let text = text + "[[capabilities.mail]]\nhost = \"*\"\nreason = \"To write\"\n";
+        let manifest = kith_host::parse_manifest(&text).unwrap();
+        let of_mail = |grants: Grants, refused: &Refused| -> Vec<String> {
+            let mistakes = decide(&manifest, grants, refused).mistakes;
+            mistakes.into_iter().filter(|mistake| mistake.contains("mail: ") || mistake.contains(".mail ")).collect()
+        };
+        let granting = |relay: &str| Grants { mail: vec![relay.to_owned()], ..Grants::default() };
+        let nothing = Refused::default();
+        let refusing = Refused { mail: vec!["*".to_owned()], ..Refused::default() };
+        assert_eq!(
+            of_mail(Grants::default(), &nothing),
+            ["neither grants.mail nor refused.mail decides on `*` (To write)"]
+        );
+        assert!(of_mail(granting("smtp.example.com:587"), &nothing).is_empty());
+        assert!(of_mail(Grants::default(), &refusing).is_empty());
+        assert_eq!(of_mail(granting("smtp.example.com:587"), &refusing).len(), 1, "both");
+        assert!(of_mail(granting("smtp.example.com"), &refusing)[0].contains("names no port"));
+        assert!(template::text(&manifest).contains("mail = []"));
+    }
 }
