@@ -6,7 +6,7 @@ use crate::table::{Column, Lists, Texts, Values};
 use crate::{
     Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, PollAnswer, PollFailure,
     PollRequest, Receipt, Received, Rejected, Rejection, Request, SentAnswer, SentMail, Step, Table, Turn, Wanted,
-    http, mail,
+    http, log, mail,
 };
 
 fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
@@ -226,15 +226,19 @@ pub(super) fn next_steps<P: crate::Channel>(answers: Vec<delivering::Answer>) ->
         requests.push(SentAnswer { message, round, resume, result, truncated });
         is_mail.push(false);
     }
+    let wanted = (requests.len(), mails.len());
     let requests = if requests.is_empty() { Vec::new() } else { P::outcomes(requests) };
     let mails = if mails.is_empty() { Vec::new() } else { P::mailed(mails) };
+    if (requests.len(), mails.len()) != wanted {
+        let (of_requests, of_mails) = wanted;
+        let given = format!("{} steps for {of_requests} answers to requests", requests.len());
+        log::error(format!("{given}, and {} for {of_mails} mails", mails.len()));
+        // Whose each is nobody knows; the kernel refuses that there is none.
+        return Vec::new();
+    }
     let (mut requests, mut mails) = (requests.into_iter(), mails.into_iter());
-    // What a channel gives too few of is too few for the kernel as well.
-    is_mail
-        .into_iter()
-        .filter_map(|is_mail| if is_mail { mails.next() } else { requests.next() })
-        .map(Into::into)
-        .collect()
+    let next = |is_mail| if is_mail { mails.next() } else { requests.next() };
+    is_mail.into_iter().filter_map(next).map(Into::into).collect()
 }
 
 impl From<delivering::Reply> for mail::Reply {

@@ -62,29 +62,28 @@ impl Client {
         // Waiting for one's turn says nothing about the host, whose time begins after it.
         let name = self.resolver.name(&mail.target, &mail.look_ups, mail.wait).await?;
         let is_whole = AtomicBool::new(false);
-        let reply = async {
+        let exchange = async {
             let found = self.resolver.addresses(&mail.target, name).await?;
             let addresses = admit(found, &mail.reach).map_err(SendFailure::Denied)?;
             if mail.security == MailSecurity::Plain && !addresses.iter().all(|address| is_own_machine(*address)) {
                 return Err(SendFailure::Denied("mail is sent without TLS to this machine alone".into()));
             }
             let mut relay = self.greet(&mail, &addresses).await?;
-            let reply = say(&mut relay, &mail, &is_whole).await;
-            if reply.is_ok() {
-                // Its answer has been read; what a relay says to a farewell changes nothing.
-                drop(timeout(MAX_FAREWELL, relay.command(Quit)).await);
-            }
-            reply
+            let reply = say(&mut relay, &mail, &is_whole).await?;
+            Ok((reply, relay))
         };
-        let late = || format!("no answer within {} ms", mail.wait.as_millis());
-        let outcome = timeout(mail.wait, reply).await.unwrap_or_else(|_| Err(SendFailure::Timeout(late())));
-        outcome.map_err(|failure| {
-            if is_whole.load(Ordering::Relaxed) {
-                SendFailure::Unknown(format!("the relay may have the whole mail: {failure}"))
-            } else {
-                failure
+        let late = || SendFailure::Timeout(format!("no answer within {} ms", mail.wait.as_millis()));
+        match timeout(mail.wait, exchange).await.unwrap_or_else(|_| Err(late())) {
+            Ok((reply, mut relay)) => {
+                // What a relay says to a farewell changes nothing, so that nobody waits for it.
+                tokio::spawn(async move { drop(timeout(MAX_FAREWELL, relay.command(Quit)).await) });
+                Ok(reply)
             }
-        })
+            Err(failure) if is_whole.load(Ordering::Relaxed) => {
+                Err(SendFailure::Unknown(format!("the relay may have the whole mail: {failure}")))
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Connect to a relay, encrypted as it is wanted, and tell it who we are.
