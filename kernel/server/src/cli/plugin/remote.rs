@@ -217,18 +217,10 @@ fn installation(args: &InstallArgs, plugin: &PluginReference) -> Result<Value, F
         "config": json_argument("--config", &args.config)?,
         "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
     });
-    if !args.grant_mail.is_empty() {
-        body["grants"]["mail"] = json!(args.grant_mail);
-    }
-    if !args.grant_network.is_empty() {
-        body["grants"]["networks"] = json!(args.grant_network);
-    }
-    if !args.grant_recipient.is_empty() {
-        body["grants"]["recipients"] = json!(args.grant_recipient);
-    }
-    if !args.grant_sensitive.is_empty() {
-        body["grants"]["sensitive"] = json!(args.grant_sensitive);
-    }
+    let (relays, networks) = (json!(args.grant_mail), json!(args.grant_network));
+    let (recipients, sensitive) = (json!(args.grant_recipient), json!(args.grant_sensitive));
+    let named = [("mail", relays), ("networks", networks), ("recipients", recipients), ("sensitive", sensitive)];
+    put_named(&mut body["grants"], named);
     if args.grant_consent {
         body["grants"]["consent"] = json!("give");
     }
@@ -381,6 +373,13 @@ impl InstallationChangeArgs {
     }
 }
 
+/// Put those lists into grants that name something.
+fn put_named<const N: usize>(grants: &mut Value, lists: [(&str, Value); N]) {
+    for (kind, list) in lists.into_iter().filter(|(_, list)| *list != json!([])) {
+        grants[kind] = list;
+    }
+}
+
 /// The hosts that grants let a plugin reach.
 fn reach(grants: &Value) -> Value {
     [&grants["http"], &grants["mail"]].into_iter().filter_map(Value::as_array).flatten().cloned().collect()
@@ -398,12 +397,9 @@ fn grants(
         // Without `recipients` a channel is given all that its manifest asks for; none at all is an empty list.
         grants[kind.as_str()] = json!([]);
     }
-    let given = [("http", &args.grant_http), ("mail", &args.grant_mail)];
-    for (kind, hosts) in given.into_iter().filter(|(_, hosts)| !hosts.is_empty()) {
-        grants[kind] = json!(hosts);
-    }
+    put_named(&mut grants, [("http", json!(args.grant_http)), ("mail", json!(args.grant_mail))]);
     let after = reach(&grants);
-    if given.iter().any(|(_, hosts)| !hosts.is_empty()) {
+    if !args.grant_http.is_empty() || !args.grant_mail.is_empty() {
         // A secret that may go where the plugin may go follows it; finer grants are the API's.
         let of_secrets = grants["secrets"].as_object_mut().into_iter().flatten();
         of_secrets.filter(|(_, hosts)| **hosts == before).for_each(|(_, hosts)| *hosts = after.clone());
@@ -423,15 +419,9 @@ fn grants(
     for (name, hosts) in of_secrets {
         grants["secrets"][name] = json!(hosts);
     }
-    if !args.grant_network.is_empty() {
-        grants["networks"] = json!(args.grant_network);
-    }
-    if !args.grant_recipient.is_empty() {
-        grants["recipients"] = json!(args.grant_recipient);
-    }
-    if !args.grant_sensitive.is_empty() {
-        grants["sensitive"] = json!(args.grant_sensitive);
-    }
+    let (networks, recipients) = (json!(args.grant_network), json!(args.grant_recipient));
+    let sensitive = json!(args.grant_sensitive);
+    put_named(&mut grants, [("networks", networks), ("recipients", recipients), ("sensitive", sensitive)]);
     if let Some(bytes) = args.grant_kv {
         grants["kv_bytes"] = json!(bytes);
     }
