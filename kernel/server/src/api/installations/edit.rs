@@ -269,6 +269,12 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
 fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
     check_each_host("grants.http", &grants.http, &before.http)?;
     check_each_host("grants.mail", &grants.mail, &before.mail)?;
+    let is_portless = |text: &String| text.parse::<HostPort>().is_ok_and(|relay| relay.port.is_none());
+    let mut new = grants.mail.iter().enumerate().filter(|(_, text)| !before.mail.contains(text));
+    if let Some((place, text)) = new.find(|(_, text)| is_portless(text)) {
+        let message = format!("`{text}` names no port; relays have several, so write e.g. `{text}:587`");
+        return Err(ApiError::at(format!("grants.mail[{place}]"), message));
+    }
     for (name, hosts) in &grants.secrets {
         let had = before.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
         check_each_host(&format!("grants.secrets.{name}"), hosts, had)?;
@@ -570,5 +576,21 @@ mod tests {
             assert_eq!(refused_host(&[bad], &[], &before), None, "{bad}");
             assert!(refused_host(&[bad], &[bad], &before).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_relay_is_granted_with_its_port() {
+        let refused = |relay: &str, before: &str| {
+            let granting = |relay: &str| Grants { mail: vec![relay.to_owned()], ..Grants::default() };
+            match check_grants(PluginKind::Channel, &granting(relay), &granting(before)) {
+                Ok(()) => None,
+                Err(ApiError::BadInput { mistakes, .. }) => Some(mistakes[0].path.clone()),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused("smtp.example.com:587", ""), None);
+        assert_eq!(refused("smtp.example.com", "").as_deref(), Some("grants.mail[0]"));
+        assert_eq!(refused("smtp://smtp.example.com", "").as_deref(), Some("grants.mail[0]"));
+        assert_eq!(refused("smtp.example.com", "smtp.example.com"), None, "it may stay");
     }
 }
