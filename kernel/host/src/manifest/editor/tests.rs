@@ -188,7 +188,7 @@ fn what_the_schema_refuses_the_reader_refuses() {
     let older = CHANNEL.replace("\"0.2\"", "\"0.1\"");
     let state = older.replace("[capabilities]\n", "[capabilities]\nkv = { bytes = 1, reason = \"x\" }\n");
     let mail = "[capabilities]\nmail = [{ host = \"*.a.example:587\", reason = \"x\" }]\n";
-    let [mailing, older_mailing] = [CHANNEL, &older].map(|channel| channel.replace("[capabilities]\n", mail));
+    let [mailing, older_mailing] = [CHANNEL, older.as_str()].map(|channel| channel.replace("[capabilities]\n", mail));
     assert!(parse_manifest(&mailing).is_ok() && validator.is_valid(&as_json(&mailing)));
     assert!(parse_manifest(&older_mailing).is_err() && !validator.is_valid(&as_json(&older_mailing)));
     assert!(parse_manifest(&state).is_ok() && validator.is_valid(&as_json(&state)));
