@@ -403,7 +403,12 @@ fn what_cannot_be_meant_is_refused_in_a_new_manifest_alone() {
             "[[capabilities.http]]\nhost = \"*.example.com\"\nmethods = [\"POST\"]\nreason = \"x\"\n[limits]",
             "22:8: the host `*.example.com` is asked for twice; give one table all methods",
         ),
-        (SHOP, "api.example.com", "api.example.org", "19:10: no [[capabilities.http]] asks for `api.example.org`"),
+        (
+            SHOP,
+            "api.example.com",
+            "api.example.org",
+            "19:10: no [[capabilities.http]] or [[capabilities.mail]] asks for `api.example.org`",
+        ),
         (GOOD, segment, "values = []", "24:10: `values` lists none"),
         (GOOD, segment, "values = [\"a\", \"a\"]", "24:16: `a` stands in `values` twice; remove one"),
         (GOOD, segment, "values = [\"\\u0007\"]", "24:11: `\\u{7}` has control characters"),
