@@ -57,7 +57,7 @@ fn addresses(place: &str, value: &Value, read: Read, named: &mut Vec<(String, Ho
     match value {
         Value::String(text) => named.extend(read(text).map(|host| (place.to_owned(), host))),
         Value::Array(values) => {
-            let mut numbered = values.iter().enumerate();
+            let numbered = values.iter().enumerate();
             numbered.for_each(|(index, value)| addresses(&format!("{place}[{index}]"), value, read, named));
         }
         Value::Object(members) => {
