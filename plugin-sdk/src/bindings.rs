@@ -161,7 +161,7 @@ impl<P: crate::Channel> delivering::Guest for Exported<P> {
 
     fn outcomes(answers: Vec<delivering::Answer>) -> Vec<delivering::Step> {
         report_panics();
-        P::outcomes(answers.into_iter().map(Into::into).collect()).into_iter().map(Into::into).collect()
+        convert::next_steps::<P>(answers)
     }
 
     fn receive(callback: delivering::Callback) -> Result<Vec<delivering::Receipt>, delivering::Rejection> {

@@ -54,6 +54,7 @@ pub mod http;
 pub use kith_json as json;
 pub mod kv;
 pub mod log;
+pub mod mail;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -77,7 +78,7 @@ use bindings::host as platform;
 #[cfg(not(target_arch = "wasm32"))]
 use testing::platform;
 
-pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, Step};
+pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, SentMail, Step};
 pub use connector::{Answer, Connector, Received, Rejected, Request};
 pub use declared::{Declared, DeclaredOutput};
 pub use emitted::{Emitted, emit};

@@ -10,7 +10,7 @@ use kith_model::plugin::{
     Callback, Cancellation, Grants, PluginFault, PluginKind, ReceiveError, Received, ReplayScope, SourceRequest,
 };
 use kith_model::polling::{PollError, PollTurn, WantedPage};
-use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
+use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, Sent, SentAnswer, Step};
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
 
@@ -312,7 +312,7 @@ fn response(status: u16, body: &str) -> Result<InboundResponse, SendFailure> {
 }
 
 fn answered(id: &str, round: u32, result: Result<InboundResponse, SendFailure>) -> SentAnswer {
-    SentAnswer { message: message(id), round, resume: Some(id.as_bytes().to_vec()), result }
+    SentAnswer { message: message(id), round, resume: Some(id.as_bytes().to_vec()), result: Sent::Request(result) }
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn an_attempt_of_a_channel_of_0_2_from_message_to_outcome() {
     let mut steps = channel.requests(&[message("a")]).unwrap();
     let Step::Send(mut request) = steps.remove(0) else { panic!("it is to be sent") };
     let resume = request.resume.take();
-    let result = runtime().block_on(channel.transport().send(request));
+    let result = Sent::Request(runtime().block_on(channel.transport().send(request)));
     let answer = SentAnswer { message: message("a"), round: 1, resume, result };
     let provider_id = Some("p7".to_owned());
     assert_eq!(channel.outcomes(&[answer]).unwrap(), [Step::Done(Outcome::Delivered { provider_id })]);

@@ -348,7 +348,7 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
 }
 
-/// The functions of [`channel`]. Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 80.
+/// The functions of [`channel`]. Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 148.
 const CHANNEL_FUNCTIONS: &str = r#"
         (func $text (param $to i32) (param $at i32) (param $length i32)
             (i32.store (local.get $to) (local.get $at))
@@ -365,7 +365,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
             (call $text (i32.add (local.get $step) (i32.const 72))
                 (i32.load (local.get $message)) (i32.load (i32.add (local.get $message) (i32.const 4)))))
         (func $done (param $step i32) (param $outcome i32)
-            (i32.store8 (local.get $step) (i32.const 1))
+            (i32.store8 (local.get $step) (i32.const 2))
             (i32.store8 (i32.add (local.get $step) (i32.const 4)) (local.get $outcome)))
         (func $read (param $answer i32) (param $step i32) (local $status i32) (local $id i32)
             (if (i32.load8_u (i32.add (local.get $answer) (i32.const 80))) (then
@@ -392,7 +392,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (i32.load (i32.add (local.get $answer) (i32.const 76)))))
         (func $steps (param $count i32) (result i32)
             (call $text (i32.const 16)
-                (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 80)))
+                (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 148)))
                 (local.get $count))
             (i32.load (i32.const 16)))
         (func (export "kith:plugin/delivering@0.2.0#requests") (param $at i32) (param $count i32) (result i32)
@@ -403,7 +403,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (br_if $end (i32.eqz (local.get $left)))
                 (call $send (local.get $at) (local.get $step))
                 (local.set $at (i32.add (local.get $at) (i32.const 64)))
-                (local.set $step (i32.add (local.get $step) (i32.const 80)))
+                (local.set $step (i32.add (local.get $step) (i32.const 148)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br $next)))
             (i32.const 16))
@@ -415,7 +415,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (br_if $end (i32.eqz (local.get $left)))
                 (call $read (local.get $at) (local.get $step))
                 (local.set $at (i32.add (local.get $at) (i32.const 112)))
-                (local.set $step (i32.add (local.get $step) (i32.const 80)))
+                (local.set $step (i32.add (local.get $step) (i32.const 148)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br $next)))
             (i32.const 16))
@@ -427,12 +427,17 @@ const CHANNEL_FUNCTIONS: &str = r#"
 /// 202 is accepted; 401 sends the same once more; 410 stops; another status is for good, with the `resume` as the reason;
 /// and no answer is tried again.
 pub(crate) fn channel(url: &str) -> Vec<u8> {
+    channel_of(CHANNEL, url)
+}
+
+/// The same with another manifest.
+pub(crate) fn channel_of(manifest: &str, url: &str) -> Vec<u8> {
     let url_length = url.len();
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 600) "{url}") (global $url_length i32 (i32.const {url_length}))
         {CHANNEL_FUNCTIONS}"#
     );
-    assemble(&core(PluginKind::Channel, &frame(&functions, 1)), CHANNEL).unwrap()
+    assemble(&core(PluginKind::Channel, &frame(&functions, 1)), manifest).unwrap()
 }
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =

@@ -454,13 +454,9 @@ fn answers_are_bounded_and_not_followed() {
     assert!(post(large.leak()).is_ok());
 }
 
-/// What a grant cannot give is said when it is given.
 #[test]
-fn a_grant_of_mail_is_refused() {
+fn a_model_is_no_connector() {
     let plugin = host().load(&scorer(ECHO)).unwrap();
-    let grants = Grants { mail: vec!["smtp.example.com".into()], ..Grants::default() };
-    let refused = plugin.compute(Binding { grants, ..binding() }).err().unwrap();
-    assert!(matches!(refused, BindError::Mail(_)) && refused.to_string().contains("smtp.example.com"), "{refused}");
     assert!(matches!(plugin.connector(binding()).err().unwrap(), BindError::WrongKind { .. }));
 }
 

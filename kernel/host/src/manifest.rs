@@ -6,6 +6,7 @@ mod config;
 mod depth;
 mod editor;
 mod keys;
+mod mail;
 mod pattern;
 mod planned;
 mod reader;

@@ -60,8 +60,6 @@ pub enum BindError {
     WrongKind { plugin: String, kind: PluginKind, asked: &'static str },
     #[error("{plugin} is a channel of contract {abi}; bind it as such")]
     OtherContract { plugin: String, abi: Abi },
-    #[error("the grant of the mail server `{0}` cannot be given: this kernel sends no mail yet; remove it")]
-    Mail(String),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("the system gives no random numbers: {0}")]
@@ -279,9 +277,6 @@ impl Plugin {
 
     pub(crate) fn bind(&self, binding: Binding) -> Result<BoundPlugin, BindError> {
         let manifest = self.manifest().clone();
-        if let Some(server) = binding.grants.mail.first() {
-            return Err(BindError::Mail(server.clone()));
-        }
         let config = if binding.config.is_null() { json!({}) } else { binding.config };
         let settings = &self.core.config;
         let policy = effective_policy(&manifest, &binding.grants, &settings.ceiling);

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{FaultOwner, PluginFault};
 pub use manifest::{
-    Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PollRequest,
-    RecipientRequest, SecretForm, SecretRequest,
+    Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec,
+    PollRequest, RecipientRequest, SecretForm, SecretRequest,
 };
 pub use roles::{
     Answer, Callback, Cancellation, Channel, ComputeModel, Connector, EmittedEvent, Fitted, ModelAnswer, Receipt,

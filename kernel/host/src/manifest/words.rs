@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use kith_model::event::MAX_EVENT_NAME_BYTES;
-use kith_model::plugin::HttpRequest;
 
 use super::reader::{Reading, Section};
 use crate::text::{bounded, steers};
@@ -108,8 +107,8 @@ pub(super) fn note_doubles_in_new(section: &Section<'_, '_>, key: &str, texts: &
 }
 
 /// Whether a secret may be wanted at a host that the plugin asks to reach. Both may be patterns.
-pub(super) fn is_asked_for(host: &str, http: &[HttpRequest]) -> bool {
-    http.iter().any(|request| covers(&request.host, host) || covers(host, &request.host))
+pub(super) fn is_asked_for(host: &str, asked: &[&str]) -> bool {
+    asked.iter().any(|asked| covers(asked, host) || covers(host, asked))
 }
 
 /// Whether a pattern stands for a host, or for all that another pattern does.

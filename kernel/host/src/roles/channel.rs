@@ -47,7 +47,7 @@ impl PureChannel for WasmPureChannel {
         let wit: Vec<_> = messages.iter().map(|message| convert::message_to_wit(policy, message)).collect();
         let steps: Vec<delivering::Step> = bound.call(CallClass::Plain, "requests", (&wit[..],))?;
         bound.reported(verify::one_each("steps", messages.len(), steps.len()))?;
-        Ok(steps.into_iter().map(convert::step_from_wit).collect())
+        Ok(steps.into_iter().zip(messages).map(|(step, of)| convert::step_from_wit(policy, of, step)).collect())
     }
 
     fn outcomes(&self, answers: &[SentAnswer]) -> Result<Vec<Step>, PluginFault> {
@@ -56,7 +56,10 @@ impl PureChannel for WasmPureChannel {
         let wit: Vec<_> = answers.iter().map(|answer| convert::answer_to_wit(policy, answer)).collect();
         let steps: Vec<delivering::Step> = bound.call(CallClass::Plain, "outcomes", (&wit[..],))?;
         bound.reported(verify::one_each("steps", answers.len(), steps.len()))?;
-        Ok(steps.into_iter().map(convert::step_from_wit).zip(answers).map(within_rounds).collect())
+        let step = |(step, answer): (_, &SentAnswer)| {
+            within_rounds((convert::step_from_wit(policy, &answer.message, step), answer))
+        };
+        Ok(steps.into_iter().zip(answers).map(step).collect())
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
@@ -72,7 +75,7 @@ impl PureChannel for WasmPureChannel {
 /// other's, because the rest of the batch has done nothing wrong.
 fn within_rounds((step, answer): (Step, &SentAnswer)) -> Step {
     match step {
-        Step::Send(_) if answer.round >= MAX_ROUNDS => {
+        Step::Send(_) | Step::Mail(_) if answer.round >= MAX_ROUNDS => {
             let reason = format!("the channel asked for more than {MAX_ROUNDS} requests in one attempt");
             Step::Done(Outcome::Retry { after_ms: None, reason })
         }

@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::request_bytes;
 use super::hosts::{self, Admission, Place, Target};
 use crate::poll::memory::{Room, Round};
 use crate::shared::KernelState;
@@ -60,7 +59,7 @@ pub(crate) async fn fetch(
     of: &Arc<Fetcher>,
     requests: Vec<OutboundRequest>,
 ) -> Result<(Vec<Fetched>, Arc<Round>), NotNow> {
-    let bytes = requests.iter().map(request_bytes).sum::<usize>() as u64;
+    let bytes = requests.iter().map(OutboundRequest::bytes).sum::<usize>() as u64;
     let round = Round::begin(&of.shared.polls.answers, of.workspace, bytes).map_err(NotNow::NoRoom)?;
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut answers: Vec<Option<Fetched>> = requests.iter().map(|_| None).collect();

@@ -426,7 +426,7 @@ fn present_config(draft: &Draft<'_>, before: &InstallationRow, patch: &PatchInst
 /// Whether a change touches which hosts an installation names or may reach. One whose hosts wait for their grants can be changed
 /// in every other way.
 fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
-    let reach = |grants: &Grants| (grants.http.clone(), grants.networks.clone(), grants.secrets.clone());
+    let reach = |of: &Grants| (of.http.clone(), of.mail.clone(), of.networks.clone(), of.secrets.clone());
     let configured = |row: &InstallationRow| (row.config.clone(), row.unshown.clone());
     configured(row) != configured(before) || reach(&row.grants) != reach(&before.grants)
 }

@@ -268,6 +268,13 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
 /// nobody looked may stay, because a change of something else sends it back as it is.
 fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
     check_each_host("grants.http", &grants.http, &before.http)?;
+    check_each_host("grants.mail", &grants.mail, &before.mail)?;
+    let is_portless = |text: &String| text.parse::<HostPort>().is_ok_and(|relay| relay.port.is_none());
+    let mut new = grants.mail.iter().enumerate().filter(|(_, text)| !before.mail.contains(text));
+    if let Some((place, text)) = new.find(|(_, text)| is_portless(text)) {
+        let message = format!("`{text}` names no port; relays have several, so write e.g. `{text}:587`");
+        return Err(ApiError::at(format!("grants.mail[{place}]"), message));
+    }
     for (name, hosts) in &grants.secrets {
         let had = before.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
         check_each_host(&format!("grants.secrets.{name}"), hosts, had)?;
@@ -364,6 +371,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .http
         .iter()
         .flat_map(|request| request.methods.iter().map(|method| format!("http {method} to `{}`", request.host)));
+    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
     let secrets = capabilities
         .secrets
         .iter()
@@ -377,12 +385,22 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     };
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
-    inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state).chain(polling)
+    inputs
+        .chain(recipients)
+        .chain(http)
+        .chain(mail)
+        .chain(secrets)
+        .chain(checking)
+        .chain(emits)
+        .chain(state)
+        .chain(polling)
 }
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, PollRequest, RecipientRequest, SecretForm, SecretRequest};
+    use kith_model::plugin::{
+        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest,
+    };
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -429,6 +447,17 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_channel_that_wants_to_send_mail_needs_consent_for_each_relay() {
+        let mailing = |hosts: &[&str]| {
+            let mut manifest = channel(&[], &[]);
+            let request = |host: &&str| MailRequest { host: (*host).to_owned(), reason: String::new() };
+            manifest.capabilities.mail = hosts.iter().map(request).collect();
+            manifest
+        };
+        assert_eq!(widened(&mailing(&["a.example"]), &mailing(&["a.example", "*:25"])), ["mail through `*:25`"]);
     }
 
     #[test]
@@ -547,5 +576,21 @@ mod tests {
             assert_eq!(refused_host(&[bad], &[], &before), None, "{bad}");
             assert!(refused_host(&[bad], &[bad], &before).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_relay_is_granted_with_its_port() {
+        let refused = |relay: &str, before: &str| {
+            let granting = |relay: &str| Grants { mail: vec![relay.to_owned()], ..Grants::default() };
+            match check_grants(PluginKind::Channel, &granting(relay), &granting(before)) {
+                Ok(()) => None,
+                Err(ApiError::BadInput { mistakes, .. }) => Some(mistakes[0].path.clone()),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused("smtp.example.com:587", ""), None);
+        assert_eq!(refused("smtp.example.com", "").as_deref(), Some("grants.mail[0]"));
+        assert_eq!(refused("smtp://smtp.example.com", "").as_deref(), Some("grants.mail[0]"));
+        assert_eq!(refused("smtp.example.com", "smtp.example.com"), None, "it may stay");
     }
 }

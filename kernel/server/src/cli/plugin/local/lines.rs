@@ -8,7 +8,7 @@ use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{EmittedEvent, Manifest, PluginFault, Received, Refusal};
-use kith_model::sending::{OutboundRequest, Signature, Step};
+use kith_model::sending::{Mailbox, OutboundMail, OutboundRequest, Signature, Step};
 use kith_model::table::Cell;
 use kith_model::time::Timestamp;
 use kith_pipeline::{AnswerToRow, EventOutcome, event_text, outcomes_of};
@@ -172,10 +172,11 @@ pub(super) fn messages(written: &[Value], now: Timestamp) -> Result<Vec<Message>
     written.iter().zip(1..).map(read).collect()
 }
 
-/// What a channel wants for a message: a request, which stays here, or the end of the attempt.
+/// What a channel wants for a message: a request or a mail, which stay here, or the end of the attempt.
 pub(super) fn step(step: &Step) -> Value {
     match step {
         Step::Send(request) => json!({ "request": outbound(request) }),
+        Step::Mail(mail) => json!({ "mail": outbound_mail(mail) }),
         Step::Done(outcome) => json!({ "outcome": ended(outcome) }),
     }
 }
@@ -188,6 +189,36 @@ fn outbound(request: &OutboundRequest) -> Value {
     }
     if let Some(Signature::StandardWebhooks { secret, message_id }) = &request.sign {
         shown["sign"] = json!({ "standard-webhooks": { "secret": secret, "message_id": message_id } });
+    }
+    shown
+}
+
+/// A mail as the plugin wrote it, and whether it goes to the person that its message is for.
+fn outbound_mail(mail: &OutboundMail) -> Value {
+    let mailbox = |mailbox: &Mailbox| match &mailbox.name {
+        Some(name) => json!({ "name": name, "address": mailbox.address }),
+        None => json!({ "address": mailbox.address }),
+    };
+    let mut shown = json!({ "relay": mail.relay, "security": mail.security.as_str(), "sender": mailbox(&mail.sender),
+        "to": mail.to, "subject": mail.subject });
+    if !mail.may_go_to.contains(&mail.to) {
+        shown["refused"] = json!("`to` is no identifier of the message's recipient that the channel is given");
+    }
+    let texts = [("text", &mail.text), ("html", &mail.html)];
+    for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))) {
+        shown[key] = json!(text);
+    }
+    if let Some(login) = &mail.login {
+        shown["login"] = json!({ "user": login.user, "secret": login.secret });
+    }
+    if let Some(reply_to) = &mail.reply_to {
+        shown["reply_to"] = mailbox(reply_to);
+    }
+    if !mail.headers.is_empty() {
+        shown["headers"] = json!(mail.headers);
+    }
+    if let Some(timeout_ms) = mail.timeout_ms {
+        shown["timeout_ms"] = json!(timeout_ms);
     }
     shown
 }
@@ -322,6 +353,20 @@ mod tests {
         assert_eq!(read, [vec![RowValue::Float(1.5)], vec![RowValue::Null]]);
         let refused = rows(&manifest, &[json!({}), json!({ "m": 1 })]).unwrap_err().to_string();
         assert_eq!(refused, "row 2: the manifest has no input `m`; it has n");
+    }
+
+    #[test]
+    fn a_mail_is_shown_and_one_to_somebody_else_is_told_of() {
+        let mail = |to: &str| {
+            let sender = Mailbox { name: Some("Shop".into()), address: "shop@example.com".into() };
+            let may_go_to = vec!["ada@example.com".to_owned()];
+            let (relay, to, text) = ("smtp.example.com:587".to_owned(), to.to_owned(), Some("Hello".to_owned()));
+            step(&Step::Mail(Box::new(OutboundMail { relay, sender, to, text, may_go_to, ..OutboundMail::default() })))
+        };
+        let shown = json!({ "mail": { "relay": "smtp.example.com:587", "security": "starttls", "subject": "",
+            "sender": { "name": "Shop", "address": "shop@example.com" }, "to": "ada@example.com", "text": "Hello" } });
+        assert_eq!(mail("ada@example.com"), shown);
+        assert!(mail("eve@example.com")["mail"]["refused"].is_string());
     }
 
     #[test]
