@@ -39,7 +39,7 @@ pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
 pub(crate) use shadow::*;
-use versions::{WantedVersion, check_digest, first_version, next_version, note_installed};
+use versions::{WantedVersion, check_digest, check_filled_in, first_version, next_version, note_installed};
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
@@ -351,21 +351,7 @@ fn patched(
     }
     let version = version.map_or_else(|| present_version(draft.tables(), before), Ok)?;
     check_digest(&version, patch.digest.as_deref())?;
-    let mut unshown = Vec::new();
-    // Another version may have another schema, so that the present configuration is checked too.
-    if patch.config.is_some() || patch.version.is_some() {
-        let whole = present_config(draft, before, patch)?;
-        let wanted = match &patch.config {
-            Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
-            // A later version makes its own of it; an earlier one knows nothing of what came after it.
-            None if row.version > before.version => {
-                WantedConfig::Earlier { from: before.version.clone(), config: whole }
-            }
-            None => WantedConfig::Written(Some(whole)),
-        };
-        let config = checked.check(draft, &version, wanted, &unshown_places(before, &version.manifest))?;
-        unshown = draft.put_config(&mut row, config, &version.manifest)?;
-    }
+    let unshown = configure(draft, (before, &mut row), patch, (present.as_deref(), &version), checked)?;
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
         match value {
@@ -405,6 +391,35 @@ fn patched(
     row.shadow = kept_shadow(draft, before, &row, checked);
     row.updated_at = draft.now();
     Ok((row, unshown))
+}
+
+/// Put the configuration that a change comes to into the row; the places of what is another of what it does not show.
+fn configure(
+    draft: &mut Draft<'_>,
+    (before, row): (&InstallationRow, &mut InstallationRow),
+    patch: &PatchInstallation,
+    (present, version): (Option<&PluginRow>, &PluginRow),
+    checked: &CheckedConfig<'_>,
+) -> Result<Vec<String>, ApiError> {
+    // Another version may have another schema, so that the present configuration is checked too.
+    if patch.config.is_none() && patch.version.is_none() {
+        return Ok(Vec::new());
+    }
+    let whole = present_config(draft, before, patch)?;
+    let wanted = match &patch.config {
+        Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
+        // A later version makes its own of it; an earlier one knows nothing of what came after it.
+        None if row.version > before.version => WantedConfig::Earlier { from: before.version.clone(), config: whole },
+        None => WantedConfig::Written(Some(whole)),
+    };
+    let config = checked.check(draft, version, wanted, &unshown_places(before, &version.manifest))?;
+    let unshown = draft.put_config(row, config, &version.manifest)?;
+    if row.version != before.version {
+        let written = patch.config.as_ref().map(|patch| merged(&before.config, patch));
+        let shown: Vec<&Value> = std::iter::once(&before.config).chain(&written).collect();
+        check_filled_in((present, &shown), (version, &row.config), patch.consent)?;
+    }
+    Ok(unshown)
 }
 
 /// The configuration as it is. Where a part of it does not open any more, who writes it anew goes on from the rest.

@@ -356,10 +356,15 @@ fn identifiers_of(kind: &str) -> String {
     }
 }
 
+/// The request to see what an expression gives.
+pub(super) fn to_see(expression: &str) -> String {
+    format!("to see `{expression}`")
+}
+
 /// Each single thing that a manifest asks for, as a line for people.
 fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let capabilities = &manifest.capabilities;
-    let inputs = manifest.inputs.iter().map(|input| format!("to see `{}`", input.expression));
+    let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
     let http = capabilities
         .http
         .iter()
