@@ -13,6 +13,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::egress::Gate;
 use crate::engine::TICK;
+use crate::hidden::Hidden;
 use crate::imports::secrets::Secrets;
 use crate::key_value::KeyValue;
 use crate::network::Network;
@@ -41,6 +42,8 @@ pub(crate) struct InstallationContext {
     pub(crate) policy: Policy,
     /// The configuration as JSON.
     pub(crate) config: String,
+    /// What of the configuration nothing that the plugin says may show.
+    pub(crate) hidden: Hidden,
     pub(crate) secrets: Secrets,
     pub(crate) gate: Gate,
     pub(crate) state: Arc<dyn KeyValue>,

@@ -28,7 +28,8 @@ impl ComputeModel for WasmModel {
             state.cancellation = Some(cancellation.clone());
         };
         let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
-        let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
+        let fitted =
+            convert::fitted_from_wit(called.map_err(|failure| bound.told(convert::failure_from_wit(failure)))?);
         bound.reported(verify::fitted(&fitted)).map(|()| fitted)
     }
 
@@ -50,7 +51,7 @@ impl ComputeModel for WasmModel {
                 called.map_err(convert::compute_failure_from_wit)
             }
         };
-        let table = convert::table_from_wit(called?);
+        let table = convert::table_from_wit(called.map_err(|failure| bound.told(failure))?);
         bound.reported(verify::outputs(&bound.manifest, count, &table)).map(|()| table)
     }
 }

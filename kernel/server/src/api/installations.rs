@@ -130,7 +130,9 @@ fn install(
     let unshown = kith_host::write_only(manifest);
     let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()), &unshown)?;
     if let WantedGrants::Given(grants) = &wanted.grants {
-        hosts::check_granted(manifest, &config, &unshown, &app.wiring.effective_policy(manifest, grants))?;
+        let parted = kith_host::parted(config.clone(), &unshown);
+        let policy = app.wiring.effective_policy(manifest, grants);
+        hosts::check_granted(manifest, (&parted.shown, &parted.unshown), &policy)?;
     }
     draft.tables().insist_on_room(&table::INSTALLATIONS_KEPT, draft.tables().installed().count())?;
     if manifest.kind == PluginKind::Connector {
@@ -369,8 +371,10 @@ fn patched(
     let is_later = matches!(patch.grants, Some(WantedGrants::Later));
     if names_other_hosts(before, &row) && !is_later {
         let policy = app.wiring.effective_policy(&version.manifest, &row.grants);
-        let whole = draft.whole_config(&row).map_err(CatalogueError::from)?;
-        hosts::check_granted(&version.manifest, &whole, &row.unshown.paths, &policy)?;
+        // What is not shown is held against the grants when it is written, and by nobody who guesses its host.
+        let written = patch.config.clone().unwrap_or_default();
+        let written = kith_host::parted(written, &row.unshown.paths).unshown;
+        hosts::check_granted(&version.manifest, (&row.config, &written), &policy)?;
     }
     let is_other = row.config != before.config || row.grants != before.grants || row.version != before.version;
     if is_other && !is_later {
@@ -413,7 +417,9 @@ fn configure(
         None => WantedConfig::Written(Some(whole)),
     };
     let config = checked.check(draft, version, wanted, &unshown_places(before, &version.manifest))?;
-    let unshown = draft.put_config(row, config, &version.manifest)?;
+    let nothing = Value::Object(serde_json::Map::new());
+    let written = patch.config.as_ref().unwrap_or(&nothing);
+    let unshown = draft.put_written_config(row, config, &version.manifest, written)?;
     if row.version != before.version {
         let written = patch.config.as_ref().map(|patch| merged(&before.config, patch));
         let shown: Vec<&Value> = std::iter::once(&before.config).chain(&written).collect();

@@ -1,29 +1,26 @@
 //! Hosts that a configuration names: an installation that may not reach them would fail at its first message, so that is said
 //! when it is installed or changed. A host is what stands in a text that is a whole `http://` or `https://` address.
 
-use std::collections::BTreeSet;
-
 use kith_host::{HostPort, Policy};
 use kith_model::plugin::Manifest;
 use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// Insist that every host which a configuration names is granted. What of it is not shown is not told either.
+/// Insist that every host is granted which a configuration names, in what is shown of it and in what of the rest is written. The
+/// latter is not told.
 pub(super) fn check_granted(
     manifest: &Manifest,
-    config: &Value,
-    unshown: &BTreeSet<String>,
+    (shown, written): (&Value, &Value),
     policy: &Policy,
 ) -> Result<(), ApiError> {
     // Who never sends anything has addresses in its configuration for another reason.
     if manifest.capabilities.http.is_empty() {
         return Ok(());
     }
-    let parted = kith_host::parted(config.clone(), unshown);
     let (mut named, mut unnamed) = (Vec::new(), Vec::new());
-    addresses("config", &parted.shown, &mut named);
-    addresses("config", &parted.unshown, &mut unnamed);
+    addresses("config", shown, &mut named);
+    addresses("config", written, &mut unnamed);
     let is_granted = |wanted: &HostPort| {
         let mut rules = policy.http.iter();
         rules.any(|rule| rule.host.host == wanted.host && rule.host.port.unwrap_or(443) == wanted.port.unwrap_or(443))
