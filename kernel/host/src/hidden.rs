@@ -28,14 +28,19 @@ impl Hidden {
         let (mut unshown, mut shown) = (Vec::new(), Vec::new());
         collect_leaves(&parted.unshown, Names::LeftOut, &mut unshown);
         collect_leaves(&parted.shown, Names::Collected, &mut shown);
+        let shown = joined(&shown);
+        let shown = Haystack::new(&shown);
         let long = unshown.iter().filter(|value| value.chars().count() >= SHORTEST_HIDDEN);
-        let values = long.map(|value| HiddenValue::new(value));
-        Hidden(values.filter(|value| !shown.iter().any(|text| value.is_in(text))).collect())
+        Hidden(long.map(|value| HiddenValue::new(value)).filter(|value| !value.is_in(&shown)).collect())
     }
 
     /// A text that the plugin says, with each of the values taken out.
     pub fn without(&self, text: String) -> String {
-        let mut found: Vec<Range<usize>> = self.0.iter().flat_map(|value| value.places_in(&text)).collect();
+        if self.0.is_empty() {
+            return text;
+        }
+        let haystack = Haystack::new(&text);
+        let mut found: Vec<Range<usize>> = self.0.iter().flat_map(|value| value.places_in(&haystack)).collect();
         if found.is_empty() {
             return text;
         }
@@ -88,6 +93,33 @@ pub(crate) fn collect_leaves(value: &Value, names: Names, leaves: &mut Vec<Strin
     }
 }
 
+/// Texts as one, in which no value stands that stands in none of them.
+pub(crate) fn joined(texts: &[String]) -> String {
+    texts.join("\0")
+}
+
+/// A text in which values are looked for, in the forms that each of theirs is compared with.
+pub(crate) struct Haystack<'t> {
+    plain: &'t str,
+    /// With hexadecimal digits in one case.
+    lower: String,
+    /// With base64 of one alphabet: that for addresses has two other letters.
+    base64: String,
+    /// Whether anything may be escaped in it.
+    has_escapes: bool,
+}
+
+impl<'t> Haystack<'t> {
+    pub(crate) fn new(text: &'t str) -> Haystack<'t> {
+        Haystack {
+            plain: text,
+            lower: text.to_ascii_lowercase(),
+            base64: text.replace('-', "+").replace('_', "/"),
+            has_escapes: text.contains(['%', '+', '\\']),
+        }
+    }
+}
+
 /// A value, and how it may be written.
 pub(crate) struct HiddenValue {
     plain: String,
@@ -109,32 +141,27 @@ impl HiddenValue {
     }
 
     /// Whether a text has the value in it in one of these forms.
-    pub(crate) fn is_in(&self, text: &str) -> bool {
-        !self.whole_places_in(text).is_empty()
+    pub(crate) fn is_in(&self, text: &Haystack<'_>) -> bool {
+        self.whole_places_in(text).next().is_some()
     }
 
     /// Where a text has it, and where its beginning stands at the end of a text that was cut.
-    fn places_in(&self, text: &str) -> Vec<Range<usize>> {
-        let mut found = self.whole_places_in(text);
-        let kept = text.strip_suffix(PLACEHOLDER).unwrap_or(text);
-        if kept.len() < text.len() {
-            let same_case = kept.to_ascii_lowercase();
-            let forms = [(kept, self.plain.as_str()), (same_case.as_str(), self.hex.as_str())];
-            let begun = forms.into_iter().filter_map(|(kept, form)| begun_at_end(kept, form));
-            found.extend(begun.map(|length| kept.len() - length..kept.len()));
-        }
-        found
+    fn places_in(&self, text: &Haystack<'_>) -> Vec<Range<usize>> {
+        let forms = [(text.plain, &self.plain), (text.lower.as_str(), &self.hex)];
+        let begun = forms.into_iter().filter_map(|(text, form)| begun_at_end(text.strip_suffix(PLACEHOLDER)?, form));
+        self.whole_places_in(text).chain(begun).collect()
     }
 
-    fn whole_places_in(&self, text: &str) -> Vec<Range<usize>> {
-        let mut found: Vec<Range<usize>> = places_of(text, &self.plain).collect();
-        let starts = text.char_indices().map(|(start, _)| start);
-        found.extend(starts.filter_map(|start| Some(start..start + escaped_length(&text[start..], &self.plain)?)));
-        found.extend(places_of(&text.to_ascii_lowercase(), &self.hex));
-        // The alphabet for addresses has two other letters.
-        let same_alphabet = text.replace('-', "+").replace('_', "/");
-        found.extend(self.base64.iter().flat_map(|core| core.places_in(&same_alphabet)));
-        found
+    fn whole_places_in<'h>(&'h self, text: &'h Haystack<'_>) -> impl Iterator<Item = Range<usize>> + 'h {
+        let starts = text.has_escapes.then(|| text.plain.char_indices()).into_iter().flatten();
+        let escaped = starts.filter_map(move |(start, _)| {
+            let length = escaped_length(&text.plain[start..], &self.plain)?;
+            Some(start..start + length)
+        });
+        places_of(text.plain, &self.plain)
+            .chain(escaped)
+            .chain(places_of(&text.lower, &self.hex))
+            .chain(self.base64.iter().flat_map(move |core| core.places_in(&text.base64)))
     }
 }
 
@@ -149,8 +176,8 @@ impl Base64Core {
         Base64Core { letters: own.to_owned(), shares: (before > 0, is_open) }
     }
 
-    fn places_in(&self, text: &str) -> impl Iterator<Item = Range<usize>> {
-        let is_letter = |at: Option<usize>| {
+    fn places_in<'t>(&'t self, text: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
+        let is_letter = move |at: Option<usize>| {
             at.and_then(|at| text.as_bytes().get(at))
                 .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"+/".contains(byte))
         };
@@ -162,14 +189,16 @@ impl Base64Core {
     }
 }
 
-fn places_of(text: &str, part: &str) -> impl Iterator<Item = Range<usize>> {
+fn places_of<'t>(text: &'t str, part: &'t str) -> impl Iterator<Item = Range<usize>> + 't {
     memmem::find_iter(text.as_bytes(), part).map(|start| start..start + part.len())
 }
 
-/// How many bytes at the end of a text are the beginning of a value, where these are many enough to hide.
-fn begun_at_end(text: &str, value: &str) -> Option<usize> {
+/// Where at the end of a text the beginning of a value stands, where it is long enough to hide.
+fn begun_at_end(text: &str, value: &str) -> Option<Range<usize>> {
     let most = value.len().min(text.len());
-    (SHORTEST_HIDDEN..=most).rev().find(|length| text.as_bytes().ends_with(&value.as_bytes()[..*length]))
+    let ends = |length: &usize| text.as_bytes().ends_with(&value.as_bytes()[..*length]);
+    let length = (SHORTEST_HIDDEN..=most).rev().find(ends)?;
+    Some(text.len() - length..text.len())
 }
 
 /// How long the value is that a text begins with, where some of its letters may be escaped.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kith_model::plugin::Manifest;
 use serde_json::{Map, Value};
 
-use crate::hidden::{HiddenValue, Names, SHORTEST_HIDDEN, collect_leaves};
+use crate::hidden::{self, Haystack, HiddenValue, Names, SHORTEST_HIDDEN, collect_leaves};
 
 /// A configuration in two parts.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,15 +130,12 @@ pub fn would_show(before: &Value, after: &Value, places: &BTreeSet<String>) -> b
     // The names of properties are the schema's.
     collect_leaves(&before.unshown, Names::LeftOut, &mut unshown);
     shown.retain(|text| !known.contains(text));
-    unshown.iter().any(|secret| hold(&shown, secret))
-}
-
-fn hold(texts: &[String], secret: &str) -> bool {
-    if secret.chars().count() < SHORTEST_HIDDEN {
-        return texts.iter().any(|text| text == secret);
-    }
-    let secret = HiddenValue::new(secret);
-    texts.iter().any(|text| secret.is_in(text))
+    let text = hidden::joined(&shown);
+    let haystack = Haystack::new(&text);
+    unshown.iter().any(|secret| match secret.chars().count() {
+        0..SHORTEST_HIDDEN => shown.contains(secret),
+        _ => HiddenValue::new(secret).is_in(&haystack),
+    })
 }
 
 #[cfg(test)]

@@ -133,6 +133,7 @@ pub(super) fn insist_on_keys(store: &dyn Store, ring: &KeyRing) -> Result<(), Ca
             row.place(|place| {
                 ring.insist_on_key(place, &row.value)?;
                 if sealed::names_key(&row.value) || sealed::left_behind(&row.value).is_some() {
+                    // Where that is, the first start with the right key was before.
                     opened += u64::from(matches!(place, Place::Root));
                 } else if ring.open_bytes(place, &row.value).is_ok() {
                     opened += 1;
