@@ -1,7 +1,7 @@
 //! Test guests: small core modules in WebAssembly text that speak the canonical ABI by hand, made into packages by the
 //! same [`assemble`] as any vendor's. Text keeps each attack in view, and no other toolchain is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -471,6 +471,7 @@ pub(crate) fn binding() -> Binding {
     Binding {
         installation: "test".into(),
         config: serde_json::Value::Null,
+        unshown: BTreeSet::new(),
         grants: Grants::default(),
         secrets: BTreeMap::new(),
         state: Arc::new(MemoryKeyValue::default()),

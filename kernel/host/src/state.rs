@@ -13,6 +13,7 @@ use wasmtime::ResourceLimiter;
 
 use crate::egress::Gate;
 use crate::engine::TICK;
+use crate::hidden::Hidden;
 use crate::imports::emitting::Emitting;
 use crate::imports::secrets::Secrets;
 use crate::key_value::KeyValue;
@@ -44,6 +45,8 @@ pub(crate) struct InstallationContext {
     pub(crate) emits: Option<Arc<[String]>>,
     /// The configuration as JSON.
     pub(crate) config: String,
+    /// What of the configuration nothing that the plugin says may show.
+    pub(crate) hidden: Hidden,
     pub(crate) secrets: Secrets,
     pub(crate) gate: Gate,
     pub(crate) state: Arc<dyn KeyValue>,

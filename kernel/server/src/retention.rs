@@ -132,3 +132,29 @@ fn report(row: &InstallationRow, forgotten: Result<u64, KeyValueError>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::PluginKind;
+
+    use super::*;
+    use crate::api::tests::installation_row;
+    use crate::api::tests::installations::{keep, keep_state, keys_kept};
+    use crate::catalogue::InstallationRow;
+    use crate::serve::tests::server;
+
+    /// A call that was under way when its installation was removed may write afterwards.
+    #[test]
+    fn what_a_plugin_writes_after_its_removal_goes_with_the_next_round() {
+        let server = server();
+        let removed = InstallationRow { removed_at: Some(Timestamp(1)), ..installation_row(901, "gone") };
+        let present = installation_row(902, "present");
+        for row in [&removed, &present] {
+            keep(&server, row, PluginKind::TagModel, &[]);
+            keep_state(&server, row.id, 100);
+        }
+        round(server.app(), server.app().clock.now());
+        assert_eq!((keys_kept(&server, removed.id), keys_kept(&server, present.id)), (0, 100));
+        server.app().kernel.stop();
+    }
+}

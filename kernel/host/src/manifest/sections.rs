@@ -152,9 +152,8 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");
     let license = words("license", "an SPDX expression, e.g. \"Apache-2.0\"");
-    if let Some(license) = license.as_deref().filter(|license| !words::is_license(license)) {
-        let message = format!("`{license}` is no SPDX expression; write e.g. \"Apache-2.0\" or \"MIT OR Apache-2.0\"");
-        section.wrong_in_new("license", message);
+    if let Some(problem) = license.as_deref().and_then(words::license_problem) {
+        section.wrong_in_new("license", problem);
     }
     Some(Manifest {
         id: id?,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kith_model::event::RejectedRecord;
 use kith_model::plugin::{Connector, PluginFault, ReceiveError, Received, SourceRequest};
 use kith_model::polling::{PollAnswer, PollError, PollTurn, WantedPage};
 use kith_model::sending::Transport;
@@ -99,7 +100,8 @@ impl WasmConnector {
         answer: Result<Received, source::Rejection>,
     ) -> Result<Received, ReceiveError> {
         match answer {
-            Ok(received) => {
+            Ok(mut received) => {
+                self.tell(&mut received.rejected);
                 let checked = verify::received(request, &received);
                 self.bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
             }
@@ -116,9 +118,28 @@ impl WasmConnector {
     }
 
     fn checked(&self, turn: Result<PollTurn, PollError>) -> Result<PollTurn, PollError> {
-        if let Ok(turn) = &turn {
-            self.bound.reported(verify::turn(turn))?;
+        let mut turn = turn.map_err(|error| self.told(error))?;
+        if let PollTurn::Page(page) = &mut turn {
+            self.tell(&mut page.rejected);
         }
-        turn
+        self.bound.reported(verify::turn(&turn))?;
+        Ok(turn)
+    }
+
+    /// Why a poll failed, without what of the configuration is not shown.
+    fn told(&self, error: PollError) -> PollError {
+        let without = |reason| self.bound.installed.hidden.without(reason);
+        match error {
+            PollError::Later { after_ms, reason } => PollError::Later { after_ms, reason: without(reason) },
+            PollError::Permanent(reason) => PollError::Permanent(without(reason)),
+            PollError::Fault(fault) => PollError::Fault(self.bound.told(fault)),
+        }
+    }
+
+    /// The same of the records that it rejects.
+    fn tell(&self, rejected: &mut [RejectedRecord]) {
+        for record in rejected {
+            record.message = self.bound.installed.hidden.without(std::mem::take(&mut record.message));
+        }
     }
 }

@@ -32,7 +32,8 @@ impl ComputeModel for WasmModel {
             state.cancellation = Some(cancellation.clone());
         };
         let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
-        let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
+        let fitted =
+            convert::fitted_from_wit(called.map_err(|failure| bound.told(convert::failure_from_wit(failure)))?);
         bound.reported(verify::fitted(&fitted)).map(|()| fitted)
     }
 
@@ -60,7 +61,7 @@ impl ComputeModel for WasmModel {
                 called.map_err(convert::compute_failure_from_wit)
             }
         };
-        let table = convert::table_from_wit(called?);
+        let table = convert::table_from_wit(called.map_err(|failure| bound.told(failure))?);
         bound.reported(verify::outputs(&bound.manifest, count, &table))?;
         let events = std::mem::take(&mut emitting.lock().events);
         Ok(ModelAnswer { table, events })

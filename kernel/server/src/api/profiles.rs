@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use kith_model::consent::CONSENT;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
@@ -225,7 +226,10 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> Pr
         since: time(membership.since),
         cause: membership.cause.0,
     });
-    let consents = view.consents.iter().flat_map(|(identity, consents)| {
+    // They are what the fact `consent` said.
+    let hides_consents = mask.hides_trait(CONSENT);
+    withheld.extend(hides_consents.then(|| "consents".to_owned()));
+    let consents = view.consents.iter().filter(|_| !hides_consents).flat_map(|(identity, consents)| {
         consents.answers().map(|(key, consent)| consent_body(tables, *identity, key, consent))
     });
     ProfileBody {
@@ -241,7 +245,12 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> Pr
         audiences: audiences.collect(),
         as_of: view.as_of.0,
         withheld,
-        left_out: view.left_out.iter().map(left_out_body).collect(),
+        left_out: view
+            .left_out
+            .iter()
+            .filter(|left| !hides_consents || left.part != "consents")
+            .map(left_out_body)
+            .collect(),
     }
 }
 

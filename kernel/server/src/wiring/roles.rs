@@ -83,6 +83,7 @@ impl Wiring {
         let binding = Binding {
             installation: row.name.to_string(),
             config: source.tables.whole_config_of(source.sealer, row, part)?,
+            unshown: row.unshown.paths.clone(),
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
             state: self.state(workspace, row, part),

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use kith_host::{CheckError, ConfigProblem, HostPort, Plugin, check_secret};
+use kith_host::{CheckError, ConfigProblem, Hidden, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -184,10 +184,10 @@ impl<'a> CheckedConfig<'a> {
 
 /// What a plugin says of a configuration, without the values that are not shown: it may quote what it was given.
 fn told(problems: Vec<ConfigProblem>, config: &Value, unshown: &BTreeSet<String>) -> Vec<ConfigProblem> {
-    let parted = kith_host::parted(config.clone(), unshown);
+    let hidden = Hidden::new(&kith_host::parted(config.clone(), unshown));
     let told = |problem: ConfigProblem| ConfigProblem {
-        key: kith_host::without_unshown(problem.key, &parted.unshown),
-        message: kith_host::without_unshown(problem.message, &parted.unshown),
+        key: hidden.without(problem.key),
+        message: hidden.without(problem.message),
     };
     problems.into_iter().map(told).collect()
 }
@@ -363,10 +363,15 @@ fn identifiers_of(kind: &str) -> String {
     }
 }
 
+/// The request to see what an expression gives.
+pub(super) fn to_see(expression: &str) -> String {
+    format!("to see `{expression}`")
+}
+
 /// Each single thing that a manifest asks for, as a line for people.
 fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let capabilities = &manifest.capabilities;
-    let inputs = manifest.inputs.iter().map(|input| format!("to see `{}`", input.expression));
+    let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
     let http = capabilities
         .http
         .iter()

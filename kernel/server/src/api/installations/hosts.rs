@@ -2,22 +2,19 @@
 //! when it is installed or changed. A host is what stands in a text that is a whole `http://` or `https://` address, and a relay
 //! of who sends mail a text that is a host with a port.
 
-use std::collections::BTreeSet;
-
-use kith_host::{HostPort, Parted, Policy};
+use kith_host::{HostPort, Policy};
 use kith_model::plugin::Manifest;
 use serde_json::Value;
 
 use crate::error::ApiError;
 
-/// Insist that every host which a configuration names is granted. What of it is not shown is not told either.
+/// Insist that every host is granted which a configuration names, in what is shown of it and in what of the rest is written. The
+/// latter is not told.
 pub(super) fn check_granted(
     manifest: &Manifest,
-    config: &Value,
-    unshown: &BTreeSet<String>,
+    (shown, written): (&Value, &Value),
     policy: &Policy,
 ) -> Result<(), ApiError> {
-    let parted = kith_host::parted(config.clone(), unshown);
     // Who never sends anything has addresses in its configuration for another reason.
     if !manifest.capabilities.http.is_empty() {
         let is_granted = |wanted: &HostPort| {
@@ -26,10 +23,10 @@ pub(super) fn check_granted(
                 rule.host.host == wanted.host && rule.host.port.unwrap_or(443) == wanted.port.unwrap_or(443)
             })
         };
-        check_each(&parted, host_of, "grants.http", is_granted)?;
+        check_each((shown, written), host_of, "grants.http", is_granted)?;
     }
     if !manifest.capabilities.mail.is_empty() {
-        check_each(&parted, relay_of, "grants.mail", |wanted| policy.mail.contains(wanted))?;
+        check_each((shown, written), relay_of, "grants.mail", |wanted| policy.mail.contains(wanted))?;
     }
     Ok(())
 }
@@ -38,10 +35,15 @@ pub(super) fn check_granted(
 type Read = fn(&str) -> Option<HostPort>;
 
 /// Insist that every host which `read` finds is granted.
-fn check_each(parted: &Parted, read: Read, list: &str, is_granted: impl Fn(&HostPort) -> bool) -> Result<(), ApiError> {
+fn check_each(
+    (shown, written): (&Value, &Value),
+    read: Read,
+    list: &str,
+    is_granted: impl Fn(&HostPort) -> bool,
+) -> Result<(), ApiError> {
     let (mut named, mut unnamed) = (Vec::new(), Vec::new());
-    addresses("config", &parted.shown, read, &mut named);
-    addresses("config", &parted.unshown, read, &mut unnamed);
+    addresses("config", shown, read, &mut named);
+    addresses("config", written, read, &mut unnamed);
     let otherwise = format!("name it in `{list}`, or say `\"grants\": \"later\"` to install it all the same");
     if let Some((place, _)) = unnamed.into_iter().find(|(_, host)| !is_granted(host)) {
         return Err(ApiError::at(place, format!("the host of this address is not granted: {otherwise}")));

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::body::public;
 use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive};
-use super::versions::{WantedVersion, check_upgrade};
+use super::versions::{WantedVersion, check_filled_in, check_upgrade};
 use crate::app::App;
 use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, WorkspaceTables};
@@ -54,7 +54,7 @@ impl<'a> NewBytes<'a> {
             check_upgrade(Some(before), next, &WantedVersion::of_dev(self.consents)).map_err(of_upload)?;
         }
         for present in &running {
-            let row = self.upgraded(draft, present, next).map_err(|error| of_installation(present, error))?;
+            let row = self.upgraded(draft, present, (before, next)).map_err(|error| of_installation(present, error))?;
             let bytes = |plugin: &PluginRow| Some(json!({ "version": version, "digest": plugin.digest }));
             draft.audit("installation.replace", &row.name, bytes(before), bytes(next))?;
             if present.shadow.is_some() {
@@ -70,13 +70,14 @@ impl<'a> NewBytes<'a> {
         &self,
         draft: &mut Draft<'_>,
         present: &InstallationRow,
-        next: &PluginRow,
+        (before, next): (&PluginRow, &PluginRow),
     ) -> Result<InstallationRow, ApiError> {
         let mut row = InstallationRow { shadow: None, ..present.clone() };
         fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
         let whole = draft.whole_config(present).map_err(CatalogueError::from)?;
         let config = self.check(draft, present, next, WantedConfig::Written(Some(whole)))?;
         draft.put_config(&mut row, config, &next.manifest)?;
+        check_filled_in((Some(before), &[&present.config]), (next, &row.config), self.consents).map_err(of_upload)?;
         check_sensitive(draft, &row, next)?;
         check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
         row.updated_at = draft.now();

@@ -4,7 +4,7 @@
 
 mod lines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -254,6 +254,7 @@ impl Prepared<'_> {
             installation: NAME.to_owned(),
             grants: grants(self.plugin.manifest(), &self.secrets),
             config: self.config.clone(),
+            unshown: BTreeSet::new(),
             secrets: self.secrets.clone(),
             state: Arc::new(MemoryKeyValue::default()),
             observed: Arc::clone(&observed),
