@@ -34,7 +34,9 @@ pub enum CompileMode {
 
 /// Machine code by the name of its compilation, kept for as long as anybody shares it.
 #[derive(Debug, Clone, Default)]
-pub struct CompiledCode(Arc<Mutex<HashMap<[u8; 32], Arc<[u8]>>>>);
+pub struct CompiledCode(Arc<Mutex<CodeByName>>);
+
+type CodeByName = HashMap<[u8; 32], Arc<[u8]>>;
 
 impl CompiledCode {
     /// The code of a component. Two who ask at once may both compile it.
