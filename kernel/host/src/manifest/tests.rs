@@ -149,12 +149,7 @@ reason = "to greet"
     let text_not = text.replacen("[capabilities]", "idempotent = false\n[capabilities]", 1);
     assert!(!parse_manifest(&text_not).unwrap().idempotent);
     assert!(!manifest.capabilities.secrets[0].optional, "a secret is needed unless it says otherwise");
-    let text_without = text.replacen(
-        "reason = \"to sign\"",
-        "reason = \"to sign\"
-optional = true",
-        1,
-    );
+    let text_without = text.replacen("reason = \"to sign\"", "reason = \"to sign\"\noptional = true", 1);
     assert!(parse_manifest(&text_without).unwrap().capabilities.secrets[0].optional);
     assert_eq!(manifest.capabilities.secrets[0].form, SecretForm::Text, "any text, unless it says otherwise");
     let only_checked = text.replacen("hosts = [\"*\"]\n", "hosts = []\nform = \"standard-webhooks\"\n", 1);

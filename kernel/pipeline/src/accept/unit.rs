@@ -402,11 +402,10 @@ impl Workspace {
             self.seen.remember(unseen, identity);
         }
         let row = Some(Key::event(submission.workspace, identity, time));
-        let record = row::encode(&record);
         let verdict = if superseding.is_some() { Verdict::Corrected } else { Verdict::Accepted };
         draft.events += u64::from(superseding.is_none());
         draft.operations.extend(superseding.into_iter().flatten());
-        draft.operations.push(Operation::Append { workspace: submission.workspace, record, row });
+        draft.operations.push(Operation::Append { workspace: submission.workspace, record: row::encode(&record), row });
         draft.note(ruled, index, &checked.left_out, tied);
         Ok(verdict)
     }
