@@ -122,10 +122,7 @@ fn install(
     let mode = wanted.mode.as_deref().map_or(Ok(InstallationMode::Live), read_mode)?;
     check_complete(manifest, mode, &wanted.secrets.keys().cloned().collect())?;
     let none = Grants::default();
-    let grants = match &wanted.grants {
-        WantedGrants::Later => &none,
-        WantedGrants::Given(grants) => grants,
-    };
+    let grants = if let WantedGrants::Given(grants) = &wanted.grants { grants } else { &none };
     check_grants(manifest.kind, grants, &none)?;
     let fitting = wanted.fitting.on(&FittingRow::default(), manifest.kind, draft.now())?;
     // Last, because the plugin itself is asked.

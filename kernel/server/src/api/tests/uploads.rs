@@ -129,7 +129,7 @@ async fn components_that_nothing_names_go_with_the_next_round() {
     std::fs::write(folder.join("README"), "of somebody").unwrap();
     let app = Arc::clone(server.app());
     let round = move || crate::retention::round(&app, app.clock.now());
-    tokio::task::spawn_blocking(round).await.unwrap();
+    kith_pipeline::offload::run(round).await;
     assert_eq!((files(&server, "artifacts"), files(&server, "cache")), (2, 1), "the plugin's, and what is not ours");
     let wanted = json!({ "plugin": "fixture/connector", "name": "lines" });
     ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.with(201);
@@ -164,7 +164,7 @@ async fn an_installation_of_which_nothing_is_left_is_looked_through_no_more() {
         crate::retention::round(&app, now.plus_ms(6 * 3_600_000));
         (rounds, state.used().unwrap().keys)
     };
-    let (rounds, kept) = tokio::task::spawn_blocking(looked).await.unwrap();
+    let (rounds, kept) = kith_pipeline::offload::run(looked).await;
     assert_eq!(rounds, [(0, false), (0, true), (0, true)]);
     assert_eq!(kept, 1);
 }
