@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use kith_model::id::{InstallationId, Position, WorkspaceId};
 use kith_model::time::Timestamp;
-use kith_store::{Key, Operation, ReadError, Store, row};
+use kith_store::{Key, KeyRange, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
 use super::Submission;
@@ -58,26 +58,37 @@ pub(crate) struct ReaderRange {
     pub events: u64,
 }
 
-/// The versions that read a source's events, oldest first. What lies before the first of them was read before this was noted.
+/// Ranges that are read at once.
+pub(crate) const RANGES_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+
+/// Some versions that read a source's events, oldest first, from the one that begins at a position on, and where to go on. What
+/// lies before the first of all was read before this was noted.
 pub(crate) fn ranges(
     store: &dyn Store,
     workspace: WorkspaceId,
     source: InstallationId,
-) -> Result<Vec<ReaderRange>, ReadError> {
+    from: Position,
+) -> Result<(Vec<ReaderRange>, Option<Position>), ReadError> {
+    let all = Key::readers(workspace, source).range();
+    let from = KeyRange { from: Key::reader(workspace, source, from), to: all.to };
+    // One more, which says where the last of them ends.
+    let page = store.scan(&from, RANGES_AT_ONCE + 1)?;
     let mut ranges: Vec<ReaderRange> = Vec::new();
-    each_row(store, &Key::readers(workspace, source), |key, value| {
+    for (key, value) in &page.rows {
         let (row, after): (ReaderRow, _) = (row::decode(value)?, key.position());
         if let Some(last) = ranges.last_mut() {
             last.up_to = Some(after);
             last.events = row.before.saturating_sub(last.row.before);
         }
+        if ranges.len() == RANGES_AT_ONCE {
+            return Ok((ranges, Some(after)));
+        }
         ranges.push(ReaderRange { row, after, up_to: None, events: 0 });
-        Ok(())
-    })?;
+    }
     if let Some(last) = ranges.last_mut() {
         last.events = events_of(store, workspace, source)?.saturating_sub(last.row.before);
     }
-    Ok(ranges)
+    Ok((ranges, None))
 }
 
 /// The version that read a source's event at a position; `None` where that was not noted yet.

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_model::change::Change;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::profile::Provenance;
@@ -15,10 +14,11 @@ use kith_store::{ChangeLimits, Key, ReadError, Store, row};
 
 use super::page::{self, PageRoom};
 use super::provenance::ComputedKind;
+use super::taking_back::messages_since;
 use super::{QueryError, events, letters, workspace};
 use crate::Kernel;
 use crate::accept::readers::{ReaderRange, ranges};
-use crate::react::projection::Advance;
+use crate::accept::taking_back::Stretch;
 use crate::rows::derived::{Derived, ModelVersion, Output, OutputValue, Track};
 use crate::shared::{KernelState, Workspace};
 use crate::turns::{Patience, QuestionTurn};
@@ -29,10 +29,12 @@ use crate::yielding;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
     pub values: Vec<WrittenValues>,
+    /// The first of what [`Kernel::ranges_written`] lists, and where that goes on.
     pub events: Vec<WrittenEvents>,
+    pub events_next: Option<String>,
     /// The audiences that its values decide, directly or through other models.
     pub audiences: BTreeSet<AudienceId>,
-    /// Messages that left because of these audiences.
+    /// Messages that left because of these audiences; where it read events, that left since it first did.
     pub messages: u64,
     /// Whether the people and the messages are all; else there may be more, since only so many were looked at.
     pub is_all: bool,
@@ -72,24 +74,14 @@ pub struct WrittenValue {
     pub provenance: Provenance,
 }
 
-/// How far something has come that is taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UndoProgress {
-    /// Other work comes before it.
-    Waiting,
-    /// So many of so many people were looked at.
-    UnderWay {
-        done: u64,
-        of: u64,
-    },
-    Done,
-}
-
 /// People whom a question about a version looks at, at most.
 const MAX_PEOPLE: usize = 200_000;
 
 /// Deliveries that it looks at, at most.
 const MAX_DELIVERIES: usize = 10_000;
+
+/// Parts of the log that it shows; a list has the others.
+const SHOWN_RANGES: usize = 100;
 
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 512;
@@ -125,18 +117,6 @@ impl Kernel {
         Ok(versions(&workspace, digest).values().map(|version| version.installation).collect())
     }
 
-    /// How far the undo with that number has come. One that the setup does not name is over.
-    pub fn undo_progress(&self, workspace: WorkspaceId, number: u32) -> Result<UndoProgress, QueryError> {
-        let workspace = super::workspace(&self.shared, workspace)?;
-        let is_known = workspace.compiled.load().plan.undo(number).is_some();
-        let projection = workspace.projection.read();
-        Ok(match projection.advance {
-            _ if !is_known || projection.undone.contains(&number) => UndoProgress::Done,
-            Some(Advance { done, of }) => UndoProgress::UnderWay { done, of },
-            None => UndoProgress::Waiting,
-        })
-    }
-
     /// A page of the values of people that the version of that digest wrote, in no order that means anything. It may have fewer
     /// than its limit, even none, and still have a next one.
     pub fn values_written(
@@ -148,8 +128,21 @@ impl Kernel {
         values_written(&self.shared, workspace, digest, page)
     }
 
-    /// A page of the events that the version of that digest read as one of these installations, source by source and oldest
-    /// first. It may have fewer than its limit, even none, and still have a next one.
+    /// A page of the parts of the log of which the version of that digest read the events of one of these installations, source
+    /// by source and oldest first. It may have fewer than its limit, even none, and still have a next one.
+    pub fn ranges_written(
+        &self,
+        workspace: WorkspaceId,
+        digest: &str,
+        installations: &BTreeSet<InstallationId>,
+        page: PageRequest<'_>,
+    ) -> Result<ListPage<WrittenEvents>, QueryError> {
+        let workspace = super::workspace(&self.shared, workspace)?;
+        ranges_written(self.shared.store.as_ref(), workspace.id, digest, installations, page)
+    }
+
+    /// A page of the events that the version of that digest read as one of these installations and that are in the histories of
+    /// people, source by source and oldest first. It may have fewer than its limit, even none, and still have a next one.
     pub fn events_written(
         &self,
         workspace: WorkspaceId,
@@ -218,11 +211,14 @@ fn written(
         written.is_all &= is_all;
     }
     written.values = values.into_values().collect();
-    for source in installations {
-        turn.go_on()?;
-        let read = ranges(shared.store.as_ref(), workspace.id, *source)?.into_iter();
-        let read = read.filter(|range| range.row.reader.digest == digest);
-        written.events.extend(read.map(|range| events_of(*source, range)));
+    turn.go_on()?;
+    let first = PageRequest::first(SHOWN_RANGES);
+    let read = ranges_written(shared.store.as_ref(), workspace.id, digest, installations, first)?;
+    (written.events, written.events_next) = (read.items, read.next);
+    if let Some(since) = written.events.iter().map(|read| read.since).min() {
+        let (messages, is_all) = messages_since(shared, workspace.id, since, turn)?;
+        written.messages = written.messages.max(messages);
+        written.is_all &= is_all;
     }
     Ok(written)
 }
@@ -348,18 +344,59 @@ fn events_written(
 ) -> Result<ListPage<RecordedEvent>, QueryError> {
     workspace(shared, id)?;
     let store = shared.store.as_ref();
-    let (first, after) = cursor.map_or(Ok((InstallationId(0), Position(0))), parse_cursor)?;
+    let start = (InstallationId(0), Position(0), Position(0));
+    let (first, in_range, after) = cursor.map_or(Ok(start), parse_events_cursor)?;
     let mut page = EventsUnderWay { items: Vec::new(), looked_at: 0, room: PageRoom::new(limit) };
+    let cursor =
+        |source: InstallationId, range: Position, at: Position| Some(format!("{}.{}.{}", source.0, range.0, at.0));
     for source in installations.range(first..) {
-        for range in ranges(store, id, *source)?.into_iter().filter(|range| range.row.reader.digest == digest) {
-            let from = if *source == first { range.after.max(after) } else { range.after };
-            let to = range.up_to.unwrap_or_else(|| store.head_of(id));
-            if let Some(at) = page.read(store, id, *source, (from, to))? {
-                return Ok(ListPage { items: page.items, next: Some(format!("{}.{}", source.0, at.0)) });
+        let mut next = Some(if *source == first { in_range } else { Position(0) });
+        while let Some(from) = next {
+            let (found, behind) = ranges(store, id, *source, from)?;
+            page.looked_at += found.len();
+            for range in found.into_iter().filter(|range| range.row.reader.digest == digest) {
+                let from = if *source == first { range.after.max(after) } else { range.after };
+                let up_to = range.up_to.unwrap_or_else(|| store.head_of(id));
+                let stretch = Stretch { source: *source, after: range.after, up_to };
+                if let Some(at) = page.read(store, id, &stretch, from)? {
+                    return Ok(ListPage { items: page.items, next: cursor(*source, range.after, at) });
+                }
+            }
+            next = behind;
+            if let Some(behind) = behind.filter(|_| page.looked_at >= MAX_LOOKED_AT) {
+                return Ok(ListPage { items: page.items, next: cursor(*source, behind, behind) });
             }
         }
     }
     Ok(ListPage { items: page.items, next: None })
+}
+
+fn ranges_written(
+    store: &dyn Store,
+    id: WorkspaceId,
+    digest: &str,
+    installations: &BTreeSet<InstallationId>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<WrittenEvents>, QueryError> {
+    let (first, from) = cursor.map_or(Ok((InstallationId(0), Position(0))), parse_cursor)?;
+    let (mut items, mut looked_at) = (Vec::new(), 0);
+    for source in installations.range(first..) {
+        let mut next = Some(if *source == first { from } else { Position(0) });
+        while let Some(from) = next {
+            let (found, behind) = ranges(store, id, *source, from)?;
+            for range in found {
+                if items.len() >= limit || looked_at >= MAX_LOOKED_AT {
+                    return Ok(ListPage { items, next: Some(format!("{}.{}", source.0, range.after.0)) });
+                }
+                looked_at += 1;
+                if range.row.reader.digest == digest {
+                    items.push(events_of(*source, range));
+                }
+            }
+            next = behind;
+        }
+    }
+    Ok(ListPage { items, next: None })
 }
 
 /// A page of events that is being read.
@@ -370,36 +407,44 @@ struct EventsUnderWay {
 }
 
 impl EventsUnderWay {
-    /// Take in the events of a source behind a position up to another; where to go on, if the page ends before that.
+    /// Take in the events of a stretch behind a position; where to go on, if the page ends before that.
     fn read(
         &mut self,
         store: &dyn Store,
         workspace: WorkspaceId,
-        source: InstallationId,
-        (mut at, to): (Position, Position),
+        stretch: &Stretch,
+        mut at: Position,
     ) -> Result<Option<Position>, ReadError> {
-        while at < to {
+        while at < stretch.up_to {
             if self.room.is_full() || self.looked_at >= MAX_LOOKED_AT {
                 return Ok(Some(at));
             }
-            let changes = store.changes(workspace, at, ChangeLimits { records: ROWS_AT_ONCE, bytes: LOG_BYTES })?;
-            for record in changes.records.iter().take_while(|record| record.position <= to) {
+            let found = stretch.read(store, workspace, at, ChangeLimits { records: ROWS_AT_ONCE, bytes: LOG_BYTES })?;
+            self.looked_at += found.looked_at;
+            for (position, event) in found.events {
                 if self.room.is_full() {
                     return Ok(Some(at));
                 }
-                self.looked_at += 1;
-                at = record.position;
-                if let Change::Recorded(event) = row::decode::<Change>(&record.bytes)?
-                    && event.source == source
-                {
-                    self.room.take(events::size(&event));
-                    self.items.push(RecordedEvent { position: record.position, event });
-                }
+                at = position;
+                self.room.take(events::size(&event));
+                self.items.push(RecordedEvent { position, event });
             }
-            at = at.max(changes.up_to.min(to));
+            at = found.at;
         }
         Ok(None)
     }
+}
+
+fn parse_events_cursor(text: &str) -> Result<(InstallationId, Position, Position), QueryError> {
+    let parsed = || {
+        let (source, rest) = text.split_once('.')?;
+        let (range, at) = rest.split_once('.')?;
+        Some((source.parse().ok()?, range.parse().ok()?, at.parse().ok()?))
+    };
+    let parsed: Option<(u32, u64, u64)> = parsed();
+    parsed
+        .map(|(source, range, at)| (InstallationId(source), Position(range), Position(at)))
+        .ok_or_else(|| page::unknown(text))
 }
 
 fn parse_cursor(text: &str) -> Result<(InstallationId, Position), QueryError> {

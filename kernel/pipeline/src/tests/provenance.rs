@@ -12,7 +12,8 @@ use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 
 use super::harness::*;
 use crate::{
-    Activity, ComputedKind, InputState, PageRequest, Patience, Role, Setup, Undo, UndoProgress, Written, WrittenValues,
+    Activity, ComputedKind, InputState, PageRequest, Patience, Role, Setup, Undo, UndoProgress, Undone, Written,
+    WrittenValues,
 };
 
 const GENEROUS: &str = "digest-of-generous";
@@ -49,7 +50,7 @@ fn configure(bench: &Bench, change: impl FnOnce(&mut Setup)) {
 }
 
 fn undo(number: u32) -> Undo {
-    Undo { number, installation: LEVEL, digest: GENEROUS.into() }
+    Undo { number, installation: LEVEL, digest: GENEROUS.into(), of: Undone::Values }
 }
 
 fn progress(bench: &Bench, number: u32) -> UndoProgress {

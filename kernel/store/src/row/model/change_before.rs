@@ -1,5 +1,5 @@
-//! Records of the log as the versions before have them. Only their events differ: those of version 1 have no flags and no time as it
-//! came, those of version 2 no place.
+//! Records of the log as the versions before have them. Up to version 2 their events differ: those of version 1 have no flags and
+//! no time as it came, those of version 2 no place. Version 3 took no event back.
 
 use kith_model::audience::Cause;
 use kith_model::change::{Change, IdentityChange, Movement, SupersededEvent};
@@ -130,11 +130,19 @@ mod tests {
         let second = Second { first: first(), flags: vec!["odd".into()], original_time: Some("then".into()) };
         let event = read(2, second);
         assert_eq!((event.name.as_str(), event.place), ("Home", 0));
-        assert_eq!((event.flags, event.original_time.as_deref()), (vec!["odd".to_owned()], Some("then")));
+        assert_eq!(
+            (event.flags.as_slice(), event.original_time.as_deref()),
+            (["odd".to_owned()].as_slice(), Some("then"))
+        );
         let second = Second { first: first(), flags: Vec::new(), original_time: None };
         let mut bytes = vec![2];
         row::write_postcard(&ChangeBefore::Superseded { position: Position(7), event: second }, &mut bytes);
         let Change::Superseded(read) = row::decode(&bytes).unwrap() else { panic!("it is a superseded event") };
         assert_eq!((read.position, read.event.name.as_str()), (Position(7), "Home"));
+        let mut bytes = vec![3];
+        row::write_postcard(&ChangeBefore::Recorded(event.clone()), &mut bytes);
+        assert_eq!(row::decode::<Change>(&bytes).unwrap(), Change::Recorded(event.clone()));
+        let taken_back = Change::TakenBack(SupersededEvent { position: Position(7), event });
+        assert_eq!(row::decode::<Change>(&row::encode(&taken_back)).unwrap(), taken_back);
     }
 }
