@@ -19,6 +19,7 @@ mod refusals;
 mod repeats;
 mod rules;
 mod shadows;
+mod taking_back;
 mod undoing;
 mod who;
 
