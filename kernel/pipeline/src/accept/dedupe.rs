@@ -170,23 +170,14 @@ impl SeenMessages {
     }
 
     /// An event of a source of that name is taken back with the unit: its message, should it come again, is new.
-    pub(crate) fn forget(
-        &mut self,
-        source: &str,
-        event: &Event,
-        operations: &mut Vec<Operation>,
-    ) -> Result<(), ReadError> {
+    pub(crate) fn forget(&mut self, source: &str, event: &Event, operations: &mut Vec<Operation>) {
         if event.origin == EventOrigin::Import {
-            let hash = files::hash(source, &event.message_id);
-            if self.files.look(hash)?.is_some() {
-                self.files.remember(hash, RememberedRow::FORGOTTEN);
-            }
-            return Ok(());
+            self.files.remember(files::hash(source, &event.message_id), RememberedRow::FORGOTTEN);
+            return;
         }
         let hash = xxh3_128(event.message_id.as_bytes());
         let key = Key::dedupe(self.workspace, day_of(event.received_at), event.source, hash);
         operations.push(Operation::Delete(key));
-        Ok(())
     }
 
     /// Give up the oldest days when there are enough newer ones. Today stays also where a clock that was ahead for weeks has

@@ -210,7 +210,7 @@ impl Workspace {
         }
         let mut operations = Vec::with_capacity(3 * gone.len());
         for (position, event) in gone {
-            self.seen.forget(&undo.source, &event, &mut operations)?;
+            self.seen.forget(&undo.source, &event, &mut operations);
             operations.push(Operation::Delete(event_key(self.id, &event, position)));
             let row = Some(Key::superseded(self.id, identity, event.time));
             let record = row::encode(&Change::TakenBack(SupersededEvent { position, event }));
