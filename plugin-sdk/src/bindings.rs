@@ -37,6 +37,7 @@ pub(crate) mod shared {
                 import kith:plugin/kv@0.2.0;
                 import kith:plugin/clock@0.2.0;
                 import kith:plugin/dataset@0.2.0;
+                import kith:plugin/emitting@0.2.0;
             }
         ",
         generate_all,
@@ -77,6 +78,7 @@ world!(tag_model, "kith:plugin/tag-model", "kith_plugin_sdk::__private::tag_mode
     "kith:plugin/log@0.2.0": log,
     "kith:plugin/config@0.2.0": config,
     "kith:plugin/dataset@0.2.0": dataset,
+    "kith:plugin/emitting@0.2.0": emitting,
 });
 world!(scorer, "kith:plugin/scorer", "kith_plugin_sdk::__private::scorer", {
     "kith:plugin/types@0.2.0": types,
@@ -85,6 +87,7 @@ world!(scorer, "kith:plugin/scorer", "kith_plugin_sdk::__private::scorer", {
     "kith:plugin/log@0.2.0": log,
     "kith:plugin/config@0.2.0": config,
     "kith:plugin/dataset@0.2.0": dataset,
+    "kith:plugin/emitting@0.2.0": emitting,
 });
 world!(channel, "kith:plugin/channel", "kith_plugin_sdk::__private::channel", {
     "kith:plugin/types@0.2.0": types,
@@ -106,9 +109,10 @@ use tag_model::exports::kith::plugin::{tag_model_checking, tagging};
 pub struct Exported<P>(PhantomData<P>);
 
 impl<P: crate::Connector> source::Guest for Exported<P> {
-    fn receive(request: source::Request) -> Result<source::Received, source::Rejection> {
+    fn receive(requests: Vec<source::Request>) -> Vec<Result<source::Received, source::Rejection>> {
         report_panics();
-        P::receive(request.into()).map(Into::into).map_err(Into::into)
+        let answers = P::receive_all(requests.into_iter().map(Into::into).collect());
+        answers.into_iter().map(|answer| answer.map(Into::into).map_err(Into::into)).collect()
     }
 }
 
@@ -157,7 +161,7 @@ impl<P: crate::Channel> delivering::Guest for Exported<P> {
 
     fn outcomes(answers: Vec<delivering::Answer>) -> Vec<delivering::Step> {
         report_panics();
-        P::outcomes(answers.into_iter().map(Into::into).collect()).into_iter().map(Into::into).collect()
+        convert::next_steps::<P>(answers)
     }
 
     fn receive(callback: delivering::Callback) -> Result<Vec<delivering::Receipt>, delivering::Rejection> {

@@ -33,16 +33,24 @@
 //! assert_eq!(outcomes, [Step::Done(Outcome::Delivered(None))]);
 //! ```
 
-use crate::{Event, Identifier, Problem, Rejection, Timestamp, http};
+use crate::{Event, Identifier, Problem, Rejection, Timestamp, http, mail};
 
 /// A plugin that delivers messages to people through somebody's service.
 pub trait Channel {
     /// The first step for each message, in the same order; exactly one each.
     fn requests(messages: Vec<Message>) -> Vec<Step>;
 
-    /// The next step for each answer, in the same order; exactly one each. A step may be a further request, e.g. the message
-    /// after a token; an attempt has at most four.
-    fn outcomes(answers: Vec<SentAnswer>) -> Vec<Step>;
+    /// The next step for each answer to a request, in the same order; exactly one each. A step may be a further request, e.g. the
+    /// message after a token; an attempt has at most four. A channel that sends no requests goes without it.
+    fn outcomes(answers: Vec<SentAnswer>) -> Vec<Step> {
+        let nothing = || Outcome::Permanent("this channel sends no requests".to_owned()).into();
+        answers.iter().map(|_| nothing()).collect()
+    }
+
+    /// The next step for each mail that was sent, in the same order; exactly one each. By default as [`mail::outcome_of`] has it.
+    fn mailed(sent: Vec<SentMail>) -> Vec<Step> {
+        sent.iter().map(|sent| mail::outcome_of(&sent.result).into()).collect()
+    }
 
     /// Whether the plugin could work with a configuration that the manifest's schema has admitted, defaults filled in. Asked before
     /// it is installed, changed or upgraded; must not depend on anything else.
@@ -97,6 +105,13 @@ pub enum Step {
         /// Handed back as [`SentAnswer::resume`]: a channel keeps nothing between two calls.
         resume: Option<Vec<u8>>,
     },
+    /// Send this mail; what comes of it comes in a later call of [`Channel::mailed`].
+    Mail {
+        /// The mail.
+        mail: Box<mail::Mail>,
+        /// Handed back as [`SentMail::resume`].
+        resume: Option<Vec<u8>>,
+    },
     /// The attempt ended.
     Done(Outcome),
 }
@@ -106,16 +121,30 @@ impl Step {
     pub fn request(&self) -> Option<&http::Request> {
         match self {
             Step::Send { request, .. } => Some(request),
-            Step::Done(_) => None,
+            Step::Mail { .. } | Step::Done(_) => None,
+        }
+    }
+
+    /// The mail, where the step is to send one.
+    pub fn mail(&self) -> Option<&mail::Mail> {
+        match self {
+            Step::Mail { mail, .. } => Some(mail),
+            Step::Send { .. } | Step::Done(_) => None,
         }
     }
 
     /// The outcome, where the attempt ended.
     pub fn outcome(&self) -> Option<&Outcome> {
         match self {
-            Step::Send { .. } => None,
+            Step::Send { .. } | Step::Mail { .. } => None,
             Step::Done(outcome) => Some(outcome),
         }
+    }
+}
+
+impl From<mail::Mail> for Step {
+    fn from(mail: mail::Mail) -> Step {
+        Step::Mail { mail: Box::new(mail), resume: None }
     }
 }
 
@@ -150,6 +179,26 @@ impl SentAnswer {
     /// The whole answer to the first request of a message, as a unit test writes it.
     pub fn new(message: Message, result: Result<http::Response, http::Error>) -> SentAnswer {
         SentAnswer { message, round: 1, resume: None, result, truncated: false }
+    }
+}
+
+/// A mail of a message that was handed to a relay, or could not be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentMail {
+    /// The message that the mail was for.
+    pub message: Message,
+    /// Which request of the attempt it was, from 1.
+    pub round: u32,
+    /// What the step gave as `resume`.
+    pub resume: Option<Vec<u8>>,
+    /// What the relay said, or why it said nothing.
+    pub result: Result<mail::Reply, http::Error>,
+}
+
+impl SentMail {
+    /// What came of the first mail of a message, as a unit test writes it.
+    pub fn new(message: Message, result: Result<mail::Reply, http::Error>) -> SentMail {
+        SentMail { message, round: 1, resume: None, result }
     }
 }
 

@@ -8,6 +8,14 @@ pub trait Connector {
     /// wholly unusable is rejected.
     fn receive(request: Request) -> Result<Received, Rejection>;
 
+    /// The same for requests that came at the same time, one answer for each, in their order. The kernel asks this way, mostly with
+    /// one; by default each is received by itself. To be written where something that all of them need is made once. What is
+    /// answered to a request may depend on that request and the configuration alone: where a call of several fails, the kernel
+    /// makes it again for a part of them. A connector that is granted hosts or state is only ever asked about one.
+    fn receive_all(requests: Vec<Request>) -> Vec<Result<Received, Rejection>> {
+        requests.into_iter().map(Self::receive).collect()
+    }
+
     /// Whether the plugin could work with a configuration that the manifest's schema has admitted, defaults filled in. Asked before
     /// it is installed, changed or upgraded; must not depend on anything else.
     fn validate(config: &str) -> Result<(), Vec<Problem>> {

@@ -1,5 +1,6 @@
 //! What a manifest declares of its columns, as [`manifest!`](crate::manifest) writes it down: tests hold tables against it.
 
+use crate::Emitted;
 use crate::table::{Column, ColumnType, Table, Texts, Values, bit};
 
 /// The columns of a manifest.
@@ -9,6 +10,8 @@ pub struct Declared {
     pub inputs: &'static [(&'static str, ColumnType)],
     /// The tags or scores.
     pub outputs: &'static [DeclaredOutput],
+    /// The names of the events that it may emit, `*` for any.
+    pub emits: &'static [&'static str],
     /// Whether the plugin gives scores, which are finite.
     pub is_scorer: bool,
 }
@@ -68,6 +71,25 @@ impl Declared {
         Ok(())
     }
 
+    /// Whether these are events of as many rows that the host would take, in the host's words.
+    ///
+    /// # Errors
+    /// The first one that is of no row, or not as the manifest says.
+    pub fn check_events(&self, rows: usize, events: &[(usize, Emitted)]) -> Result<(), String> {
+        for (row, event) in events {
+            let name = event.name.as_str();
+            if !self.emits.iter().any(|declared| *declared == name || *declared == "*") {
+                return Err(format!(
+                    "the event `{name}` is not among those that `emits` under [capabilities] of the manifest names"
+                ));
+            }
+            if *row >= rows {
+                return Err(format!("an event of row {row} was emitted, and there are {rows}"));
+            }
+        }
+        Ok(())
+    }
+
     fn check_output(&self, output: &DeclaredOutput, rows: usize, column: &Column) -> Result<(), String> {
         let (name, found) = (output.name, column.values.column_type());
         if found != output.column_type {
@@ -108,7 +130,7 @@ fn undeclared(output: &DeclaredOutput, texts: &Texts, places: impl Iterator<Item
 
 #[cfg(test)]
 mod tests {
-    use crate::{Failure, Table, TagModel, testing};
+    use crate::{Emitted, Failure, Table, TagModel, emit, testing};
 
     crate::manifest!("src/declared/level.toml");
 
@@ -143,6 +165,12 @@ mod tests {
             let table: Table = (0..rows.len()).map(|_| Outputs::default()).collect();
             let table =
                 Table { columns: table.columns.into_iter().filter(|column| column.name != "level").collect(), ..table };
+            match state {
+                b"event" => emit(1, Emitted::new("Level Reached").with_properties(r#"{"level":"high"}"#)),
+                b"other event" => emit(0, Emitted::new("Level Raeched")),
+                b"event of no row" => emit(2, Emitted::new("Level Reached")),
+                _ => {}
+            }
             Ok(match state {
                 b"missing" => table,
                 b"unknown" => table.with_text("levle", [Some("high"), None]),
@@ -192,13 +220,18 @@ mod tests {
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(asked))
                 .map_err(|panic| panic.downcast_ref::<String>().cloned().unwrap_or_default())
         };
-        assert!(ask("well", &rows()).is_ok());
+        assert!(ask("well", &rows()).is_ok() && ask("event", &rows()).is_ok());
         for (state, said) in [
             ("missing", "the output `level` is missing"),
             ("unknown", "the column `levle` is not among the manifest's outputs"),
             ("type", "the output `level` is of type Boolean; the manifest says Text"),
             ("value", "`hihg` is not among the declared values of `level`"),
             ("rows", "0 rows came back for 2"),
+            (
+                "other event",
+                "the event `Level Raeched` is not among those that `emits` under [capabilities] of the manifest names",
+            ),
+            ("event of no row", "an event of row 2 was emitted, and there are 2"),
         ] {
             assert_eq!(ask(state, &rows()).unwrap_err(), said);
         }

@@ -54,6 +54,7 @@ pub mod http;
 pub use kith_json as json;
 pub mod kv;
 pub mod log;
+pub mod mail;
 pub mod secrets;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
@@ -63,6 +64,7 @@ pub mod webhook;
 mod channel;
 mod connector;
 mod declared;
+mod emitted;
 mod event;
 mod failure;
 mod model;
@@ -76,9 +78,10 @@ use bindings::host as platform;
 #[cfg(not(target_arch = "wasm32"))]
 use testing::platform;
 
-pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, Step};
+pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, SentMail, Step};
 pub use connector::{Answer, Connector, Received, Rejected, Request};
 pub use declared::{Declared, DeclaredOutput};
+pub use emitted::{Emitted, emit};
 pub use event::{Event, EventKind, Identifier, Timestamp};
 pub use failure::{Failure, Problem, Rejection};
 pub use model::{Dataset, Fitted, Scorer, TagModel};

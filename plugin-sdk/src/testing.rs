@@ -25,8 +25,8 @@ use std::rc::Rc;
 use serde::Serialize;
 
 use crate::{
-    Connector, Declared, Failure, Page, PollAnswer, PollFailure, PollRequest, Scorer, Table, TagModel, Timestamp, Turn,
-    Wanted, http, log, secrets,
+    Connector, Declared, Emitted, Failure, Page, PollAnswer, PollFailure, PollRequest, Received, Rejection, Request,
+    Scorer, Table, TagModel, Timestamp, Turn, Wanted, http, log, secrets,
 };
 
 /// The most requests of a page, as the kernel has it.
@@ -58,6 +58,8 @@ pub struct Host {
 pub struct Record {
     /// The lines it logged.
     pub logs: Vec<(log::Level, String)>,
+    /// The events that it emitted, each with its row.
+    pub emitted: Vec<(usize, Emitted)>,
     /// The HTTP requests it sent.
     pub requests: Vec<http::Request>,
     /// Its key-value state in the end, without what has expired by then.
@@ -175,10 +177,28 @@ impl Host {
         (result, host.record)
     }
 
-    /// Ask a tag model about rows as the kernel does: with the declared inputs, and its tags have to be the declared outputs.
+    /// Have a connector receive requests as the kernel hands over those that come at the same time: in calls of every size.
     ///
     /// # Panics
-    /// When the rows or the tags are not as declared, with the words of the real host for the latter.
+    /// When what it answers to a request depends on how many there are in a call.
+    pub fn receive_all<C: Connector>(self, requests: &[Request]) -> (Vec<Result<Received, Rejection>>, Record) {
+        self.run(|| {
+            let alone: Vec<_> = requests.iter().cloned().map(C::receive).collect();
+            for size in 1..=requests.len() {
+                let calls = requests.chunks(size).zip(alone.chunks(size));
+                calls.for_each(|(some, expected)| {
+                    assert_eq!(C::receive_all(some.to_vec()), expected, "in calls of {size}")
+                });
+            }
+            alone
+        })
+    }
+
+    /// Ask a tag model about rows as the kernel does: with the declared inputs; its tags have to be the declared outputs, and what it
+    /// emits declared events.
+    ///
+    /// # Panics
+    /// When the rows, the tags or the events are not as declared, with the words of the real host for the latter.
     pub fn evaluate<M: TagModel>(
         self,
         declared: &Declared,
@@ -209,6 +229,9 @@ impl Host {
         if let Ok(table) = &answer
             && let Err(problem) = declared.check_outputs(rows.len(), table)
         {
+            panic!("{problem}");
+        }
+        if let Err(problem) = declared.check_events(rows.len(), &record.emitted) {
             panic!("{problem}");
         }
         (answer, record)
@@ -271,7 +294,7 @@ thread_local! {
 /// What the host functions call on the native target.
 pub(crate) mod platform {
     use super::{HOST, Host};
-    use crate::{Timestamp, http, kv, log, secrets};
+    use crate::{Emitted, Timestamp, http, kv, log, secrets};
 
     /// The most keys of a page, as the kernel has it.
     const MAX_PAGE_KEYS: u32 = 256;
@@ -297,6 +320,10 @@ pub(crate) mod platform {
 
     pub(crate) fn log(level: log::Level, text: &str) {
         HOST.with_borrow_mut(|host| host.record.logs.push((level, text.to_owned())));
+    }
+
+    pub(crate) fn emit(row: usize, event: Emitted) {
+        HOST.with_borrow_mut(|host| host.record.emitted.push((row, event)));
     }
 
     /// Look at the state as it is at the time of the clock.
@@ -386,6 +413,42 @@ mod tests {
 
     use super::*;
     use crate::{clock, config, kv, secrets};
+
+    /// Knows one request at a time.
+    struct One;
+
+    impl Connector for One {
+        fn receive(request: Request) -> Result<Received, Rejection> {
+            if request.body.is_empty() {
+                return Err(Rejection::new(400, "empty", "write something"));
+            }
+            Ok(Received { consumed: request.body.len() as u64, ..Received::default() })
+        }
+    }
+
+    /// Forgets the last answer of several.
+    struct Forgetful;
+
+    impl Connector for Forgetful {
+        fn receive(request: Request) -> Result<Received, Rejection> {
+            One::receive(request)
+        }
+
+        fn receive_all(requests: Vec<Request>) -> Vec<Result<Received, Rejection>> {
+            let all = requests.len();
+            requests.into_iter().take(all.max(2) - 1).map(Self::receive).collect()
+        }
+    }
+
+    #[test]
+    fn requests_that_come_together_are_answered_in_their_order_each_by_itself() {
+        let requests = ["a", "", "ccc"].map(|body| Request::post("/", body));
+        let (answers, _) = Host::new().receive_all::<One>(&requests);
+        let consumed = answers.iter().map(|answer| answer.as_ref().ok().map(|received| received.consumed));
+        assert_eq!(consumed.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
+        let forgotten = std::panic::catch_unwind(|| Host::new().receive_all::<Forgetful>(&requests));
+        assert!(forgotten.is_err());
+    }
 
     #[test]
     fn a_nested_host_gives_way_to_the_outer_one_even_after_a_panic() {

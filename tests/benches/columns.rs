@@ -1,6 +1,6 @@
 //! A tag model over 100,000 rows of 8 columns: in the sandbox and natively, the same code on the same rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +64,7 @@ pub(crate) fn binding() -> Binding {
     Binding {
         installation: "columns".into(),
         config: serde_json::json!({}),
+        unshown: BTreeSet::new(),
         grants: Grants::default(),
         secrets: BTreeMap::new(),
         state: Arc::new(MemoryKeyValue::default()),

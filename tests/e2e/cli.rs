@@ -347,6 +347,33 @@ fn a_component_of_any_tool_is_packed_uploaded_and_installed() {
     assert_eq!(answer(&kernel, &install)["mode"], "live");
 }
 
+/// The cases of a connector are called for together as well, which is a failure of its own where something else comes of them.
+#[test]
+fn a_connector_is_tried_with_several_requests_in_one_call() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("plugin.wasm");
+    std::fs::write(&plugin, &component("hostile/connector").component).unwrap();
+    std::fs::create_dir(folder.path().join("cases")).unwrap();
+    let test = |body: &str| -> Vec<Value> {
+        let case = json!({ "input": { "body": body }, "output": [] });
+        std::fs::write(folder.path().join(format!("cases/{body}.json")), case.to_string()).unwrap();
+        let mut command = Command::new(kith());
+        command.args(["plugin", "test", "--json"]).arg(folder.path()).arg("--component").arg(&plugin);
+        let tested: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        tested["cases"].as_array().unwrap().clone()
+    };
+    let names =
+        |cases: &[Value]| cases.iter().map(|case| case["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    // What a request that traps takes along is seen where it is alone.
+    test("trap");
+    assert_eq!(names(&test("ada")), ["ada", "trap"]);
+    let cases = test("forget");
+    assert_eq!(names(&cases), ["ada", "forget", "trap", "several requests in one call"]);
+    let difference = cases[3]["difference"].as_str().unwrap();
+    assert!(difference.starts_with("in calls of 2 requests something else comes of them"), "{difference}");
+    assert!(difference.contains("answers came back for 2"), "{difference}");
+}
+
 #[test]
 fn files_people_audiences_and_keys() {
     let kernel = TestKernel::start();

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use kith_tests::{ADMIN_KEY, TestKernel, kith};
+use kith_tests::{ADMIN_KEY, Client, TestKernel, component, kith, newest_component, repacked};
 use serde_json::{Value, json};
 
 fn lifecycle(at_risk_days: u32) -> Value {
@@ -111,6 +111,37 @@ fn a_later_version_makes_its_own_configuration_of_the_present_one() {
         assert!(found.contains(place) && found.is_empty() == place.is_empty(), "{migrate}: {refused}");
         stands(BACK, migrate);
     }
+}
+
+/// Both versions of the model, of which one input is the trait that the configuration names.
+fn upload_naming_input(admin: &Client) {
+    for built in [component("hostile/tag-model"), newest_component("hostile/tag-model")] {
+        let named = repacked(built, |manifest| manifest.replace("\"traits.city\"", "\"traits.${config.migrate}\""));
+        admin.send("POST", "/api/v1/plugins", &[], named).is(201);
+    }
+}
+
+#[test]
+fn a_later_version_that_would_see_more_by_its_own_configuration_needs_consent() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    upload_naming_input(&admin);
+    let next = newest_component("hostile/tag-model").manifest.version.to_string();
+    let config = json!({ "how": "well", "migrate": "change" });
+    let body = json!({ "plugin": "hostile/tag-model", "version": BACK, "name": "model", "config": config });
+    admin.post("/api/v1/installations", &body).is(201);
+    let change = |body: Value| admin.patch("/api/v1/installations/model", &body);
+
+    for dry_run in [true, false] {
+        let refused = change(json!({ "version": next, "dry_run": dry_run })).is_problem(409, "consent-required");
+        assert!(refused["message"].as_str().unwrap().contains("to see `traits.done`"), "{refused}");
+    }
+    let shown = admin.get("/api/v1/installations/model").is(200);
+    assert_eq!((&shown["version"], &shown["config"]["migrate"]), (&json!(BACK), &json!("change")), "{shown}");
+    let upgraded = change(json!({ "version": next, "consent": true })).is(200);
+    assert_eq!(upgraded["config"]["migrate"], "done", "{upgraded}");
+    // What somebody writes into the configuration is agreed to by that.
+    change(json!({ "version": BACK, "allow_downgrade": true, "config": { "migrate": "refuse" } })).is(200);
 }
 
 #[test]

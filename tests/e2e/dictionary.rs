@@ -219,6 +219,15 @@ fn conditions_and_edits_are_no_way_around_a_mask() {
     masked.post("/api/v1/dictionary/import", &lowered).is_problem(403, "denied");
     let renamed = json!({ "rules": [{ "id": "r", "do": "rename", "what": "trait", "name": "salary", "to": "pay" }] });
     put(masked, "/api/v1/rules", &renamed).is_problem(403, "denied");
+    // What people agreed to is what the fact `consent` said.
+    let (profile, consent) = (format!("/api/v1/profiles/{ada}"), format!("/api/v1/profiles/{ada}/consent"));
+    masked.get(&consent).is(200);
+    put(&admin, "/api/v1/dictionary/trait/consent", &json!({ "sensitivity": "sensitive" })).is(200);
+    let refused = masked.get(&consent).is_problem(403, "denied");
+    assert!(refused["message"].as_str().unwrap().contains("traits.consent"), "{refused}");
+    let seen = masked.get(&profile).is(200);
+    assert!(seen["withheld"].as_array().unwrap().contains(&json!("consents")), "{seen}");
+    admin.get(&consent).is(200);
     let both = kernel.caller(&kernel.key(&["profiles:read", "sensitive:read"]));
     assert_eq!(both.get(&format!("/api/v1/profiles/{ada}")).is(200)["traits"]["salary"]["value"], 77123);
 }

@@ -126,6 +126,63 @@ fn a_tag_model_that_misbehaves_is_set_aside_and_then_quarantined() {
     }
 }
 
+/// A model could say what it saw only as a tag.
+#[test]
+fn what_a_tag_model_emits_is_an_event_of_the_person_and_of_its_version() {
+    let kernel = TestKernel::start();
+    let (admin, source) = (kernel.admin(), kernel.segment());
+    let installed = kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "emit" } }));
+    assert_eq!(installed["emits"], json!(["City Reached"]), "{installed}");
+    // Whom a first computation finds is no news.
+    kernel.settle();
+    let visit = |number: usize, city: &str| {
+        source.batch(&[json!({ "type": "identify", "userId": "ada", "messageId": format!("{number}"),
+            "traits": { "city": city } })]);
+        kernel.settle();
+    };
+    let emitted = || {
+        let mut events = kernel.events("user_id:ada");
+        events.retain(|event| event["name"] == "City Reached");
+        events
+    };
+    for (number, city, count) in [(0, "Oslo", 1), (1, "Rome", 2), (2, "Oslo", 2), (3, "Bonn", 3)] {
+        visit(number, city);
+        wait_until(&format!("what is told of {city} has come"), || emitted().len() == count);
+    }
+    let newest = &emitted()[0];
+    assert_eq!((&newest["source"], &newest["properties"]["city"]), (&json!("model"), &json!("Bonn")), "{newest}");
+    let person = kernel.profile("user_id:ada")["id"].as_str().unwrap().to_owned();
+    let origin = admin.get(&format!("/api/v1/profiles/{person}/provenance?event={}", newest["position"])).is(200);
+    let by = &origin["by"];
+    assert_eq!((&by["installation"], &by["version"]), (&json!("model"), &json!("0.1.0")), "{origin}");
+    let digest = by["digest"].as_str().unwrap();
+    let written = admin.get(&format!("/api/v1/plugins/hostile/tag-model/digests/{digest}/written")).is(200);
+    assert_eq!((&written["events"][0]["source"], &written["events"][0]["events"]), (&json!("model"), &json!(3)));
+
+    // What it does not declare, and more than a call may emit, is a fault that says so.
+    for (number, how, code, said) in [
+        (4, "emit-other", "invalid-output", "the event `Other` is not among those that `emits`"),
+        (5, "emit-flood", "limit.events", "passed the limit of 4096 events"),
+    ] {
+        admin.patch("/api/v1/installations/model", &json!({ "mode": "live", "config": { "how": how } })).is(200);
+        visit(number, &format!("city {number}"));
+        let letter = wait_for(&format!("{how} is reported"), || {
+            pages(&admin, "/api/v1/dead-letters", 50).into_iter().find(|letter| letter["code"] == code)
+        });
+        assert!(letter["message"].as_str().unwrap().contains(said), "{letter}");
+    }
+    assert_eq!(emitted().len(), 3, "nothing of it was said");
+
+    // Its values are taken back, and never what it emitted.
+    let foreseen = || {
+        let path = format!("/api/v1/plugins/hostile/tag-model/digests/{digest}/undo?dry_run=true");
+        admin.post(&path, &json!({})).is(200)
+    };
+    assert_eq!((&foreseen()[0]["installation"], &foreseen()[0]["taken_back"]), (&json!("model"), &Value::Null));
+    admin.delete("/api/v1/installations/model").is(204);
+    assert_eq!(foreseen(), json!([]));
+}
+
 /// A model that takes all its time for each call was asked about everybody it had, for minutes, also after it had been mended.
 #[test]
 fn a_model_that_is_stuck_is_given_up_as_soon_as_it_is_mended() {

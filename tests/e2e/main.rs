@@ -27,6 +27,7 @@ mod imports;
 mod isolation;
 mod late;
 mod letters;
+mod mail;
 mod outside;
 mod people;
 mod polling;

@@ -56,6 +56,10 @@ fn goes_through(registry: &Registry) {
     assert_eq!((&published["signed"], &published["digest"]), (&json!(true), &json!(segment.inspection.digest)));
     let again = run(&["plugin", "publish", &file, &tagged, "--plain-http"]).unwrap();
     assert_eq!((&again["published"], &again["pinned"]), (&json!(false), &published["pinned"]));
+    // Nobody takes the signature of a component off unseen.
+    let bare = place("bare.wasm");
+    std::fs::write(&bare, &segment.component).unwrap();
+    assert_eq!(run(&["plugin", "publish", &bare, &tagged, "--plain-http"]).unwrap_err(), "signature-taken");
     // A release names one component, unless somebody insists.
     let publish = ["plugin", "publish", &other, &tagged, "--plain-http"];
     assert_eq!(run(&publish).unwrap_err(), "tag-taken");

@@ -76,6 +76,9 @@ fn what_is_only_written_is_never_shown_and_outlives_its_master_key() {
     let unseen = json!([{ "path": "config.how", "before": null, "after": null }]);
     assert_eq!(seen["changed"], unseen, "{seen}");
     assert_eq!(admin.patch(path, &json!({ "config": { "how": "well" } })).is(200)["changed"], unseen);
+    // Who guesses it is told the same.
+    let guessed = admin.patch(path, &json!({ "config": { "how": "well" }, "dry_run": true })).is(200);
+    assert_eq!(guessed["changed"], unseen, "{guessed}");
     let other = admin.patch(path, &json!({ "config": { "migrate": "done" } })).is(200);
     assert_eq!(other["changed"], json!([{ "path": "config.migrate", "before": null, "after": "done" }]));
     assert_eq!(admin.get(path).is(200)["config_set"], json!({ "how": true }));

@@ -1,4 +1,5 @@
-//! A version beside the live one, from its beginning by the command line to its promotion.
+//! A version beside the live one, from its beginning by the command line to its promotion, and one that is tried over what is
+//! stored before it is put in place.
 
 use std::process::{Command, Output};
 
@@ -6,6 +7,7 @@ use kith_tests::{Client, TestKernel, kith, wait_until};
 use serde_json::{Value, json};
 
 const SHADOW: &str = "/api/v1/installations/hostile/shadow";
+const BACKTEST: &str = "/api/v1/installations/hostile/backtest";
 
 fn run(kernel: &TestKernel, arguments: &[&str]) -> Output {
     let mut command = Command::new(kith());
@@ -73,8 +75,52 @@ fn a_version_beside_the_live_one_is_compared_and_promoted() {
     }
     let log = admin.get("/api/v1/audit?action=installation.shadow").is(200);
     let of = |item: &Value| [&item["before"]["shadow"], &item["after"]["shadow"]].map(Clone::clone);
-    let mut changes: Vec<[Value; 2]> = log["items"].as_array().unwrap().iter().map(of).collect();
+    // Those who were shown are told of as reads are.
+    let is_change = |item: &&Value| item["action"] == "installation.shadow";
+    let mut changes: Vec<[Value; 2]> = log["items"].as_array().unwrap().iter().filter(is_change).map(of).collect();
     changes.sort_by_key(|change| format!("{change:?}"));
     let expected = [[Value::Null, json!("0.1.0")], [Value::Null, json!("0.2.0")], [json!("0.1.0"), Value::Null]];
     assert_eq!(changes, expected, "what changes nothing writes nothing: {log}");
+    tried_before_it_is_put_in_place(&mut kernel);
+}
+
+/// What the way back to 0.1.0 would change is told before anything does, and then does.
+fn tried_before_it_is_put_in_place(kernel: &mut TestKernel) {
+    let admin = kernel.admin();
+    let old = json!({ "name": "old", "condition": "tags.hostile_version == '0.1.0'" });
+    admin.post("/api/v1/audiences", &old).is(201);
+    kernel.settle();
+    admin.get(BACKTEST).is_problem(404, "not-found");
+    let told = said(kernel, &["plugin", "backtest", "hostile", "--version", "0.1.0", "--wait", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["state"], &told["progress"]), (&json!("done"), &json!({ "done": 1, "of": 1 })), "{told}");
+    let ada = kernel.profile("user_id:ada")["id"].clone();
+    let example = json!({ "profile": ada, "live": "0.2.0", "backtest": "0.1.0" });
+    let output = |name: &str, changed: u64, examples: Value| json!({ "name": name, "equal": 1 - changed, "changed": changed, "only_live": 0, "only_backtest": 0, "examples": examples });
+    let outputs = json!([output("hostile", 0, json!([])), output("hostile_version", 1, json!([example]))]);
+    assert_eq!(told["outputs"], outputs);
+    let entering = json!([{ "profile": ada, "message": null, "reason": null }]);
+    let audience = json!({ "name": "old", "entered": 1, "left": 0, "undecided": 0, "on_enter": null, "on_exit": null,
+        "entering": entering, "leaving": [] });
+    assert_eq!(told["audiences"], json!([audience]));
+    let size = |admin: &Client| admin.get("/api/v1/audiences/old").is(200)["size"].clone();
+    assert_eq!((version_of(kernel).as_str(), size(&admin)), (Some("0.2.0"), json!(0)), "nothing of it counts");
+    let reader = kernel.caller(&kernel.key(&["plugins:admin"]));
+    assert_eq!(reader.get(BACKTEST).is(200)["outputs"][1]["examples"], Value::Null, "values are people's");
+    admin.delete("/api/v1/plugins/hostile/tag-model/0.1.0").is_problem(409, "in-use");
+    kernel.restart();
+    let text = said(kernel, &["plugin", "backtest", "hostile"]);
+    assert!(text.contains("0.1.0 was tried over 1 of 1 people. 0.2.0 of hostile is live"), "{text}");
+    said(kernel, &["plugin", "upgrade", "hostile", "--version", "0.1.0", "--allow-downgrade"]);
+    let admin = kernel.admin();
+    wait_until("it is as it was told", || size(&admin) == 1);
+    assert_eq!(admin.get(BACKTEST).is(200)["changed"], json!([{ "what": "version", "audience": null }]));
+    for _ in 0..2 {
+        said(kernel, &["plugin", "backtest", "hostile", "--cancel"]);
+    }
+    admin.get(BACKTEST).is_problem(404, "not-found");
+    let log = admin.get("/api/v1/audit?action=installation.backtest").is(200);
+    let changes = log["items"].as_array().unwrap().iter();
+    let changes = changes.filter(|item| item["before"]["backtest"] != item["after"]["backtest"]);
+    assert_eq!(changes.count(), 2, "it was begun once and forgotten once: {log}");
 }

@@ -1,10 +1,11 @@
 //! A server in this process: the real one, over a folder of its own, under a clock that the test sets.
 
 use std::path::Path;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 
 use kith::config::Config;
 use kith::serve::{self, ServeError};
+use kith_host::{CompileMode, CompiledCode};
 use kith_model::time::ManualClock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,6 +22,9 @@ const BEGIN: &str = "2026-11-21T10:00:00Z";
 
 /// Threads of the runtime that serves requests.
 const SERVING_THREADS: usize = 2;
+
+/// What the servers of all tests have compiled.
+static COMPILED: LazyLock<CompiledCode> = LazyLock::new(CompiledCode::default);
 
 /// Keeps the threads that serve requests busy until it is dropped.
 pub struct Occupied {
@@ -72,6 +76,7 @@ impl TestKernel {
             // The receivers of webhooks are here, without TLS.
             allow_loopback: true,
             allow_plain_http: true,
+            compile: CompileMode::Shared(COMPILED.clone()),
             ..Config::new(self.folder.path())
         };
         (self.adjust)(&mut config);

@@ -15,6 +15,7 @@ mod process;
 mod random;
 mod receiver;
 mod registry;
+mod relay;
 mod wait;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,8 @@ pub use process::{Process, kith};
 pub use random::Random;
 pub use receiver::{Arrived, Receiver, SIGNING_SECRET};
 pub use registry::Registry;
-pub use wait::{wait_for, wait_until};
+pub use relay::{Relay, RelayedMail, Verdict};
+pub use wait::{wait_for, wait_until, wait_until_seen};
 
 /// The admin key of every test server.
 pub const ADMIN_KEY: &str = "end-to-end-admin-key-0123456789abcdef";

@@ -18,6 +18,7 @@ const CRATES: [&str; 10] = [
     "plugins/tag-model-lifecycle",
     "plugins/scorer-clv",
     "plugins/channel-webhook",
+    "plugins/channel-mail",
     "tests/hostile/tag-model",
     "tests/hostile/tag-model-next",
     "tests/hostile/connector",

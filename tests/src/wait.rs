@@ -11,18 +11,30 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// Wait until `look` gives something.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let begun = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(begun.elapsed() < DEADLINE, "waited {} s in vain: {what}", DEADLINE.as_secs());
-        std::thread::park_timeout(PERIOD);
-    }
+    wait(what, || look().ok_or_else(String::new))
 }
 
 /// Wait until `holds`.
 #[track_caller]
 pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    wait_for(what, || holds().then_some(()));
+    wait(what, || if holds() { Ok(()) } else { Err(String::new()) });
+}
+
+/// Wait until `look` sees what it looks for; where it does not, the last thing that it saw is told.
+#[track_caller]
+pub fn wait_until_seen(what: &str, mut look: impl FnMut() -> Result<(), String>) {
+    wait(what, || look().map_err(|seen| format!("; {seen}")));
+}
+
+#[track_caller]
+fn wait<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        let seen = match look() {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
+        assert!(begun.elapsed() < DEADLINE, "waited {} s in vain: {what}{seen}", DEADLINE.as_secs());
+        std::thread::park_timeout(PERIOD);
+    }
 }

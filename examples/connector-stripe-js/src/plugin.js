@@ -1,7 +1,7 @@
 // The connector acme/stripe: one webhook of Stripe is at most one event.
 import config from 'kith:plugin/config@0.2.0';
 import secrets from 'kith:plugin/secrets@0.2.0';
-import { told } from './stubs.js';
+import { each, told } from './stubs.js';
 
 // Amounts come in the currency's smallest unit; these have none smaller than one, or a thousand to one.
 const WHOLE = new Set('bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf'.split(' '));
@@ -94,52 +94,53 @@ function refusal(status, code, message) {
   return { status, code, message };
 }
 
-export const source = told({
-  receive(request) {
-    // Nothing is made of half a document: call again with more.
-    if (!request.complete) return { ...received(request, {}), consumed: 0 };
-    const settings = JSON.parse(config.get());
-    if (!isChecked(request) && !isSigned(request, settings.tolerance_seconds)) {
-      throw refusal(401, 'bad-signature', "the call is not signed with the endpoint's secret, or too long ago");
-    }
-    let text, webhook;
-    try {
-      text = decoded(request.body);
-      webhook = JSON.parse(text);
-    } catch (error) {
-      throw refusal(400, 'bad-json', `the body is no JSON in UTF-8: ${error.message}`);
-    }
-    const subject = webhook?.data?.object;
-    if (typeof webhook?.type !== 'string' || typeof subject !== 'object' || subject === null) {
-      throw refusal(400, 'bad-event', 'the body is no event of Stripe: it has no `type` and no `data.object`');
-    }
-    const read = Object.hasOwn(READERS, webhook.type) ? READERS[webhook.type] : undefined;
-    if (!read) {
-      console.debug('nothing is made of', webhook.type);
-      return received(request, {});
-    }
-    const { kind, name, identifiers, properties, traits } = read(subject, webhook.data.previous_attributes ?? {});
-    if (identifiers.length === 0) {
-      const message = 'the event names no customer and no e-mail address; have the shop send one of them';
-      return received(request, { rejected: [{ place: 0, code: 'missing-identifier', message, raw: text }] });
-    }
-    const event = {
-      kind,
-      messageId: typeof webhook.id === 'string' ? webhook.id : null,
-      name,
-      time: Number.isInteger(webhook.created) ? webhook.created * 1000 : null,
-      sentAt: null,
-      identifiers,
-      properties: properties ? JSON.stringify(properties) : '',
-      traits: traits ? JSON.stringify(traits) : '',
-      context: '',
-      flags: [],
-      originalTime: null,
-      attributes: [['at', `0:0-${request.body.length}`]],
-    };
-    return received(request, { events: [event] });
-  },
-});
+// What comes of one request. The contract asks about a list of them.
+function receive(request) {
+  // Nothing is made of half a document: call again with more.
+  if (!request.complete) return { ...received(request, {}), consumed: 0 };
+  const settings = JSON.parse(config.get());
+  if (!isChecked(request) && !isSigned(request, settings.tolerance_seconds)) {
+    throw refusal(401, 'bad-signature', "the call is not signed with the endpoint's secret, or too long ago");
+  }
+  let text, webhook;
+  try {
+    text = decoded(request.body);
+    webhook = JSON.parse(text);
+  } catch (error) {
+    throw refusal(400, 'bad-json', `the body is no JSON in UTF-8: ${error.message}`);
+  }
+  const subject = webhook?.data?.object;
+  if (typeof webhook?.type !== 'string' || typeof subject !== 'object' || subject === null) {
+    throw refusal(400, 'bad-event', 'the body is no event of Stripe: it has no `type` and no `data.object`');
+  }
+  const read = Object.hasOwn(READERS, webhook.type) ? READERS[webhook.type] : undefined;
+  if (!read) {
+    console.debug('nothing is made of', webhook.type);
+    return received(request, {});
+  }
+  const { kind, name, identifiers, properties, traits } = read(subject, webhook.data.previous_attributes ?? {});
+  if (identifiers.length === 0) {
+    const message = 'the event names no customer and no e-mail address; have the shop send one of them';
+    return received(request, { rejected: [{ place: 0, code: 'missing-identifier', message, raw: text }] });
+  }
+  const event = {
+    kind,
+    messageId: typeof webhook.id === 'string' ? webhook.id : null,
+    name,
+    time: Number.isInteger(webhook.created) ? webhook.created * 1000 : null,
+    sentAt: null,
+    identifiers,
+    properties: properties ? JSON.stringify(properties) : '',
+    traits: traits ? JSON.stringify(traits) : '',
+    context: '',
+    flags: [],
+    originalTime: null,
+    attributes: [['at', `0:0-${request.body.length}`]],
+  };
+  return received(request, { events: [event] });
+}
+
+export const source = told({ receive: each(receive) });
 
 // Asked of every configuration. `polling`, which the world has as well, is never asked without `[poll]` in the manifest.
 export const connectorChecking = {

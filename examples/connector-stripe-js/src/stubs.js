@@ -37,3 +37,17 @@ export function told(functions) {
   };
   return Object.fromEntries(Object.entries(functions).map(([name, call]) => [name, telling(call)]));
 }
+
+// `receive`, which is asked about a list of requests, of a function that knows one: what that returns is the answer, and what it
+// throws refuses that request alone, unless it is an error of the program.
+export function each(receive) {
+  const answer = (request) => {
+    try {
+      return { tag: 'ok', val: receive(request) };
+    } catch (refusal) {
+      if (refusal instanceof Error) throw refusal;
+      return { tag: 'err', val: refusal };
+    }
+  };
+  return (requests) => requests.map(answer);
+}

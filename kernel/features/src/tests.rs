@@ -68,5 +68,6 @@ pub(crate) fn event(name: &str, time: Timestamp, message_id: &str, properties: &
         flags: Vec::new(),
         original_time: None,
         place: 0,
+        reader: 0,
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod current {
             import kith:plugin/kv@0.2.0;
             import kith:plugin/clock@0.2.0;
             import kith:plugin/dataset@0.2.0;
+            import kith:plugin/emitting@0.2.0;
             import kith:plugin/connector-checking@0.2.0;
             import kith:plugin/source@0.2.0;
             import kith:plugin/polling@0.2.0;
@@ -30,8 +31,8 @@ pub(crate) mod current {
     });
     pub(crate) use kith::plugin::connector_checking as checking;
     pub(crate) use kith::plugin::{
-        clock, columns, config, dataset, delivering, fitting, http, http_types, kv, log, polling, secrets, source,
-        types,
+        clock, columns, config, dataset, delivering, emitting, fitting, http, http_types, kv, log, polling, secrets,
+        source, types,
     };
 }
 

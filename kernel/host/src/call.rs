@@ -37,7 +37,8 @@ pub(crate) fn run<T>(
     store.set_max_component_handles(MAX_HANDLES);
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|mut store| store.data_mut().look_at_clocks().map(UpdateDeadline::Continue));
-    if let Some(fuel) = installed.fuel {
+    let given = installed.fuel.map(|fuel| fuel.saturating_mul(store.data().requests));
+    if let Some(fuel) = given {
         store.set_fuel(fuel).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))?;
     }
     let cpu_before = thread_time();
@@ -46,7 +47,7 @@ pub(crate) fn run<T>(
     let elapsed = state.elapsed();
     metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(elapsed.as_secs_f64());
     let cpu = thread_time().saturating_sub(cpu_before);
-    let fuel = installed.fuel.unwrap_or_default().saturating_sub(left);
+    let fuel = given.unwrap_or_default().saturating_sub(left);
     spent::add(Spent { processor: cpu, fuel });
     installed.observed.call(&SeenCall {
         elapsed,
@@ -60,6 +61,12 @@ pub(crate) fn run<T>(
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.
         PluginFault::Cancelled => {}
+        // The request that it is of is called alone as well, and its fault counts then, once.
+        fault if state.requests > 1 => {
+            let (installation, plugin) = (&installed.installation, &installed.plugin);
+            let (code, requests) = (fault.code(), state.requests);
+            tracing::debug!(installation, plugin, code, requests, "a call for several requests failed: {fault}");
+        }
         fault => {
             if let Some(budget) = ended(class, fault) {
                 budget.count();
@@ -84,6 +91,8 @@ fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
         (PluginFault::DeadlineExceeded { .. }, CallClass::Plain) => &table::GUEST_TIME,
         (PluginFault::DeadlineExceeded { .. }, CallClass::Fit) => &table::FIT_TIME,
         (PluginFault::LimitExceeded { what: "output bytes", .. }, _) => &table::GUEST_OUTPUT,
+        (PluginFault::LimitExceeded { what: "events", .. }, _) => &table::GUEST_EVENTS,
+        (PluginFault::LimitExceeded { what: "bytes of events", .. }, _) => &table::GUEST_EVENT_BYTES,
         (PluginFault::LimitExceeded { .. }, _) => &table::GUEST_HOST_CALLS,
         _ => return None,
     })
@@ -112,7 +121,7 @@ fn fault(state: &CallState, error: &wasmtime::Error) -> PluginFault {
     }
     let trap = error.downcast_ref::<Trap>().copied();
     if let (Some(Trap::OutOfFuel), Some(limit)) = (trap, state.installed.fuel) {
-        return PluginFault::FuelExhausted { limit };
+        return PluginFault::FuelExhausted { limit: limit.saturating_mul(state.requests) };
     }
     if state.memory.refused {
         return PluginFault::MemoryExceeded { limit_bytes: state.memory.limit_bytes };

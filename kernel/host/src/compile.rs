@@ -3,14 +3,17 @@
 
 mod confine;
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -23,8 +26,30 @@ use crate::engine::{Metering, engine};
 pub enum CompileMode {
     /// On the calling thread, without limits: for trusted plugins and tests.
     InProcess,
+    /// The same, but what one host has compiled the others that share this need not: for tests, of which each has a host.
+    Shared(CompiledCode),
     /// In a child process that runs [`compile_child_main`] with limits.
     Child { command: PathBuf, args: Vec<OsString> },
+}
+
+/// Machine code by the name of its compilation, kept for as long as anybody shares it.
+#[derive(Debug, Clone, Default)]
+pub struct CompiledCode(Arc<Mutex<CodeByName>>);
+
+type CodeByName = HashMap<[u8; 32], Arc<[u8]>>;
+
+impl CompiledCode {
+    /// The code of a component. Two who ask at once may both compile it.
+    fn code(&self, engine: &Engine, component: &[u8]) -> Result<Artifact, CompileError> {
+        let key = artifact_key(engine, component);
+        let kept = self.0.lock().get(&key).cloned();
+        if let Some(code) = kept {
+            return Ok(Artifact(code.to_vec()));
+        }
+        let artifact = compile_here(engine, component)?;
+        self.0.lock().insert(key, artifact.bytes().into());
+        Ok(artifact)
+    }
 }
 
 /// Four times what the largest plugin of ours takes.
@@ -69,7 +94,8 @@ impl Artifact {
     pub(crate) fn load(&self, engine: &Engine) -> wasmtime::Result<wasmtime::component::Component> {
         // SAFETY: `deserialize` runs what it is given. These bytes are the output of `Engine::precompile_component` for
         // this very process's settings, because an `Artifact` is made in two places only: (1) `compile` below, from this
-        // process's own compiler or from the child that it started itself, over a pipe that nobody else holds; (2)
+        // process's own compiler, whose code `CompiledCode` keeps in memory that nobody else sees, or from the child that
+        // it started itself, over a pipe that nobody else holds; (2)
         // `Cache::load`, after the HMAC-SHA256 of exactly this buffer was verified with the host's key, which is kept
         // outside the cache directory and made over (1) alone. The buffer is private and cannot change in between. Code
         // of another wasmtime version or other settings is refused by `deserialize` itself.
@@ -88,10 +114,8 @@ pub(crate) fn compile(
     component: &[u8],
 ) -> Result<Artifact, CompileError> {
     match mode {
-        CompileMode::InProcess => engine
-            .precompile_component(component)
-            .map(Artifact)
-            .map_err(|error| CompileError::Refused(format!("{error:#}"))),
+        CompileMode::InProcess => compile_here(engine, component),
+        CompileMode::Shared(code) => code.code(engine, component),
         CompileMode::Child { command, args } => {
             let failed = |source| CompileError::Child { command: command.clone(), source };
             let child = Command::new(command)
@@ -106,6 +130,11 @@ pub(crate) fn compile(
             attend(child, metering, component, failed).map(Artifact)
         }
     }
+}
+
+fn compile_here(engine: &Engine, component: &[u8]) -> Result<Artifact, CompileError> {
+    let compiled = engine.precompile_component(component);
+    compiled.map(Artifact).map_err(|error| CompileError::Refused(format!("{error:#}")))
 }
 
 /// Feed the child, collect what it writes, and end it when it takes too long.

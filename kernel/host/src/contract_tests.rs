@@ -1,22 +1,25 @@
 //! Both versions of the contract: components that were built with the SDK of 0.1 and are kept as files, and a channel of 0.2.
 
+use std::sync::Arc;
+
 use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Callback, Cancellation, Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest,
+    Callback, Cancellation, Grants, PluginFault, PluginKind, ReceiveError, Received, ReplayScope, SourceRequest,
 };
 use kith_model::polling::{PollError, PollTurn, WantedPage};
-use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, SentAnswer, Step};
+use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, Sent, SentAnswer, Step};
 use kith_model::table::{Table, Values};
 use kith_model::time::Timestamp;
 
 use crate::guests::{
-    CONNECTOR, NOW, binding, channel, checking, connector, core, floats, host, migrating, poller, runtime,
+    CONNECTOR, NOW, binding, channel, checking, connector, connector_of_lists, core, floats, host, host_with,
+    migrating, poller, runtime,
 };
 use crate::peers::{Answer, Peer, answer};
-use crate::{Abi, BindError, Binding, CheckError, PackageError, assemble, inspect};
+use crate::{Abi, BindError, Binding, CheckError, Limits, Observed, PackageError, assemble, inspect};
 
 const CHANNEL_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/channel.wasm");
 const CONNECTOR_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/connector.wasm");
@@ -92,20 +95,93 @@ fn a_grant_narrows_whom_a_channel_of_0_1_is_told_of() {
     assert!(first.contains("x-recipient: ada@example.com,+49\r\n"), "{first}");
 }
 
-#[test]
-fn a_connector_and_a_model_of_0_1_run() {
-    let connector = host().load(CONNECTOR_0_1).unwrap().connector(binding()).unwrap();
-    let request = SourceRequest {
+fn request(body: &str) -> SourceRequest {
+    SourceRequest {
         method: "POST".into(),
         path: "/".into(),
         query: String::new(),
         headers: Vec::new(),
-        body: b"ada\n\ngrace".to_vec(),
+        body: body.as_bytes().to_vec(),
         complete: true,
         resume: None,
         received_at: Timestamp(0),
         replayed: ReplayScope::No,
+    }
+}
+
+#[test]
+fn a_connector_of_0_1_is_called_for_each_request_by_itself() {
+    let observed = Arc::new(Observed::default());
+    let bound = Binding { observed: Arc::clone(&observed), ..binding() };
+    let connector = host().load(CONNECTOR_0_1).unwrap().connector(bound).unwrap();
+    assert!(!connector.takes_several());
+    let requests = ["ada", "grace\nada", "joan"].map(request);
+    let answers = connector.receive_all(&requests.each_ref()).unwrap();
+    let events = |answer: Result<Received, ReceiveError>| answer.unwrap().events.len();
+    assert_eq!(answers.into_iter().map(events).collect::<Vec<_>>(), [1, 2, 1]);
+    assert_eq!(observed.usage().calls, 3);
+}
+
+#[test]
+fn requests_of_one_call_are_answered_each_by_itself_and_as_many_come_back() {
+    let observed = Arc::new(Observed::default());
+    let bound = Binding { observed: Arc::clone(&observed), ..binding() };
+    let connector = host().load(&connector_of_lists()).unwrap().connector(bound).unwrap();
+    assert!(connector.takes_several());
+    let receive = |bodies: &[&str]| {
+        let requests: Vec<SourceRequest> = bodies.iter().map(|body| request(body)).collect();
+        connector.receive_all(&requests.iter().collect::<Vec<_>>())
     };
+    let consumed = |answers: Vec<Result<Received, ReceiveError>>| -> Vec<usize> {
+        answers.into_iter().map(|answer| answer.unwrap().consumed).collect()
+    };
+    assert_eq!(consumed(receive(&["a", "bb", "", "dddd"]).unwrap()), [1, 2, 0, 4]);
+    assert_eq!(observed.usage().calls, 1);
+    let short = PluginFault::InvalidOutput("2 answers came back for 3".into());
+    assert_eq!(receive(&["a", "b", "c"]), Err(short));
+    let trapped = receive(&["a", "t"]).unwrap_err();
+    assert!(matches!(trapped, PluginFault::Trapped { .. }), "{trapped}");
+    assert_eq!(observed.usage().last_fault, None, "whose it is shows where each is called alone");
+    assert!(matches!(connector.receive(&request("t")), Err(ReceiveError::Fault(PluginFault::Trapped { .. }))));
+    assert_eq!(observed.usage().faults.iter().map(|(_, count)| count).sum::<u64>(), 1);
+}
+
+/// What a call has done is there after it has failed, and is done again with the rest.
+#[test]
+fn who_may_send_or_keeps_state_is_asked_about_one_request() {
+    let state = CONNECTOR.to_owned() + "[capabilities.kv]\nbytes = 1024\nreason = \"to test\"\n";
+    let wat = r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable))"#;
+    let component = assemble(&core(PluginKind::Connector, wat), &state).unwrap();
+    let takes_several = |grants: Grants| {
+        host().load(&component).unwrap().connector(Binding { grants, ..binding() }).unwrap().takes_several()
+    };
+    assert!(takes_several(Grants::default()));
+    assert!(!takes_several(Grants { kv_bytes: 1_024, ..Grants::default() }));
+    assert!(!takes_several(Grants { http: vec!["peer.example".into()], ..Grants::default() }));
+}
+
+#[test]
+fn a_call_for_several_requests_has_the_limits_of_several() {
+    let fuel = |requests: &[&SourceRequest]| {
+        let bound = Binding { fuel: Some(10_000), ..binding() };
+        host().load(&connector_of_lists()).unwrap().connector(bound).unwrap().receive_all(requests)
+    };
+    let (endless, short) = (request("loop"), request("a"));
+    assert_eq!(fuel(&[&endless]).unwrap_err(), PluginFault::FuelExhausted { limit: 10_000 });
+    assert_eq!(fuel(&[&short, &endless]).unwrap_err(), PluginFault::FuelExhausted { limit: 20_000 });
+    let host = host_with(None, Limits { cpu_ms: 20, ..Limits::default() });
+    let connector = host.load(&connector_of_lists()).unwrap().connector(binding()).unwrap();
+    let timed = |requests: usize| connector.receive_all(&vec![&endless; requests]).unwrap_err();
+    assert_eq!(timed(2), PluginFault::CpuExceeded { limit_ms: 40 });
+    assert_eq!(timed(16), PluginFault::CpuExceeded { limit_ms: 40 }, "its neighbours wait for it");
+}
+
+#[test]
+fn a_connector_and_a_model_of_0_1_run() {
+    let connector = host().load(CONNECTOR_0_1).unwrap().connector(binding()).unwrap();
+    let request = request("ada\n\ngrace");
     let received = connector.receive(&request).unwrap();
     let who = |event: &DraftEvent| event.identifiers[0].value.clone();
     assert_eq!(received.events.iter().map(who).collect::<Vec<_>>(), ["ada", "grace"]);
@@ -160,7 +236,7 @@ fn what_cannot_poll_is_refused_where_its_manifest_says_so() {
     let polls = |manifest: &str| format!("{manifest}[poll]\nreason = \"to test\"\n");
     let wat = r#"(module (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable))"#;
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable))"#;
     let module = core(PluginKind::Connector, wat);
     assert!(assemble(&module, CONNECTOR).is_ok());
     assert!(matches!(assemble(&module, &polls(CONNECTOR)), Err(PackageError::NoPoll)));
@@ -236,7 +312,7 @@ fn response(status: u16, body: &str) -> Result<InboundResponse, SendFailure> {
 }
 
 fn answered(id: &str, round: u32, result: Result<InboundResponse, SendFailure>) -> SentAnswer {
-    SentAnswer { message: message(id), round, resume: Some(id.as_bytes().to_vec()), result }
+    SentAnswer { message: message(id), round, resume: Some(id.as_bytes().to_vec()), result: Sent::Request(result) }
 }
 
 #[test]
@@ -294,7 +370,7 @@ fn an_attempt_of_a_channel_of_0_2_from_message_to_outcome() {
     let mut steps = channel.requests(&[message("a")]).unwrap();
     let Step::Send(mut request) = steps.remove(0) else { panic!("it is to be sent") };
     let resume = request.resume.take();
-    let result = runtime().block_on(channel.transport().send(request));
+    let result = Sent::Request(runtime().block_on(channel.transport().send(request)));
     let answer = SentAnswer { message: message("a"), round: 1, resume, result };
     let provider_id = Some("p7".to_owned());
     assert_eq!(channel.outcomes(&[answer]).unwrap(), [Step::Done(Outcome::Delivered { provider_id })]);

@@ -1,18 +1,20 @@
-//! Responsible for outgoing HTTP of plugins: what may be sent where, secrets and signatures added on the way, and sending
-//! it. Both ways out come through here, the guest's own call (`imports/http.rs`) and the kernel's sending for a channel
+//! Responsible for outgoing HTTP and mail of plugins: what may be sent where, secrets and signatures added on the way, and
+//! sending it. Both ways out come through here, the guest's own call (`imports/http.rs`) and the kernel's sending for a channel
 //! ([`Transport`](kith_model::sending::Transport)), so that there is one place that lets a request out.
 //!
 //! Reading the request is `egress/request.rs`, judging addresses `address.rs`, the exchange itself `client.rs`, kept
-//! connections `pool.rs`.
+//! connections `pool.rs`. Mail is `mail.rs` and, on the wire, `smtp.rs`.
 
 mod address;
 mod body;
 mod client;
 mod connection;
 mod head;
+mod mail;
 mod pool;
 mod request;
 mod resolver;
+mod smtp;
 mod webhook;
 
 use std::net::IpAddr;
@@ -26,7 +28,9 @@ use http_body_util::Full;
 use hyper::header::{HOST, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request};
 use kith_model::network::Network;
-use kith_model::sending::{AnswerRoom, InboundResponse, OutboundRequest, SendFailure, Sending, Signature, Transport};
+use kith_model::sending::{
+    AnswerRoom, InboundResponse, OutboundMail, OutboundRequest, SendFailure, Sending, SendingMail, Signature, Transport,
+};
 use tokio::sync::Semaphore;
 
 pub(crate) use body::BodyRule;
@@ -180,7 +184,8 @@ impl InstallationTransport {
                     let answer = tokio::time::timeout(MAX_EXCHANGE, client.exchange(exchange)).await;
                     answer.unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))))
                 });
-                Box::pin(SpawnedExchange(task))
+                let lost = SendFailure::Connection("the host is shutting down".into());
+                Box::pin(SpawnedExchange { task, lost })
             }
             Err(reason) => {
                 log_denial(&self.installed, &reason);
@@ -207,24 +212,48 @@ impl Transport for InstallationTransport {
     fn send_within(&self, request: OutboundRequest, room: Arc<dyn AnswerRoom>) -> Sending {
         self.begin(request, Some(room))
     }
-}
 
-/// An exchange on the host's threads, which ends when nobody waits for it any more.
-struct SpawnedExchange(tokio::task::JoinHandle<Result<InboundResponse, SendFailure>>);
+    fn mail_target(&self, mail: &OutboundMail) -> Result<String, SendFailure> {
+        let target = mail::check(&self.installed, mail).map_err(SendFailure::Denied)?;
+        Ok(format!("{}:{}", target.host, target.port))
+    }
 
-impl Future for SpawnedExchange {
-    type Output = Result<InboundResponse, SendFailure>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0)
-            .poll(context)
-            .map(|joined| joined.unwrap_or_else(|_| Err(SendFailure::Connection("the host is shutting down".into()))))
+    fn send_mail(&self, mail: OutboundMail) -> SendingMail {
+        match mail::admit(&self.installed, mail) {
+            Ok(exchange) => {
+                let client = self.installed.gate.client.clone();
+                let task = self.installed.network.handle().spawn(async move { client.hand_over(exchange).await });
+                // How far it had come nobody knows any more.
+                let lost = SendFailure::Unknown("the host is shutting down".into());
+                Box::pin(SpawnedExchange { task, lost })
+            }
+            Err(reason) => {
+                log_denial(&self.installed, &reason);
+                Box::pin(std::future::ready(Err(SendFailure::Denied(reason))))
+            }
+        }
     }
 }
 
-impl Drop for SpawnedExchange {
+/// An exchange on the host's threads, which ends when nobody waits for it any more.
+struct SpawnedExchange<T> {
+    task: tokio::task::JoinHandle<Result<T, SendFailure>>,
+    /// What came of it where the host's threads end before it.
+    lost: SendFailure,
+}
+
+impl<T> Future for SpawnedExchange<T> {
+    type Output = Result<T, SendFailure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = Pin::new(&mut self.task).poll(context);
+        polled.map(|joined| joined.unwrap_or_else(|_| Err(self.lost.clone())))
+    }
+}
+
+impl<T> Drop for SpawnedExchange<T> {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Test guests: small core modules in WebAssembly text that speak the canonical ABI by hand, made into packages by the
 //! same [`assemble`] as any vendor's. Text keeps each attack in view, and no other toolchain is needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
@@ -212,11 +212,60 @@ pub(crate) fn scorer(body: &str) -> Vec<u8> {
     scorer_with(body, "", 1)
 }
 
-/// A connector whose `receive` runs `receive`.
+/// `receive` with one answer, the result of 80 bytes that `$one` leaves, however many requests there are.
+const RECEIVE: &str = r#"
+    (func (export "kith:plugin/source@0.2.0#receive") (param $requests i32) (param $count i32) (result i32)
+        (i32.store (i32.const 3072) (call $one (local.get $requests)))
+        (i32.store (i32.const 3076) (i32.const 1))
+        (i32.const 3072))"#;
+
+/// A scorer that may emit `Won` and whose `score` runs `body`, which may call `$emit`. There are texts at 512 (`Won`), 520 (`{"a":1}`)
+/// and 536 (`key`).
+pub(crate) fn emitter(body: &str) -> Vec<u8> {
+    let wat = frame("", 1).replace(
+        "(module",
+        r#"(module
+        (import "kith:plugin/emitting@0.2.0" "emit" (func $emit (param i32 i32 i32 i32 i32 i32 i32)))"#,
+    );
+    let functions = format!(
+        r#"(data (i32.const 512) "Won") (data (i32.const 520) "{{\"a\":1}}") (data (i32.const 536) "key")
+        (func (export "kith:plugin/scoring@0.2.0#score")
+            (param $state i32) (param $state_len i32) (param $rows i32) (param $columns i32) (param $count i32)
+            (result i32) {body})
+        (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) i32.const 0))"#
+    );
+    let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
+    assemble(&core(PluginKind::Scorer, &wat), &format!("{SCORER}[capabilities]\nemits = [\"Won\"]\n")).unwrap()
+}
+
+/// A connector whose `receive` runs `receive`, which is given the place of the first request.
 pub(crate) fn connector(receive: &str) -> Vec<u8> {
-    let functions =
-        format!(r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) {receive})"#);
+    let functions = format!(r#"(func $one (param $request i32) (result i32) {receive}) {RECEIVE}"#);
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
+}
+
+/// A connector that takes the whole of each request, and of a request that begins with `t` traps, with `l` never ends. Of a list of
+/// three it gives two answers. A request has 72 bytes, its body at 32 and 36.
+pub(crate) fn connector_of_lists() -> Vec<u8> {
+    let functions = r#"
+        (func (export "kith:plugin/source@0.2.0#receive") (param $requests i32) (param $count i32) (result i32)
+            (local $answers i32) (local $place i32) (local $request i32) (local $first i32)
+            (local.set $answers (call $realloc (i32.const 0) (i32.const 0) (i32.const 8)
+                (i32.mul (local.get $count) (i32.const 80))))
+            (block $done (loop $next
+                (br_if $done (i32.ge_u (local.get $place) (local.get $count)))
+                (local.set $request (i32.add (local.get $requests) (i32.mul (local.get $place) (i32.const 72))))
+                (local.set $first (i32.load8_u (i32.load offset=32 (local.get $request))))
+                (if (i32.eq (local.get $first) (i32.const 116)) (then unreachable))
+                (if (i32.eq (local.get $first) (i32.const 108)) (then (loop $on (br $on))))
+                (i64.store offset=24 (i32.add (local.get $answers) (i32.mul (local.get $place) (i32.const 80)))
+                    (i64.extend_i32_u (i32.load offset=36 (local.get $request))))
+                (local.set $place (i32.add (local.get $place) (i32.const 1)))
+                (br $next)))
+            (i32.store (i32.const 3072) (local.get $answers))
+            (i32.store (i32.const 3076) (i32.sub (local.get $count) (i32.eq (local.get $count) (i32.const 3))))
+            (i32.const 3072))"#;
+    assemble(&core(PluginKind::Connector, &frame(functions, 1)), CONNECTOR).unwrap()
 }
 
 /// A connector whose `poll` runs `poll`, which may call `$send`; `polled` is never asked. There are texts at 512 (`POST`), 528 (`next`)
@@ -230,7 +279,7 @@ pub(crate) fn poller(poll: &str) -> Vec<u8> {
     );
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 528) "next") (data (i32.const 600) "https://example.com/")
-        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable)
         (func (export "kith:plugin/polling@0.2.0#poll") (param i32 i32 i32 i64 i32 i64 i32 i32) (result i32) {poll})
         (func (export "kith:plugin/polling@0.2.0#polled") (param i32 i32 i32 i64 i32 i64 i32 i32 i32 i32) (result i32)
             unreachable))"#
@@ -258,7 +307,7 @@ pub(crate) fn migrating(migrate: &str) -> Vec<u8> {
 /// A connector that says something of configurations and nothing else.
 fn configured(functions: &str) -> Vec<u8> {
     let functions = format!(
-        r#"(func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32) unreachable)
+        r#"(func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable)
         {functions}"#
     );
     assemble(&core(PluginKind::Connector, &frame(&functions, 1)), CONNECTOR).unwrap()
@@ -278,7 +327,7 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 520) "hello") (data (i32.const 528) "signing")
         (data (i32.const 544) "msg_1") (data (i32.const 600) "{url}")
-        (func (export "kith:plugin/source@0.2.0#receive") (param $request i32) (result i32)
+        (func $one (param $request i32) (result i32)
             (call $send (i32.const 512) (i32.const 4) (i32.const 600) (i32.const {url_length}) (i32.const 0) (i32.const 0)
                 (i32.const 520) (i32.const 5) (i32.const {signed}) (i32.const 0) (i32.const 528) (i32.const 7)
                 (i32.const 544) (i32.const 5) (i32.const 0) (i32.const 0) (i32.const 256))
@@ -293,13 +342,13 @@ pub(crate) fn poster(url: &str, signed: bool) -> Vec<u8> {
                 (i32.store (i32.const 2080) (i32.const 1))
                 (i32.store (i32.const 2084) (i32.load (i32.const 272)))
                 (i32.store (i32.const 2088) (i32.load (i32.const 276)))))
-            (i32.const 2048)))"#
+            (i32.const 2048)) {RECEIVE})"#
     );
     let wat = format!("{}{functions}", wat.trim_end().strip_suffix(')').unwrap());
     assemble(&core(PluginKind::Connector, &wat), CONNECTOR).unwrap()
 }
 
-/// The functions of [`channel`]. Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 80.
+/// The functions of [`channel`]. Sizes and places after the canonical ABI: a message has 64 bytes, an answer 112, a step 148.
 const CHANNEL_FUNCTIONS: &str = r#"
         (func $text (param $to i32) (param $at i32) (param $length i32)
             (i32.store (local.get $to) (local.get $at))
@@ -316,7 +365,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
             (call $text (i32.add (local.get $step) (i32.const 72))
                 (i32.load (local.get $message)) (i32.load (i32.add (local.get $message) (i32.const 4)))))
         (func $done (param $step i32) (param $outcome i32)
-            (i32.store8 (local.get $step) (i32.const 1))
+            (i32.store8 (local.get $step) (i32.const 2))
             (i32.store8 (i32.add (local.get $step) (i32.const 4)) (local.get $outcome)))
         (func $read (param $answer i32) (param $step i32) (local $status i32) (local $id i32)
             (if (i32.load8_u (i32.add (local.get $answer) (i32.const 80))) (then
@@ -343,7 +392,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (i32.load (i32.add (local.get $answer) (i32.const 76)))))
         (func $steps (param $count i32) (result i32)
             (call $text (i32.const 16)
-                (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 80)))
+                (call $realloc (i32.const 0) (i32.const 0) (i32.const 8) (i32.mul (local.get $count) (i32.const 148)))
                 (local.get $count))
             (i32.load (i32.const 16)))
         (func (export "kith:plugin/delivering@0.2.0#requests") (param $at i32) (param $count i32) (result i32)
@@ -354,7 +403,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (br_if $end (i32.eqz (local.get $left)))
                 (call $send (local.get $at) (local.get $step))
                 (local.set $at (i32.add (local.get $at) (i32.const 64)))
-                (local.set $step (i32.add (local.get $step) (i32.const 80)))
+                (local.set $step (i32.add (local.get $step) (i32.const 148)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br $next)))
             (i32.const 16))
@@ -366,7 +415,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (br_if $end (i32.eqz (local.get $left)))
                 (call $read (local.get $at) (local.get $step))
                 (local.set $at (i32.add (local.get $at) (i32.const 112)))
-                (local.set $step (i32.add (local.get $step) (i32.const 80)))
+                (local.set $step (i32.add (local.get $step) (i32.const 148)))
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br $next)))
             (i32.const 16))
@@ -378,12 +427,17 @@ const CHANNEL_FUNCTIONS: &str = r#"
 /// 202 is accepted; 401 sends the same once more; 410 stops; another status is for good, with the `resume` as the reason;
 /// and no answer is tried again.
 pub(crate) fn channel(url: &str) -> Vec<u8> {
+    channel_of(CHANNEL, url)
+}
+
+/// The same with another manifest.
+pub(crate) fn channel_of(manifest: &str, url: &str) -> Vec<u8> {
     let url_length = url.len();
     let functions = format!(
         r#"(data (i32.const 512) "POST") (data (i32.const 600) "{url}") (global $url_length i32 (i32.const {url_length}))
         {CHANNEL_FUNCTIONS}"#
     );
-    assemble(&core(PluginKind::Channel, &frame(&functions, 1)), CHANNEL).unwrap()
+    assemble(&core(PluginKind::Channel, &frame(&functions, 1)), manifest).unwrap()
 }
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
@@ -417,6 +471,7 @@ pub(crate) fn binding() -> Binding {
     Binding {
         installation: "test".into(),
         config: serde_json::Value::Null,
+        unshown: BTreeSet::new(),
         grants: Grants::default(),
         secrets: BTreeMap::new(),
         state: Arc::new(MemoryKeyValue::default()),

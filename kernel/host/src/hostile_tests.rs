@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use kith_model::budget::table;
 use kith_model::plugin::{
-    ComputeModel, Connector, Grants, LimitRequest, PluginFault, ReceiveError, ReplayScope, SourceRequest,
+    ComputeModel, Connector, EmittedEvent, Grants, LimitRequest, PluginFault, ReceiveError, ReplayScope, SourceRequest,
 };
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::guests::{
-    ECHO, NOW, SCORER, binding, composed, connector, floats, host, host_with, nested, poster, rows, runtime, scorer,
-    scorer_of, scorer_with,
+    ECHO, NOW, SCORER, binding, composed, connector, emitter, floats, host, host_with, nested, poster, rows, runtime,
+    scorer, scorer_of, scorer_with,
 };
 use crate::{BindError, Binding, Limits, LoadError};
 
@@ -277,6 +277,22 @@ fn a_table_that_breaks_the_contract_is_refused() {
 }
 
 #[test]
+fn what_a_guest_emits_comes_with_its_answer_and_in_bounds() {
+    let emit = "(call $emit (i32.const 1) (i32.const 512) (i32.const 3) (i32.const 520) (i32.const 7)
+        (i32.const 536) (i32.const 3))";
+    let model = bound(&emitter(&format!("{emit}{ECHO}")));
+    let answer = model.answer(&[], rows(&[1.0, 2.0])).unwrap();
+    let won = EmittedEvent { name: "Won".into(), properties: r#"{"a":1}"#.into(), key: "key".into() };
+    assert_eq!((answer.table, answer.events), (rows(&[1.0, 2.0]), vec![(1, won)]));
+    let fault = model.answer(&[], rows(&[1.0])).unwrap_err();
+    assert!(fault.to_string().contains("an event of row 1 was emitted, and there are 1"), "{fault}");
+    let fault = fault_of(&emitter(&format!("{}{ECHO}", emit.replace("(i32.const 3)", "(i32.const 2)"))));
+    assert!(fault.to_string().contains("the event `Wo` is not among those that `emits`"), "{fault}");
+    let fault = fault_of(&emitter(&format!("(loop $on {emit} (br $on)) unreachable")));
+    assert_eq!(fault, PluginFault::LimitExceeded { what: "events", limit: 4_096 });
+}
+
+#[test]
 fn a_polite_failure_is_no_strike() {
     let body = r#"
         (i32.store (i32.const 16) (i32.const 1)) (i32.store (i32.const 20) (i32.const 1))
@@ -438,13 +454,9 @@ fn answers_are_bounded_and_not_followed() {
     assert!(post(large.leak()).is_ok());
 }
 
-/// What a grant cannot give is said when it is given.
 #[test]
-fn a_grant_of_mail_is_refused() {
+fn a_model_is_no_connector() {
     let plugin = host().load(&scorer(ECHO)).unwrap();
-    let grants = Grants { mail: vec!["smtp.example.com".into()], ..Grants::default() };
-    let refused = plugin.compute(Binding { grants, ..binding() }).err().unwrap();
-    assert!(matches!(refused, BindError::Mail(_)) && refused.to_string().contains("smtp.example.com"), "{refused}");
     assert!(matches!(plugin.connector(binding()).err().unwrap(), BindError::WrongKind { .. }));
 }
 

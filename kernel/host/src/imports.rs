@@ -4,6 +4,7 @@
 mod clock;
 mod config;
 mod dataset;
+pub(crate) mod emitting;
 mod http;
 mod kv;
 mod log;

@@ -111,9 +111,7 @@ struct Kept {
 impl KeyValue for MemoryKeyValue {
     fn get(&self, key: &str, now: Timestamp) -> Result<Option<Vec<u8>>, KeyValueError> {
         let mut entries = self.0.lock();
-        if entries.get(key).is_some_and(|kept| has_expired(kept.expires_at, now)) {
-            entries.remove(key);
-        }
+        entries.retain(|_, kept| !has_expired(kept.expires_at, now));
         Ok(entries.get(key).map(|kept| kept.value.clone()))
     }
 

@@ -21,6 +21,7 @@ mod engine;
 mod exports;
 #[cfg(test)]
 mod guests;
+mod hidden;
 mod host;
 #[cfg(test)]
 mod hostile_tests;
@@ -41,15 +42,16 @@ mod text;
 mod verify;
 
 pub use abi::{Abi, AbiStatus, AbiWorld};
-pub use compile::{CONFINES, CompileError, CompileMode, compile_child_main, confine};
+pub use compile::{CONFINES, CompileError, CompileMode, CompiledCode, compile_child_main, confine};
+pub use hidden::{Hidden, SHORTEST_HIDDEN};
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use key_value::{
     Expected, KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, MemoryKeyValue, Setting, has_expired,
 };
 pub use manifest::{
-    ConfigError, ConfigMistake, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema, dotted,
-    filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
-    validate_unshown_config, without_unshown, would_show, write_only,
+    ConfigError, ConfigMistake, LIMIT_NAMES, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema,
+    dotted, filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
+    validate_unshown_config, would_show, write_only,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{

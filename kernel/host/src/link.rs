@@ -6,7 +6,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, LinkerInstance};
 
 use crate::abi::Abi;
-use crate::bindings::current::{clock, config, dataset, http, http_types, kv, log, secrets};
+use crate::bindings::current::{clock, config, dataset, emitting, http, http_types, kv, log, secrets};
 use crate::bindings::v0_1;
 use crate::package::world::world_of;
 use crate::state::CallState;
@@ -26,6 +26,7 @@ pub(crate) fn link(linker: &mut Linker<CallState>, abi: Abi, kind: PluginKind) -
             ("kv", Abi::V0_1) => link_kv_0_1(&mut instance)?,
             ("kv", Abi::V0_2) => link_kv(&mut instance)?,
             ("dataset", _) => link_dataset(&mut instance)?,
+            ("emitting", _) => link_emitting(&mut instance)?,
             ("http", Abi::V0_1) => link_http_0_1(&mut instance)?,
             ("http", Abi::V0_2) => link_http(&mut instance)?,
             ("mail", _) => link_mail(&mut instance)?,
@@ -108,6 +109,12 @@ fn link_kv_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result
 
 fn link_dataset(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, dataset::Host::next))
+}
+
+fn link_emitting(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+    instance.func_wrap("emit", |store: Store<'_>, (row, event): (u32, emitting::Emitted)| {
+        timed(store, |state| emitting::Host::emit(state, row, event))
+    })
 }
 
 fn link_http(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {

@@ -6,6 +6,7 @@ mod config;
 mod depth;
 mod editor;
 mod keys;
+mod mail;
 mod pattern;
 mod planned;
 mod reader;
@@ -21,10 +22,11 @@ use kith_model::plugin::Manifest;
 
 pub use config::{ConfigError, ConfigMistake, validate_config, validate_unshown_config};
 pub use editor::manifest_schema;
+pub use keys::LIMITS as LIMIT_NAMES;
 pub use planned::PlannedSchema;
 use reader::Reading;
 pub use reader::mistake_in;
-pub use unshown::{Parted, dotted, filled_in_write_only, joined, parted, without_unshown, would_show, write_only};
+pub use unshown::{Parted, dotted, filled_in_write_only, joined, parted, would_show, write_only};
 
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.
 pub const MAX_MANIFEST_BYTES: usize = table::MANIFEST_TEXT.default as usize;

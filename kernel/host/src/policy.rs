@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use kith_model::budget::table;
 use kith_model::network::Network;
-use kith_model::plugin::{Grants, LimitRequest, Manifest};
+use kith_model::plugin::{Grants, LimitRequest, MailRequest, Manifest};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
 
@@ -191,7 +191,9 @@ pub struct Policy {
     /// Fuel of one call, where the manifest or the grant names it.
     pub fuel: Option<EffectiveLimit>,
     pub http: Vec<HttpRule>,
-    /// Private ranges that hosts of `http` may be in.
+    /// Relays that mail may be handed to, each with its port.
+    pub mail: Vec<HostPort>,
+    /// Private ranges that hosts of `http` and `mail` may be in.
     pub networks: Vec<Network>,
     /// Secret name → hosts it may be sent to.
     pub secrets: BTreeMap<String, Vec<HostPort>>,
@@ -248,6 +250,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     };
     let mut without_effect = Vec::new();
     let http = http_rules(manifest, grants, &mut without_effect);
+    let mail = relays(manifest, grants, &mut without_effect);
     let networks = networks(grants, ceiling, &mut without_effect);
     let secrets = secret_rules(manifest, grants, &mut without_effect);
     let recipients = recipient_types(manifest, grants, &mut without_effect);
@@ -265,6 +268,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         requests_per_host: pick(ceiling.requests_per_host.min(MAX_SENDING), |limits| limits.requests_per_host),
         fuel,
         http,
+        mail,
         networks,
         secrets,
         recipients,
@@ -293,6 +297,36 @@ fn http_rules(manifest: &Manifest, grants: &Grants, without_effect: &mut Vec<Str
         }
     }
     rules
+}
+
+/// The relays that are granted and asked for.
+fn relays(manifest: &Manifest, grants: &Grants, without_effect: &mut Vec<String>) -> Vec<HostPort> {
+    let mut relays = Vec::new();
+    for granted in &grants.mail {
+        match granted.parse::<HostPort>() {
+            Err(error) => without_effect.push(format!("mail: {error}")),
+            Ok(HostPort { host, port: None }) => {
+                without_effect.push(format!("mail: `{host}` names no port; write e.g. `{host}:587`"));
+            }
+            Ok(relay) if !manifest.capabilities.mail.iter().any(|request| asks_for_relay(request, &relay)) => {
+                without_effect.push(format!("mail: the manifest does not ask for `{relay}`"));
+            }
+            // No reader of manifests lets it through: a repeat of a mail is a second mail.
+            Ok(relay) if manifest.idempotent => {
+                without_effect.push(format!("mail: `{relay}` is only for a plugin that says `idempotent = false`"));
+            }
+            Ok(relay) => relays.push(relay),
+        }
+    }
+    relays
+}
+
+/// Whether a manifest's request covers a relay; one without a port covers every port.
+fn asks_for_relay(request: &MailRequest, relay: &HostPort) -> bool {
+    match request.host.split_once(':') {
+        Some((host, port)) => covers(host, &relay.host) && relay.port.is_some_and(|named| named.to_string() == port),
+        None => covers(&request.host, &relay.host),
+    }
 }
 
 /// What is in a granted range and in one of the host's.

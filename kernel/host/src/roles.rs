@@ -6,10 +6,12 @@ mod channel;
 mod connector;
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_model::plugin::{Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError};
+use kith_model::plugin::{
+    Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError, Refusal,
+};
 use kith_model::secret::Secret;
 use kith_model::sending::PureChannel;
 use parking_lot::Mutex;
@@ -27,9 +29,11 @@ use crate::convert;
 use crate::egress::Gate;
 use crate::engine::Metering;
 use crate::exports::LinkedComponent;
+use crate::hidden::Hidden;
 use crate::host::{HostCore, LoadError, Plugin};
 use crate::imports::secrets::Secrets;
 use crate::key_value::{KeyValue, MemoryKeyValue};
+use crate::manifest::{parted, write_only};
 use crate::observed::Observed;
 use crate::policy::effective_policy;
 use crate::state::{CallClass, CallState, InstallationContext, StateWrites};
@@ -43,6 +47,8 @@ pub struct Binding {
     /// What [`validate_config`](crate::validate_config) made of what an admin wrote. It is not checked again: a plugin goes on
     /// working by rules that have become stricter since.
     pub config: Value,
+    /// JSON pointers to what of it is not shown, beside what the manifest says so of.
+    pub unshown: BTreeSet<String>,
     pub grants: Grants,
     /// Secret name → value.
     pub secrets: BTreeMap<String, Secret>,
@@ -60,8 +66,6 @@ pub enum BindError {
     WrongKind { plugin: String, kind: PluginKind, asked: &'static str },
     #[error("{plugin} is a channel of contract {abi}; bind it as such")]
     OtherContract { plugin: String, abi: Abi },
-    #[error("the grant of the mail server `{0}` cannot be given: this kernel sends no mail yet; remove it")]
-    Mail(String),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error("the system gives no random numbers: {0}")]
@@ -136,11 +140,17 @@ impl BoundPlugin {
 
     /// A guest's refusal, or the fault that it is none.
     fn refused(&self, status: u16, code: &str, message: &str) -> ReceiveError {
-        let refusal = convert::refusal(status, code, message);
+        let Refusal { status, code, message } = convert::refusal(status, code, message);
+        let refusal = Refusal { status, code, message: self.installed.hidden.without(message) };
         match self.reported(verify::refusal(&refusal)) {
             Ok(()) => ReceiveError::Refused(refusal),
             Err(fault) => ReceiveError::Fault(fault),
         }
+    }
+
+    /// A failure that a guest tells, without what it may not show.
+    fn told(&self, failure: PluginFault) -> PluginFault {
+        self.installed.hidden.without_in(failure)
     }
 
     /// Count a fault that was found after the call, so that no fault goes unseen.
@@ -247,6 +257,7 @@ impl Plugin {
         self.bind(Binding {
             installation: installation.to_owned(),
             config: config.clone(),
+            unshown: BTreeSet::new(),
             grants: Grants::default(),
             secrets: BTreeMap::new(),
             state: Arc::new(MemoryKeyValue::default()),
@@ -279,10 +290,9 @@ impl Plugin {
 
     pub(crate) fn bind(&self, binding: Binding) -> Result<BoundPlugin, BindError> {
         let manifest = self.manifest().clone();
-        if let Some(server) = binding.grants.mail.first() {
-            return Err(BindError::Mail(server.clone()));
-        }
         let config = if binding.config.is_null() { json!({}) } else { binding.config };
+        let mut unshown = write_only(&manifest);
+        unshown.extend(binding.unshown);
         let settings = &self.core.config;
         let policy = effective_policy(&manifest, &binding.grants, &settings.ceiling);
         // Whatever the policy shows is in force, also where the manifest alone asks for it.
@@ -297,7 +307,9 @@ impl Plugin {
             plugin: format!("{}@{}", manifest.id, manifest.version),
             kind: manifest.kind,
             policy,
+            emits: manifest.emitted_names().map(Arc::from),
             config: config.to_string(),
+            hidden: Hidden::new(&parted(config, &unshown)),
             secrets,
             gate: Gate::new(self.core.client.clone(), settings),
             state: binding.state,

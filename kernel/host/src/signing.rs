@@ -9,6 +9,8 @@ use kith_model::plugin::{SecretForm, SecretRequest};
 use ring::hmac;
 use zeroize::Zeroizing;
 
+use crate::hidden::SHORTEST_HIDDEN;
+
 /// What stands before a secret of Standard Webhooks.
 const STANDARD_PREFIX: &str = "whsec_";
 
@@ -105,6 +107,9 @@ pub fn check_secret(request: &SecretRequest, value: &str) -> Result<(), &'static
     }
     if value.trim() != value {
         return Err("begins or ends with a blank or a line's end; give the value alone");
+    }
+    if value.chars().count() < SHORTEST_HIDDEN {
+        return Err("is shorter than 4 characters, which somebody finds by trying; take a longer one");
     }
     let is_standard = request.form == SecretForm::StandardWebhooks || value.starts_with(STANDARD_PREFIX);
     if is_standard && standard_key(value).is_none() {
@@ -219,6 +224,7 @@ mod tests {
         for (secret, as_text, as_standard) in [
             (good.as_str(), true, true),
             ("hush", true, false),
+            ("hus", false, false),
             ("whsec_", false, false),
             ("whsec_***", false, false),
             ("whsec_AAAA", false, false),

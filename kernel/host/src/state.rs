@@ -13,6 +13,8 @@ use wasmtime::ResourceLimiter;
 
 use crate::egress::Gate;
 use crate::engine::TICK;
+use crate::hidden::Hidden;
+use crate::imports::emitting::Emitting;
 use crate::imports::secrets::Secrets;
 use crate::key_value::KeyValue;
 use crate::network::Network;
@@ -39,8 +41,12 @@ pub(crate) struct InstallationContext {
     pub(crate) plugin: String,
     pub(crate) kind: PluginKind,
     pub(crate) policy: Policy,
+    /// The names of the events that it may emit, as its manifest has them; `None` for any.
+    pub(crate) emits: Option<Arc<[String]>>,
     /// The configuration as JSON.
     pub(crate) config: String,
+    /// What of the configuration nothing that the plugin says may show.
+    pub(crate) hidden: Hidden,
     pub(crate) secrets: Secrets,
     pub(crate) gate: Gate,
     pub(crate) state: Arc<dyn KeyValue>,
@@ -92,6 +98,10 @@ impl StateWritten {
     }
 }
 
+/// The time of a call for several requests is that of one so many times at most. An honest request takes a small part of its time,
+/// and one that takes more is called alone in the end, so that more would only have its neighbours wait for it.
+const MOST_TIMES: u64 = 2;
+
 /// How long a call may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CallClass {
@@ -105,6 +115,8 @@ pub(crate) struct CallState {
     pub(crate) installed: Arc<InstallationContext>,
     pub(crate) memory: MemoryBudget,
     pub(crate) dataset: Option<Box<dyn Iterator<Item = Table> + Send>>,
+    /// What a model emits; absent where nothing may be.
+    pub(crate) emitting: Option<Arc<Mutex<Emitting>>>,
     /// The panic that the guest reported before it trapped.
     pub(crate) panic: Option<String>,
     /// Why the host stopped the guest.
@@ -113,6 +125,8 @@ pub(crate) struct CallState {
     pub(crate) cancellation: Option<Cancellation>,
     /// Whether it may neither send nor use the installation's state.
     pub(crate) is_pure: bool,
+    /// For how many requests it is: its limits are so many times those of one.
+    pub(crate) requests: u64,
     pub(crate) host_calls: u64,
     log_bytes: u64,
     /// What the call asked to write to the installation's state: its limits hold for what was refused as well.
@@ -144,10 +158,12 @@ impl CallState {
         CallState {
             memory: MemoryBudget { limit_bytes: policy.memory_bytes.value, ..MemoryBudget::default() },
             dataset: None,
+            emitting: None,
             panic: None,
             stopped: None,
             cancellation: None,
             is_pure: false,
+            requests: 1,
             host_calls: 0,
             log_bytes: 0,
             kv_asked: StateWritten::default(),
@@ -164,6 +180,15 @@ impl CallState {
         }
     }
 
+    /// Give the call what so many requests may use. Memory and output stay those of one call, because the host has set no more
+    /// aside for it.
+    pub(crate) fn take_requests(&mut self, requests: usize) {
+        self.requests = requests.max(1) as u64;
+        let times = self.requests.min(MOST_TIMES);
+        self.time.cpu_ms = self.time.cpu_ms.saturating_mul(times);
+        self.time.wall_ms = self.time.wall_ms.saturating_mul(times);
+    }
+
     /// Stop the guest: the returned error unwinds it, and the call ends with `fault`.
     pub(crate) fn stop(&mut self, fault: PluginFault) -> wasmtime::Error {
         let error = wasmtime::Error::msg(fault.to_string());
@@ -174,7 +199,7 @@ impl CallState {
     /// Count one host call.
     pub(crate) fn count_host_call(&mut self) -> wasmtime::Result<()> {
         self.host_calls += 1;
-        let limit = self.installed.policy.host_calls.value;
+        let limit = self.installed.policy.host_calls.value.saturating_mul(self.requests);
         if self.host_calls > limit {
             return Err(self.stop(PluginFault::LimitExceeded { what: "host calls", limit }));
         }
@@ -183,7 +208,7 @@ impl CallState {
 
     /// Count bytes for the log; whether the call may still log them. The first that it may not counts for the budget.
     pub(crate) fn may_log(&mut self, bytes: u64) -> bool {
-        let limit = self.installed.policy.log_bytes.value;
+        let limit = self.installed.policy.log_bytes.value.saturating_mul(self.requests);
         let could = self.log_bytes <= limit;
         self.log_bytes = self.log_bytes.saturating_add(bytes);
         if could && self.log_bytes > limit {

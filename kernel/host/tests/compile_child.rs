@@ -71,6 +71,7 @@ fn binding(fuel: Option<u64>) -> kith_host::Binding {
     kith_host::Binding {
         installation: "test".into(),
         config: serde_json::Value::Null,
+        unshown: Default::default(),
         grants: Grants::default(),
         secrets: Default::default(),
         state: Arc::new(MemoryKeyValue::default()),

@@ -91,6 +91,9 @@ pub struct Event {
     /// Where it stood in what brought it, if its connector said: the line of the file from 1, or the index in the request from 0.
     /// Otherwise 0.
     pub place: u64,
+    /// Which version of its connector read it, by the number that the version has among those of the source. 0 for what no plugin
+    /// read, and for an event of before they had numbers.
+    pub reader: u32,
 }
 
 /// An event with its place in the log: proof that it is durable.

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 pub use fault::{FaultOwner, PluginFault};
 pub use manifest::{
-    Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PollRequest,
-    RecipientRequest, SecretForm, SecretRequest,
+    Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec,
+    PollRequest, RecipientRequest, SecretForm, SecretRequest,
 };
 pub use roles::{
-    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, Receipt, ReceiveError, Received,
-    RecordPlace, Refusal, ReplayScope, SourceRequest,
+    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, EmittedEvent, Fitted, ModelAnswer, Receipt,
+    ReceiveError, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
 
 /// What a plugin is.

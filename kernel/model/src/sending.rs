@@ -3,6 +3,9 @@
 //! Both calls of the plugin are pure, because a call that waits for a stranger's server would hold a thread and the other
 //! messages of its batch for as long as that server likes.
 
+mod mail;
+
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,12 +13,17 @@ use std::sync::Arc;
 use crate::delivery::{Message, Outcome};
 use crate::plugin::{Callback, PluginFault, Receipt, ReceiveError};
 
+pub use mail::{MailLogin, MailReply, MailSecurity, Mailbox, OutboundMail};
+
 /// How many requests one attempt of one message may take, e.g. a token, the message, and a repeat of both. An answer after
 /// the last must end the attempt; a plugin that asks for another has broken the contract.
 pub const MAX_ROUNDS: u32 = 4;
 
 /// The most that [`SendingLimits`] can be set to: each message under way holds memory, each request a connection.
 pub const MAX_SENDING: u64 = 10_000;
+
+/// What a transport says that only sends requests.
+const NO_MAIL: &str = "no mail is sent here";
 
 /// How much one channel sends at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +71,14 @@ pub struct OutboundRequest {
     pub resume: Option<Vec<u8>>,
 }
 
+impl OutboundRequest {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        self.url.len() + headers + self.body.len() + self.resume.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// What the other side answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboundResponse {
@@ -72,6 +88,14 @@ pub struct InboundResponse {
     pub body: Vec<u8>,
     /// Whether headers or body were more or slower than their limits, or broke. The status is whole, and so is each header that is here.
     pub truncated: bool,
+}
+
+impl InboundResponse {
+    /// About what it takes in memory: its headers and its body.
+    pub fn bytes(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        self.body.len() + headers.sum::<usize>()
+    }
 }
 
 /// Why a request has no answer.
@@ -91,6 +115,70 @@ pub enum SendFailure {
     /// The answer's head is larger than the limit.
     #[error("answer too large: {0}")]
     TooLarge(String),
+    /// The other side may have it: a mail was handed over whole, and the connection ended before the relay said what it did with
+    /// it. Whoever repeats it may send it twice.
+    #[error("unknown whether it was taken: {0}")]
+    Unknown(String),
+}
+
+/// What a channel wants to have sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outbound {
+    Request(OutboundRequest),
+    Mail(Box<OutboundMail>),
+}
+
+impl Outbound {
+    /// What is handed back with the answer.
+    pub fn resume(&self) -> Option<&Vec<u8>> {
+        match self {
+            Outbound::Request(request) => request.resume.as_ref(),
+            Outbound::Mail(mail) => mail.resume.as_ref(),
+        }
+    }
+
+    /// That it has no answer.
+    pub fn failed(&self, failure: SendFailure) -> Sent {
+        match self {
+            Outbound::Request(_) => Sent::Request(Err(failure)),
+            Outbound::Mail(_) => Sent::Mail(Err(failure)),
+        }
+    }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Outbound::Request(request) => request.bytes(),
+            Outbound::Mail(mail) => mail.bytes(),
+        }
+    }
+}
+
+/// What came of sending something: its answer, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sent {
+    Request(Result<InboundResponse, SendFailure>),
+    Mail(Result<MailReply, SendFailure>),
+}
+
+impl Sent {
+    /// Why there is no answer.
+    pub fn failure(&self) -> Option<&SendFailure> {
+        match self {
+            Sent::Request(result) => result.as_ref().err(),
+            Sent::Mail(result) => result.as_ref().err(),
+        }
+    }
+}
+
+impl fmt::Display for Sent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sent::Request(Ok(response)) => write!(f, "status {}", response.status),
+            Sent::Mail(Ok(reply)) => reply.fmt(f),
+            Sent::Request(Err(failure)) | Sent::Mail(Err(failure)) => failure.fmt(f),
+        }
+    }
 }
 
 /// What comes next for one message.
@@ -98,6 +186,8 @@ pub enum SendFailure {
 pub enum Step {
     /// Send this and hand over the answer.
     Send(OutboundRequest),
+    /// The same of a mail.
+    Mail(Box<OutboundMail>),
     /// The attempt ended.
     Done(Outcome),
 }
@@ -110,7 +200,7 @@ pub struct SentAnswer {
     pub round: u32,
     /// [`OutboundRequest::resume`] of that request.
     pub resume: Option<Vec<u8>>,
-    pub result: Result<InboundResponse, SendFailure>,
+    pub result: Sent,
 }
 
 /// A channel of contract 0.2. Calls use the processor and never wait.
@@ -127,6 +217,9 @@ pub trait PureChannel: Send + Sync {
 
 /// A request under way. Dropping it closes its connection.
 pub type Sending = Pin<Box<dyn Future<Output = Result<InboundResponse, SendFailure>> + Send>>;
+
+/// A mail under way. Dropping it closes its connection, and leaves open what became of the mail.
+pub type SendingMail = Pin<Box<dyn Future<Output = Result<MailReply, SendFailure>> + Send>>;
 
 /// Where an answer is kept, which is asked for room as its body arrives.
 pub trait AnswerRoom: Send + Sync {
@@ -151,5 +244,17 @@ pub trait Transport: Send + Sync {
     /// caller afterwards.
     fn send_within(&self, request: OutboundRequest, _room: Arc<dyn AnswerRoom>) -> Sending {
         self.send(request)
+    }
+    /// Where the mail's relay is, as [`Transport::target`].
+    ///
+    /// # Errors
+    /// [`SendFailure::Denied`] where the mail may not leave at all.
+    fn mail_target(&self, _mail: &OutboundMail) -> Result<String, SendFailure> {
+        Err(SendFailure::Denied(NO_MAIL.to_owned()))
+    }
+    /// Hand a mail to its relay, once: what came of it is a reply, or a failure that says whether the relay may have it.
+    fn send_mail(&self, mail: OutboundMail) -> SendingMail {
+        let target = self.mail_target(&mail);
+        Box::pin(std::future::ready(target.and_then(|_| Err(SendFailure::Denied(NO_MAIL.to_owned())))))
     }
 }

@@ -105,18 +105,31 @@ pub(crate) struct GuestCall<T> {
     place: Place,
 }
 
-/// A call's place among those that wait.
-struct Place {
+/// A call's place among those that wait, which goes with it.
+pub(crate) struct Place {
     threads: Arc<Threads>,
     caller: Caller,
     number: u64,
 }
 
 impl Place {
-    fn give_up(&self) -> Option<Exhausted> {
+    /// Wait no longer; the budget for which it waited, and nothing where the call has begun.
+    pub(crate) fn give_up(&self) -> Option<Exhausted> {
         let mut state = self.threads.state.lock();
         let State { sides, memory, .. } = &mut *state;
-        sides[self.caller.class as usize].withdraw(self.caller, self.number, memory)
+        let class = self.caller.class as usize;
+        let exhausted = sides[class].withdraw(self.caller, self.number, memory);
+        drop(state);
+        if exhausted.is_some() {
+            // Where all that waited have given up, no call that begins tells of it.
+            self.threads.room[class].notify_waiters();
+        }
+        exhausted
+    }
+
+    /// Let other work of the same caller wait for its turn, which says by itself what comes of it.
+    pub(crate) fn again(&self, work: Box<dyn FnOnce() + Send>) -> Result<(), Exhausted> {
+        self.threads.admit(self.caller, work).map(drop)
     }
 }
 
@@ -190,6 +203,18 @@ impl Threads {
                 Turn::Resume(told) => drop(told.send(())),
             }
         }
+    }
+
+    fn admit(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<u64, Exhausted> {
+        let mut state = self.state.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        // Without a thread that will come for it, the call is dropped here and its caller learns that by waiting.
+        if !state.is_stopping {
+            state.sides[caller.class as usize].admit(Job { number, caller, work })?;
+            self.choose(&mut state, caller.class);
+        }
+        Ok(number)
     }
 
     fn work(self: &Arc<Threads>, class: GuestClass) {
@@ -328,25 +353,20 @@ impl Guests {
                 drop(tell.send(catch_unwind(AssertUnwindSafe(work))));
             }
         });
-        let number = self.admit(caller, work)?;
-        Ok(GuestCall { answer, place: Place { threads: Arc::clone(&self.shared), caller, number } })
+        let place = self.place(caller, work)?;
+        Ok(GuestCall { answer, place })
+    }
+
+    /// The same for work that says by itself what came of it, and does nothing where nobody wants it any more. It waits for as
+    /// long as its place is kept.
+    pub(crate) fn place(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<Place, Exhausted> {
+        let number = self.shared.admit(caller, work)?;
+        Ok(Place { threads: Arc::clone(&self.shared), caller, number })
     }
 
     /// Let a call wait for its turn that says by itself what came of it.
     pub(crate) fn spawn(&self, caller: Caller, work: impl FnOnce() + Send + 'static) -> Result<(), Exhausted> {
-        self.admit(caller, Box::new(work)).map(drop)
-    }
-
-    fn admit(&self, caller: Caller, work: Box<dyn FnOnce() + Send>) -> Result<u64, Exhausted> {
-        let mut state = self.shared.state.lock();
-        let number = state.next_number;
-        state.next_number += 1;
-        // Without a thread that will come for it, the call is dropped here and its caller learns that by waiting.
-        if !state.is_stopping {
-            state.sides[caller.class as usize].admit(Job { number, caller, work })?;
-            self.shared.choose(&mut state, caller.class);
-        }
-        Ok(number)
+        self.shared.admit(caller, Box::new(work)).map(drop)
     }
 
     /// How long a request waits for its turn.
@@ -373,8 +393,10 @@ impl Guests {
     pub(crate) fn stop(&self) {
         let mut state = self.shared.state.lock();
         state.is_stopping = true;
-        state.sides.iter_mut().for_each(Side::drop_waiting);
+        let dropped: Vec<Job> = state.sides.iter_mut().flat_map(Side::drop_waiting).collect();
         drop(state);
+        // Without the lock, as when a workspace is forgotten.
+        drop(dropped);
         for changed in &self.shared.changed {
             changed.notify_all();
         }

@@ -3,6 +3,7 @@
 mod again;
 mod called;
 mod faults;
+mod gather;
 mod judging;
 pub(crate) mod occurrences;
 pub(crate) mod polled;
@@ -26,9 +27,7 @@ use tokio::sync::oneshot;
 use crate::accept::{
     MAX_LISTED_OF_FILES, MAX_REPORTED_REJECTIONS, Sender, Submission, SubmissionRefusal, submission_bytes,
 };
-use crate::guests::{Caller, GuestClass, Guests};
 use crate::setup::{Activity, Installed, Role};
-use crate::shadow::report::SeenCall;
 use crate::shared::{Culprit, KernelState, Workspace};
 use crate::views::Acceptance;
 
@@ -45,6 +44,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(RETRY_AFTER_S as u64);
 use called::Called;
 pub(crate) use faults::InputFaults;
 use faults::{Blame, RunningConnector, beyond_limit};
+pub(crate) use gather::Gathering;
 use occurrences::{Corrects, Occurrences, RepeatedIds};
 pub use preview::Preview;
 pub(crate) use remembered::ImportMemory;
@@ -290,44 +290,6 @@ impl Intake {
             return Err(self.fault(PluginFault::InvalidOutput(problem), &self.buffer));
         }
         Ok(())
-    }
-
-    /// Run the connector on the guests' threads. The request comes back with what was received.
-    async fn call(&self, request: SourceRequest, without_room: WithoutRoom) -> Result<Called, IntakeError> {
-        let caller = Caller {
-            workspace: self.workspace,
-            installation: self.source,
-            class: GuestClass::Request,
-            bytes: request.body.len(),
-            memory_bytes: self.call_memory_bytes,
-        };
-        let request = Arc::new(request);
-        // A stream of which nothing was taken yet can come again as well as a whole request.
-        let without_room = if self.has_begun { without_room } else { WithoutRoom::Refuse };
-        loop {
-            // Registered before the try, so that room which comes in between is not missed.
-            let room = self.shared.guests.room(caller.class);
-            let (connector, given) = (Arc::clone(&self.connector), Arc::clone(&request));
-            let call = self.shared.guests.run(caller, move || {
-                let (seen, received) = SeenCall::of(|| connector.receive(&given));
-                (given, received, seen)
-            });
-            let ended = match (call, without_room) {
-                (Ok(call), WithoutRoom::Wait) => call.finish().await,
-                (Ok(call), WithoutRoom::Refuse) => {
-                    call.finish_soon(Guests::patience()).await.map_err(IntakeError::Exhausted)?
-                }
-                (Err(_), WithoutRoom::Wait) => {
-                    room.await;
-                    continue;
-                }
-                (Err(exhausted), WithoutRoom::Refuse) => return Err(IntakeError::Exhausted(exhausted)),
-            };
-            drop(request);
-            let (request, received, seen) = ended.map_err(|_| stopped())?;
-            // The call has given back the only other handle.
-            return Ok(Called { request: Arc::unwrap_or_clone(request), received, seen });
-        }
     }
 
     /// Let the connector read the buffer, and commit what it found. How many bytes it took.

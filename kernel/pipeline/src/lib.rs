@@ -13,6 +13,7 @@
 
 mod accept;
 mod at_work;
+mod backtest;
 mod caches;
 mod deliver;
 mod dry_run;
@@ -57,6 +58,10 @@ use roaring::RoaringBitmap;
 
 pub use accept::taking_back::TakenBack;
 pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
+pub use backtest::report::{
+    AudienceEffect, BacktestChange, BacktestEnd, BacktestPeople, BacktestReport, MessageCounts,
+};
+pub use backtest::{BacktestExample, BacktestLine, BacktestState, BacktestView, MessageVerdict};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitInput, FitProgress, FitSlot};
@@ -69,7 +74,7 @@ pub use quality::{NameChange, SourceQuality, WhatChanged};
 pub use questions::QueryError;
 pub use questions::consents::{ConsentView, StatementView, Suppression};
 pub use questions::page::{PAGE_BYTES, PageRoom};
-pub use questions::profile::ProfileStart;
+pub use questions::profile::{PersonRead, ProfileStart, Whom};
 pub use questions::provenance::{
     ComputedKind, EventProvenance, FactProvenance, InputProvenance, InputState, MAX_INPUT_BYTES, ValueProvenance,
 };
@@ -77,7 +82,7 @@ pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use questions::taking_back::{UndoPreview, UndoProgress};
 pub use questions::written::{Written, WrittenEvents, WrittenValue, WrittenValues};
-pub use react::models::alone::{answers_to, dataset_of};
+pub use react::models::alone::{AnswerToRow, answers_to, dataset_of};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo, Undone};
 pub use shadow::report::{OutputComparison, ShadowReport, ShadowSide, SkippedCounts};
 pub use shadow::{ShadowExample, ShadowFailure, ShadowVersion, ShadowView, shadow_inputs};
@@ -207,7 +212,10 @@ impl Kernel {
             deliver::start_senders(&shared, workspace);
             poll::start(&shared, workspace);
         }
-        shared.workspaces.read().values().for_each(|workspace| tenancy::begin_trials(&shared, workspace));
+        shared.workspaces.read().values().for_each(|workspace| {
+            tenancy::begin_trials(&shared, workspace);
+            backtest::follow(&shared, workspace);
+        });
         Ok(Arc::new(kernel))
     }
 
@@ -247,6 +255,7 @@ impl Kernel {
         if let Some(workspace) = self.shared.workspace(id) {
             let setup = Arc::clone(&workspace.compiled.load().setup);
             self.shared.shadows.follow(&setup);
+            backtest::follow(&self.shared, &workspace);
             self.shared.accept.set_rules(&setup);
         }
         self.shared.wake_reactor(id);
@@ -276,19 +285,14 @@ impl Kernel {
         poll::stop(&self.shared, TaskScope::All);
         deliver::stop(&self.shared, TaskScope::All);
         fit::stop(&self.shared, TaskScope::All);
+        backtest::stop(&self.shared, TaskScope::All);
         self.shared.workers.end_tasks();
         self.shared.stopping.store(true, Ordering::SeqCst);
         self.shared.wakers.stop();
         self.shared.guests.stop();
         self.shared.shadows.keep(&self.shared, None);
+        self.shared.backtests.keep(&self.shared, None);
         self.shared.accept.stop();
-    }
-
-    /// When an installation that the kernel stopped is tried again; `None` for one that is not.
-    pub fn next_trial(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<Timestamp> {
-        let known = self.shared.workspace(workspace)?;
-        let compiled = known.compiled.load();
-        known.trials.due_at(installation, &compiled.setup.installation(installation)?.activity)
     }
 
     /// The hosts that a workspace's channels send to.

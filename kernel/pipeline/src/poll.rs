@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use kith_model::budget::table;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_model::time::Timestamp;
@@ -58,38 +59,43 @@ pub(crate) struct Polls {
     turns: Turns,
     /// Of connectors that send by themselves, whose peers are waited for within their turns.
     sending: Turns,
+    /// Of requests that are with their peers.
+    pub(crate) requests: Turns,
     pub(crate) answers: Arc<AnswerMemory>,
 }
 
 impl Default for Polls {
     fn default() -> Polls {
         let answers = AnswerMemory::beside(HostLimits::default().guest_memory_bytes);
-        Polls { places: Mutex::default(), turns: Turns::default(), sending: Turns::default(), answers }
+        let [turns, sending] = std::array::from_fn(|_| Turns::of(AT_ONCE, OF_WORKSPACE));
+        let requests = usize::try_from(table::POLL_REQUESTS_AT_ONCE.default).unwrap_or(usize::MAX);
+        let requests = Turns::of(requests, requests / 4);
+        Polls { places: Mutex::default(), turns, sending, requests, answers }
     }
 }
 
-/// The turns of all polls of a kind.
-struct Turns {
+/// The turns of all polls of a kind, or of their requests.
+pub(crate) struct Turns {
     all: Arc<Semaphore>,
+    /// How many a workspace has at once.
+    of_workspace: usize,
     of_workspaces: Mutex<BTreeMap<WorkspaceId, Arc<Semaphore>>>,
 }
 
-impl Default for Turns {
-    fn default() -> Turns {
-        Turns { all: Arc::new(Semaphore::new(AT_ONCE)), of_workspaces: Mutex::default() }
-    }
-}
-
-/// The turn of one poll, given back when it is dropped.
-struct TurnHeld {
+/// A turn, given back when it is dropped.
+pub(crate) struct TurnHeld {
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
 }
 
 impl Turns {
+    fn of(all: usize, of_workspace: usize) -> Turns {
+        Turns { all: Arc::new(Semaphore::new(all)), of_workspace, of_workspaces: Mutex::default() }
+    }
+
     /// Wait for a turn; `None` is never given, because nobody closes them.
-    async fn take(&self, workspace: WorkspaceId) -> Option<TurnHeld> {
-        let fresh = || Arc::new(Semaphore::new(OF_WORKSPACE));
+    pub(crate) async fn take(&self, workspace: WorkspaceId) -> Option<TurnHeld> {
+        let fresh = || Arc::new(Semaphore::new(self.of_workspace));
         let own = Arc::clone(self.of_workspaces.lock().entry(workspace).or_insert_with(fresh));
         let own = own.acquire_owned().await.ok()?;
         let all = Arc::clone(&self.all).acquire_owned().await.ok()?;
@@ -194,7 +200,7 @@ pub(crate) fn stop(shared: &KernelState, whose: TaskScope) {
 pub(crate) fn close(shared: &KernelState, workspace: WorkspaceId) {
     stop(shared, TaskScope::Workspace(workspace));
     shared.polls.places.lock().retain(|(of, _), _| *of != workspace);
-    for turns in [&shared.polls.turns, &shared.polls.sending] {
+    for turns in [&shared.polls.turns, &shared.polls.sending, &shared.polls.requests] {
         turns.of_workspaces.lock().remove(&workspace);
     }
 }

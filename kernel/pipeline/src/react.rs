@@ -12,6 +12,7 @@
 //! | `computation` | from a touch to what follows, writing nothing |
 //! | `following` | what follows, applied to what is in hand |
 //! | `jobs`, `answers` | models asked and heard |
+//! | `emitted` | events that models emit, on their way to the first stage |
 //! | `effects` | from effects to the operations of a commit |
 //! | `aside` | what is kept aside and gone on without |
 //! | `readiness` | what is computed for everybody, as a pure machine |
@@ -24,6 +25,7 @@ mod budget;
 mod computation;
 mod corrections;
 pub(crate) mod effects;
+mod emitted;
 mod feed;
 mod following;
 mod identities;
@@ -54,6 +56,8 @@ use crate::pool::{Tasks, Turn};
 use crate::shared::{Failing, KernelState, Workspace};
 use crate::yielding;
 use budget::Part;
+pub(crate) use computation::Decision;
+pub(crate) use following::fires;
 use opening::open;
 pub(crate) use reactor::Reactor;
 

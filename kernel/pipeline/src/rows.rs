@@ -3,6 +3,7 @@
 
 mod aside;
 pub(crate) mod derived;
+pub(crate) mod emitted;
 pub(crate) mod hashes;
 pub(crate) mod outbox;
 
@@ -120,6 +121,7 @@ mod tests {
     use crate::react::readiness::Readiness;
     use crate::react::seen::SeenRow;
     use crate::rows::derived::{Cursor, Derived, Entries, LeafRow, ModelVersion, SealedLeaf};
+    use crate::rows::emitted::{Emission, EmittedDay};
 
     #[test]
     fn the_format_describes_the_rows() {
@@ -145,7 +147,7 @@ mod tests {
             line::<LeafRow>(),
             line::<SealedLeaf>(),
         ];
-        let lasting = [line::<Entries>(), line::<ModelVersion>()];
+        let lasting = [line::<Entries>(), line::<ModelVersion>(), line::<EmittedDay>(), line::<Emission>()];
         for line in accepted.into_iter().chain(sent).chain(computed).chain(lasting) {
             assert!(format.contains(&line), "FORMAT.md lacks {line}");
         }

@@ -128,6 +128,8 @@ pub struct Installed {
     pub role: Role,
     /// Another version that is asked the same, and of which nothing counts.
     pub shadow: Option<Arc<ShadowVersion>>,
+    /// Another version that is tried over what is stored, and of which nothing counts either.
+    pub backtest: Option<Arc<ShadowVersion>>,
 }
 
 /// All that one workspace runs.

@@ -31,10 +31,10 @@ use crate::shared::{KernelState, Workspace};
 use report::{ShadowKey, ShadowReport, SkipReason, SkippedCounts};
 
 /// How often what one has come to is written.
-const COMMIT_PERIOD: Duration = Duration::from_secs(10);
+pub(crate) const COMMIT_PERIOD: Duration = Duration::from_secs(10);
 
 /// Examples that are kept of one, the newest.
-const MAX_EXAMPLES: usize = 20;
+pub(crate) const MAX_EXAMPLES: usize = 20;
 
 /// What is kept of a text in an example, in bytes.
 const MAX_SHOWN_BYTES: usize = 512;
@@ -43,16 +43,16 @@ const MAX_SHOWN_BYTES: usize = 512;
 /// thread for nothing.
 const RESTS: u32 = 9;
 
-/// A version that runs beside an installation's live one.
+/// A version that runs beside an installation's live one, or is tried over what is stored.
 #[derive(Clone)]
 pub struct ShadowVersion {
     pub plugin_version: semver::Version,
     /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
     pub config_hash: u64,
-    /// Since when it runs beside the live one.
+    /// Since when it runs beside the live one; when somebody asked for it to be tried.
     pub since: Timestamp,
-    /// Each is one of the live version's, maybe under another name: see [`shadow_inputs`].
+    /// Beside the live one each is one of that, maybe under another name: see [`shadow_inputs`].
     pub inputs: Vec<InputSpec>,
     pub outputs: Vec<OutputSpec>,
     pub call_memory_bytes: u64,
@@ -353,12 +353,12 @@ fn begin(shared: &Arc<KernelState>, place: Place, wanted: Wanted, compare: impl 
 }
 
 /// A text as an example shows it.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let end = text.floor_char_boundary(MAX_SHOWN_BYTES);
     if end < text.len() { format!("{}\u{2026}", &text[..end]) } else { text.to_owned() }
 }
 
-fn failure(at: Timestamp, fault: &PluginFault) -> ShadowFailure {
+pub(crate) fn failure(at: Timestamp, fault: &PluginFault) -> ShadowFailure {
     ShadowFailure { at, code: fault.code().to_owned(), message: shown(&fault.to_string()) }
 }
 

@@ -8,19 +8,20 @@ use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::plugin::{PluginFault, PluginKind};
 use kith_model::time::{Clock, Timestamp};
-use kith_store::{CommitError, Committed, Fence, Operation, QueueId, Store, Unit};
+use kith_store::{CommitError, Committed, Fence, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 
 use crate::CheckedSetup;
 use crate::accept::Accept;
 use crate::accept::imports::UnderWay;
+use crate::backtest::Backtests;
 use crate::caches::CacheBytes;
 use crate::deliver::Deliveries;
 use crate::dry_run::DryRuns;
 use crate::fit::FitsUnderWay;
 use crate::guests::Guests;
-use crate::intake::{ImportMemory, InputFaults, Volumes};
+use crate::intake::{Gathering, ImportMemory, InputFaults, Volumes};
 use crate::plan::{Plan, SetupError};
 use crate::poll::Polls;
 use crate::pool::Pool;
@@ -31,7 +32,7 @@ use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::shadow::Shadows;
 use crate::trials::{FAULTS, Trials};
 use crate::turns::Turns;
-use crate::workers::{Phase, Workers};
+use crate::workers::{Phase, Workers, filled_queue};
 
 /// This many strikes within [`STRIKE_WINDOW_MS`] and without a good answer between them, each over other people or another
 /// request, quarantine an installation.
@@ -308,6 +309,8 @@ pub(crate) struct KernelState {
     pub accept: Accept,
     pub dry_runs: DryRuns,
     pub guests: Guests,
+    /// Requests that wait for a connector.
+    pub gathering: Arc<Gathering>,
     /// On what connectors failed.
     pub input_faults: InputFaults,
     /// How much each source has brought.
@@ -323,6 +326,7 @@ pub(crate) struct KernelState {
     pub fits: Arc<FitsUnderWay>,
     pub polls: Polls,
     pub shadows: Shadows,
+    pub backtests: Backtests,
     /// Nothing new is taken in; what is under way in the later stages goes on.
     pub closing: AtomicBool,
     pub stopping: AtomicBool,
@@ -330,11 +334,6 @@ pub(crate) struct KernelState {
     pub cache_bytes: CacheBytes,
     /// Numbers strikes over nobody's data.
     calls: AtomicU64,
-}
-
-/// The queue that an operation adds to.
-fn filled_queue(operation: &Operation) -> Option<QueueId> {
-    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
 }
 
 impl KernelState {
@@ -349,6 +348,7 @@ impl KernelState {
     ) -> std::io::Result<KernelState> {
         Ok(KernelState {
             store,
+            gathering: Arc::new(Gathering::new(Arc::clone(&clock))),
             clock,
             workers: Workers::new(Arc::clone(&observer))?,
             observer,
@@ -366,6 +366,7 @@ impl KernelState {
             fits: Arc::default(),
             polls: Polls::default(),
             shadows: Shadows::default(),
+            backtests: Backtests::default(),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             cache_bytes: CacheBytes::default(),
@@ -383,7 +384,8 @@ impl KernelState {
 
     /// Commit a unit under the node's lease, and wake the senders of the outboxes that it filled.
     pub(crate) fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
-        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(filled_queue).collect();
+        let queue = |of: &Operation| if let Operation::Enqueue { queue, .. } = of { Some(*queue) } else { None };
+        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(queue).collect();
         let committed = self.store.commit(Unit { fence: Some(self.fence.clone()), ..unit })?;
         filled.into_iter().for_each(|queue| self.workers.wake(queue));
         Ok(committed)

@@ -4,13 +4,14 @@ use std::collections::btree_map::Entry;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use kith_model::id::WorkspaceId;
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::time::Timestamp;
 
 use crate::plan::SetupError;
 use crate::setup::Setup;
 use crate::shared::{KernelState, Workspace};
 use crate::workers::{Phase, TaskScope};
-use crate::{CheckedSetup, Kernel, deliver, fit, offload, poll};
+use crate::{CheckedSetup, Kernel, backtest, deliver, fit, offload, poll};
 
 /// The name of the task that begins trials.
 const TRIALS: &str = "trials";
@@ -69,6 +70,9 @@ impl Kernel {
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
         poll::start(&self.shared, id);
+        if let Some(workspace) = self.shared.workspace(id) {
+            backtest::follow(&self.shared, &workspace);
+        }
         Ok(())
     }
 
@@ -88,6 +92,13 @@ impl Kernel {
         }
         begin_trials(&self.shared, &workspace);
         WorkspaceStart::Now
+    }
+
+    /// When an installation that the kernel stopped is tried again; `None` for one that is not.
+    pub fn next_trial(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<Timestamp> {
+        let known = self.shared.workspace(workspace)?;
+        let compiled = known.compiled.load();
+        known.trials.due_at(installation, &compiled.setup.installation(installation)?.activity)
     }
 
     /// Whether a workspace is run.
@@ -114,12 +125,15 @@ impl Kernel {
         poll::close(&self.shared, workspace);
         deliver::close(&self.shared, workspace);
         fit::stop(&self.shared, TaskScope::Workspace(workspace));
+        backtest::stop(&self.shared, TaskScope::Workspace(workspace));
         self.shared.guests.forget_workspace(workspace);
         self.shared.shadows.keep(&self.shared, Some(workspace));
         self.shared.shadows.forget_workspace(workspace);
+        self.shared.backtests.forget_workspace(workspace);
         self.shared.accept.close(workspace);
         self.reactors.close(workspace);
         self.shared.input_faults.forget_workspace(workspace);
+        self.shared.gathering.forget_workspace(workspace);
         self.shared.workspaces.write().remove(&workspace);
     }
 }

@@ -1,12 +1,15 @@
 //! The data path whole, over the in-memory store, with roles as closures and a clock that stands still.
 
 mod accept;
+mod backtests;
 mod by_hand;
 mod costs;
 mod counts;
 mod delivery;
+mod emits;
 mod failures;
 mod fits;
+mod gathering;
 pub(crate) mod harness;
 mod histories;
 mod identity;

@@ -77,6 +77,14 @@ impl Patience {
     pub fn is_asker_gone(&self) -> bool {
         self.asker.as_ref().is_some_and(|asker| asker.strong_count() == 0)
     }
+
+    /// Whether to go on with a question about one person, which has no time of its own.
+    ///
+    /// # Errors
+    /// [`TurnError::GivenUp`] where nobody waits for the answer any more.
+    pub(crate) fn go_on(&self) -> Result<(), TurnError> {
+        if self.is_asker_gone() { Err(TurnError::GivenUp) } else { Ok(()) }
+    }
 }
 
 /// The turns of one workspace.

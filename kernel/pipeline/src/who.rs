@@ -10,6 +10,7 @@ use kith_store::CommitError;
 use crate::accept::by_hand::{Statement, StatementOutcome};
 use crate::offload;
 use crate::questions::{identity, profile};
+use crate::turns::Patience;
 use crate::views::{DryRun, ListPage, MergeView, NotFollowed, PageRequest, RuleChange, Split, Way};
 use crate::{Kernel, QueryError, dry_run};
 
@@ -151,19 +152,24 @@ impl Kernel {
         identity::not_followed(&self.shared, workspace, page)
     }
 
-    /// A page of all merges that hold, each of a number of people. A page may be empty and still have a next one.
-    pub fn merges(&self, workspace: WorkspaceId, page: PageRequest<'_>) -> Result<ListPage<MergeView>, QueryError> {
-        identity::merges(&self.shared, workspace, page)
+    /// A page of all merges that hold, each of a number of people. It is given up when whoever asks goes.
+    pub fn merges(
+        &self,
+        workspace: WorkspaceId,
+        page: PageRequest<'_>,
+        patience: &Patience,
+    ) -> Result<ListPage<MergeView>, QueryError> {
+        identity::merges(&self.shared, workspace, page, identity::MAX_LOOKED_AT, patience)
     }
 
     /// The way of evidence from one identifier of a profile to another identifier; `None` within where they are two people,
-    /// and without where there is no such profile.
+    /// and without where there is no such profile. It is given up when whoever asks goes.
     pub fn why(
         &self,
         workspace: WorkspaceId,
         id: ProfileId,
-        from: Option<&Identifier>,
-        with: &Identifier,
+        (from, with): (Option<&Identifier>, &Identifier),
+        patience: &Patience,
     ) -> Result<Option<Option<Way>>, QueryError> {
         let Some((current, _)) = profile::member_ids(&self.shared, workspace, id)? else { return Ok(None) };
         let from = match from {
@@ -172,7 +178,7 @@ impl Kernel {
         };
         let with = profile::find(&self.shared, workspace, with)?;
         match (from, with) {
-            (Some(from), Some(with)) => identity::why(&self.shared, workspace, from.0, with.0).map(Some),
+            (Some(from), Some(with)) => identity::why(&self.shared, workspace, (from.0, with.0), patience).map(Some),
             _ => Ok(Some(None)),
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_model::id::WorkspaceId;
-use kith_store::QueueId;
+use kith_store::{Operation, QueueId};
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
@@ -52,6 +52,11 @@ pub(crate) struct Workers {
 struct Tasks {
     running: Mutex<HashMap<(&'static str, WorkspaceId), usize>>,
     ended: Condvar,
+}
+
+/// The queue that an operation adds to.
+pub(crate) fn filled_queue(operation: &Operation) -> Option<QueueId> {
+    if let Operation::Enqueue { queue, .. } = operation { Some(*queue) } else { None }
 }
 
 impl Workers {

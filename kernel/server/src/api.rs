@@ -142,6 +142,7 @@ fn with_plugin_routes(routes: OpenApiRouter<Arc<App>>) -> OpenApiRouter<Arc<App>
         .routes(routes!(installations::logs))
         .routes(routes!(installations::kv, installations::clear_kv))
         .routes(routes!(installations::read_shadow, installations::put_shadow, installations::end_shadow))
+        .routes(routes!(installations::begin_backtest, installations::read_backtest, installations::end_backtest))
         .routes(routes!(fits::begin))
         .routes(routes!(fits::list))
         .routes(routes!(fits::put_in_use))

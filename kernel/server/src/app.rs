@@ -1,6 +1,7 @@
 //! What every handler can reach, and the two things that all of them need: who is asking, and how a change of the
 //! catalogue takes effect in the running kernel.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::api::InVain;
 use crate::auth::{self, Caller, KeyId, Scope};
+use crate::catalogue::artifacts::ArtifactError;
 use crate::catalogue::{Actor, Catalogue, CatalogueError, Draft, HostChange, Tables, WorkspaceState};
 use crate::config::Config;
 use crate::error::ApiError;
@@ -287,6 +289,16 @@ impl App {
             plugins.any(|row| row.digest == digest)
         };
         self.wiring.components().sweep(digest, component, is_used);
+    }
+
+    /// Take all components from the disk that no workspace has: a process that ended between the file and the row leaves one.
+    pub(crate) fn sweep_all(&self) -> Result<(), ArtifactError> {
+        let tables = self.catalogue.tables();
+        let plugins = tables.workspaces.values().flat_map(|tables| tables.plugins.values());
+        let named: BTreeSet<&str> = plugins.map(|row| row.digest.as_str()).collect();
+        let on_disk = self.wiring.components().on_disk()?;
+        on_disk.iter().filter(|digest| !named.contains(digest.as_str())).for_each(|digest| self.sweep(digest, None));
+        Ok(())
     }
 
     fn setup(&self, draft: &Draft<'_>, loading: Loading<'_>) -> Result<Setup, ApiError> {

@@ -36,9 +36,9 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause, FitInputRow,
-    FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, ShadowRow, UnshownRow,
-    WaitRow, WorkspaceRow, WorkspaceState, YankRow,
+    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause,
+    FitInputRow, FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow,
+    ShadowRow, UnshownRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;
@@ -183,6 +183,12 @@ impl WorkspaceTables {
     /// The plugin version that runs beside an installation's live one.
     pub fn shadow_of(&self, installation: &InstallationRow) -> Option<&Arc<PluginRow>> {
         let version = installation.shadow.as_ref()?.version.clone();
+        self.plugins.get(&(installation.plugin.clone(), version))
+    }
+
+    /// The plugin version that is tried over what is stored.
+    pub fn backtest_of(&self, installation: &InstallationRow) -> Option<&Arc<PluginRow>> {
+        let version = installation.backtest.as_ref()?.version.clone();
         self.plugins.get(&(installation.plugin.clone(), version))
     }
 

@@ -297,6 +297,7 @@ description = "How far back orders count"
             "tag-model-lifecycle",
             "scorer-clv",
             "channel-webhook",
+            "channel-mail",
         ];
         for name in ours {
             let path =

@@ -1,17 +1,19 @@
-//! Forgets dead letters by age, and what plugins have kept for a time that is over, on a thread of its own: it looks every second
-//! whether an hour has passed by the server's clock.
+//! Forgets dead letters by age, what plugins have kept for a time that is over, and components that nothing names, on a thread of
+//! its own: it looks every second whether an hour has passed by the server's clock.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use kith_host::KeyValueError;
 use kith_model::budget::table;
-use kith_model::id::WorkspaceId;
+use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
 
 use crate::app::App;
-use crate::catalogue::WorkspaceTables;
+use crate::catalogue::{Actor, CatalogueError, InstallationRow, WorkspaceTables};
 
 /// How often it looks at the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,11 +25,18 @@ const ROUND_MS: i64 = 3_600_000;
 pub(crate) fn begin(app: &Arc<App>, ended: Receiver<()>) -> io::Result<()> {
     let app = Arc::downgrade(app);
     let work = move || {
-        let mut last: Option<Timestamp> = None;
+        let (mut last, mut seen): (Option<Timestamp>, Option<Timestamp>) = (None, None);
         while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
             let Some(app) = app.upgrade() else { return };
             let now = app.clock.now();
-            if app.is_closing() || last.is_some_and(|last| now.0 - last.0 < ROUND_MS) {
+            if app.is_closing() {
+                continue;
+            }
+            let before = seen.replace(now);
+            if let Some(ahead) = before.filter(|before| now < *before) {
+                set_back(&app, ahead);
+            }
+            if last.is_some_and(|last| (0..ROUND_MS).contains(&now.0.saturating_sub(last.0))) {
                 continue;
             }
             last = Some(now);
@@ -37,7 +46,19 @@ pub(crate) fn begin(app: &Arc<App>, ended: Receiver<()>) -> io::Result<()> {
     std::thread::Builder::new().name("kith-retention".to_owned()).spawn(work).map(drop)
 }
 
-fn round(app: &App, now: Timestamp) {
+/// The clock was set back: what ended while it was ahead stays ended, also where nobody has asked for it since.
+fn set_back(app: &App, ahead: Timestamp) {
+    for (id, tables) in &app.catalogue.tables().workspaces {
+        if tables.row.state.is_active() {
+            forget_expired(app, *id, tables, ahead);
+        }
+    }
+}
+
+pub(crate) fn round(app: &App, now: Timestamp) {
+    if let Err(error) = app.sweep_all() {
+        tracing::warn!(%error, "components that no workspace has may be on disk still");
+    }
     let kept_ms = i64::try_from(app.config.keep_dead_letters.as_millis()).unwrap_or(i64::MAX);
     let before = now.plus_ms(kept_ms.saturating_neg());
     for (id, tables) in &app.catalogue.tables().workspaces {
@@ -50,27 +71,90 @@ fn round(app: &App, now: Timestamp) {
             Err(error) => tracing::warn!(workspace = id.0, %error, "what failed long ago is still there"),
         }
         forget_expired(app, *id, tables, now);
+        let cleared = forget_removed(app, *id, tables, now);
+        if let Err(error) = note_cleared(app, *id, &cleared) {
+            tracing::warn!(workspace = id.0, %error, "installations of which nothing is left are looked through again");
+        }
     }
 }
 
-/// In one round as much as an installation may write until the next; of one that was removed, everything.
+/// In one round as much as an installation may write until the next.
 fn forget_expired(app: &App, workspace: WorkspaceId, tables: &WorkspaceTables, now: Timestamp) {
     let most = usize::try_from(table::KV_COMMITS.default).unwrap_or(usize::MAX);
-    for row in tables.installations.values() {
-        let state = app.wiring.states().of(workspace, row.id);
-        let forgotten = match row.removed_at {
-            None => state.forget_expired(now, most).map(|keys| keys as u64),
-            Some(_) => {
-                let (cleared, ended) = state.clear();
-                ended.map(|()| cleared.keys)
-            }
-        };
-        match forgotten {
-            Ok(0) => {}
-            Ok(keys) => tracing::info!(installation = %row.name, keys, "what a plugin kept was forgotten in its time"),
-            Err(error) => {
-                tracing::warn!(installation = %row.name, %error, "what a plugin kept is there still, though its time is over")
-            }
+    for row in tables.installed() {
+        let forgotten = app.wiring.states().of(workspace, row.id).forget_expired(now, most);
+        report(row, forgotten.map(|keys| keys as u64));
+    }
+}
+
+/// Everything that removed installations kept; those of which nothing is left, and of which no call can be under way any more.
+fn forget_removed(
+    app: &App,
+    workspace: WorkspaceId,
+    tables: &WorkspaceTables,
+    now: Timestamp,
+) -> BTreeSet<InstallationId> {
+    let mut cleared = BTreeSet::new();
+    for row in tables.installations.values().filter(|row| !row.is_cleared) {
+        let Some(removed_at) = row.removed_at else { continue };
+        let (kept, ended) = app.wiring.states().of(workspace, row.id).clear();
+        if ended.is_ok() && kept.keys == 0 && now.0.saturating_sub(removed_at.0) >= ROUND_MS {
+            cleared.insert(row.id);
         }
+        report(row, ended.map(|()| kept.keys));
+    }
+    cleared
+}
+
+/// Note that nothing is left of these, so that nobody looks through them again.
+fn note_cleared(app: &App, workspace: WorkspaceId, cleared: &BTreeSet<InstallationId>) -> Result<(), CatalogueError> {
+    if cleared.is_empty() {
+        return Ok(());
+    }
+    let mut change = app.catalogue.begin(workspace, Actor::kernel())?;
+    for id in cleared {
+        let row = change.tables().installations.get(id).filter(|row| row.removed_at.is_some());
+        let row = row.map(|row| InstallationRow { is_cleared: true, ..InstallationRow::clone(row) });
+        if let Some(row) = row {
+            change.put_installation(row);
+        }
+    }
+    drop(change.commit()?);
+    Ok(())
+}
+
+fn report(row: &InstallationRow, forgotten: Result<u64, KeyValueError>) {
+    match forgotten {
+        Ok(0) => {}
+        Ok(keys) => tracing::info!(installation = %row.name, keys, "what a plugin kept was forgotten in its time"),
+        Err(error) => {
+            tracing::warn!(installation = %row.name, %error, "what a plugin kept is there still, though its time is over")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::PluginKind;
+
+    use super::*;
+    use crate::api::tests::installation_row;
+    use crate::api::tests::installations::{keep, keep_state, keys_kept};
+    use crate::catalogue::InstallationRow;
+    use crate::serve::tests::server;
+
+    /// A call that was under way when its installation was removed may write afterwards.
+    #[test]
+    fn what_a_plugin_writes_after_its_removal_goes_with_the_next_round() {
+        let server = server();
+        let removed = InstallationRow { removed_at: Some(Timestamp(1)), ..installation_row(901, "gone") };
+        let present = installation_row(902, "present");
+        for row in [&removed, &present] {
+            keep(&server, row, PluginKind::TagModel, &[]);
+            keep_state(&server, row.id, 100);
+        }
+        round(server.app(), server.app().clock.now());
+        assert_eq!((keys_kept(&server, removed.id), keys_kept(&server, present.id)), (0, 100));
+        server.app().kernel.stop();
     }
 }

@@ -34,8 +34,8 @@ use tokio::task::JoinSet;
 
 use self::connection::Serving;
 use self::host_key::{HostKey, Sharing};
-use self::master_keys::Keys;
 pub use self::master_keys::{KeySource, MasterKeys};
+use self::master_keys::{Keys, Missing};
 pub use self::reset::{make_host_key, reset_key};
 pub use self::rotation::{KeyUse, KeysInUse, Rotated, master_keys_in_use, rotate_master_key};
 use self::tls::Tls;
@@ -137,18 +137,21 @@ pub fn open(config: Config) -> Result<Server, ServeError> {
     let unusable = |source| ServeError::DataDirectory { path: config.data_directory.clone(), source };
     let sharing = if config.shared_data_directory { Sharing::Taken } else { Sharing::Refused };
     host_key::private_directory(&config.data_directory, sharing).map_err(unusable)?;
-    let Keys { ring, own, current } = master_keys::read(&config, sharing)?;
     let settings = StoreConfig {
         engine: config.engine,
         disk_reserve_bytes: config.disk_reserve_bytes,
         ..StoreConfig::new(config.data_directory.join("store"))
     };
+    // The store first, which nobody else has open then: a rotation in another process could put other keys in the place of those read.
     let store = Arc::new(kith_store::open(settings)?);
+    let missing = Missing::beside(store.as_ref()).map_err(CatalogueError::from)?;
+    let Keys { ring, own, current } = master_keys::read(&config, sharing, missing)?;
     // Before anything is written: with other keys the store would hold what half of them opens.
     rotation::insist_on_keys(store.as_ref(), &ring)?;
-    let missing = || ServeError::NoMasterKey { path: config.data_directory.clone() };
-    current.ok_or_else(missing)?;
-    let key = HostKey::open(store.as_ref(), &ring, own)?.ok_or_else(missing)?;
+    let no_key = || ServeError::NoMasterKey { path: config.data_directory.clone() };
+    current.ok_or_else(no_key)?;
+    let key = HostKey::open(store.as_ref(), &ring, own)?.ok_or_else(no_key)?;
+    rotation::seal_unnamed(store.as_ref(), &ring)?;
     if master_keys::next_path(&config).exists() {
         tracing::warn!("a rotation of the master key was stopped before its end; `kith key rotate` finishes it");
     }

@@ -166,7 +166,10 @@ impl Wiring {
 
     /// What is loaded for the installations of a workspace, which stays so while it is held.
     pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<LoadedPlugin> {
-        let plugins = tables.installed().flat_map(|row| [tables.plugin_of(row), tables.shadow_of(row)]).flatten();
+        let plugins = tables
+            .installed()
+            .flat_map(|row| [tables.plugin_of(row), tables.shadow_of(row), tables.backtest_of(row)])
+            .flatten();
         plugins.filter_map(|plugin| self.components.loaded(&plugin.digest)).collect()
     }
 
@@ -282,6 +285,7 @@ impl Wiring {
         );
         let policy = self.effective_policy(&plugin.manifest, &row.grants);
         let shadow = self.shadow(source, row, &inputs, loading)?;
+        let backtest = self.backtest(source, row, loading)?;
         Ok(Installed {
             id: row.id,
             name: row.name.clone(),
@@ -310,6 +314,7 @@ impl Wiring {
             },
             role,
             shadow,
+            backtest,
         })
     }
 

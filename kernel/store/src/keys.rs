@@ -72,6 +72,8 @@ spaces! {
     DELIVERY_TOTALS = 0x43, "promise";
     DELIVERY_TIME = 0x44, "promise";
     ASIDE_CONTENT = 0x45, "promise";
+    EMITTED = 0x46, "promise";
+    EMISSION = 0x47, "promise";
     DEFINITION = 0x50, "setup";
     PLUGIN_STATE = 0x52, "setup";
     SUPPRESSION = 0x53, "setup";

@@ -30,6 +30,7 @@
 
 mod bytes;
 mod canonical;
+mod depth;
 mod fingerprint;
 mod flag;
 mod parts;
@@ -40,6 +41,7 @@ mod write;
 
 pub use bytes::decoded;
 pub use canonical::canonical;
+pub use depth::is_deeper_than;
 pub use fingerprint::fingerprint;
 pub use flag::{Flag, Flags, MAX_FLAGS, Oddity};
 pub use parts::{Member, elements, member, members, text};

@@ -279,3 +279,11 @@ proptest! {
         prop_assert_eq!(found.iter().map(|item| String::from_utf8_lossy(item).into_owned()).collect::<Vec<_>>(), spelt);
     }
 }
+
+#[test]
+fn depth_is_that_of_lists_and_objects_outside_of_texts() {
+    for (text, depth) in [("1", 0), ("[]", 1), (r#"{"a":[{"b":1}],"c":[]}"#, 3), (r#"["[\"[\\",[1]]"#, 2), ("[[[", 3)] {
+        assert!(!is_deeper_than(text, depth), "{text}");
+        assert!(depth == 0 || is_deeper_than(text, depth - 1), "{text}");
+    }
+}

@@ -139,7 +139,7 @@ fn write_declared(code: &mut String, declared: &Declared) -> std::fmt::Result {
         writeln!(code, "::kith_plugin_sdk::DeclaredOutput {{ name: {name:?}, values: &{values:?},")?;
         writeln!(code, "column_type: ::kith_plugin_sdk::ColumnType::{variant} }},")?;
     }
-    writeln!(code, "],\nis_scorer: {},\n}};", declared.is_scorer)
+    writeln!(code, "],\nemits: &{:?},\nis_scorer: {},\n}};", declared.emits, declared.is_scorer)
 }
 
 /// The fields of columns, in their order. Every name may be written raw but four, of which those that columns may have get an

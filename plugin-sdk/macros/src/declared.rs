@@ -11,6 +11,8 @@ pub(crate) struct Declared {
     pub(crate) is_scorer: bool,
     pub(crate) inputs: Vec<Input>,
     pub(crate) outputs: Vec<Output>,
+    /// The names of the events that it may emit.
+    pub(crate) emits: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -132,7 +134,16 @@ pub(crate) fn read(text: &str) -> Result<Declared, Mistake> {
         let values = reader.values(table, column_type)?;
         Ok::<_, Mistake>(Output { name: name.text.to_owned(), column_type, values, words })
     });
-    Ok(Declared { is_scorer, inputs: inputs.collect::<Result<_, _>>()?, outputs: outputs.collect::<Result<_, _>>()? })
+    let (inputs, outputs) = (inputs.collect::<Result<_, _>>()?, outputs.collect::<Result<_, _>>()?);
+    Ok(Declared { is_scorer, inputs, outputs, emits: emits(root) })
+}
+
+/// The names of the events that a manifest says its plugin may emit; what is none is the host's to refuse.
+fn emits(root: &DeTable<'_>) -> Vec<String> {
+    let capabilities = root.get("capabilities").and_then(|table| table.get_ref().as_table());
+    let names = capabilities.and_then(|table| table.get("emits")).and_then(|names| names.get_ref().as_array());
+    let names = names.into_iter().flat_map(|names| names.iter());
+    names.filter_map(|name| name.get_ref().as_str()).map(str::to_owned).collect()
 }
 
 /// The name of a table, and where it stands.

@@ -5,7 +5,8 @@ use super::{columns, delivering, fitting, polling, source, types};
 use crate::table::{Column, Lists, Texts, Values};
 use crate::{
     Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, PollAnswer, PollFailure,
-    PollRequest, Receipt, Received, Rejected, Rejection, Request, SentAnswer, Step, Table, Turn, Wanted, http,
+    PollRequest, Receipt, Received, Rejected, Rejection, Request, SentAnswer, SentMail, Step, Table, Turn, Wanted,
+    http, log, mail,
 };
 
 fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
@@ -200,18 +201,77 @@ impl From<Step> for delivering::Step {
             Step::Send { request, resume } => {
                 delivering::Step::Send(delivering::Sending { request: request.into(), resume })
             }
+            Step::Mail { mail, resume } => delivering::Step::Mail(delivering::Mailing { mail: (*mail).into(), resume }),
             Step::Done(outcome) => delivering::Step::Done(outcome.into()),
         }
     }
 }
 
-impl From<delivering::Answer> for SentAnswer {
-    fn from(answer: delivering::Answer) -> SentAnswer {
-        let (result, truncated) = match answer.result {
+/// The next step for each answer, in their order: a channel reads answers to requests and those of relays in calls of their own.
+pub(super) fn next_steps<P: crate::Channel>(answers: Vec<delivering::Answer>) -> Vec<delivering::Step> {
+    let (mut requests, mut mails, mut is_mail) = (Vec::new(), Vec::new(), Vec::new());
+    for answer in answers {
+        let delivering::Answer { message, round, resume, result } = answer;
+        let message = message.into();
+        let (result, truncated) = match result {
+            delivering::Sent::Mailed(result) => {
+                let result = result.map(mail::Reply::from).map_err(http::Error::from);
+                mails.push(SentMail { message, round, resume, result });
+                is_mail.push(true);
+                continue;
+            }
             delivering::Sent::Response(answered) => (Ok(answered.response.into()), answered.truncated),
             delivering::Sent::Failed(error) => (Err(error.into()), false),
         };
-        SentAnswer { message: answer.message.into(), round: answer.round, resume: answer.resume, result, truncated }
+        requests.push(SentAnswer { message, round, resume, result, truncated });
+        is_mail.push(false);
+    }
+    let wanted = (requests.len(), mails.len());
+    let requests = if requests.is_empty() { Vec::new() } else { P::outcomes(requests) };
+    let mails = if mails.is_empty() { Vec::new() } else { P::mailed(mails) };
+    if (requests.len(), mails.len()) != wanted {
+        let (of_requests, of_mails) = wanted;
+        let given = format!("{} steps for {of_requests} answers to requests", requests.len());
+        log::error(format!("{given}, and {} for {of_mails} mails", mails.len()));
+        // Whose each is nobody knows; the kernel refuses that there is none.
+        return Vec::new();
+    }
+    let (mut requests, mut mails) = (requests.into_iter(), mails.into_iter());
+    let next = |is_mail| if is_mail { mails.next() } else { requests.next() };
+    is_mail.into_iter().filter_map(next).map(Into::into).collect()
+}
+
+impl From<delivering::Reply> for mail::Reply {
+    fn from(reply: delivering::Reply) -> mail::Reply {
+        mail::Reply { code: reply.code, enhanced: reply.enhanced, text: reply.text }
+    }
+}
+
+impl From<mail::Mailbox> for delivering::Mailbox {
+    fn from(mailbox: mail::Mailbox) -> delivering::Mailbox {
+        delivering::Mailbox { name: mailbox.name, address: mailbox.address }
+    }
+}
+
+impl From<mail::Mail> for delivering::Mail {
+    fn from(mail: mail::Mail) -> delivering::Mail {
+        delivering::Mail {
+            relay: mail.relay,
+            security: match mail.security {
+                mail::Security::StartTls => delivering::MailSecurity::Starttls,
+                mail::Security::Tls => delivering::MailSecurity::Tls,
+                mail::Security::Plain => delivering::MailSecurity::Plain,
+            },
+            login: mail.login.map(|login| delivering::MailLogin { user: login.user, secret: login.secret }),
+            sender: mail.sender.into(),
+            reply_to: mail.reply_to.map(Into::into),
+            to: mail.to,
+            subject: mail.subject,
+            text: mail.text,
+            html: mail.html,
+            headers: mail.headers,
+            timeout_ms: mail.timeout_ms,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the host functions call on the guest target. The counterpart of `testing::platform`.
 
 use super::shared::kith::plugin as wit;
-use crate::{Timestamp, http, kv, log, secrets};
+use crate::{Emitted, Timestamp, http, kv, log, secrets};
 
 pub(crate) fn now() -> Timestamp {
     wit::clock::now()
@@ -39,6 +39,12 @@ pub(crate) fn log(level: log::Level, text: &str) {
         log::Level::Error => wit::log::Level::Error,
     };
     wit::log::write(level, text);
+}
+
+pub(crate) fn emit(row: usize, event: Emitted) {
+    let Emitted { name, properties, key } = event;
+    // A table has fewer rows than that, and a row that there is not is a fault.
+    wit::emitting::emit(u32::try_from(row).unwrap_or(u32::MAX), &wit::emitting::Emitted { name, properties, key });
 }
 
 pub(crate) fn kv_get(key: &str) -> Result<Option<Vec<u8>>, kv::Error> {

@@ -80,6 +80,14 @@ fn awkward() -> Value {
 }
 
 #[test]
+fn files_that_come_together_are_received_as_if_each_came_alone() {
+    let mut requests = [AWKWARD, "", "\"", AWKWARD].map(|body| Request::post("/records", body));
+    requests[3].complete = false;
+    let (answers, _) = testing::Host::new().config(awkward()).receive_all::<Csv>(&requests);
+    assert!(!answers[0].as_ref().unwrap().events.is_empty());
+}
+
+#[test]
 fn the_clickstream_is_read() {
     let config = json!({
         "event": { "column": "event", "rename": { "home": "Home Viewed", "add_to_cart": "Product Added" } },

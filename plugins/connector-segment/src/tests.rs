@@ -46,6 +46,15 @@ fn ids(event: &Event) -> Vec<(&str, &str)> {
 }
 
 #[test]
+fn requests_that_come_together_are_received_as_if_each_came_alone() {
+    let bodies = [include_str!("../fixtures/segment-node.json"), "", "{", r#"{"batch":[1,{"type":"track"}]}"#, "{}"];
+    let requests = bodies.map(|body| Request::post("/v1/batch", body));
+    let (answers, _) = testing::Host::new().config(json!({})).receive_all::<Segment>(&requests);
+    assert_eq!(answers[0].as_ref().unwrap().events.len(), 6);
+    assert_eq!(answers.len(), requests.len());
+}
+
+#[test]
 fn segment_node_sends_all_six_kinds() {
     let body = include_str!("../fixtures/segment-node.json");
     let received = receive("/v1/batch", body).unwrap();

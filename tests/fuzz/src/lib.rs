@@ -70,6 +70,7 @@ fn event(number: i64) -> Event {
         flags: Vec::new(),
         original_time: None,
         place: 0,
+        reader: 0,
     }
 }
 

@@ -1,6 +1,6 @@
 // What a program in JavaScript may try inside of a plugin: `.ci/languages` has what has to come of it.
 import config from 'kith:plugin/config@0.2.0';
-import { told } from '../../../examples/connector-stripe-js/src/stubs.js';
+import { each, told } from '../../../examples/connector-stripe-js/src/stubs.js';
 
 const deeper = (depth) => deeper(depth + 1) + 1;
 
@@ -29,11 +29,11 @@ const WAYS = {
 };
 
 export const source = told({
-  receive(request) {
+  receive: each((request) => {
     const { how } = JSON.parse(config.get());
     const notes = [['said', WAYS[how]()]];
     return { events: [], rejected: [], consumed: request.body.length, resume: null, answer: null, notes };
-  },
+  }),
 });
 
 export const connectorChecking = {

@@ -2,7 +2,10 @@
 
 use kith_model::delivery::{Message, Outcome};
 use kith_model::identity::Identifier;
-use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, SentAnswer, Signature, Step};
+use kith_model::sending::{
+    InboundResponse, MailLogin, MailReply, MailSecurity, Mailbox, OutboundMail, OutboundRequest, SendFailure, Sent,
+    SentAnswer, Signature, Step,
+};
 
 use crate::bindings::current::{delivering, http_types, types};
 use crate::bindings::v0_1;
@@ -89,8 +92,39 @@ pub(crate) fn outbound_from_wit(request: http_types::Request) -> OutboundRequest
     }
 }
 
-pub(crate) fn step_from_wit(step: delivering::Step) -> Step {
+fn mailbox_from_wit(mailbox: delivering::Mailbox) -> Mailbox {
+    Mailbox { name: mailbox.name, address: mailbox.address }
+}
+
+/// A mail for a message. Whom it may go to is the host's to say, and what it is called.
+fn mail_from_wit(policy: &Policy, message: &Message, mailing: delivering::Mailing) -> OutboundMail {
+    let mail = mailing.mail;
+    OutboundMail {
+        relay: mail.relay,
+        security: match mail.security {
+            delivering::MailSecurity::Starttls => MailSecurity::StartTls,
+            delivering::MailSecurity::Tls => MailSecurity::Tls,
+            delivering::MailSecurity::Plain => MailSecurity::Plain,
+        },
+        login: mail.login.map(|login| MailLogin { user: login.user, secret: login.secret }),
+        sender: mailbox_from_wit(mail.sender),
+        reply_to: mail.reply_to.map(mailbox_from_wit),
+        to: mail.to,
+        subject: mail.subject,
+        text: mail.text,
+        html: mail.html,
+        headers: mail.headers,
+        timeout_ms: mail.timeout_ms,
+        resume: mailing.resume,
+        message_id: message.id.clone(),
+        may_go_to: recipient(policy, message, |of| of.value.clone()),
+    }
+}
+
+/// What a plugin wants for a message.
+pub(crate) fn step_from_wit(policy: &Policy, message: &Message, step: delivering::Step) -> Step {
     match step {
+        delivering::Step::Mail(mailing) => Step::Mail(Box::new(mail_from_wit(policy, message, mailing))),
         delivering::Step::Send(sending) => {
             Step::Send(OutboundRequest { resume: sending.resume, ..outbound_from_wit(sending.request) })
         }
@@ -106,18 +140,26 @@ pub(crate) fn send_failure_to_wit(failure: SendFailure) -> http_types::Error {
     match failure {
         SendFailure::Denied(text) => http_types::Error::Denied(text),
         SendFailure::Timeout(text) => http_types::Error::Timeout(text),
-        SendFailure::Connection(text) | SendFailure::Busy(text) => http_types::Error::Connection(text),
+        SendFailure::Connection(text) | SendFailure::Busy(text) | SendFailure::Unknown(text) => {
+            http_types::Error::Connection(text)
+        }
         SendFailure::TooLarge(text) => http_types::Error::TooLarge(text),
     }
 }
 
 pub(crate) fn answer_to_wit(policy: &Policy, answer: &SentAnswer) -> delivering::Answer {
     let result = match &answer.result {
-        Ok(response) => delivering::Sent::Response(delivering::Answered {
+        Sent::Request(Ok(response)) => delivering::Sent::Response(delivering::Answered {
             response: response_to_wit(response.clone()),
             truncated: response.truncated,
         }),
-        Err(failure) => delivering::Sent::Failed(send_failure_to_wit(failure.clone())),
+        Sent::Request(Err(failure)) => delivering::Sent::Failed(send_failure_to_wit(failure.clone())),
+        Sent::Mail(Ok(MailReply { code, enhanced, text })) => delivering::Sent::Mailed(Ok(delivering::Reply {
+            code: *code,
+            enhanced: enhanced.clone(),
+            text: text.clone(),
+        })),
+        Sent::Mail(Err(failure)) => delivering::Sent::Mailed(Err(send_failure_to_wit(failure.clone()))),
     };
     delivering::Answer {
         message: message_to_wit(policy, &answer.message),

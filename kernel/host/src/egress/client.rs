@@ -27,7 +27,7 @@ use super::pool::{Place, Pool};
 use super::request::Target;
 use super::resolver::{Resolver, Share};
 
-const MAX_CONNECT: Duration = Duration::from_secs(3);
+pub(super) const MAX_CONNECT: Duration = Duration::from_secs(3);
 /// How long a connection may take to be ready for another request after an answer.
 const MAX_READY: Duration = Duration::from_millis(500);
 
@@ -54,8 +54,8 @@ impl Exchange {
 
 /// Sends the requests of all installations; one for a host.
 pub(crate) struct Client {
-    tls: TlsConnector,
-    resolver: Resolver,
+    pub(super) tls: TlsConnector,
+    pub(super) resolver: Resolver,
     pool: Arc<Pool>,
 }
 
@@ -155,8 +155,7 @@ impl Client {
         if !target.https {
             return Ok((address, Connection::start(stream).await?));
         }
-        let server = ServerName::try_from(target.bare_host().to_owned())
-            .map_err(|_| SendFailure::Denied("the host has no name for TLS".into()))?;
+        let server = server_name(target)?;
         let stream = within(MAX_CONNECT, "the TLS handshake", self.tls.connect(server, stream)).await?;
         let stream = stream.map_err(|error| SendFailure::Connection(format!("TLS: {error}")))?;
         Ok((address, Connection::start(stream).await?))
@@ -215,7 +214,14 @@ pub(super) async fn within<F: Future>(limit: Duration, what: &str, future: F) ->
     timeout(limit, future).await.map_err(late)
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<(SocketAddr, TcpStream), SendFailure> {
+/// The name that a host has to prove.
+pub(super) fn server_name(target: &Target) -> Result<ServerName<'static>, SendFailure> {
+    let name = ServerName::try_from(target.bare_host().to_owned());
+    name.map_err(|_| SendFailure::Denied("the host has no name for TLS".into()))
+}
+
+/// Connect to the first address that answers, and to no other than one of these.
+pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<(SocketAddr, TcpStream), SendFailure> {
     let mut last = SendFailure::Connection("the host has no address".into());
     for address in addresses {
         match TcpStream::connect(address).await {

@@ -90,7 +90,9 @@ impl v0_1::http::Host for CallState {
             |failure| match failure {
                 SendFailure::Denied(text) => Error::Denied(text),
                 SendFailure::Timeout(text) => Error::Timeout(text),
-                SendFailure::Connection(text) | SendFailure::Busy(text) => Error::Connection(text),
+                SendFailure::Connection(text) | SendFailure::Busy(text) | SendFailure::Unknown(text) => {
+                    Error::Connection(text)
+                }
                 SendFailure::TooLarge(text) => Error::TooLarge(text),
             },
         ))

@@ -1,5 +1,5 @@
 //! Responsible for the interface `log`: a guest's lines go to the operator's log and to those that are kept of its installation,
-//! bounded and harmless. What a call logs beyond what it may is cut and counted; it is no fault.
+//! bounded, harmless, and without what of its configuration is not shown. What a call logs beyond what it may is cut and counted; it is no fault.
 
 use crate::bindings::current::log;
 use crate::observed::LineLevel;
@@ -14,7 +14,7 @@ const PANIC_PREFIX: &str = "panicked: ";
 
 impl log::Host for CallState {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let text = bounded(&message);
+        let text = self.installed.hidden.without(bounded(&message));
         if let (log::Level::Error, Some(panic)) = (level, text.strip_prefix(PANIC_PREFIX)) {
             self.panic = Some(panic.to_owned());
         }

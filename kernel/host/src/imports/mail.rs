@@ -1,5 +1,5 @@
-//! Responsible for the interface `mail`, which only contract 0.1 has. No kernel ever sent mail: a manifest that asks for it is
-//! refused (`manifest/sections.rs`), and so is a grant (`roles.rs`), so no guest has a server to send through.
+//! Responsible for the interface `mail`, which only contract 0.1 has. No kernel ever served it: a manifest of 0.1 that asks for
+//! mail is refused (`manifest/sections.rs`), so no guest has a server to send through. In 0.2 mail is a step of a channel.
 
 use crate::bindings::v0_1::mail;
 use crate::state::CallState;

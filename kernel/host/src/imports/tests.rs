@@ -1,7 +1,7 @@
 //! What every import costs at the largest input that a guest can give it, which interface refuses what, and that none outlasts
 //! its call.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
@@ -29,14 +29,18 @@ const OUTPUT_BYTES: usize = 16 << 20;
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// A connector that may do everything, as it is bound.
-fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext> {
+/// A connector that keeps a state of its own.
+fn component() -> Vec<u8> {
     let state = "[capabilities.kv]\nbytes = 16777216\nreason = \"to test\"\n";
     let manifest = CONNECTOR.to_owned() + state;
     let wat = r#"(module (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32) unreachable))"#;
-    let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32) unreachable))"#;
+    assemble(&core(PluginKind::Connector, wat), &manifest).unwrap()
+}
+
+/// A connector that may do everything, as it is bound.
+fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext> {
     let grants = Grants {
         http: vec!["peer.example".into()],
         secrets: [("signing".to_owned(), vec!["peer.example".to_owned()])].into(),
@@ -44,7 +48,7 @@ fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext>
         ..Grants::default()
     };
     let secrets = BTreeMap::from([("signing".to_owned(), SECRET.into())]);
-    let bound = host().load(&component).unwrap().bind(Binding { grants, secrets, ..binding() }).unwrap();
+    let bound = host().load(&component()).unwrap().bind(Binding { grants, secrets, ..binding() }).unwrap();
     let mut installed = Arc::into_inner(bound.installed).expect("nobody else has it yet");
     installed.clock = clock;
     // The API takes no larger body.
@@ -54,6 +58,19 @@ fn installed(clock: Arc<ManualClock>, kv_bytes: u64) -> Arc<InstallationContext>
 
 fn state() -> CallState {
     CallState::new(installed(Arc::new(ManualClock::new(NOW)), OUTPUT_BYTES as u64), CallClass::Plain)
+}
+
+#[test]
+fn a_line_and_a_panic_are_told_without_what_of_the_configuration_is_not_shown() {
+    let unshown = BTreeSet::from(["/token".to_owned()]);
+    let config = serde_json::json!({ "url": "u", "token": "s3cret" });
+    let bound = host().load(&component()).unwrap().bind(Binding { config, unshown, ..binding() }).unwrap();
+    let mut state = CallState::new(bound.installed, CallClass::Plain);
+    let said = "panicked: s3cret of u, Basic czNjcmV0".to_owned();
+    log::Host::write(&mut state, log::Level::Error, said).unwrap();
+    let kept = state.installed.observed.lines(None, 1).lines.remove(0);
+    assert_eq!(kept.text, "panicked: … of u, Basic …");
+    assert_eq!(state.panic.as_deref(), Some("… of u, Basic …"));
 }
 
 /// The least processor time of five runs: what else the machine does can only add to it.
@@ -331,8 +348,9 @@ fn a_call_that_is_past_its_time_ends_with_the_import() {
         (import "kith:plugin/kv@0.2.0" "get" (func $get (param i32 i32 i32)))
         (memory (export "memory") 1)
         (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
-        (func (export "kith:plugin/source@0.2.0#receive") (param i32) (result i32)
-            (call $get (i32.const 64) (i32.const 1) (i32.const 256)) (i32.const 16)))"#;
+        (func (export "kith:plugin/source@0.2.0#receive") (param i32 i32) (result i32)
+            (call $get (i32.const 64) (i32.const 1) (i32.const 256))
+            (i32.store (i32.const 16) (i32.const 512)) (i32.store (i32.const 20) (i32.const 1)) (i32.const 16)))"#;
     let manifest = CONNECTOR.to_owned() + "[capabilities.kv]\nbytes = 1024\nreason = \"to test\"\n";
     let component = assemble(&core(PluginKind::Connector, wat), &manifest).unwrap();
     let request = SourceRequest {

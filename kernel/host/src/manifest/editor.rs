@@ -21,6 +21,9 @@ const NAME: &str = "^[a-z][a-z0-9_]{0,63}$";
 
 const HOST: &str = r"^(\*|(\*\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*)$";
 
+/// A host, with a port or without one.
+const RELAY: &str = r"^(\*|(\*\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*)(:[1-9][0-9]{0,4})?$";
+
 const LICENSE: &str = r"^[( ]*[A-Za-z0-9][A-Za-z0-9.+:-]*([) ]+(AND|OR|WITH)[( ]+[A-Za-z0-9][A-Za-z0-9.+:-]*)*[) ]*$";
 
 const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$";
@@ -38,6 +41,7 @@ pub fn manifest_schema() -> Value {
         "http": section("A host that the plugin asks.", &keys::HTTP, &keys::HTTP, http),
         "secret": section("A secret that the plugin uses.", &keys::SECRET, &["name", "hosts", "reason"], secret),
         "recipient": section("Identifiers that the channel is given.", &keys::RECIPIENT, &keys::RECIPIENT, recipient),
+        "relay": section("A relay that the channel hands mail to.", &keys::MAIL, &keys::MAIL, relay),
     });
     for (key, value) in
         [("$schema", json!(DIALECT)), ("title", json!("plugin.toml")), ("$defs", defined), ("allOf", json!(rules()))]
@@ -246,7 +250,8 @@ fn capability(key: &str) -> Value {
             tables(description, "recipient")
         }
         "mail" => {
-            json!({ "description": "No kernel sends mail yet: send through a provider's HTTP interface.", "not": {} })
+            let description = "Mail through relays that take SMTP, a table for each: [[capabilities.mail]].";
+            tables(description, "relay")
         }
         _ => unknown(),
     }
@@ -298,6 +303,14 @@ fn kv(key: &str) -> Value {
 fn recipient(key: &str) -> Value {
     match key {
         "type" => matching("A type of identifiers, e.g. email, or * for any.", r"^(\*|[a-z0-9_]{1,64})$"),
+        "reason" => words(REASON),
+        _ => unknown(),
+    }
+}
+
+fn relay(key: &str) -> Value {
+    match key {
+        "host" => matching("A relay, as a host of http, with a port or for any port that the admin names.", RELAY),
         "reason" => words(REASON),
         _ => unknown(),
     }

@@ -28,11 +28,14 @@ pub(super) const KV: [&str; 2] = ["bytes", "reason"];
 /// `[[capabilities.recipients]]`
 pub(super) const RECIPIENT: [&str; 2] = ["type", "reason"];
 
+/// `[[capabilities.mail]]`
+pub(super) const MAIL: [&str; 2] = ["host", "reason"];
+
 /// `[poll]`
 pub(super) const POLL: [&str; 2] = ["interval", "reason"];
 
-/// `[limits]`
-pub(super) const LIMITS: [&str; 9] = [
+/// The limits of `[limits]`, which are those that a grant may lower as well.
+pub const LIMITS: [&str; 9] = [
     "memory_bytes",
     "cpu_ms",
     "wall_ms",
@@ -80,6 +83,7 @@ mod tests {
             ("`[[capabilities.secrets]]`", &SECRET[..]),
             ("`[capabilities.kv]`", &KV[..]),
             ("`[[capabilities.recipients]]`", &RECIPIENT[..]),
+            ("`[[capabilities.mail]]`", &MAIL[..]),
             ("`[poll]`", &POLL[..]),
             ("`[limits]`", &LIMITS[..]),
         ] {

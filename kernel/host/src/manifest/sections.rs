@@ -12,7 +12,7 @@ use toml::de::DeTable;
 
 use super::reader::{Notes, Reading, Section};
 use super::words::{self, Lines};
-use super::{config, keys};
+use super::{config, keys, mail};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
 use crate::text::bounded;
@@ -152,9 +152,8 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
     let title = words("title", "a name for people");
     let description = words("description", "a sentence about what it does");
     let license = words("license", "an SPDX expression, e.g. \"Apache-2.0\"");
-    if let Some(license) = license.as_deref().filter(|license| !words::is_license(license)) {
-        let message = format!("`{license}` is no SPDX expression; write e.g. \"Apache-2.0\" or \"MIT OR Apache-2.0\"");
-        section.wrong_in_new("license", message);
+    if let Some(problem) = license.as_deref().and_then(words::license_problem) {
+        section.wrong_in_new("license", problem);
     }
     Some(Manifest {
         id: id?,
@@ -256,10 +255,11 @@ fn read_values(section: &Section<'_, '_>) -> Vec<String> {
 /// Which capabilities a kind may ask for: those whose interfaces its world imports, and what a channel is told of people.
 pub(super) fn allowed(abi: Abi, kind: PluginKind) -> &'static [&'static str] {
     match kind {
-        PluginKind::TagModel | PluginKind::Scorer => &[],
+        PluginKind::TagModel | PluginKind::Scorer if abi == Abi::V0_1 => &[],
+        PluginKind::TagModel | PluginKind::Scorer => &["emits"],
         PluginKind::Connector => &["http", "secrets", "kv", "emits"],
         PluginKind::Channel if abi == Abi::V0_1 => &["http", "secrets", "kv", "emits", "recipients"],
-        PluginKind::Channel => &["http", "secrets", "emits", "recipients"],
+        PluginKind::Channel => &["http", "secrets", "emits", "recipients", "mail"],
     }
 }
 
@@ -276,9 +276,12 @@ fn read_capabilities(root: &Section<'_, '_>, kind: Option<PluginKind>, abi: Opti
     }
     let recipients = if recipients.is_empty() { read_recipients(&section) } else { recipients };
     let http = read_http(&section);
-    let secrets = read_secrets(&section, &http);
+    let mail = mail::read(root, &section);
+    let relays = mail.iter().map(|request| request.host.split(':').next().unwrap_or_default());
+    let hosts: Vec<&str> = http.iter().map(|request| request.host.as_str()).chain(relays).collect();
+    let secrets = read_secrets(&section, &hosts);
     let (kv_bytes, kv_reason) = read_kv(&section);
-    Capabilities { http, secrets, kv_bytes, kv_reason, emits: words::read_emits(&section), recipients }
+    Capabilities { http, mail, secrets, kv_bytes, kv_reason, emits: words::read_emits(&section), recipients }
 }
 
 /// Note what a kind may not ask for.
@@ -287,12 +290,8 @@ fn check_allowed(section: &Section<'_, '_>, kind: PluginKind, abi: Abi) {
     let table = section.table;
     for key in keys::CAPABILITIES.iter().filter(|key| table.contains_key(**key) && !allowed.contains(key)) {
         let Some((written, _)) = table.get_key_value(*key) else { continue };
-        let message = if *key == "mail" {
-            "this kernel sends no mail; remove this table, and send through a provider's HTTP interface".to_owned()
-        } else {
-            let may = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
-            format!("a {kind} of ABI {abi} may not ask for `{key}` (it may ask for: {may}); remove it")
-        };
+        let may = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+        let message = format!("a {kind} of ABI {abi} may not ask for `{key}` (it may ask for: {may}); remove it");
         section.notes.add(&written.span(), message);
     }
 }
@@ -339,7 +338,7 @@ fn read_recipients(capabilities: &Section<'_, '_>) -> Vec<RecipientRequest> {
 }
 
 /// Why a text is no host pattern.
-fn check_host(section: &Section<'_, '_>, host: &str, place: &Range<usize>) {
+pub(super) fn check_host(section: &Section<'_, '_>, host: &str, place: &Range<usize>) {
     let name = host.strip_prefix("*.").unwrap_or(host);
     let is_label = |label: &str| {
         !label.is_empty()
@@ -380,7 +379,8 @@ fn read_http(capabilities: &Section<'_, '_>) -> Vec<HttpRequest> {
     capabilities.repeated_tables("http").into_iter().filter_map(read).collect()
 }
 
-fn read_secrets(capabilities: &Section<'_, '_>, http: &[HttpRequest]) -> Vec<SecretRequest> {
+/// The secrets that are asked for. `asked` is where the plugin asks to send anything.
+fn read_secrets(capabilities: &Section<'_, '_>, asked: &[&str]) -> Vec<SecretRequest> {
     let mut names: Vec<String> = Vec::new();
     let read = |(start, table): (usize, &DeTable<'_>)| {
         let section = Section::open(capabilities.notes, table, "[[capabilities.secrets]]", start, &keys::SECRET);
@@ -405,10 +405,10 @@ fn read_secrets(capabilities: &Section<'_, '_>, http: &[HttpRequest]) -> Vec<Sec
         let hosts = section.texts("hosts");
         for (host, place) in &hosts {
             check_host(&section, host, place);
-            if section.notes.reading() == Reading::New && !words::is_asked_for(host, http) {
+            if section.notes.reading() == Reading::New && !words::is_asked_for(host, asked) {
                 let message = format!(
-                    "no [[capabilities.http]] asks for `{host}`, so that the secret could not be sent there; ask for the host \
-                     or remove it here"
+                    "no [[capabilities.http]] or [[capabilities.mail]] asks for `{host}`, so that the secret could not be sent \
+                     there; ask for the host or remove it here"
                 );
                 section.notes.add(place, message);
             }

@@ -89,8 +89,8 @@ fn each_mistake_has_its_line_and_a_remedy() {
             "10:17: `state_version` in [plugin] must be a whole number above 0",
         ),
         ("license =", "state_version = 4294967296\nlicense =", "10:17: `state_version` in [plugin] is at most"),
-        ("[limits]", "[[capabilities.mail]]", "37:16: this kernel sends no mail; remove this table"),
-        ("[limits]", "[[capabilities.http]]", "a tag-model of ABI 0.2 may not ask for `http`"),
+        ("[limits]", "[[capabilities.http]]", "a tag-model of ABI 0.2 may not ask for `http` (it may ask for: emits)"),
+        ("[limits]", "[[capabilities.mail]]", "a tag-model of ABI 0.2 may not ask for `mail`"),
         ("[limits]", "[limit]", "37:2: unknown key `limit` in the manifest; did you mean `limits`?"),
         (
             "kind = \"tag-model\"",
@@ -161,6 +161,7 @@ optional = true",
     let only_checked = parse_manifest(&only_checked).unwrap().capabilities.secrets.remove(0);
     assert!(only_checked.hosts.is_empty() && only_checked.form == SecretForm::StandardWebhooks);
     let kv = "[capabilities.kv]\nbytes = 1024\nreason = \"to remember\"";
+    let mail = "[[capabilities.mail]]\nreason = \"x\"\nhost = ";
     for (from, to, expected) in [
         ("type = \"email\"", "type = \"E-Mail\"", "22:8: `E-Mail` is not a type of identifiers"),
         ("reason = \"to write to\"", "", "[[capabilities.recipients]] has no `reason`"),
@@ -170,7 +171,10 @@ optional = true",
             "`email` is asked for twice",
         ),
         ("[inputs.city]", &format!("{kv}\n[inputs.city]"), "a channel of ABI 0.2 may not ask for `kv`"),
-        ("[inputs.city]", "[[capabilities.mail]]\nhost = \"a.b\"\n[inputs.city]", "this kernel sends no mail"),
+        ("[inputs.city]", &format!("{mail}\"a.b:587\"\n[inputs.city]"), "write `idempotent = false` in [plugin]"),
+        ("[inputs.city]", &format!("{mail}\"a.b:0\"\n[inputs.city]"), "`a.b:0` is not a relay"),
+        ("[inputs.city]", &format!("{mail}\"smtp://a.b\"\n[inputs.city]"), "`smtp://a.b` is not a relay"),
+        ("[inputs.city]", "[[capabilities.mail]]\nhost = \"a.b\"\n[inputs.city]", "mail]] has no `reason`"),
         ("[capabilities]", "idempotent = \"no\"\n[capabilities]", "write true or false"),
         ("[capabilities]", "state_version = 1\n[capabilities]", "only tag models and scorers have a fitted state"),
         ("\"POST\"", "\"post\"", "15:12: `post` is not a method"),
@@ -399,7 +403,12 @@ fn what_cannot_be_meant_is_refused_in_a_new_manifest_alone() {
             "[[capabilities.http]]\nhost = \"*.example.com\"\nmethods = [\"POST\"]\nreason = \"x\"\n[limits]",
             "22:8: the host `*.example.com` is asked for twice; give one table all methods",
         ),
-        (SHOP, "api.example.com", "api.example.org", "19:10: no [[capabilities.http]] asks for `api.example.org`"),
+        (
+            SHOP,
+            "api.example.com",
+            "api.example.org",
+            "19:10: no [[capabilities.http]] or [[capabilities.mail]] asks for `api.example.org`",
+        ),
         (GOOD, segment, "values = []", "24:10: `values` lists none"),
         (GOOD, segment, "values = [\"a\", \"a\"]", "24:16: `a` stands in `values` twice; remove one"),
         (GOOD, segment, "values = [\"\\u0007\"]", "24:11: `\\u{7}` has control characters"),

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use kith_model::plugin::Manifest;
 use serde_json::{Map, Value};
 
+use crate::hidden::{self, Haystack, HiddenValue, Names, SHORTEST_HIDDEN, collect_leaves};
+
 /// A configuration in two parts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parted {
@@ -117,49 +119,24 @@ pub fn dotted(path: &str) -> String {
     path.split('/').skip(1).map(unescaped).collect::<Vec<_>>().join(".")
 }
 
-/// The text without any of the texts of a configuration's unshown part.
-pub fn without_unshown(text: String, unshown: &Value) -> String {
-    match unshown {
-        Value::String(secret) if secret.chars().count() >= SHORTEST_HIDDEN => text.replace(secret.as_str(), "…"),
-        Value::Array(items) => items.iter().fold(text, without_unshown),
-        Value::Object(members) => members.values().fold(text, without_unshown),
-        Value::String(_) | Value::Number(_) | Value::Bool(_) | Value::Null => text,
-    }
-}
-
-/// Whether what was not shown of a configuration would be shown in another one, where it was not before. A plugin that writes it
-/// in another form is not caught.
+/// Whether what was not shown of a configuration would be shown in another one, where it was not before, in one of the forms in
+/// which [`Hidden`](crate::Hidden) finds it.
 pub fn would_show(before: &Value, after: &Value, places: &BTreeSet<String>) -> bool {
     let (before, after) = (parted(before.clone(), places), parted(after.clone(), places));
     let (mut unshown, mut known, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     for (value, leaves) in [(&before.shown, &mut known), (&after.shown, &mut shown)] {
-        collect_leaves(value, true, leaves);
+        collect_leaves(value, Names::Collected, leaves);
     }
     // The names of properties are the schema's.
-    collect_leaves(&before.unshown, false, &mut unshown);
-    unshown.iter().any(|secret| shown.iter().any(|value| holds(value, secret) && !known.contains(value)))
+    collect_leaves(&before.unshown, Names::LeftOut, &mut unshown);
+    shown.retain(|text| !known.contains(text));
+    let text = hidden::joined(&shown);
+    let haystack = Haystack::new(&text);
+    unshown.iter().any(|secret| match secret.chars().count() {
+        0..SHORTEST_HIDDEN => shown.contains(secret),
+        _ => HiddenValue::new(secret).is_in(&haystack),
+    })
 }
-
-/// The texts and numbers of a value, and if they are wanted the names of its members.
-fn collect_leaves(value: &Value, with_names: bool, leaves: &mut Vec<String>) {
-    match value {
-        Value::String(text) => leaves.push(text.clone()),
-        Value::Number(number) => leaves.push(number.to_string()),
-        Value::Array(items) => items.iter().for_each(|item| collect_leaves(item, with_names, leaves)),
-        Value::Object(members) => members.iter().for_each(|(name, member)| {
-            leaves.extend(with_names.then(|| name.clone()));
-            collect_leaves(member, with_names, leaves);
-        }),
-        Value::Bool(_) | Value::Null => {}
-    }
-}
-
-fn holds(text: &str, secret: &str) -> bool {
-    if secret.chars().count() >= SHORTEST_HIDDEN { text.contains(secret) } else { text == secret }
-}
-
-/// Shorter texts stand in most sentences by chance.
-const SHORTEST_HIDDEN: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -214,6 +191,8 @@ mod tests {
             (json!({ "s3cret": true }), true),
             (json!({ "text": "1234" }), false),
             (json!({ "text": "is 1234" }), true),
+            (json!({ "header": "Basic YWRhOnMzY3JldA==" }), true),
+            (json!({ "url": "https://a.example/?t=%733cret" }), true),
         ] {
             assert_eq!(would_show(&before, &after, &places), is_shown, "{after}");
         }
@@ -233,12 +212,5 @@ mod tests {
             assert_eq!(touches(&paths, path), expected, "{path}");
         }
         assert!(!touches(&BTreeSet::new(), ""));
-    }
-
-    #[test]
-    fn a_text_is_told_without_what_is_not_shown() {
-        let unshown = json!({ "token": "s3cret", "auth": { "pin": "12", "list": ["other"] } });
-        let told = without_unshown("`s3cret` and other of 12".to_owned(), &unshown);
-        assert_eq!(told, "`…` and … of 12");
     }
 }

@@ -4,7 +4,6 @@
 use std::ops::Range;
 
 use kith_model::event::MAX_EVENT_NAME_BYTES;
-use kith_model::plugin::HttpRequest;
 
 use super::reader::{Reading, Section};
 use crate::text::{bounded, steers};
@@ -29,26 +28,92 @@ pub(super) enum Lines {
     Several,
 }
 
-/// Whether a text has the form of an SPDX expression: ids joined by AND, OR and WITH, with parentheses. Which ids there are is not
-/// looked up, because new ones come and `LicenseRef-` names a vendor's own.
-pub(super) fn is_license(text: &str) -> bool {
-    let (mut open, mut is_id_next) = (0_usize, true);
+/// What a text is that is no SPDX expression, with what to write: ids joined by AND, OR and WITH, with parentheses. Ids are those that
+/// SPDX lists, also those that it would have replaced; `LicenseRef-` names a vendor's own.
+pub(super) fn license_problem(text: &str) -> Option<String> {
+    let (mut open, mut next, mut unlisted) = (0_usize, Next::Licence, None);
     for token in text.replace('(', " ( ").replace(')', " ) ").split(' ').filter(|token| !token.is_empty()) {
-        match (token, is_id_next) {
-            ("(", true) => open += 1,
-            (")", false) if open > 0 => open -= 1,
-            (join, false) if JOINS.contains(&join) => is_id_next = true,
-            (id, true) if is_license_id(id) => is_id_next = false,
-            _ => return false,
-        }
+        next = match (token, next) {
+            ("(", Next::Licence) => {
+                open += 1;
+                Next::Licence
+            }
+            (")", Next::Join) if open > 0 => {
+                open -= 1;
+                Next::Join
+            }
+            ("WITH", Next::Join) => Next::Exception,
+            ("AND" | "OR", Next::Join) => Next::Licence,
+            (id, Next::Licence) if is_listed(id) => Next::Join,
+            (id, Next::Exception) if is_listed_exception(id) => Next::Join,
+            (id, Next::Licence | Next::Exception) if has_form_of_id(id) => {
+                unlisted.get_or_insert_with(|| unlisted_problem(id, next));
+                Next::Join
+            }
+            _ => return Some(malformed_problem(text)),
+        };
     }
-    open == 0 && !is_id_next
+    if open > 0 || next != Next::Join { Some(malformed_problem(text)) } else { unlisted }
 }
 
-fn is_license_id(id: &str) -> bool {
+fn malformed_problem(text: &str) -> String {
+    format!("`{}` is no SPDX expression; write e.g. \"Apache-2.0\" or \"MIT OR Apache-2.0\"", bounded(text))
+}
+
+/// What may follow in an expression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Licence,
+    Exception,
+    Join,
+}
+
+/// Whether SPDX lists a licence, or whoever wrote the id has it as its own.
+fn is_listed(id: &str) -> bool {
+    // `+` stands for later versions, once.
+    let bare = id.strip_suffix('+').unwrap_or(id);
+    !bare.ends_with('+') && spdx::license_id(bare).is_some() || has_ref(id, "LicenseRef-")
+}
+
+fn is_listed_exception(id: &str) -> bool {
+    spdx::exception_id(id).is_some() || has_ref(id, "AdditionRef-")
+}
+
+/// Whether an id is one of somebody's own, of this document or of another one.
+fn has_ref(id: &str, prefix: &str) -> bool {
+    let is_own = |id: &str| id.strip_prefix(prefix).is_some_and(is_idstring);
+    match id.strip_prefix("DocumentRef-").and_then(|rest| rest.split_once(':')) {
+        Some((document, rest)) => is_idstring(document) && is_own(rest),
+        None => is_own(id),
+    }
+}
+
+fn is_idstring(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-".contains(&byte))
+}
+
+fn has_form_of_id(id: &str) -> bool {
     !JOINS.iter().any(|join| join.eq_ignore_ascii_case(id))
         && id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+:".contains(&byte))
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+".contains(&byte))
+}
+
+/// What is said of an id that SPDX does not list.
+fn unlisted_problem(id: &str, place: Next) -> String {
+    if place == Next::Exception {
+        return format!("`{id}` is no exception that SPDX lists (https://spdx.org/licenses/exceptions-index.html)");
+    }
+    let names = || spdx::identifiers::LICENSES.iter().map(|license| license.name);
+    let same = names().find(|name| name.eq_ignore_ascii_case(id));
+    match same
+        .or_else(|| spdx::imprecise_license_id(id).filter(|(_, length)| *length == id.len()).map(|(id, _)| id.name))
+    {
+        Some(near) => format!("`{id}` is no licence that SPDX lists; did you mean `{near}`?"),
+        None => format!(
+            "`{id}` is no licence that SPDX lists (https://spdx.org/licenses); write the id of one that is, or `LicenseRef-{id}` for \
+             a licence of your own"
+        ),
+    }
 }
 
 /// The names of events that a plugin may emit, each as an event may have it.
@@ -108,8 +173,8 @@ pub(super) fn note_doubles_in_new(section: &Section<'_, '_>, key: &str, texts: &
 }
 
 /// Whether a secret may be wanted at a host that the plugin asks to reach. Both may be patterns.
-pub(super) fn is_asked_for(host: &str, http: &[HttpRequest]) -> bool {
-    http.iter().any(|request| covers(&request.host, host) || covers(host, &request.host))
+pub(super) fn is_asked_for(host: &str, asked: &[&str]) -> bool {
+    asked.iter().any(|asked| covers(asked, host) || covers(host, asked))
 }
 
 /// Whether a pattern stands for a host, or for all that another pattern does.
@@ -126,18 +191,48 @@ mod tests {
     fn a_licence_has_the_form_of_an_expression() {
         for license in [
             "Apache-2.0",
+            "GPL-2.0",
+            "Apache-2.0 WITH LLVM-exception",
             "MIT OR Apache-2.0",
             "(MIT AND BSD-3-Clause) OR GPL-2.0-or-later WITH Classpath-exception-2.0",
             "GPL-2.0+",
             "LicenseRef-acme",
             "DocumentRef-a:LicenseRef-b",
         ] {
-            assert!(is_license(license), "{license}");
+            assert_eq!(license_problem(license), None, "{license}");
         }
-        for other in
-            ["Apache 2.0", "MIT/Apache-2.0", "see LICENSE", "MIT OR", "OR MIT", "(MIT", "MIT)", "", "MIT,", "()"]
-        {
-            assert!(!is_license(other), "{other}");
+        for other in [
+            "MIT/Apache-2.0",
+            "MIT OR",
+            "OR MIT",
+            "(MIT",
+            "MIT)",
+            "",
+            "MIT,",
+            "()",
+            "see LICENSE",
+            "Foo 2.0",
+            "MIT with x",
+        ] {
+            let problem = license_problem(other).unwrap_or_else(|| panic!("{other}"));
+            assert!(problem.contains("is no SPDX expression; write e.g."), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_licence_is_one_that_spdx_lists_or_somebodys_own() {
+        for (license, words) in [
+            ("Foo", "`Foo` is no licence that SPDX lists (https://spdx.org/licenses)"),
+            ("Foo", "or `LicenseRef-Foo` for a licence of your own"),
+            ("MIT OR Foo", "`Foo` is no licence"),
+            ("apache-2.0", "did you mean `Apache-2.0`?"),
+            ("Apache", "did you mean `Apache-2.0`?"),
+            ("MIT++", "`MIT++` is no licence"),
+            ("LicenseRef-", "`LicenseRef-` is no licence"),
+            ("MIT WITH Foo", "`Foo` is no exception that SPDX lists"),
+        ] {
+            let problem = license_problem(license).unwrap_or_else(|| panic!("{license}"));
+            assert!(problem.contains(words), "{problem}");
         }
     }
 

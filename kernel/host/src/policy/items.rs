@@ -3,11 +3,14 @@
 //! force, so that nothing is shown that does not hold.
 
 use kith_model::network::Network;
-use kith_model::plugin::{Grants, HttpRequest, LimitRequest, Manifest, PluginKind};
+use kith_model::plugin::{Grants, HttpRequest, LimitRequest, MailRequest, Manifest, PluginKind};
 use kith_model::sending::MAX_SENDING;
 use serde::Serialize;
 
-use super::{ANY_RECIPIENT, EffectiveLimit, HostPort, HttpRule, LimitSource, Limits, Policy, covers, effective_policy};
+use super::{
+    ANY_RECIPIENT, EffectiveLimit, HostPort, HttpRule, LimitSource, Limits, Policy, asks_for_relay, covers,
+    effective_policy,
+};
 
 /// What an item is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -15,6 +18,8 @@ use super::{ANY_RECIPIENT, EffectiveLimit, HostPort, HttpRule, LimitSource, Limi
 pub enum ItemKind {
     /// A host that may be reached, with the methods and the port.
     Http,
+    /// A relay that mail may be handed to.
+    Mail,
     /// A private range that hosts may be in.
     Network,
     /// A secret, and the hosts that it may be sent to.
@@ -40,6 +45,7 @@ impl ItemKind {
     pub fn as_str(self) -> &'static str {
         match self {
             ItemKind::Http => "http",
+            ItemKind::Mail => "mail",
             ItemKind::Network => "network",
             ItemKind::Secret => "secret",
             ItemKind::Kv => "kv",
@@ -99,6 +105,7 @@ pub fn policy_items(
     let policy = effective_policy(manifest, grants, ceiling);
     let of = Sides { manifest, grants, ceiling, policy: &policy };
     let mut items = of.http();
+    items.extend(of.mail());
     items.extend(of.networks());
     items.extend(of.secrets());
     items.extend(of.state());
@@ -155,11 +162,41 @@ impl Sides<'_> {
         items
     }
 
+    /// A relay that is granted; then those that are asked for and no grant gives.
+    fn mail(&self) -> Vec<PolicyItem> {
+        let requests = &self.manifest.capabilities.mail;
+        let item = |name: &str, asked: &[&MailRequest], granted: Vec<String>, effective, decided_by| PolicyItem {
+            reason: joined(asked.iter().map(|request| request.reason.as_str())),
+            asked: (!asked.is_empty()).then(|| Side::Names(asked.iter().map(|request| request.host.clone()).collect())),
+            granted: Some(Side::Names(granted)),
+            effective: Some(Side::Names(effective)),
+            ..PolicyItem::bare(ItemKind::Mail, name, decided_by)
+        };
+        let granted: Vec<(&String, Option<HostPort>)> =
+            self.grants.mail.iter().map(|text| (text, text.parse().ok())).collect();
+        let asks_for = |request: &MailRequest, relay: &Option<HostPort>| {
+            relay.as_ref().is_some_and(|relay| asks_for_relay(request, relay))
+        };
+        let mut items = Vec::new();
+        for (text, relay) in &granted {
+            let asked: Vec<&MailRequest> = requests.iter().filter(|request| asks_for(request, relay)).collect();
+            let effective = self.policy.mail.iter().filter(|rule| Some(*rule) == relay.as_ref());
+            let effective: Vec<String> = effective.map(HostPort::to_string).collect();
+            let decided_by = if effective.is_empty() { LimitSource::Manifest } else { LimitSource::Grant };
+            items.push(item(text, &asked, vec![(*text).clone()], effective, decided_by));
+        }
+        let is_granted = |request: &&MailRequest| granted.iter().any(|(_, relay)| asks_for(request, relay));
+        let missing = requests.iter().filter(|request| !is_granted(request));
+        items
+            .extend(missing.map(|request| item(&request.host, &[request], Vec::new(), Vec::new(), LimitSource::Grant)));
+        items
+    }
+
     /// A range that is granted; of who asks for hosts and is granted none, those that the host would let it have.
     fn networks(&self) -> Vec<PolicyItem> {
         let names = |all: &[Network]| Side::Names(all.iter().map(Network::to_string).collect());
         let ceiling = || Some(names(&self.ceiling.networks));
-        if self.grants.networks.is_empty() && !self.manifest.capabilities.http.is_empty() {
+        if self.grants.networks.is_empty() && self.asks_for_hosts() {
             let decided_by = if self.ceiling.networks.is_empty() { LimitSource::Host } else { LimitSource::Grant };
             return vec![PolicyItem {
                 granted: Some(Side::Names(Vec::new())),
@@ -182,6 +219,11 @@ impl Sides<'_> {
             }
         };
         self.grants.networks.iter().map(item).collect()
+    }
+
+    fn asks_for_hosts(&self) -> bool {
+        let capabilities = &self.manifest.capabilities;
+        !capabilities.http.is_empty() || !capabilities.mail.is_empty()
     }
 
     fn secrets(&self) -> Vec<PolicyItem> {
@@ -227,9 +269,6 @@ impl Sides<'_> {
     }
 
     fn events(&self) -> Vec<PolicyItem> {
-        if !matches!(self.manifest.kind, PluginKind::Connector | PluginKind::Channel) {
-            return Vec::new();
-        }
         let any = ["*".to_owned()];
         let names = self.manifest.emitted_names().unwrap_or(&any);
         names.iter().map(|name| PolicyItem::as_asked(ItemKind::Event, name, None, name)).collect()
@@ -471,6 +510,30 @@ mod tests {
         assert!(limits.contains(&("fuel", None, hosts)), "{limits:?}");
         let reasons: Vec<_> = items.iter().filter_map(|item| item.reason.as_deref()).collect();
         assert_eq!(reasons, ["to write", "to read", "to test", "to remember"]);
+    }
+
+    #[test]
+    fn relays_are_granted_with_their_port_to_whoever_says_that_a_repeat_is_not_safe() {
+        let mut manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        manifest.idempotent = false;
+        let request = |host: &str| MailRequest { host: host.to_owned(), reason: "to write".to_owned() };
+        manifest.capabilities.mail = vec![request("*.a.example:587"), request("b.example")];
+        let grants = Grants { mail: texts(&["x.a.example:587", "x.a.example:25", "x.a.example"]), ..Grants::default() };
+        let items = |manifest: &Manifest| policy_items(manifest, &grants, &Limits::default(), &[]);
+        let (manifests, granted) = (LimitSource::Manifest, LimitSource::Grant);
+        assert_eq!(
+            shown(&items(&manifest), ItemKind::Mail),
+            [
+                ("x.a.example:587", Some(&names(&["x.a.example:587"])), granted),
+                ("x.a.example:25", Some(&names(&[])), manifests),
+                ("x.a.example", Some(&names(&[])), manifests),
+                ("b.example", Some(&names(&[])), granted),
+            ]
+        );
+        let in_vain = effective_policy(&manifest, &grants, &Limits::default()).without_effect;
+        assert!(in_vain[1].contains("names no port") && in_vain.len() == 2, "{in_vain:?}");
+        manifest.idempotent = true;
+        assert_eq!(effective_policy(&manifest, &grants, &Limits::default()).mail, []);
     }
 
     #[test]

@@ -27,7 +27,7 @@ impl Channel for WasmChannel {
         let wit: Vec<_> = messages.iter().map(|message| convert::message_to_wit_0_1(policy, message)).collect();
         let outcomes: Vec<v0_1::delivering::Outcome> = bound.call(CallClass::Plain, "send", (&wit[..],))?;
         bound.reported(verify::one_each("outcomes", messages.len(), outcomes.len()))?;
-        Ok(outcomes.into_iter().map(convert::outcome_from_wit_0_1).collect())
+        Ok(outcomes.into_iter().map(convert::outcome_from_wit_0_1).map(|outcome| told(bound, outcome)).collect())
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
@@ -47,7 +47,8 @@ impl PureChannel for WasmPureChannel {
         let wit: Vec<_> = messages.iter().map(|message| convert::message_to_wit(policy, message)).collect();
         let steps: Vec<delivering::Step> = bound.call(CallClass::Plain, "requests", (&wit[..],))?;
         bound.reported(verify::one_each("steps", messages.len(), steps.len()))?;
-        Ok(steps.into_iter().map(convert::step_from_wit).collect())
+        let step = |(step, of): (_, &Message)| told_step(bound, convert::step_from_wit(policy, of, step));
+        Ok(steps.into_iter().zip(messages).map(step).collect())
     }
 
     fn outcomes(&self, answers: &[SentAnswer]) -> Result<Vec<Step>, PluginFault> {
@@ -56,7 +57,10 @@ impl PureChannel for WasmPureChannel {
         let wit: Vec<_> = answers.iter().map(|answer| convert::answer_to_wit(policy, answer)).collect();
         let steps: Vec<delivering::Step> = bound.call(CallClass::Plain, "outcomes", (&wit[..],))?;
         bound.reported(verify::one_each("steps", answers.len(), steps.len()))?;
-        Ok(steps.into_iter().map(convert::step_from_wit).zip(answers).map(within_rounds).collect())
+        let step = |(step, answer): (_, &SentAnswer)| {
+            within_rounds((told_step(bound, convert::step_from_wit(policy, &answer.message, step)), answer))
+        };
+        Ok(steps.into_iter().zip(answers).map(step).collect())
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
@@ -68,11 +72,29 @@ impl PureChannel for WasmPureChannel {
     }
 }
 
+/// An outcome whose reason has nothing of what the configuration does not show.
+fn told(bound: &BoundPlugin, outcome: Outcome) -> Outcome {
+    let without = |reason| bound.installed.hidden.without(reason);
+    match outcome {
+        Outcome::Retry { after_ms, reason } => Outcome::Retry { after_ms, reason: without(reason) },
+        Outcome::Permanent { reason } => Outcome::Permanent { reason: without(reason) },
+        Outcome::Stop { reason } => Outcome::Stop { reason: without(reason) },
+        Outcome::Accepted { .. } | Outcome::Delivered { .. } => outcome,
+    }
+}
+
+fn told_step(bound: &BoundPlugin, step: Step) -> Step {
+    match step {
+        Step::Done(outcome) => Step::Done(told(bound, outcome)),
+        step => step,
+    }
+}
+
 /// The step after an answer, unless it asks for one request too many. That ends the attempt of its own message and no
 /// other's, because the rest of the batch has done nothing wrong.
 fn within_rounds((step, answer): (Step, &SentAnswer)) -> Step {
     match step {
-        Step::Send(_) if answer.round >= MAX_ROUNDS => {
+        Step::Send(_) | Step::Mail(_) if answer.round >= MAX_ROUNDS => {
             let reason = format!("the channel asked for more than {MAX_ROUNDS} requests in one attempt");
             Step::Done(Outcome::Retry { after_ms: None, reason })
         }

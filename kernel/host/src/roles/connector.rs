@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use kith_model::plugin::{Connector, ReceiveError, Received, SourceRequest};
+use kith_model::event::RejectedRecord;
+use kith_model::plugin::{Connector, PluginFault, ReceiveError, Received, SourceRequest};
 use kith_model::polling::{PollAnswer, PollError, PollTurn, WantedPage};
 use kith_model::sending::Transport;
 use wasmtime::component::{ComponentNamedList, Lower};
@@ -25,23 +26,32 @@ pub(super) struct WasmConnector {
 
 impl Connector for WasmConnector {
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError> {
-        let bound = &self.bound;
-        let wit = convert::request_to_wit(request);
-        let called: Result<Result<Received, source::Rejection>, _> = match self.abi {
-            Abi::V0_1 => bound
-                .call(CallClass::Plain, "receive", (&wit,))
-                .map(|called: Result<_, _>| called.map(convert::received_from_wit_0_1)),
-            Abi::V0_2 => bound
-                .call(CallClass::Plain, "receive", (&wit,))
-                .map(|called: Result<_, _>| called.map(convert::received_from_wit)),
-        };
-        match called.map_err(ReceiveError::Fault)? {
-            Ok(received) => {
-                let checked = verify::received(request, &received);
-                bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
+        let answer = match self.abi {
+            Abi::V0_1 => {
+                let wit = convert::request_to_wit(request);
+                let called: Result<Result<v0_1::source::Received, source::Rejection>, _> =
+                    self.bound.call(CallClass::Plain, "receive", (&wit,));
+                called.map(|answer| answer.map(convert::received_from_wit_0_1)).map_err(ReceiveError::Fault)?
             }
-            Err(rejection) => Err(bound.refused(rejection.status, &rejection.code, &rejection.message)),
+            // There is one for each request.
+            Abi::V0_2 => self.together(&[request]).map_err(ReceiveError::Fault)?.swap_remove(0),
+        };
+        self.account(request, answer)
+    }
+
+    fn receive_all(&self, requests: &[&SourceRequest]) -> Result<Vec<Result<Received, ReceiveError>>, PluginFault> {
+        match self.abi {
+            Abi::V0_1 => Ok(requests.iter().map(|request| self.receive(request)).collect()),
+            Abi::V0_2 => {
+                let answers = self.together(requests)?;
+                Ok(requests.iter().zip(answers).map(|(request, answer)| self.account(request, answer)).collect())
+            }
         }
+    }
+
+    fn takes_several(&self) -> bool {
+        let policy = &self.bound.installed.policy;
+        self.abi != Abi::V0_1 && policy.http.is_empty() && policy.kv_bytes.value == 0
     }
 
     fn poll(&self, wanted: &WantedPage) -> Result<PollTurn, PollError> {
@@ -71,6 +81,34 @@ impl Connector for WasmConnector {
 }
 
 impl WasmConnector {
+    /// One call of contract 0.2 for these requests: as many answers.
+    fn together(&self, requests: &[&SourceRequest]) -> Result<Vec<Result<Received, source::Rejection>>, PluginFault> {
+        let wit: Vec<source::Request> = requests.iter().map(|request| convert::request_to_wit(request)).collect();
+        let prepare = |state: &mut CallState| state.take_requests(requests.len());
+        let answers: Vec<Result<source::Received, source::Rejection>> =
+            self.bound.call_with(CallClass::Plain, prepare, "receive", (&wit[..],))?;
+        let counted = verify::one_each("answers", requests.len(), answers.len());
+        // Of several it is seen again where each is called alone, if it is the plugin's way.
+        if requests.len() > 1 { counted } else { self.bound.reported(counted) }?;
+        Ok(answers.into_iter().map(|answer| answer.map(convert::received_from_wit)).collect())
+    }
+
+    /// The answer to a request, or the fault that it is none.
+    fn account(
+        &self,
+        request: &SourceRequest,
+        answer: Result<Received, source::Rejection>,
+    ) -> Result<Received, ReceiveError> {
+        match answer {
+            Ok(mut received) => {
+                self.tell(&mut received.rejected);
+                let checked = verify::received(request, &received);
+                self.bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
+            }
+            Err(rejection) => Err(self.bound.refused(rejection.status, &rejection.code, &rejection.message)),
+        }
+    }
+
     /// One of the two calls of a poll, which have neither network nor state.
     fn turn<P: ComponentNamedList + Lower>(&self, function: &str, params: P) -> Result<PollTurn, PollError> {
         let prepare = |state: &mut CallState| state.is_pure = true;
@@ -80,9 +118,28 @@ impl WasmConnector {
     }
 
     fn checked(&self, turn: Result<PollTurn, PollError>) -> Result<PollTurn, PollError> {
-        if let Ok(turn) = &turn {
-            self.bound.reported(verify::turn(turn))?;
+        let mut turn = turn.map_err(|error| self.told(error))?;
+        if let PollTurn::Page(page) = &mut turn {
+            self.tell(&mut page.rejected);
         }
-        turn
+        self.bound.reported(verify::turn(&turn))?;
+        Ok(turn)
+    }
+
+    /// Why a poll failed, without what of the configuration is not shown.
+    fn told(&self, error: PollError) -> PollError {
+        let without = |reason| self.bound.installed.hidden.without(reason);
+        match error {
+            PollError::Later { after_ms, reason } => PollError::Later { after_ms, reason: without(reason) },
+            PollError::Permanent(reason) => PollError::Permanent(without(reason)),
+            PollError::Fault(fault) => PollError::Fault(self.bound.told(fault)),
+        }
+    }
+
+    /// The same of the records that it rejects.
+    fn tell(&self, rejected: &mut [RejectedRecord]) {
+        for record in rejected {
+            record.message = self.bound.installed.hidden.without(std::mem::take(&mut record.message));
+        }
     }
 }

@@ -1,12 +1,16 @@
 //! Responsible for the compute roles over a component: tag models and scorers.
 
-use kith_model::plugin::{Cancellation, ComputeModel, Fitted, PluginFault, PluginKind};
+use std::sync::Arc;
+
+use kith_model::plugin::{Cancellation, ComputeModel, Fitted, ModelAnswer, PluginFault, PluginKind};
 use kith_model::table::Table;
+use parking_lot::Mutex;
 
 use super::BoundPlugin;
 use crate::abi::Abi;
 use crate::bindings::current::{columns, fitting, types};
 use crate::convert;
+use crate::imports::emitting::Emitting;
 use crate::state::{CallClass, CallState};
 use crate::verify;
 
@@ -28,29 +32,38 @@ impl ComputeModel for WasmModel {
             state.cancellation = Some(cancellation.clone());
         };
         let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
-        let fitted = convert::fitted_from_wit(called.map_err(convert::failure_from_wit)?);
+        let fitted =
+            convert::fitted_from_wit(called.map_err(|failure| bound.told(convert::failure_from_wit(failure)))?);
         bound.reported(verify::fitted(&fitted)).map(|()| fitted)
     }
 
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        self.answer(state, rows).map(|answer| answer.table)
+    }
+
+    fn answer(&self, state: &[u8], rows: Table) -> Result<ModelAnswer, PluginFault> {
         let bound = &self.bound;
         let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
         let count = rows.rows;
         bound.installed.observed.rows(count);
         let rows = convert::table_to_wit(rows);
+        let emitting = Arc::new(Mutex::new(Emitting::of(count)));
         let called: Result<columns::Table, PluginFault> = match self.abi {
-            // It has no word for a state that it cannot read.
+            // It has no word for a state that it cannot read, and none for an event.
             Abi::V0_1 => {
                 let called: Result<_, types::Failure> = bound.call(CallClass::Plain, function, (state, &rows))?;
                 called.map_err(convert::failure_from_wit)
             }
             Abi::V0_2 => {
+                let give = |state: &mut CallState| state.emitting = Some(Arc::clone(&emitting));
                 let called: Result<_, fitting::ComputeFailure> =
-                    bound.call(CallClass::Plain, function, (state, &rows))?;
+                    bound.call_with(CallClass::Plain, give, function, (state, &rows))?;
                 called.map_err(convert::compute_failure_from_wit)
             }
         };
-        let table = convert::table_from_wit(called?);
-        bound.reported(verify::outputs(&bound.manifest, count, &table)).map(|()| table)
+        let table = convert::table_from_wit(called.map_err(|failure| bound.told(failure))?);
+        bound.reported(verify::outputs(&bound.manifest, count, &table))?;
+        let events = std::mem::take(&mut emitting.lock().events);
+        Ok(ModelAnswer { table, events })
     }
 }

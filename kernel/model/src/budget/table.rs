@@ -123,6 +123,18 @@ pub static GUEST_LOG: Budget = budget("guest-log", Call, Bytes, 64 << 10, "grant
 pub static GUEST_LOG_KEPT: Budget = budget("guest-log-kept", Installation, Bytes, 64 << 10, FIXED);
 /// Host calls of one call.
 pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10_000, "grants.limits.host_calls");
+/// Requests to one source that wait and go into one call of its connector; more go into the next.
+pub static GUEST_REQUESTS: Budget = budget("guest-requests", Call, Items, 16, FIXED);
+/// Bodies of these together; one request is taken however large it is.
+pub static GUEST_REQUESTS_SIZE: Budget = budget("guest-requests-size", Call, Bytes, 256 << 10, FIXED);
+/// Events that one call of a model may emit; a batch with more is asked about in parts.
+pub static GUEST_EVENTS: Budget = budget("guest-events", Call, Items, 4_096, FIXED);
+/// Bytes of these events: names, properties and keys, and 64 for each.
+pub static GUEST_EVENT_BYTES: Budget = budget("guest-event-bytes", Call, Bytes, 1 << 20, FIXED);
+/// New events that one model emits of one person in a day; further ones are left out and listed with the dead letters, so that a
+/// model which its own events set off comes to an end.
+pub static PERSON_EVENTS: Budget =
+    Budget { period: Some(Duration::from_secs(86_400)), ..budget("person-events", Installation, Items, 24, FIXED) };
 /// Memory of all calls under way together, each counted with what it may take at most; a quarter as much again is for requests
 /// of polls and the answers to them. The default is a quarter of the machine's, and this where that is less or not known.
 pub static HOST_GUEST_MEMORY: Budget = budget("host-guest-memory", Host, Bytes, 256 << 20, "--guest-memory");
@@ -139,7 +151,8 @@ pub static GUEST_QUEUE_TIME: Budget = budget("guest-queue-time", Request, WallMs
 /// Calls of the version that runs beside an installation's live one, the one that waits included; what comes meanwhile is not
 /// compared.
 pub static SHADOW_CALLS: Budget = budget("shadow-calls", Installation, AtOnce, 1, FIXED);
-/// What the call under way of all such versions may take in memory at most, beside `host-guest-memory`.
+/// What the call under way of all such versions, and of those that are tried over what is stored, may take in memory at most,
+/// beside `host-guest-memory`.
 pub static SHADOW_MEMORY: Budget = budget("shadow-memory", Host, Bytes, 96 << 20, FIXED);
 /// Inputs and live answers that wait to be compared.
 pub static SHADOW_INPUT: Budget = budget("shadow-input", Host, Bytes, 32 << 20, FIXED);
@@ -154,7 +167,9 @@ pub static HOST_WAITING: Budget = budget("host-waiting", Host, Bytes, 128 << 20,
 pub static POLL_PAGES: Budget = budget("poll-pages", Installation, Items, 32, FIXED);
 /// Requests for one page of a poll, over all its rounds.
 pub static POLL_REQUESTS: Budget = budget("poll-requests", Call, Items, 16, FIXED);
-/// Bodies of the answers that one call of a poll is handed.
+/// Requests of all polls that are with their peers; a workspace has at most a quarter of them.
+pub static POLL_REQUESTS_AT_ONCE: Budget = budget("poll-requests-at-once", Host, AtOnce, 256, FIXED);
+/// Answers with their headers that one call of a poll is handed.
 pub static POLL_ANSWERS: Budget = budget("poll-answers", Call, Bytes, 8 << 20, FIXED);
 /// The least time between two polls of an installation; one that asks for less is refused.
 pub static POLL_INTERVAL: Budget = budget("poll-interval", Installation, WallMs, 60_000, "poll.interval");
@@ -289,6 +304,11 @@ pub static ALL: &[&Budget] = &[
     &GUEST_LOG,
     &GUEST_LOG_KEPT,
     &GUEST_HOST_CALLS,
+    &GUEST_REQUESTS,
+    &GUEST_REQUESTS_SIZE,
+    &GUEST_EVENTS,
+    &GUEST_EVENT_BYTES,
+    &PERSON_EVENTS,
     &HOST_GUEST_MEMORY,
     &GUEST_CALLS,
     &GUEST_CALLS_WAITING,
@@ -303,6 +323,7 @@ pub static ALL: &[&Budget] = &[
     &HOST_WAITING,
     &POLL_PAGES,
     &POLL_REQUESTS,
+    &POLL_REQUESTS_AT_ONCE,
     &POLL_ANSWERS,
     &POLL_INTERVAL,
     &SECRET_PLACES,

@@ -35,7 +35,7 @@ pub enum PluginFault {
     /// The guest asked for more memory than its limit and did not survive the refusal.
     #[error("passed the limit of {limit_bytes} bytes of memory")]
     MemoryExceeded { limit_bytes: u64 },
-    /// The guest returned or logged more than its limit, or called the host too often.
+    /// The guest returned, logged or emitted more than its limit, or called the host too often.
     #[error("passed the limit of {limit} {what}")]
     LimitExceeded { what: &'static str, limit: u64 },
     /// What the guest returned breaks the contract.
@@ -63,6 +63,7 @@ impl PluginFault {
             PluginFault::FuelExhausted { .. } => "limit.fuel",
             PluginFault::MemoryExceeded { .. } => "limit.memory",
             PluginFault::LimitExceeded { what: "output bytes", .. } => "limit.output",
+            PluginFault::LimitExceeded { what, .. } if what.contains("events") => "limit.events",
             PluginFault::LimitExceeded { .. } => "limit.host-calls",
             PluginFault::InvalidOutput(_) => "invalid-output",
             PluginFault::Cancelled => "cancelled",

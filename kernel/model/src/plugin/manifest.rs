@@ -51,7 +51,7 @@ fn idempotent_unless_said() -> bool {
 
 impl Manifest {
     /// The names of the `track` events that the plugin may emit; `None` for any. Events of other kinds have no names that others
-    /// build on. A connector exists to emit events, so one that names none is not narrowed; a channel that names none emits none.
+    /// build on. A connector exists to emit events, so one that names none is not narrowed; what else names none emits none.
     pub fn emitted_names(&self) -> Option<&[String]> {
         let emits = &self.capabilities.emits;
         let is_any = emits.iter().any(|name| name == "*");
@@ -97,6 +97,9 @@ pub struct OutputSpec {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Capabilities {
     pub http: Vec<HttpRequest>,
+    /// Relays that a channel hands mail to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mail: Vec<MailRequest>,
     pub secrets: Vec<SecretRequest>,
     /// Bytes of key-value state; 0 for none.
     pub kv_bytes: u64,
@@ -124,6 +127,14 @@ pub struct HttpRequest {
     /// `api.example.com`, `*.example.com`, or `*`: any host that the admin then names in the grant.
     pub host: String,
     pub methods: Vec<String>,
+    pub reason: String,
+}
+
+/// A relay that a channel asks to hand mail to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailRequest {
+    /// As [`HttpRequest::host`], with a port (`smtp.example.com:587`) or without one, for any that the admin then names.
+    pub host: String,
     pub reason: String,
 }
 
@@ -166,7 +177,7 @@ pub struct Grants {
     /// Secret name → hosts it may be sent to.
     pub secrets: BTreeMap<String, Vec<String>>,
     pub kv_bytes: u64,
-    /// Mail servers. No kernel sends mail, so a grant that names one is refused.
+    /// `host:port` of the relays that mail may be handed to, exact names.
     pub mail: Vec<String>,
     /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -101,6 +101,16 @@ pub struct Fitted {
 pub trait Connector: Send + Sync {
     /// Turn a request, or a piece of a file, into events.
     fn receive(&self, request: &SourceRequest) -> Result<Received, ReceiveError>;
+    /// The same for several requests: an answer for each, in their order. A fault is one of a call for all of them, and says
+    /// nothing of any: whoever wants to know of which it is makes smaller calls.
+    fn receive_all(&self, requests: &[&SourceRequest]) -> Result<Vec<Result<Received, ReceiveError>>, PluginFault> {
+        Ok(requests.iter().map(|request| self.receive(request)).collect())
+    }
+    /// Whether [`Connector::receive_all`] is one call that leaves nothing behind, so that requests gain by it and it can be made
+    /// again after a fault.
+    fn takes_several(&self) -> bool {
+        false
+    }
     /// The first turn of a page that is fetched from the other side.
     fn poll(&self, wanted: &WantedPage) -> Result<PollTurn, PollError> {
         let _ = wanted;
@@ -133,6 +143,35 @@ impl Cancellation {
     }
 }
 
+/// An event that a model tells of a person beside its answer, not yet checked. It happens when the answer is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EmittedEvent {
+    /// Of a `track` event.
+    pub name: String,
+    /// A JSON object as text, or empty for none.
+    pub properties: String,
+    /// What makes it one: the same name and key of the same person are one event for good. Empty: its properties are that.
+    pub key: String,
+}
+
+impl EmittedEvent {
+    /// What an event counts beside its texts.
+    const OWN_BYTES: usize = 64;
+
+    /// What it counts of the bytes that a call may emit.
+    pub fn size_bytes(&self) -> usize {
+        EmittedEvent::OWN_BYTES + self.name.len() + self.properties.len() + self.key.len()
+    }
+}
+
+/// What a model says of a table of rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelAnswer {
+    pub table: Table,
+    /// Events, each with the number of the row that it is of, from 0; in the order in which they were emitted.
+    pub events: Vec<(u32, EmittedEvent)>,
+}
+
 /// Columns in, columns out: the shape that tag models and scorers share.
 pub trait ComputeModel: Send + Sync {
     /// Learn from the rows of `dataset`. Ends soon after `cancellation` with [`PluginFault::Cancelled`].
@@ -143,6 +182,10 @@ pub trait ComputeModel: Send + Sync {
     ) -> Result<Fitted, PluginFault>;
     /// One row of outputs for each row of `rows`, in the same order; one column for each output of the manifest.
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault>;
+    /// The same with the events that it emits; by default none.
+    fn answer(&self, state: &[u8], rows: Table) -> Result<ModelAnswer, PluginFault> {
+        Ok(ModelAnswer { table: self.compute(state, rows)?, events: Vec::new() })
+    }
 }
 
 /// A call from a provider about earlier messages.

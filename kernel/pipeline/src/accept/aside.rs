@@ -142,7 +142,8 @@ impl Submission {
             resume: input.resume.clone(),
         });
         let (at, origin) = (self.received_at, self.origin);
-        Letter { at, last_at: at, times: 1, record, form, came, origin, is_edited: false }
+        let reader = self.sender.reader.as_deref().cloned();
+        Letter { at, last_at: at, times: 1, record, form, came, origin, is_edited: false, reader }
     }
 }
 

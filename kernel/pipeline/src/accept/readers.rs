@@ -1,21 +1,23 @@
-//! Which version of its connector read the events of a source. An event names its source alone; a row for each change of the
-//! version says from which position of the log on it was another one, so that what a version brought is found by its range.
+//! Which version of its connector read the events of a source. An event names its source and, by a number, the version that read
+//! it; a row for each version that read something says which that was, how many events it read and where in the log they lie.
 //!
-//! The row is written in the commit of the first events that the version read, and before that everything that another version
-//! of the same source brought is durable: so ranges end exactly, also where requests of both versions were under way together.
+//! So two versions may be at work at once, as while one takes the other's place, and what each of them brought is told apart
+//! event by event. Where only one is at work the ranges end exactly: the row of the other one is closed in the commit of the
+//! first events behind it.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use kith_model::event::Event;
 use kith_model::id::{InstallationId, Position, WorkspaceId};
 use kith_model::time::Timestamp;
-use kith_store::{Key, KeyRange, Operation, ReadError, Store, row};
+use kith_store::row::{Owner, Row, read_postcard};
+use kith_store::{Key, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
 use super::Submission;
-use super::quality::read_days;
+use super::quality::{SourceCounts, read_days};
 use crate::profiles::facts::each_row;
-use crate::rows;
 use crate::setup::Installed;
 
 /// A version of a plugin, as the events name it that it read.
@@ -32,102 +34,200 @@ impl Reader {
     }
 }
 
-/// From a position of the log on, which version read a source's events.
+/// What one version read of a source, from a position of the log on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReaderRow {
     pub reader: Reader,
-    /// When the first of them was received.
+    /// When the first of its events was received.
     pub since: Timestamp,
     /// How many events of the source other versions had brought by then.
     pub before: u64,
+    /// What its events call it, from 1. 0 in a row of before events named their version: its events are those of its range.
+    pub number: u32,
+    /// How many it brought; not counted in a row without a number.
+    pub events: u64,
+    /// Where its events end, once another version reads alone.
+    pub up_to: Option<Position>,
 }
 
-rows::rows! {
-    ReaderRow: "who read the events of a source", Accept, 1;
+/// [`ReaderRow`] before events named their version.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct ReaderRowV1 {
+    reader: Reader,
+    since: Timestamp,
+    before: u64,
 }
 
-/// A version and the range of the log in which the events of its source are those that it read.
+impl Row for ReaderRow {
+    const WHAT: &'static str = "who read the events of a source";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<ReaderRow, String>> {
+        (version == 1).then(|| {
+            let ReaderRowV1 { reader, since, before } = read_postcard(body)?;
+            Ok(ReaderRow { reader, since, before, number: 0, events: 0, up_to: None })
+        })
+    }
+}
+
+/// A version and the range of the log in which the events of its source lie that it read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ReaderRange {
     pub row: ReaderRow,
     /// Its events lie behind this position.
     pub after: Position,
-    /// Where another version begins, behind this position; `None` for the last one.
+    /// None lies behind this one; `None` where it may still read.
     pub up_to: Option<Position>,
     /// How many it brought.
     pub events: u64,
 }
 
-/// Ranges that are read at once.
-pub(crate) const RANGES_AT_ONCE: usize = if cfg!(test) { 2 } else { 256 };
+impl ReaderRange {
+    /// Whether an event of the source, at a position of the log, is of this version.
+    pub(crate) fn has(&self, event: &Event, position: Position) -> bool {
+        let is_within = self.after < position && self.up_to.is_none_or(|up_to| position <= up_to);
+        event.reader == self.row.number && (self.row.number > 0 || is_within)
+    }
+}
 
-/// Some versions that read a source's events, oldest first, from the one that begins at a position on, and where to go on. What
-/// lies before the first of all was read before this was noted.
+/// The versions that read a source's events, in the order in which they began. What lies before the first of them was read before
+/// this was noted.
 pub(crate) fn ranges(
     store: &dyn Store,
     workspace: WorkspaceId,
     source: InstallationId,
-    from: Position,
-) -> Result<(Vec<ReaderRange>, Option<Position>), ReadError> {
-    let all = Key::readers(workspace, source).range();
-    let from = KeyRange { from: Key::reader(workspace, source, from), to: all.to };
-    // One more, which says where the last of them ends.
-    let page = store.scan(&from, RANGES_AT_ONCE + 1)?;
+) -> Result<Vec<ReaderRange>, ReadError> {
     let mut ranges: Vec<ReaderRange> = Vec::new();
-    for (key, value) in &page.rows {
-        let (row, after): (ReaderRow, _) = (row::decode(value)?, key.position());
-        if let Some(last) = ranges.last_mut() {
+    let prefix = Key::readers(workspace, source);
+    each_row(store, &prefix, |key, value| {
+        let row: ReaderRow = row::decode(value)?;
+        let Some((after, _)) = key.as_reader(&prefix) else { return Ok(()) };
+        if let Some(last) = ranges.last_mut().filter(|last| last.row.number == 0) {
             last.up_to = Some(after);
             last.events = row.before.saturating_sub(last.row.before);
         }
-        if ranges.len() == RANGES_AT_ONCE {
-            return Ok((ranges, Some(after)));
-        }
-        ranges.push(ReaderRange { row, after, up_to: None, events: 0 });
-    }
-    if let Some(last) = ranges.last_mut() {
+        let (up_to, events) = (row.up_to, row.events);
+        ranges.push(ReaderRange { row, after, up_to, events });
+        Ok(())
+    })?;
+    if let Some(last) = ranges.last_mut().filter(|last| last.row.number == 0) {
         last.events = events_of(store, workspace, source)?.saturating_sub(last.row.before);
     }
-    Ok((ranges, None))
+    Ok(ranges)
 }
 
-/// The version that read a source's event at a position; `None` where that was not noted yet.
+/// What one component read of a source, up to a position of the log: the ranges of its versions.
+#[derive(Debug)]
+pub(crate) struct ReadBy {
+    source: InstallationId,
+    pub ranges: Vec<ReaderRange>,
+    up_to: Position,
+}
+
+impl ReadBy {
+    /// Find what the component of that digest read.
+    pub(crate) fn find(
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        (source, digest): (InstallationId, &str),
+        up_to: Position,
+    ) -> Result<ReadBy, ReadError> {
+        let mut ranges = ranges(store, workspace, source)?;
+        ranges.retain(|range| range.row.reader.digest == digest);
+        Ok(ReadBy { source, ranges, up_to })
+    }
+
+    /// Whether an event at a position is one of these.
+    pub(crate) fn has(&self, event: &Event, position: Position) -> bool {
+        let is_of_range = || self.ranges.iter().any(|range| range.has(event, position));
+        event.source == self.source && position <= self.up_to && is_of_range()
+    }
+
+    /// Where in the log they lie, behind a position and up to another, in its order and each position once: what two versions read
+    /// at the same time lies together. Events of others may lie there, too.
+    pub(crate) fn stretches(&self) -> Vec<(Position, Position)> {
+        let mut stretches: Vec<(Position, Position)> = Vec::new();
+        for range in &self.ranges {
+            let up_to = range.up_to.map_or(self.up_to, |up_to| up_to.min(self.up_to));
+            match stretches.last_mut() {
+                Some(last) if range.after <= last.1 => last.1 = last.1.max(up_to),
+                _ if range.after < up_to => stretches.push((range.after, up_to)),
+                _ => {}
+            }
+        }
+        stretches
+    }
+
+    /// When the first of them was received.
+    pub(crate) fn since(&self) -> Option<Timestamp> {
+        self.ranges.iter().map(|range| range.row.since).min()
+    }
+}
+
+/// The version that read a source's event at a position; `None` where that was not noted, or no plugin read it.
 pub(crate) fn reader_of(
     store: &dyn Store,
     workspace: WorkspaceId,
-    source: InstallationId,
+    event: &Event,
     position: Position,
 ) -> Result<Option<ReaderRow>, ReadError> {
-    let mut found = None;
-    each_row(store, &Key::readers(workspace, source), |key, value| {
-        if key.position() < position {
-            found = Some(row::decode(value)?);
-        }
-        Ok(())
-    })?;
-    Ok(found)
+    let found = ranges(store, workspace, event.source)?.into_iter().find(|range| range.has(event, position));
+    Ok(found.map(|range| range.row))
 }
 
 /// How many events of a source were taken, corrections among them.
 fn events_of(store: &dyn Store, workspace: WorkspaceId, source: InstallationId) -> Result<u64, ReadError> {
     let counted = read_days(store, workspace, source)?;
     let all = counted.days.values().chain([&counted.older]);
-    Ok(all.map(|counts| counts.accepted + counts.corrected).sum())
+    Ok(all.map(taken).sum())
 }
 
-/// Sources whose version is held after the group that asked for it.
-const MAX_HELD: usize = 1_024;
+/// How many of these became events.
+fn taken(counts: &SourceCounts) -> u64 {
+    counts.accepted + counts.corrected
+}
+
+/// Rows of one source. For one more the oldest that is closed goes, and then nobody knows any more who read its events.
+const MAX_VERSIONS: usize = 1_000;
+
+/// Rows that are held after the group that asked for them.
+const MAX_HELD: usize = 4_096;
+
+/// The versions that have read of one source.
+#[derive(Default)]
+struct SourceReaders {
+    rows: BTreeMap<Key, ReaderRow>,
+    /// The greatest number that was given.
+    last: u32,
+}
+
+impl SourceReaders {
+    /// What the events are called that a version reads from now on.
+    fn number_of(&self, reader: &Reader) -> u32 {
+        let mut own = self.rows.values().filter(|row| row.number > 0 && row.reader == *reader);
+        own.next().map_or(self.last + 1, |row| row.number)
+    }
+}
+
+/// What the unit under way changes.
+struct UnitReader {
+    source: InstallationId,
+    number: u32,
+    /// `None` for a row that it deletes.
+    changed: BTreeMap<Key, Option<ReaderRow>>,
+}
 
 /// The versions at work in one workspace. Only its lane holds it, and it is the only writer of their rows.
 pub(super) struct Readers {
     store: Arc<dyn Store>,
     workspace: WorkspaceId,
-    /// The version of the last row of each source, as the group leaves it; `None` for one that has none.
-    known: HashMap<InstallationId, Option<Reader>>,
-    /// The sources of which the group has events.
-    in_group: BTreeSet<InstallationId>,
-    /// The source of the unit under way, with its version where that is another now.
-    unit: Option<(InstallationId, Option<Reader>)>,
+    /// The rows of each source, as the group leaves them.
+    known: HashMap<InstallationId, SourceReaders>,
+    /// The sources of which the group has events, and the versions that read them.
+    in_group: BTreeSet<(InstallationId, u32)>,
+    unit: Option<UnitReader>,
 }
 
 impl Readers {
@@ -135,48 +235,89 @@ impl Readers {
         Readers { store, workspace, known: HashMap::new(), in_group: BTreeSet::new(), unit: None }
     }
 
-    /// Whether a submission is of another version than events of its source in the same group.
-    pub(super) fn must_wait(&mut self, submission: &Submission) -> Result<bool, ReadError> {
-        let Some(reader) = &submission.sender.reader else { return Ok(false) };
-        Ok(self.in_group.contains(&submission.source) && self.last_of(submission.source)? != Some(&**reader))
+    /// What the events of a submission call the version that read them; 0 for none.
+    pub(super) fn number_of(&mut self, submission: &Submission) -> Result<u32, ReadError> {
+        let Some(reader) = &submission.sender.reader else { return Ok(0) };
+        Ok(self.of(submission.source)?.number_of(reader))
     }
 
-    /// Note the version that read what a unit brings, where that is another than before.
-    pub(super) fn write(&mut self, submission: &Submission, operations: &mut Vec<Operation>) -> Result<(), ReadError> {
+    /// Note what the version of a submission read in a unit that brought so much.
+    pub(super) fn write(
+        &mut self,
+        submission: &Submission,
+        brought: &SourceCounts,
+        operations: &mut Vec<Operation>,
+    ) -> Result<(), ReadError> {
         let (source, Some(reader)) = (submission.source, &submission.sender.reader) else { return Ok(()) };
         if !operations.iter().any(|operation| matches!(operation, Operation::Append { .. })) {
             return Ok(());
         }
-        if self.last_of(source)? == Some(&**reader) {
-            self.unit = Some((source, None));
-            return Ok(());
-        }
-        let before = events_of(self.store.as_ref(), self.workspace, source)?;
-        let row = ReaderRow { reader: Reader::clone(reader), since: submission.received_at, before };
-        let key = Key::reader(self.workspace, source, self.store.head_of(self.workspace));
-        operations.push(Operation::Put(key, row::encode(&row)));
-        self.unit = Some((source, Some(row.reader)));
+        let (workspace, head) = (self.workspace, self.store.head_of(self.workspace));
+        let known = self.of(source)?;
+        let number = known.number_of(reader);
+        let own = known.rows.iter().find(|(_, row)| row.number == number);
+        let own = own.map(|(key, row)| (key.clone(), row.clone()));
+        let mut changed = self.closed(source, number, head);
+        let (key, mut row) = match own {
+            Some(own) => own,
+            None => {
+                changed.extend(self.beyond(source).map(|key| (key, None)));
+                let before = events_of(self.store.as_ref(), workspace, source)?;
+                let (reader, since) = (Reader::clone(reader), submission.received_at);
+                let row = ReaderRow { reader, since, before, number, events: 0, up_to: None };
+                (Key::reader(workspace, source, head, number), row)
+            }
+        };
+        (row.events, row.up_to) = (row.events + taken(brought), None);
+        changed.insert(key, Some(row));
+        operations.extend(changed.iter().map(|(key, row)| match row {
+            Some(row) => Operation::Put(key.clone(), row::encode(row)),
+            None => Operation::Delete(key.clone()),
+        }));
+        self.unit = Some(UnitReader { source, number, changed });
         Ok(())
     }
 
-    /// The version of a source's last row. One that cannot be read is as good as none: another follows it.
-    fn last_of(&mut self, source: InstallationId) -> Result<Option<&Reader>, ReadError> {
+    /// The rows of other versions that the group has nothing of: what they read is durable, and ends where the log does now.
+    fn closed(&self, source: InstallationId, number: u32, head: Position) -> BTreeMap<Key, Option<ReaderRow>> {
+        let known = self.known.get(&source).into_iter().flat_map(|known| &known.rows);
+        let open = known.filter(|(_, row)| row.number > 0 && row.number != number && row.up_to.is_none());
+        let open = open.filter(|(_, row)| !self.in_group.contains(&(source, row.number)));
+        open.map(|(key, row)| (key.clone(), Some(ReaderRow { up_to: Some(head), ..row.clone() }))).collect()
+    }
+
+    /// The row that goes for another one.
+    fn beyond(&self, source: InstallationId) -> Option<Key> {
+        let rows = &self.known.get(&source).filter(|known| known.rows.len() >= MAX_VERSIONS)?.rows;
+        let is_over = |row: &ReaderRow| row.number == 0 || row.up_to.is_some();
+        rows.iter().find(|(_, row)| is_over(row)).map(|(key, _)| key.clone())
+    }
+
+    /// The versions that have read of a source. A row that cannot be read is as good as none, but its number is given.
+    fn of(&mut self, source: InstallationId) -> Result<&SourceReaders, ReadError> {
         if !self.known.contains_key(&source) {
-            let mut last = None;
-            each_row(self.store.as_ref(), &Key::readers(self.workspace, source), |_, value| {
-                last = row::decode::<ReaderRow>(value).ok().map(|row| row.reader);
+            let prefix = Key::readers(self.workspace, source);
+            let mut known = SourceReaders::default();
+            each_row(self.store.as_ref(), &prefix, |key, value| {
+                known.last = known.last.max(key.as_reader(&prefix).map_or(0, |(_, number)| number));
+                known.rows.extend(row::decode(value).ok().map(|row| (key.clone(), row)));
                 Ok(())
             })?;
-            self.known.insert(source, last);
+            self.known.insert(source, known);
         }
-        Ok(self.known.get(&source).and_then(Option::as_ref))
+        Ok(self.known.entry(source).or_default())
     }
 
     pub(super) fn keep_unit(&mut self) {
-        let Some((source, changed)) = self.unit.take() else { return };
-        self.in_group.insert(source);
-        if changed.is_some() {
-            self.known.insert(source, changed);
+        let Some(UnitReader { source, number, changed }) = self.unit.take() else { return };
+        self.in_group.insert((source, number));
+        let known = self.known.entry(source).or_default();
+        known.last = known.last.max(number);
+        for (key, row) in changed {
+            match row {
+                Some(row) => known.rows.insert(key, row),
+                None => known.rows.remove(&key),
+            };
         }
     }
 
@@ -188,7 +329,7 @@ impl Readers {
     pub(super) fn committed(&mut self) {
         self.forget_unit();
         self.in_group.clear();
-        if self.known.len() > MAX_HELD {
+        if self.known.values().map(|known| known.rows.len() + 1).sum::<usize>() > MAX_HELD {
             self.known.clear();
         }
     }
@@ -197,5 +338,21 @@ impl Readers {
     pub(super) fn committed_in_part(&mut self) {
         self.committed();
         self.known.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_the_release_before_are_read() {
+        let reader = Reader { version: "1.0.0".into(), digest: "d".into() };
+        let mut bytes = vec![1];
+        let before = ReaderRowV1 { reader: reader.clone(), since: Timestamp(5), before: 7 };
+        row::write_postcard(&before, &mut bytes);
+        let read: ReaderRow = row::decode(&bytes).unwrap();
+        let expected = ReaderRow { reader, since: Timestamp(5), before: 7, number: 0, events: 0, up_to: None };
+        assert_eq!(read, expected);
     }
 }

@@ -18,7 +18,7 @@ use kith_store::{ChangeLimits, Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::readers::ranges;
+use super::readers::ReadBy;
 use super::validate::mentions_consent;
 use crate::profiles::facts::get_one;
 use crate::rows;
@@ -98,13 +98,11 @@ fn agrees(said: &RawValue) -> bool {
 pub(crate) struct TakenBackRow {
     /// Of the [`Undo`].
     pub number: u32,
-    /// Where the range of the source's log begins that is looked at, or from where on one is looked for.
-    pub range: Position,
-    /// Where the first of them begins, once it is known.
+    /// Where the part of the log begins in which they lie, once it is known.
     pub from: Option<Position>,
     /// Up to where the log was read.
     pub at: Position,
-    /// Where it ends. What comes later is read by another version.
+    /// Where it ends. What comes later stays.
     pub until: Position,
     pub is_done: bool,
     pub taken_back: TakenBack,
@@ -114,43 +112,10 @@ rows::rows! {
     TakenBackRow: "how far events are taken back", Accept, 1;
 }
 
-/// A part of the log in which the events of a source are those that one version read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stretch {
-    pub source: InstallationId,
-    /// They lie behind this position.
-    pub after: Position,
-    /// Up to this one.
-    pub up_to: Position,
-}
-
-impl Stretch {
-    /// Whether an event at a position is one of them.
-    pub(crate) fn has(&self, position: Position, event: &Event) -> bool {
-        event.source == self.source && self.after < position && position <= self.up_to
-    }
-}
-
-/// What is looked at next.
-pub(super) enum Next {
-    Stretch(Stretch),
-    /// There was none among so many versions; the look goes on.
-    Later,
-    Nothing,
-}
-
 impl TakenBackRow {
     /// Nothing was looked at yet.
     pub(crate) fn begin(number: u32, until: Position) -> TakenBackRow {
-        TakenBackRow {
-            number,
-            range: Position(0),
-            from: None,
-            at: Position(0),
-            until,
-            is_done: false,
-            taken_back: TakenBack::default(),
-        }
+        TakenBackRow { number, from: None, at: Position(0), until, is_done: false, taken_back: TakenBack::default() }
     }
 
     pub(crate) fn key(workspace: WorkspaceId, source: InstallationId, digest: &str) -> Key {
@@ -169,32 +134,12 @@ impl TakenBackRow {
         Ok(row.filter(|row| row.number == undo.number))
     }
 
-    /// Find what is looked at next, and note where.
-    pub(super) fn next(
-        &mut self,
-        store: &dyn Store,
-        workspace: WorkspaceId,
-        source: InstallationId,
-        digest: &str,
-    ) -> Result<Next, ReadError> {
-        let (found, next) = ranges(store, workspace, source, self.range)?;
-        for range in found.into_iter().filter(|range| range.row.reader.digest == digest) {
-            let up_to = range.up_to.map_or(self.until, |up_to| up_to.min(self.until));
-            if up_to <= self.at || range.after >= up_to {
-                continue;
-            }
-            self.range = range.after;
-            self.from = self.from.or(Some(range.after));
-            self.at = self.at.max(range.after);
-            return Ok(Next::Stretch(Stretch { source, after: range.after, up_to }));
-        }
-        Ok(match next.filter(|next| *next < self.until) {
-            Some(next) => {
-                self.range = next;
-                Next::Later
-            }
-            None => Next::Nothing,
-        })
+    /// Find the part of the log that is looked at next, and note where it begins; up to where it goes, or `None` behind the last.
+    pub(super) fn next(&mut self, read: &ReadBy) -> Option<Position> {
+        let (after, up_to) = read.stretches().into_iter().find(|(_, up_to)| self.at < *up_to)?;
+        self.from = self.from.or(Some(after));
+        self.at = self.at.max(after);
+        Some(up_to)
     }
 
     /// The records of the log, and how many of how many, that were looked at.
@@ -209,7 +154,7 @@ pub(crate) fn event_key(workspace: WorkspaceId, event: &Event, position: Positio
     Key::event(workspace, event.identity, event.time).followed_by(&position.0.to_be_bytes())
 }
 
-/// What of a stretch a part of the log has.
+/// What of a component's events a part of the log has.
 pub(crate) struct Found {
     /// The events, those among them that are in their person's history.
     pub events: Vec<(Position, Event)>,
@@ -220,21 +165,21 @@ pub(crate) struct Found {
     pub looked_at: usize,
 }
 
-impl Stretch {
-    /// Read on in it from a position. What was taken back or superseded is in no history any more.
+impl ReadBy {
+    /// Read on in the log from a position, up to another. What was taken back or superseded is in no history any more.
     pub(crate) fn read(
         &self,
         store: &dyn Store,
         workspace: WorkspaceId,
-        from: Position,
+        (from, up_to): (Position, Position),
         limits: ChangeLimits,
     ) -> Result<Found, ReadError> {
         let changes = store.changes(workspace, from, limits)?;
         let mut found = Found { events: Vec::new(), at: from, unreadable: 0, looked_at: 0 };
-        for record in changes.records.iter().take_while(|record| record.position <= self.up_to) {
+        for record in changes.records.iter().take_while(|record| record.position <= up_to) {
             found.looked_at += 1;
             match row::decode::<Change>(&record.bytes) {
-                Ok(Change::Recorded(event)) if self.has(record.position, &event) => {
+                Ok(Change::Recorded(event)) if self.has(&event, record.position) => {
                     found.events.push((record.position, event));
                 }
                 Ok(_) => {}
@@ -242,7 +187,7 @@ impl Stretch {
                 Err(_) => found.unreadable += 1,
             }
         }
-        found.at = changes.up_to.min(self.up_to).max(from);
+        found.at = changes.up_to.min(up_to).max(from);
         let keys: Vec<Key> =
             found.events.iter().map(|(position, event)| event_key(workspace, event, *position)).collect();
         let mut held = store.get(&keys)?.into_iter().map(|value| value.is_some());

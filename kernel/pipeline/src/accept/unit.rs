@@ -113,6 +113,8 @@ struct Message {
 /// A unit under construction.
 struct Draft<'s> {
     submission: &'s Submission,
+    /// What its events call the version that read them.
+    reader: u32,
     /// Rows that only this unit touches.
     operations: Vec<Operation>,
     letters: Vec<Letter>,
@@ -194,9 +196,6 @@ impl Workspace {
     /// # Errors
     /// What ends the submission: the store cannot be read, or what must go with it in one commit is too large.
     pub(super) fn build(&mut self, submission: &Submission, progress: Progress) -> Result<BuiltUnit, CommitError> {
-        if self.readers.must_wait(submission)? {
-            return Ok(BuiltUnit::waiting(progress));
-        }
         let from = progress.next;
         let mut to = piece_end(&submission.events, from);
         let mut size = Size::Fits;
@@ -228,6 +227,7 @@ impl Workspace {
     ) -> Result<BuiltUnit, ReadError> {
         let mut draft = Draft {
             submission,
+            reader: self.readers.number_of(submission)?,
             operations: Vec::new(),
             letters: Vec::new(),
             kept: progress.kept,
@@ -399,6 +399,7 @@ impl Workspace {
             flags,
             original_time: original,
             place,
+            reader: draft.reader,
         });
         // Nothing can fail from here on.
         if let Some(unseen) = unseen {
@@ -429,7 +430,7 @@ impl Workspace {
         self.quota.keep(submission, letters, is_last.then_some(kept), self.totals.unit(), &mut operations)?;
         let day = self.zone.day(submission.received_at);
         self.quality.write(submission.source, day, &brought, &mut operations)?;
-        self.readers.write(submission, &mut operations)?;
+        self.readers.write(submission, &brought, &mut operations)?;
         let (identifiers, profiles) = self.people.growth();
         let counts = self.totals.unit();
         counts.identifiers += identifiers;

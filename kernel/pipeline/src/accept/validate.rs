@@ -60,7 +60,7 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         if text.len() > MAX_BODY_BYTES {
             return refuse("too-large", format!("{what} have {} bytes; {MAX_BODY_BYTES} are allowed", text.len()));
         }
-        if is_deep(text) {
+        if kith_json::is_deeper_than(text, MAX_DEPTH) {
             return refuse("too-deep", format!("{what} are nested more than {MAX_DEPTH} levels deep"));
         }
     }
@@ -96,28 +96,6 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
         ),
         many => refuse("too-many-identifiers", format!("{many} identifiers; one event can name {MAX_IDENTIFIERS}")),
     }
-}
-
-/// Whether lists and objects lie deeper in each other than they may. What is no JSON is another check's to find.
-fn is_deep(text: &str) -> bool {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            _ if in_text => {}
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return true;
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    false
 }
 
 fn facts(draft: &DraftEvent) -> Result<Entries<'_>, serde_json::Error> {

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use kith_model::delivery::Outcome;
 use kith_model::plugin::PluginFault;
-use kith_model::sending::{InboundResponse, MAX_ROUNDS, PureChannel, SendFailure, SentAnswer, Step};
+use kith_model::sending::{MAX_ROUNDS, PureChannel, Sent, SentAnswer};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::{self, Exchange, MAX_GUEST_BATCH};
+use super::exchange::{self, Exchange, MAX_GUEST_BATCH, Wanted};
 use super::halving::{self, outcome_of};
 use super::receipts::{self, End, EndedAttempt};
 use super::sending::{GATHERING, Outgoing, Sender};
@@ -22,7 +22,7 @@ pub(super) struct AnsweredRequest {
     pub idempotence: Idempotence,
     pub round: u32,
     pub resume: Option<Vec<u8>>,
-    pub result: Result<InboundResponse, SendFailure>,
+    pub result: Sent,
 }
 
 /// Gather answers and have each batch read and committed. While a batch is at work the next one grows, so that the batches are
@@ -68,18 +68,18 @@ async fn read(sender: &Arc<Sender>, channel: &Arc<dyn PureChannel>, batch: Vec<A
     sender.judge(&steps.verdict);
     let mut ended = Vec::new();
     for (answered, step) in batch.into_iter().zip(steps.steps) {
-        let outcome = match step {
-            Ok(Step::Send(request)) if answered.round < MAX_ROUNDS => {
+        let outcome = match step.map(Wanted::from) {
+            Ok(Wanted::Send(outbound)) if answered.round < MAX_ROUNDS => {
                 let AnsweredRequest { outgoing, channel, idempotence, round, .. } = answered;
-                exchange::start(sender, Exchange { outgoing, channel, idempotence, request, round: round + 1 });
+                exchange::start(sender, Exchange { outgoing, channel, idempotence, outbound, round: round + 1 });
                 continue;
             }
-            Ok(Step::Send(_)) => {
+            Ok(Wanted::Send(_)) => {
                 let fault = PluginFault::InvalidOutput(format!("more than {MAX_ROUNDS} requests for one message"));
                 sender.strike(&fault);
                 outcome_of(&fault)
             }
-            Ok(Step::Done(outcome)) => outcome,
+            Ok(Wanted::End(outcome)) => outcome,
             // The request has left and nobody can say what its answer means: a repeat could be a second message.
             Err(fault) => match outcome_of(&fault) {
                 Outcome::Permanent { reason } => Outcome::Permanent { reason: format!("reading the answer: {reason}") },

@@ -78,10 +78,12 @@ pub(super) fn claim(
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
+    // What changes from here on is not seen by the gate.
+    let asked = Instant::now();
     let people = people_behind(sender, setup, &profiles)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
-        match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
+        match look(sender, &Terms { setup, installed, deadline, asked, now }, &job, row, &found) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
             Look::Stays(operations) => pieces.add(operations, DeliveryTotals::default())?,
             Look::Ends(row, input) => end(&mut pieces, &job, *row, input, now)?,
@@ -138,11 +140,13 @@ struct Terms<'a> {
     installed: &'a Installed,
     /// When their attempts end.
     deadline: Instant,
+    /// Since when what is known of their people may be out of date.
+    asked: Instant,
     now: Timestamp,
 }
 
 fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &ProfileLookup) -> Look {
-    let Terms { setup, installed, deadline, now } = *terms;
+    let Terms { setup, installed, deadline, asked, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
         Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
@@ -186,7 +190,7 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         message,
         person,
         deadline,
-        passed: (Instant::now(), Arc::downgrade(setup)),
+        passed: (asked, Arc::downgrade(setup)),
     }))
 }
 
@@ -220,13 +224,8 @@ fn passes_again(sender: &Sender, outgoing: &Outgoing) -> Result<bool, ReadError>
 
 /// Who is behind each profile, as the gate has to know them.
 fn people_behind(sender: &Sender, setup: &Setup, profiles: &[ProfileId]) -> Result<Vec<ProfileLookup>, ReadError> {
-    let store = sender.shared.store.as_ref();
     let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
-    let mut people = gate::read_people(store, (by.0, by.2), profiles)?;
-    gate::parted::note_parted(store, by, &mut people)?;
-    gate::superseded::leave_out(store, (by.0, by.2), &mut people)?;
-    gate::note_suppressed(store, by, &mut people)?;
-    Ok(people)
+    gate::people_behind(sender.shared.store.as_ref(), by, profiles)
 }
 
 /// The longest time between two looks at a message that waits for a tag or score: each look is a row written, and a model that

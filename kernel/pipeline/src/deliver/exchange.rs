@@ -6,7 +6,7 @@ use std::time::Duration;
 use kith_model::budget::table;
 use kith_model::delivery::Outcome;
 use kith_model::plugin::PluginFault;
-use kith_model::sending::{InboundResponse, OutboundRequest, PureChannel, SendFailure, Step};
+use kith_model::sending::{Outbound, PureChannel, SendFailure, Sent, Step};
 use kith_model::time::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -33,12 +33,28 @@ const CALL_MEMORY_BYTES: u64 = table::GUEST_MEMORY.default + table::GUEST_OUTPUT
 /// A message waits this long in line for a busy host before it goes back to the outbox.
 const MAX_IN_LINE: Duration = Duration::from_secs(30);
 
+/// What a step of a plugin comes to.
+pub(super) enum Wanted {
+    Send(Outbound),
+    End(Outcome),
+}
+
+impl From<Step> for Wanted {
+    fn from(step: Step) -> Wanted {
+        match step {
+            Step::Send(request) => Wanted::Send(Outbound::Request(request)),
+            Step::Mail(mail) => Wanted::Send(Outbound::Mail(mail)),
+            Step::Done(outcome) => Wanted::End(outcome),
+        }
+    }
+}
+
 /// Everything that a request needs on its way.
 pub(super) struct Exchange {
     pub outgoing: Arc<Outgoing>,
     pub channel: Arc<dyn PureChannel>,
     pub idempotence: Idempotence,
-    pub request: OutboundRequest,
+    pub outbound: Outbound,
     /// Which request of the attempt it is, from 1.
     pub round: u32,
 }
@@ -68,16 +84,16 @@ pub(super) async fn begin(
         let is_broken = matches!(steps.verdict, Verdict::Fails { .. }) && batch.len() > 1;
         let mut ended = Vec::new();
         for (outgoing, step) in batch.iter().zip(steps.steps) {
-            let outcome = match step {
-                Ok(Step::Send(request)) => {
+            let outcome = match step.map(Wanted::from) {
+                Ok(Wanted::Send(outbound)) => {
                     let (outgoing, channel) = (Arc::clone(outgoing), Arc::clone(channel));
-                    let exchange = Exchange { outgoing, channel, idempotence, request, round: 1 };
+                    let exchange = Exchange { outgoing, channel, idempotence, outbound, round: 1 };
                     if start(sender, exchange) == Progress::Made {
                         progress = Progress::Made;
                     }
                     continue;
                 }
-                Ok(Step::Done(outcome)) => outcome,
+                Ok(Wanted::End(outcome)) => outcome,
                 // Nothing was sent, so that a plugin that fails on everybody costs nobody the message.
                 Err(fault) if is_broken => Outcome::Retry { after_ms: None, reason: fault.to_string() },
                 Err(fault) => outcome_of(&fault),
@@ -94,12 +110,17 @@ pub(super) async fn begin(
 
 /// Start a request: get in line for its host at once, so that the caller knows whether there is room.
 pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
-    sender.weigh(&exchange.outgoing.id, request_bytes(&exchange.request));
+    sender.weigh(&exchange.outgoing.id, exchange.outbound.bytes());
     let transport = exchange.channel.transport();
-    let host = match transport.target(&exchange.request) {
+    let target = match &exchange.outbound {
+        Outbound::Request(request) => transport.target(request),
+        Outbound::Mail(mail) => transport.mail_target(mail),
+    };
+    let host = match target {
         Ok(host) => host,
         Err(failure) => {
-            exchange.answer(sender, Err(failure));
+            let result = exchange.outbound.failed(failure);
+            exchange.answer(sender, result);
             return Progress::Made;
         }
     };
@@ -131,12 +152,6 @@ pub(super) fn start(sender: &Arc<Sender>, exchange: Exchange) -> Progress {
             Progress::Crowded
         }
     }
-}
-
-/// What a request takes in memory.
-pub(super) fn request_bytes(request: &OutboundRequest) -> usize {
-    let headers = request.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-    request.url.len() + headers + request.body.len() + request.resume.as_ref().map_or(0, Vec::len)
 }
 
 /// What came of waiting.
@@ -218,7 +233,7 @@ async fn depart(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot:
 
 async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: Slot) {
     let hosts = &sender.shared.deliveries.hosts;
-    if exchange.idempotence == Idempotence::NotIdempotent && exchange.round == 1 {
+    if exchange.is_told_first() {
         let beginning = (Arc::clone(sender), Arc::clone(&exchange.outgoing));
         let begun = offload::run(move || receipts::begin_attempt(&beginning.0, &beginning.1)).await;
         if let Err(error) = begun {
@@ -228,29 +243,50 @@ async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: S
             return;
         }
     }
-    let sending = exchange.channel.transport().send(exchange.request.clone());
-    let result = match timeout_at(exchange.outgoing.deadline, sending).await {
-        Ok(result) => result,
-        Err(_) => Err(SendFailure::Timeout(format!("the attempt took longer than {} s", MAX_ATTEMPT.as_secs()))),
-    };
-    let reason = match &result {
-        Ok(response) => format!("status {}", response.status),
-        Err(failure) => failure.to_string(),
-    };
-    hosts.arrive(target, slot, hosts::signal(&result), &reason, sender.now());
-    match &result {
+    let result = exchange.answer_of().await;
+    hosts.arrive(target, slot, hosts::signal_of(&result), &result.to_string(), sender.now());
+    match result.failure() {
         // Nothing left, and the reason is not the message's own. Of a channel that is not idempotent the attempt is on record.
-        Err(SendFailure::Busy(_)) if exchange.idempotence == Idempotence::Idempotent => {
+        Some(SendFailure::Busy(_)) if exchange.idempotence == Idempotence::Idempotent => {
             exchange.go_back(sender, sender.now().plus_ms(HELD_BACK_MS));
+        }
+        // The plugin is not asked: nobody can know, and a repeat that it asked for could be a second mail.
+        Some(SendFailure::Unknown(reason)) => {
+            let message = &exchange.outgoing.message.id;
+            tracing::warn!(channel = sender.channel().0, message, reason, "whether a mail was taken is unknown");
+            sender.end(vec![EndedAttempt { outgoing: exchange.outgoing, end: End::CutOff, at: sender.now() }]);
         }
         _ => exchange.answer(sender, result),
     }
 }
 
 impl Exchange {
-    fn answer(self, sender: &Sender, result: Result<InboundResponse, SendFailure>) {
-        let Exchange { outgoing, channel, idempotence, request, round } = self;
-        sender.answer(AnsweredRequest { outgoing, channel, idempotence, round, resume: request.resume, result });
+    /// Whether it is written down that the attempt begins, so that a crash leaves the delivery unknown and not due again.
+    fn is_told_first(&self) -> bool {
+        self.idempotence == Idempotence::NotIdempotent && self.round == 1
+    }
+
+    /// Send it, and wait for what comes of that as long as the attempt may take.
+    async fn answer_of(&self) -> Sent {
+        let transport = self.channel.transport();
+        let late = || format!("the attempt took longer than {} s", MAX_ATTEMPT.as_secs());
+        match &self.outbound {
+            Outbound::Request(request) => {
+                let answer = timeout_at(self.outgoing.deadline, transport.send(request.clone())).await;
+                Sent::Request(answer.unwrap_or_else(|_| Err(SendFailure::Timeout(late()))))
+            }
+            // How far a mail had come is not known here.
+            Outbound::Mail(mail) => {
+                let reply = timeout_at(self.outgoing.deadline, transport.send_mail(mail.as_ref().clone())).await;
+                Sent::Mail(reply.unwrap_or_else(|_| Err(SendFailure::Unknown(late()))))
+            }
+        }
+    }
+
+    fn answer(self, sender: &Sender, result: Sent) {
+        let resume = self.outbound.resume().cloned();
+        let Exchange { outgoing, channel, idempotence, round, .. } = self;
+        sender.answer(AnsweredRequest { outgoing, channel, idempotence, round, resume, result });
     }
 
     /// The request does not leave now. A message of which nothing has left goes back to the outbox, its attempt not counted; of
@@ -259,7 +295,8 @@ impl Exchange {
         if self.round == 1 {
             sender.hand_back(self.outgoing.id, due_at);
         } else {
-            self.answer(sender, Err(SendFailure::Connection("the host is not tried now".to_owned())));
+            let result = self.outbound.failed(SendFailure::Connection("the host is not tried now".to_owned()));
+            self.answer(sender, result);
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::budget::Exhausted;
+use kith_model::budget::{Exhausted, table};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::sending::{AnswerRoom, InboundResponse, OutboundRequest, SendFailure, Transport};
 use kith_model::time::Timestamp;
@@ -12,7 +12,6 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::exchange::request_bytes;
 use super::hosts::{self, Admission, Place, Target};
 use crate::poll::memory::{Room, Round};
 use crate::shared::KernelState;
@@ -34,8 +33,8 @@ pub(crate) struct HostAway {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NotNow {
     Host(HostAway),
-    /// There is no memory for its requests, or for the answers.
-    Memory(Exhausted),
+    /// There is no memory for its requests or for the answers, or too many requests are with their peers.
+    NoRoom(Exhausted),
 }
 
 /// What an answer is, or why there is none.
@@ -54,14 +53,14 @@ pub(crate) struct Fetcher {
 /// The answers of these requests, in their order, and the memory that they hold.
 ///
 /// # Errors
-/// No memory; or a host that is left alone, once the others have answered: each request that is under way is counted at its host until
-/// it ends.
+/// No memory, or no place among the requests that are with their peers; or a host that is left alone, once the others have answered:
+/// each request that is under way is counted at its host until it ends.
 pub(crate) async fn fetch(
     of: &Arc<Fetcher>,
     requests: Vec<OutboundRequest>,
 ) -> Result<(Vec<Fetched>, Arc<Round>), NotNow> {
-    let bytes = requests.iter().map(request_bytes).sum::<usize>() as u64;
-    let round = Round::begin(&of.shared.polls.answers, of.workspace, bytes).map_err(NotNow::Memory)?;
+    let bytes = requests.iter().map(OutboundRequest::bytes).sum::<usize>() as u64;
+    let round = Round::begin(&of.shared.polls.answers, of.workspace, bytes).map_err(NotNow::NoRoom)?;
     let places = Arc::new(Semaphore::new(AT_ONCE));
     let mut answers: Vec<Option<Fetched>> = requests.iter().map(|_| None).collect();
     let mut under_way = JoinSet::new();
@@ -76,16 +75,16 @@ pub(crate) async fn fetch(
     while let Some(joined) = under_way.join_next().await {
         match joined {
             Ok((place, Ok(answer))) => answers[place] = Some(answer),
-            Ok((_, Err(host))) => away = Some(host),
+            Ok((_, Err(not_now))) => away = Some(not_now),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => {}
         }
     }
     if let Some(exhausted) = round.exhausted() {
-        return Err(NotNow::Memory(exhausted));
+        return Err(NotNow::NoRoom(exhausted));
     }
-    if let Some(host) = away {
-        return Err(NotNow::Host(host));
+    if let Some(not_now) = away {
+        return Err(not_now);
     }
     let lost = || Err(SendFailure::Connection("the request was given up".to_owned()));
     Ok((answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect(), round))
@@ -102,14 +101,14 @@ impl Fetcher {
         Instant::now() >= self.deadline
     }
 
-    async fn send(&self, request: OutboundRequest, room: Arc<Room>) -> Result<Fetched, HostAway> {
+    async fn send(&self, request: OutboundRequest, room: Arc<Room>) -> Result<Fetched, NotNow> {
         let host = match self.transport.target(&request) {
             Ok(host) => host,
             Err(failure) => return Ok(Err(failure)),
         };
         let target = Target { workspace: self.workspace, host };
         let hosts = &self.shared.deliveries.hosts;
-        let away = |until| HostAway { host: target.host.clone(), until };
+        let away = |until| NotNow::Host(HostAway { host: target.host.clone(), until });
         let slots = match hosts.line_up(&target, self.installation, AT_ONCE, self.shared.clock.now()) {
             Place::InLine { slots, .. } => slots,
             Place::Away { until } => return Err(away(until)),
@@ -127,6 +126,13 @@ impl Fetcher {
             hosts.leave_line(&target, self.installation);
             return Ok(too_long());
         }
+        // Its place at the host is kept meanwhile, which is one of its own workspace.
+        let until = self.deadline.min(Instant::now() + MAX_IN_LINE);
+        let Ok(_socket) = timeout_at(until, self.shared.polls.requests.take(self.workspace)).await else {
+            hosts.leave_line(&target, self.installation);
+            let limit = &table::POLL_REQUESTS_AT_ONCE;
+            return Err(NotNow::NoRoom(limit.exhausted(limit.default, None)));
+        };
         match hosts.depart(&target, &slot, self.shared.clock.now()) {
             Admission::Go => {}
             Admission::Wait { until } => return Err(away(until)),

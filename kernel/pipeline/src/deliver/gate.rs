@@ -4,6 +4,7 @@
 //! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
+pub(crate) mod beforehand;
 pub(super) mod parted;
 pub(crate) mod standing;
 pub(super) mod superseded;
@@ -165,6 +166,19 @@ pub(super) fn read_people(
     Ok(found)
 }
 
+/// Who is behind each of `profiles` now, with all by which the gate decides about them.
+pub(super) fn people_behind(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    profiles: &[ProfileId],
+) -> Result<Vec<ProfileLookup>, ReadError> {
+    let mut people = read_people(store, (by.0, by.2), profiles)?;
+    parted::note_parted(store, by, &mut people)?;
+    superseded::leave_out(store, (by.0, by.2), &mut people)?;
+    note_suppressed(store, by, &mut people)?;
+    Ok(people)
+}
+
 /// One look at each of `profiles`.
 fn read_once(
     store: &dyn Store,
@@ -316,8 +330,18 @@ pub(crate) fn contributors(
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
     profile: ProfileId,
 ) -> Result<Vec<Contributor>, ReadError> {
+    contributors_within(store, by, profile, parted::MAX_CONTRIBUTORS)
+}
+
+/// The same where as many as `most` may decide.
+pub(crate) fn contributors_within(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    profile: ProfileId,
+    most: usize,
+) -> Result<Vec<Contributor>, ReadError> {
     let mut found = read_people(store, (by.0, by.2), &[profile])?;
-    parted::note_parted(store, by, &mut found)?;
+    parted::note_within(store, by, &mut found, most)?;
     let unreadable = |problem: String| {
         let row = ConsentRow::Unreadable(problem);
         vec![Contributor { identity: profile.0, kind: String::new(), form: None, row, beside: None }]

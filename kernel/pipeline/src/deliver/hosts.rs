@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::sending::{InboundResponse, SendFailure};
+use kith_model::sending::{InboundResponse, SendFailure, Sent};
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -112,14 +112,32 @@ fn opened(failures: u32, pause_ms: Option<i64>, now: Timestamp) -> Circuit {
 /// What the end of a request says about its host; `None` if nothing.
 pub(super) fn signal(result: &Result<InboundResponse, SendFailure>) -> Option<Signal> {
     match result {
-        Err(SendFailure::Timeout(_) | SendFailure::Connection(_)) => Some(Signal::Failed { pause_ms: None }),
-        Err(SendFailure::Denied(_) | SendFailure::Busy(_)) => None,
-        // The head was too large to read, so a host was there to send it.
-        Err(SendFailure::TooLarge(_)) => Some(Signal::Answered),
         Ok(response) if response.status == 429 || response.status >= 500 => {
             Some(Signal::Failed { pause_ms: retry_after_ms(response) })
         }
         Ok(_) => Some(Signal::Answered),
+        Err(failure) => signal_of_failure(failure),
+    }
+}
+
+/// The same of what may be a mail: a relay that refuses one mail has answered, and one that closes its doors has not.
+pub(super) fn signal_of(sent: &Sent) -> Option<Signal> {
+    match sent {
+        Sent::Request(result) => signal(result),
+        Sent::Mail(Ok(reply)) if reply.is_closing() => Some(Signal::Failed { pause_ms: None }),
+        Sent::Mail(Ok(_)) => Some(Signal::Answered),
+        Sent::Mail(Err(failure)) => signal_of_failure(failure),
+    }
+}
+
+fn signal_of_failure(failure: &SendFailure) -> Option<Signal> {
+    match failure {
+        SendFailure::Timeout(_) | SendFailure::Connection(_) | SendFailure::Unknown(_) => {
+            Some(Signal::Failed { pause_ms: None })
+        }
+        SendFailure::Denied(_) | SendFailure::Busy(_) => None,
+        // The head was too large to read, so a host was there to send it.
+        SendFailure::TooLarge(_) => Some(Signal::Answered),
     }
 }
 

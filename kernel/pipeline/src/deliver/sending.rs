@@ -59,7 +59,7 @@ pub(super) struct Outgoing {
     pub person: Identifier,
     /// When the attempt ends at the latest; before the claim's lease does.
     pub deadline: Instant,
-    /// When it passed the gate, and under which setup.
+    /// When the gate read what is known of its person, and under which setup it passed.
     pub passed: (Instant, Weak<Setup>),
 }
 

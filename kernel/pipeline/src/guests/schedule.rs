@@ -246,14 +246,15 @@ impl Side {
         dropped
     }
 
-    /// Drop what waits to begin. What is under way, or has a thread on its way, ends as ever.
-    pub(super) fn drop_waiting(&mut self) {
+    /// Take out what waits to begin. What is under way, or has a thread on its way, ends as ever.
+    pub(super) fn drop_waiting(&mut self) -> Vec<Job> {
+        let mut dropped = Vec::new();
         self.turns.clear();
         self.waiting_bytes = 0;
         for (workspace, tenant) in &mut self.tenants {
             tenant.turns.clear();
             for (installation, calls) in &mut tenant.installations {
-                calls.waiting.clear();
+                dropped.extend(calls.waiting.drain(..));
                 calls.waiting_bytes = 0;
                 if calls.has_work() {
                     tenant.turns.push_back(*installation);
@@ -263,6 +264,7 @@ impl Side {
                 self.turns.push_back(*workspace);
             }
         }
+        dropped
     }
 
     fn calls(&mut self, caller: Caller) -> Option<&mut Calls> {

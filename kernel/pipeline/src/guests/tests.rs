@@ -118,6 +118,29 @@ fn a_stop_finishes_what_is_under_way_and_tells_those_who_wait() {
     assert_eq!(guests.run(caller(1, 1), || ()).unwrap().wait(), Err(ExecutorStopped));
 }
 
+/// What waits may hold another's place, which is given up where it is dropped; and that makes room, with no call that begins.
+#[test]
+fn a_place_is_given_up_with_what_holds_it_and_makes_room() {
+    let guests = Arc::new(Guests::with_slots(2, 1_000).unwrap());
+    let (under_way, begins, let_go) = held(&guests, caller(1, 1));
+    begins.recv_timeout(WAIT).unwrap();
+    let place = guests.place(caller(1, 1), Box::new(|| ())).unwrap();
+    let room = guests.room(GuestClass::Request);
+    drop(place);
+    block_on(async { tokio::time::timeout(WAIT, room).await }).unwrap();
+    let inner = guests.place(caller(1, 1), Box::new(|| ())).unwrap();
+    let outer = guests.place(caller(1, 1), Box::new(move || drop(inner))).unwrap();
+    let last = guests.run(caller(1, 1), || ()).unwrap();
+    let stopping = std::thread::spawn({
+        let guests = Arc::clone(&guests);
+        move || guests.stop()
+    });
+    assert_eq!(last.wait(), Err(ExecutorStopped));
+    let_go.send(()).unwrap();
+    stopping.join().unwrap();
+    assert_eq!((under_way.wait(), outer.give_up()), (Ok(()), None));
+}
+
 /// A call that waits for a peer until the test says so; it tells that it waits, and that it computes again.
 fn waiting_for_a_peer(guests: &Guests, caller: Caller) -> (GuestCall<()>, Receiver<()>, SyncSender<()>) {
     let (waits, is_waiting) = sync_channel(1);

@@ -110,10 +110,11 @@ impl Intake {
         let (mut events, places, rejected) = if letter.form == RawForm::Event {
             let unreadable =
                 |message| IntakeError::Refused(super::Refusal { status: 400, code: "bad-event".into(), message });
-            if draft::is_ruled(&raw) {
-                // A hash of a hash would be another value.
-                self.sender = Arc::new(Sender { rules: None, ..Sender::clone(&self.sender) });
-            }
+            // A hash of a hash would be another value.
+            let rules = self.sender.rules.clone().filter(|_| !draft::is_ruled(&raw));
+            // No version reads it now: it is as the one made it that read it then.
+            let reader = letter.reader.clone().map(Arc::new);
+            self.sender = Arc::new(Sender { rules, reader, ..Sender::clone(&self.sender) });
             (vec![draft::read(&raw).map_err(unreadable)?], Vec::new(), Vec::new())
         } else {
             let request = SourceRequest { body: raw.clone().into_bytes(), complete: true, ..self.request.clone() };

@@ -1,8 +1,12 @@
 //! One call of a connector, and what its shadow makes of the same request.
 
+use std::sync::Arc;
+
 use kith_model::plugin::{ReceiveError, Received, SourceRequest};
 
-use super::Intake;
+use super::gather::Answered;
+use super::{Intake, IntakeError, WithoutRoom, stopped};
+use crate::guests::{Caller, GuestClass, Guests};
 use crate::shadow;
 use crate::shadow::report::SeenCall;
 use crate::shadow::requests::AnsweredRequest;
@@ -11,10 +15,47 @@ use crate::shadow::requests::AnsweredRequest;
 pub(super) struct Called {
     pub(super) request: SourceRequest,
     pub(super) received: Result<Received, ReceiveError>,
-    pub(super) seen: SeenCall,
+    /// `None` where the call was for other requests too.
+    pub(super) seen: Option<SeenCall>,
 }
 
 impl Intake {
+    /// Run the connector on the guests' threads, maybe together with other requests of the source. The request comes back with
+    /// what was received.
+    pub(super) async fn call(&self, request: SourceRequest, without_room: WithoutRoom) -> Result<Called, IntakeError> {
+        let caller = Caller {
+            workspace: self.workspace,
+            installation: self.source,
+            class: GuestClass::Request,
+            bytes: request.body.len(),
+            memory_bytes: self.call_memory_bytes,
+        };
+        let request = Arc::new(request);
+        // A stream of which nothing was taken yet can come again as well as a whole request.
+        let without_room = if self.has_begun { without_room } else { WithoutRoom::Refuse };
+        let (guests, gathering) = (&self.shared.guests, &self.shared.gathering);
+        loop {
+            // Registered before the try, so that room which comes in between is not missed.
+            let room = guests.room(caller.class);
+            let asked = gathering.ask(guests, caller, &self.connector, &request);
+            let ended = match (asked, without_room) {
+                (Ok(asked), WithoutRoom::Wait) => asked.finish().await,
+                (Ok(asked), WithoutRoom::Refuse) => {
+                    asked.finish_soon(Guests::patience()).await.map_err(IntakeError::Exhausted)?
+                }
+                (Err(_), WithoutRoom::Wait) => {
+                    room.await;
+                    continue;
+                }
+                (Err(exhausted), WithoutRoom::Refuse) => return Err(IntakeError::Exhausted(exhausted)),
+            };
+            drop(request);
+            let Answered { request, received, seen } = ended.map_err(|_| stopped())?;
+            // The call has given back the only other handle.
+            return Ok(Called { request: Arc::unwrap_or_clone(request), received, seen });
+        }
+    }
+
     /// Have the connector's shadow make of a request what it can. What is only tried out is none of its inputs.
     pub(super) fn compare_shadow(&self, called: &Called) {
         if self.preview.is_some() {

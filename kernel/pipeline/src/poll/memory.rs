@@ -135,7 +135,8 @@ impl Room {
     /// The answer, held to its room: of a failure nothing is held.
     pub(crate) fn settled(&self, answer: Result<InboundResponse, SendFailure>) -> Result<InboundResponse, SendFailure> {
         let taken = |response: InboundResponse| {
-            let missing = response.body.len().saturating_sub(self.taken.load(Ordering::Relaxed) as usize);
+            // The headers come first and are bounded, and are counted with the rest.
+            let missing = response.bytes().saturating_sub(self.taken.load(Ordering::Relaxed) as usize);
             self.take(missing).map(|()| response)
         };
         answer.and_then(taken).inspect_err(|_| self.round.give_back(self.taken.swap(0, Ordering::Relaxed)))
@@ -176,6 +177,24 @@ mod tests {
         drop(round);
         let held = memory.held.lock();
         assert_eq!((held.all, held.of_workspaces.len()), (0, 0));
+    }
+
+    #[test]
+    fn headers_take_room_as_bodies_do() {
+        let memory = AnswerMemory::beside(SHARE * 64 * MIB);
+        let round = Round::begin(&memory, WorkspaceId(1), 0).unwrap();
+        let limit = table::POLL_ANSWERS.default;
+        let with_headers = |bytes: usize| {
+            let headers = vec![("link".to_owned(), "x".repeat(bytes - 4))];
+            answer(1).map(|answer| InboundResponse { headers, ..answer })
+        };
+        let room = Room::of(&round);
+        room.take(1).unwrap();
+        assert!(room.settled(with_headers(1 << 10)).is_ok());
+        assert_eq!(memory.held.lock().all, 1 + (1 << 10));
+        let rest = usize::try_from(limit).unwrap() - (1 << 10) - 1;
+        assert!(matches!(Room::of(&round).settled(with_headers(rest)), Err(SendFailure::TooLarge(_))));
+        assert!(Room::of(&round).settled(with_headers(rest - 1)).is_ok());
     }
 
     #[test]

@@ -168,6 +168,17 @@ impl PollRow {
         self.wait = PollWait::BackOff { until: later(now, back_off_ms(self.failures, terms.interval_ms)) };
     }
 
+    /// More is said to wait behind a cursor that this poll has been at already: whoever asks again is answered the same, and so for
+    /// ever. What its pages brought is kept; how often it has failed is counted on from `before`.
+    pub(crate) fn went_round(&mut self, before: &PollRow, now: Timestamp, terms: PollTerms) -> PollEnd {
+        let reason =
+            "more is said to wait behind a cursor that was given before, so that the same pages would come for ever";
+        let error = PollError::Later { after_ms: None, reason: reason.to_owned() };
+        (self.failures, self.failing_since) = (before.failures, before.failing_since);
+        self.failed(&error, now, terms);
+        end_of(&error)
+    }
+
     /// Somebody wants it now, perhaps from the start.
     pub(crate) fn asked(&mut self, from_start: bool) {
         self.wait = PollWait::Nothing;
@@ -209,6 +220,15 @@ impl PollEntry {
             ended: PollEnd::CutOff,
             cursor: None,
         }
+    }
+
+    /// How a poll ends that has had as many pages as one may have, and of which more is said to be there.
+    pub(crate) fn end_of_pages(&self) -> PollEnd {
+        if self.events + self.repeats + self.rejected > 0 {
+            return PollEnd::More;
+        }
+        let reason = format!("{} pages had nothing on them, and more is said to be waiting", self.pages);
+        PollEnd::Later { reason }
     }
 
     /// `complete`, `more`, `later`, `permanent`, `fault` or `cut-off`.

@@ -1,5 +1,6 @@
 //! One poll: page after page, each of some rounds of requests and answers, each kept in one commit with where the next one begins.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use kith_model::budget::table;
 use kith_model::plugin::PluginFault;
 use kith_model::polling::{PollAnswer, PollError, PollTurn, PolledPage, WantedPage};
-use kith_model::sending::OutboundRequest;
+use kith_model::sending::{InboundResponse, OutboundRequest};
 use kith_store::CommitError;
 use tokio::time::Instant;
 
@@ -67,20 +68,28 @@ impl Poller {
         };
         let (began, mut row) = (Instant::now(), row);
         let mut entry = PollEntry::begun(row.polls + 1, self.now());
-        let (mut more, before) = (true, row.clone());
+        let (mut more, before, mut is_cut) = (true, row.clone(), false);
+        let mut seen = BTreeSet::from([row.cursor_hash()]);
         entry.ended = loop {
             if !more {
                 break PollEnd::Complete;
             }
             if entry.pages >= most_pages() {
                 table::POLL_PAGES.count();
-                break PollEnd::More;
+                is_cut = true;
+                break entry.end_of_pages();
             }
             if entry.pages > 0 && began.elapsed() >= MAX_TURN {
+                is_cut = true;
                 break PollEnd::More;
             }
             match self.page(&row, &mut entry, held).await {
-                Ok(kept) => (row, more) = (kept.row, kept.more),
+                Ok(kept) => {
+                    (row, more) = (kept.row, kept.more);
+                    if more && !seen.insert(row.cursor_hash()) {
+                        break row.went_round(&before, self.now(), terms);
+                    }
+                }
                 Err(NoPage::Failed(error)) => {
                     row.failed(&error, self.now(), terms);
                     tracing::info!(workspace = self.workspace.0, installation = self.installation.0, %error, "a poll failed");
@@ -94,7 +103,7 @@ impl Poller {
                 }
             }
         };
-        if entry.ended == PollEnd::More {
+        if is_cut {
             row.turned(&before, &entry, self.now(), terms);
         }
         entry.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -176,7 +185,7 @@ impl Poller {
             *held = None;
             let (answers, room) = self.answers(intake, requests, round, deadline).await?;
             *held = self.turns().take(self.workspace).await;
-            let bytes = answers.iter().filter_map(|answer| answer.result.as_ref().ok()).map(|answer| answer.body.len());
+            let bytes = answers.iter().filter_map(|answer| answer.result.as_ref().ok()).map(InboundResponse::bytes);
             let (connector, asked, bytes) = (intake.connector(), wanted.clone(), bytes.sum());
             turn = self.ask(intake, bytes, move || connector.polled(&asked, &answers)).await?;
             // Until here the answers were in memory.
@@ -222,7 +231,7 @@ impl Poller {
                 let reason = format!("{host} is not tried now, because requests to it failed or are too many");
                 PollError::Later { after_ms: u64::try_from(wait).ok(), reason }
             }
-            NotNow::Memory(exhausted) => PollError::Later { after_ms: None, reason: exhausted.to_string() },
+            NotNow::NoRoom(exhausted) => PollError::Later { after_ms: None, reason: exhausted.to_string() },
         })?;
         let answer = |(resume, result)| PollAnswer { round, resume, result };
         Ok((resumes.into_iter().zip(fetched).map(answer).collect(), room))

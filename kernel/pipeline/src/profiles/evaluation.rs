@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -32,6 +32,8 @@ pub(crate) struct Profile<'a> {
     pub view: Evaluation<'a>,
     /// Leaf values that were asked for.
     values: RefCell<LeafValues>,
+    /// Tags and scores that count in the place of those that are stored.
+    instead: Option<&'a BTreeMap<FeatureName, Value>>,
 }
 
 /// Values of leaves, asked for many times for each event.
@@ -44,12 +46,17 @@ impl<'a> Profile<'a> {
             people.first().is_some_and(|root| !root.members().is_empty()),
             "the first member names the profile"
         );
-        Profile { people, view, values: RefCell::default() }
+        Profile { people, view, values: RefCell::default(), instead: None }
     }
 
     /// The same profile with values of leaves that are known of it at the same moment.
     pub(crate) fn knowing(self, values: LeafValues) -> Profile<'a> {
         Profile { values: RefCell::new(values), ..self }
+    }
+
+    /// The same profile as it would be with these tags and scores. Nothing that is stored changes.
+    pub(crate) fn with_outputs(self, instead: &'a BTreeMap<FeatureName, Value>) -> Profile<'a> {
+        Profile { instead: Some(instead), ..self }
     }
 
     /// The values of leaves that were asked for, for [`Profile::knowing`].
@@ -180,6 +187,9 @@ impl<'a> Profile<'a> {
 
     /// What the installation that makes a tag or a score gave for it.
     fn output(&self, feature: &FeatureName) -> Value {
+        if let Some(value) = self.instead.and_then(|instead| instead.get(feature)) {
+            return value.clone();
+        }
         let Some((installation, index)) = self.view.plan.outputs.get(feature) else { return Value::Null };
         let derived = self.root().derived.as_ref();
         let output = derived.and_then(|derived| derived.outputs.get(&(*installation, Track::Live)));

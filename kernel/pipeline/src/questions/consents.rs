@@ -17,6 +17,7 @@ use crate::deliver::gate;
 use crate::profiles::consents::{StatementRow, read_statements};
 use crate::profiles::facts::{get_one, read_facts_row, read_head};
 use crate::profiles::suppressions::{self, ListChanges, SuppressionChange, SuppressionPlace, SuppressionRow};
+use crate::turns::Patience;
 use crate::views::PageRequest;
 
 /// All that was said of a person's consents.
@@ -95,12 +96,14 @@ fn statement_bytes(row: &StatementRow) -> usize {
 }
 
 impl Kernel {
-    /// What was said of a person's consents; statements from a place on that an earlier view named, or from the oldest on. Blocks.
+    /// What was said of a person's consents; statements from a place on that an earlier view named, or from the oldest on. Blocks, and is
+    /// given up when whoever asks goes.
     pub fn consents(
         &self,
         id: WorkspaceId,
         profile: ProfileId,
         from: Option<&str>,
+        patience: &Patience,
     ) -> Result<Option<ConsentView>, QueryError> {
         let (shared, store) = (&self.shared, self.shared.store.as_ref());
         let setup = Arc::clone(&workspace(shared, id)?.compiled.load().setup);
@@ -111,6 +114,7 @@ impl Kernel {
         // Of hundreds of identities the statements have hundreds of MB.
         let (mut statements, mut count, mut overwritten) = (Window::new(from, STATEMENTS_BYTES), 0, 0);
         for (identity, _) in &members {
+            patience.go_on()?;
             let consents = read_facts_row(store, id, *identity, 0)?.unwrap_or_default().consents;
             let rows = read_statements(store, id, *identity)?;
             overwritten += u64::from(consents.statements).saturating_sub(rows.len() as u64);

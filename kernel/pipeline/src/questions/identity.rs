@@ -19,11 +19,12 @@ use super::page::{self, PageRoom, Portions};
 use super::{QueryError, events, workspace};
 use crate::profiles::facts::each_row;
 use crate::shared::KernelState;
+use crate::turns::Patience;
 use crate::views::{EvidenceView, ListPage, MergeView, NotFollowed, PageRequest, Split, Step, Way};
 
 /// Rows of evidence after which a page ends, full or not: most evidence joins somebody and tells nothing else, and of most people
 /// nothing was merged.
-const MAX_LOOKED_AT: usize = 2_000;
+pub(crate) const MAX_LOOKED_AT: usize = 2_000;
 
 /// Pieces of evidence that a profile shows.
 const MAX_SHOWN: usize = 100;
@@ -130,10 +131,11 @@ impl<'s> Reader<'s> {
     }
 
     /// The edges that count between members of one profile, by rank.
-    fn counting(&mut self, members: &[SourceIdentityId]) -> Result<Vec<Edge>, ReadError> {
+    fn counting(&mut self, members: &[SourceIdentityId], patience: &Patience) -> Result<Vec<Edge>, QueryError> {
         self.read_heads(members.iter().copied())?;
         let mut ends: BTreeMap<EdgeId, (Edge, usize)> = BTreeMap::new();
         for member in members {
+            patience.go_on()?;
             if self.is_shared(*member)? {
                 continue;
             }
@@ -259,11 +261,15 @@ pub(crate) fn not_followed(
 }
 
 /// The merges that made one profile, in the order in which the evidence was taken.
-fn merges_among(reader: &mut Reader<'_>, members: &[SourceIdentityId]) -> Result<Vec<MergeView>, QueryError> {
+fn merges_among(
+    reader: &mut Reader<'_>,
+    members: &[SourceIdentityId],
+    patience: &Patience,
+) -> Result<Vec<MergeView>, QueryError> {
     let mut merges = Vec::new();
     // The oldest member of the part that each belongs to so far: it names the profile.
     let mut oldest: BTreeMap<SourceIdentityId, SourceIdentityId> = members.iter().map(|id| (*id, *id)).collect();
-    for edge in reader.counting(members)? {
+    for edge in reader.counting(members, patience)? {
         let (Some(&low), Some(&high)) = (oldest.get(&edge.id.low), oldest.get(&edge.id.high)) else { continue };
         if low == high {
             continue;
@@ -283,15 +289,40 @@ fn evidence_bytes(view: &EvidenceView) -> usize {
     view.identifiers.iter().map(|end| end.value.len()).sum::<usize>() + view.edge.message_id.len() + OTHER_BYTES
 }
 
-/// A page of all merges that hold, of `limit` profiles at most. A page may be empty and still have a next one.
+/// Looks at so many rows each that a page of merges takes while it is empty, which is 200,000 rows.
+const MAX_EMPTY_LOOKS: usize = 100;
+
+/// A page of all merges that hold, of `limit` profiles at most. Where a look at `most` rows finds only evidence that merged nobody
+/// the next one follows, so that hardly a page but the last one is empty.
 pub(crate) fn merges(
     shared: &KernelState,
     id: WorkspaceId,
     PageRequest { limit, cursor }: PageRequest<'_>,
+    most: usize,
+    patience: &Patience,
+) -> Result<ListPage<MergeView>, QueryError> {
+    let mut page = ListPage { items: Vec::new(), next: cursor.map(str::to_owned) };
+    for look in 0..MAX_EMPTY_LOOKS {
+        if !page.items.is_empty() || (look > 0 && page.next.is_none()) {
+            break;
+        }
+        patience.go_on()?;
+        // What one look has read is not held for the next one.
+        page = merges_from(shared, id, (limit, most, page.next), patience)?;
+    }
+    Ok(page)
+}
+
+/// The same of `most` rows, of which none may tell of a merge.
+fn merges_from(
+    shared: &KernelState,
+    id: WorkspaceId,
+    (limit, most, mut from): (usize, usize, Option<String>),
+    patience: &Patience,
 ) -> Result<ListPage<MergeView>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
-    let (mut items, mut from, mut room) = (Vec::new(), cursor.map(str::to_owned), PageRoom::new(limit));
-    for rows in Portions::new(limit, MAX_LOOKED_AT) {
+    let (mut items, mut room) = (Vec::new(), PageRoom::new(limit));
+    for rows in Portions::new(limit, most) {
         let (edges, next) = evidence_page(&reader, rows, from.as_deref())?;
         reader.read_heads(edges.iter().map(|(_, end, _)| *end))?;
         for (place, end, edge) in edges {
@@ -306,7 +337,10 @@ pub(crate) fn merges(
                 return Ok(ListPage { items, next: Some(place) });
             }
             // The merges of one person come together: of 500 identifiers at most.
-            let merges = merges_among(&mut reader, &members)?;
+            let merges = merges_among(&mut reader, &members, patience)?;
+            if merges.is_empty() {
+                continue;
+            }
             room.take(merges.iter().map(|merge| evidence_bytes(&merge.evidence)).sum());
             items.extend(merges);
         }
@@ -323,8 +357,8 @@ pub(crate) fn merges(
 pub(crate) fn why(
     shared: &KernelState,
     id: WorkspaceId,
-    one: SourceIdentityId,
-    other: SourceIdentityId,
+    (one, other): (SourceIdentityId, SourceIdentityId),
+    patience: &Patience,
 ) -> Result<Option<Way>, QueryError> {
     let mut reader = Reader::new(shared, id)?;
     let members = reader.members(one)?;
@@ -332,7 +366,7 @@ pub(crate) fn why(
         return Ok(None);
     }
     let mut beside: BTreeMap<SourceIdentityId, Vec<Arc<Edge>>> = BTreeMap::new();
-    for edge in reader.counting(&members)?.into_iter().map(Arc::new) {
+    for edge in reader.counting(&members, patience)?.into_iter().map(Arc::new) {
         beside.entry(edge.id.low).or_default().push(Arc::clone(&edge));
         beside.entry(edge.id.high).or_default().push(edge);
     }

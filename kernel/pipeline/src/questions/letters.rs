@@ -1,5 +1,6 @@
 //! Deliveries and dead letters: what was sent, what did not work, and trying again.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -196,6 +197,9 @@ pub(crate) fn letters(
 /// How many rows are counted at most.
 const MAX_COUNTED_ROWS: usize = 200_000;
 
+/// Sources, kinds and reasons that are told apart: a connector may have a code of its own for each record.
+pub(crate) const MAX_REASONS: usize = 500;
+
 /// How many of them are read at once.
 const COUNTED_ROWS: usize = 512;
 
@@ -208,7 +212,7 @@ pub(crate) fn counts(
 ) -> Result<LetterCounts, QueryError> {
     let walk = Walk::new(shared, workspace, filter);
     let mut by_reason: BTreeMap<(InstallationId, &'static str, String), LetterCount> = BTreeMap::new();
-    let (mut looked_at, mut from) = (0, None::<String>);
+    let (mut looked_at, mut from, mut others) = (0, None::<String>, 0);
     loop {
         if patience.is_asker_gone() {
             return Err(QueryError::Turn(TurnError::GivenUp));
@@ -216,15 +220,23 @@ pub(crate) fn counts(
         let (found, next) = walk.rows(COUNTED_ROWS, from.as_deref())?;
         for ListedLetter { letter, .. } in found {
             let ((kind, code, at), times) = (letter.about(), letter.times());
-            let count = by_reason.entry((letter.source(), kind.as_str(), code.to_owned())).or_insert(LetterCount {
-                source: letter.source(),
-                kind,
-                code: code.to_owned(),
-                letters: 0,
-                times: 0,
-                first_at: letter.first_at(),
-                last_at: at,
-            });
+            let has_room = by_reason.len() < MAX_REASONS;
+            let count = match by_reason.entry((letter.source(), kind.as_str(), code.to_owned())) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(free) if has_room => free.insert(LetterCount {
+                    source: letter.source(),
+                    kind,
+                    code: code.to_owned(),
+                    letters: 0,
+                    times: 0,
+                    first_at: letter.first_at(),
+                    last_at: at,
+                }),
+                Entry::Vacant(_) => {
+                    others += 1;
+                    continue;
+                }
+            };
             count.letters += 1;
             count.times += times;
             count.first_at = count.first_at.min(letter.first_at());
@@ -233,7 +245,10 @@ pub(crate) fn counts(
         looked_at += COUNTED_ROWS;
         from = match next {
             Some(next) if looked_at < MAX_COUNTED_ROWS => Some(next),
-            next => return Ok(LetterCounts { counts: by_reason.into_values().collect(), is_whole: next.is_none() }),
+            next => {
+                let counts = by_reason.into_values().collect();
+                return Ok(LetterCounts { counts, others, is_whole: next.is_none() });
+            }
         };
     }
 }

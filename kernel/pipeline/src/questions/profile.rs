@@ -21,6 +21,7 @@ use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribut
 use crate::profiles::person;
 use crate::rows::derived::{Derived, Output, OutputKind, OutputValue, Track};
 use crate::shared::{KernelState, Workspace};
+use crate::turns::Patience;
 use crate::views::ProfileView;
 
 /// The profile that an identifier belongs to now: as it is spelled, in its normal form, or as the old id of an alias of whose
@@ -87,13 +88,34 @@ pub(super) fn members(
     id: ProfileId,
 ) -> Result<Option<(ProfileId, Members)>, ReadError> {
     let Some((id, ids)) = member_ids(shared, workspace, id)? else { return Ok(None) };
+    Ok(Some((id, with_heads(shared, workspace, ids)?)))
+}
+
+fn with_heads(shared: &KernelState, workspace: WorkspaceId, ids: Vec<SourceIdentityId>) -> Result<Members, ReadError> {
     let mut members = Vec::with_capacity(ids.len());
     for member in ids {
         if let Some(head) = read_head(shared.store.as_ref(), workspace, member)? {
             members.push((member, head));
         }
     }
-    Ok(Some((id, members)))
+    Ok(members)
+}
+
+/// Whom somebody asks for.
+#[derive(Debug, Clone, Copy)]
+pub enum Whom<'a> {
+    /// By the profile's id, or by the id of one that was merged into it.
+    Id(ProfileId),
+    /// By an identifier of theirs.
+    Identifier(&'a Identifier),
+}
+
+/// What came of reading a person.
+#[derive(Debug, Clone)]
+pub enum PersonRead {
+    Whole(Box<ProfileView>),
+    /// It is of more identities than were to be read.
+    Large,
 }
 
 /// Members of which what was not followed is looked for; a profile may have hundreds of devices.
@@ -130,26 +152,10 @@ const PART_BYTES: usize = PAGE_BYTES / 4;
 const ENTRY_BYTES: usize = 256;
 
 impl Kernel {
-    /// The profile that an identifier belongs to, and of how many identities it is. Blocks, like all questions about one.
-    pub fn profile_of(
-        &self,
-        workspace: WorkspaceId,
-        identifier: &Identifier,
-    ) -> Result<Option<(ProfileId, usize)>, QueryError> {
-        match find(&self.shared, workspace, identifier)? {
-            Some(id) => self.profile_named(workspace, id),
-            None => Ok(None),
-        }
-    }
-
-    /// The same by its id, or by the id of one that was merged into it.
-    pub fn profile_named(
-        &self,
-        workspace: WorkspaceId,
-        id: ProfileId,
-    ) -> Result<Option<(ProfileId, usize)>, QueryError> {
+    /// The id that a profile has now, which may have been merged into another. Blocks, like all questions about one.
+    pub fn profile_named(&self, workspace: WorkspaceId, id: ProfileId) -> Result<Option<ProfileId>, QueryError> {
         super::workspace(&self.shared, workspace)?;
-        Ok(member_ids(&self.shared, workspace, id)?.map(|(profile, members)| (profile, members.len())))
+        Ok(member_ids(&self.shared, workspace, id)?.map(|(profile, _)| profile))
     }
 
     /// What is known of the profile that an identifier belongs to.
@@ -166,32 +172,48 @@ impl Kernel {
 
     /// What is known of a profile by its id, or by the id of one that was merged into it.
     pub fn profile(&self, workspace: WorkspaceId, id: ProfileId) -> Result<Option<ProfileView>, QueryError> {
-        self.profile_from(workspace, id, &ProfileStart::default())
+        let whole = (&ProfileStart::default(), usize::MAX);
+        Ok(match self.profile_within(workspace, Whom::Id(id), whole, &Patience::default())? {
+            Some(PersonRead::Whole(view)) => Some(*view),
+            Some(PersonRead::Large) | None => None,
+        })
     }
 
-    /// The same, with parts that begin elsewhere than at their beginnings.
-    pub fn profile_from(
+    /// The same, with parts that begin elsewhere than at their beginnings, and only of one that has no more identities than `most`.
+    /// It is given up when whoever asks goes.
+    pub fn profile_within(
         &self,
         workspace: WorkspaceId,
-        id: ProfileId,
-        start: &ProfileStart,
-    ) -> Result<Option<ProfileView>, QueryError> {
-        profile(&self.shared, workspace, id, start)
+        whom: Whom<'_>,
+        (start, most): (&ProfileStart, usize),
+        patience: &Patience,
+    ) -> Result<Option<PersonRead>, QueryError> {
+        let id = match whom {
+            Whom::Id(id) => Some(id),
+            Whom::Identifier(identifier) => find(&self.shared, workspace, identifier)?,
+        };
+        id.map_or(Ok(None), |id| profile(&self.shared, (workspace, id), start, most, patience))
     }
 }
 
 /// What is known of a profile, of each part as much as has room.
 fn profile(
     shared: &KernelState,
-    id: WorkspaceId,
-    profile: ProfileId,
+    (id, profile): (WorkspaceId, ProfileId),
     start: &ProfileStart,
-) -> Result<Option<ProfileView>, QueryError> {
+    most: usize,
+    patience: &Patience,
+) -> Result<Option<PersonRead>, QueryError> {
     let workspace = workspace(shared, id)?;
-    let Some((profile, members)) = members(shared, id, profile)? else { return Ok(None) };
+    let Some((profile, ids)) = member_ids(shared, id, profile)? else { return Ok(None) };
+    if ids.len() > most {
+        return Ok(Some(PersonRead::Large));
+    }
+    let members = with_heads(shared, id, ids)?;
     let store = shared.store.as_ref();
     let mut facts = FactWindows::new(start);
     for (member, _) in &members {
+        patience.go_on()?;
         facts.read(store, id, *member)?;
     }
     let derived = get_one(store, &Key::derived(id, profile.0))?;
@@ -205,7 +227,7 @@ fn profile(
     let plan = workspace.compiled.load_full();
     let memberships = derived.memberships.into_iter().filter(|(id, _)| plan.plan.audience(*id).is_some());
     let (not_followed, has_more_not_followed) = identity::not_followed_of(shared, id, &ids)?;
-    Ok(Some(ProfileView {
+    let view = ProfileView {
         id: profile,
         created_at: members.iter().map(|(_, head)| head.created_at).min().unwrap_or_default(),
         consents,
@@ -219,7 +241,8 @@ fn profile(
         audiences: memberships.collect(),
         as_of: workspace.as_of(store, &workspace.projection.read()).position,
         left_out,
-    }))
+    };
+    Ok(Some(PersonRead::Whole(Box::new(view))))
 }
 
 /// What the members of a profile have said, read one by one: of a person of hundreds of identities the facts have hundreds of

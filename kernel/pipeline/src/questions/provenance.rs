@@ -308,7 +308,7 @@ fn event_at(
     }
     let key = Key::event(id, event.identity, event.time).followed_by(&position.0.to_be_bytes());
     let counts = get_one(store, &key)?.is_some();
-    let reader = reader_of(store, id, event.source, position)?.map(|row| {
+    let reader = reader_of(store, id, &event, position)?.map(|row| {
         let Reader { version, digest } = row.reader;
         (version, digest)
     });

@@ -9,8 +9,8 @@ use kith_store::{ChangeLimits, Store};
 
 use super::{QueryError, letters};
 use crate::Kernel;
-use crate::accept::readers::ranges;
-use crate::accept::taking_back::{Stretch, TakenBack, TakenBackRow};
+use crate::accept::readers::ReadBy;
+use crate::accept::taking_back::{TakenBack, TakenBackRow};
 use crate::react::projection::Advance;
 use crate::setup::{Undo, Undone};
 use crate::shared::KernelState;
@@ -93,14 +93,9 @@ impl Kernel {
         let store = self.shared.store.as_ref();
         let mut sources = BTreeSet::new();
         for source in installations {
-            let mut next = Some(Position(0));
-            while let Some(from) = next {
-                let (found, behind) = ranges(store, workspace.id, *source, from)?;
-                next = behind;
-                if found.iter().any(|range| range.row.reader.digest == digest) {
-                    sources.insert(*source);
-                    break;
-                }
+            let read = ReadBy::find(store, workspace.id, (*source, digest), store.head_of(workspace.id))?;
+            if read.since().is_some() {
+                sources.insert(*source);
             }
         }
         Ok(sources)
@@ -135,20 +130,11 @@ fn preview(
 ) -> Result<UndoPreview, QueryError> {
     let store = shared.store.as_ref();
     let mut preview = UndoPreview { source, takes_back: TakenBack::default(), messages: 0, is_all: true };
-    let mut since: Option<Timestamp> = None;
-    let mut next = Some(Position(0));
-    while let Some(from) = next {
-        turn.go_on()?;
-        let (found, behind) = ranges(store, workspace, source, from)?;
-        next = behind;
-        for range in found.into_iter().filter(|range| range.row.reader.digest == digest) {
-            since = since.or(Some(range.row.since));
-            let up_to = range.up_to.unwrap_or_else(|| store.head_of(workspace));
-            let stretch = Stretch { source, after: range.after, up_to };
-            preview.is_all &= count(store, workspace, &stretch, &mut preview.takes_back, room, turn)?;
-        }
+    let read = ReadBy::find(store, workspace, (source, digest), store.head_of(workspace))?;
+    for stretch in read.stretches() {
+        preview.is_all &= count((store, workspace), &read, stretch, &mut preview.takes_back, room, turn)?;
     }
-    if let Some(since) = since {
+    if let Some(since) = read.since() {
         let (messages, is_all) = messages_since(shared, workspace, since, turn)?;
         preview.messages = messages;
         preview.is_all &= is_all;
@@ -158,20 +144,19 @@ fn preview(
 
 /// Count what of a stretch would be taken back, as far as there is room; whether all of it was looked at.
 fn count(
-    store: &dyn Store,
-    workspace: WorkspaceId,
-    stretch: &Stretch,
+    (store, workspace): (&dyn Store, WorkspaceId),
+    read: &ReadBy,
+    (mut at, up_to): (Position, Position),
     counted: &mut TakenBack,
     room: &mut usize,
     turn: &QuestionTurn<'_>,
 ) -> Result<bool, QueryError> {
-    let mut at = stretch.after;
-    while at < stretch.up_to {
+    while at < up_to {
         if *room == 0 {
             return Ok(false);
         }
         turn.go_on()?;
-        let found = stretch.read(store, workspace, at, LOG)?;
+        let found = read.read(store, workspace, (at, up_to), LOG)?;
         *room = room.saturating_sub(found.looked_at.max(1));
         counted.unreadable += found.unreadable;
         found.events.iter().for_each(|(_, event)| counted.count(event));

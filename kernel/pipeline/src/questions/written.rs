@@ -17,8 +17,7 @@ use super::provenance::ComputedKind;
 use super::taking_back::messages_since;
 use super::{QueryError, events, letters, workspace};
 use crate::Kernel;
-use crate::accept::readers::{ReaderRange, ranges};
-use crate::accept::taking_back::Stretch;
+use crate::accept::readers::{ReadBy, ReaderRange};
 use crate::rows::derived::{Derived, ModelVersion, Output, OutputValue, Track};
 use crate::shared::{KernelState, Workspace};
 use crate::turns::{Patience, QuestionTurn};
@@ -34,7 +33,7 @@ pub struct Written {
     pub events_next: Option<String>,
     /// The audiences that its values decide, directly or through other models.
     pub audiences: BTreeSet<AudienceId>,
-    /// Messages that left because of these audiences; where it read events, that left since it first did.
+    /// Messages that left because of these audiences; of a connector, those that left since it first read.
     pub messages: u64,
     /// Whether the people and the messages are all; else there may be more, since only so many were looked at.
     pub is_all: bool,
@@ -58,7 +57,7 @@ pub struct WrittenEvents {
     pub version: String,
     /// They lie behind this position.
     pub after: Position,
-    /// Up to this one; `None` where it is still the version that reads.
+    /// Up to this one; `None` where it may still read.
     pub up_to: Option<Position>,
     /// When the first of them was received.
     pub since: Timestamp,
@@ -129,7 +128,7 @@ impl Kernel {
     }
 
     /// A page of the parts of the log of which the version of that digest read the events of one of these installations, source
-    /// by source and oldest first. It may have fewer than its limit, even none, and still have a next one.
+    /// by source and oldest first.
     pub fn ranges_written(
         &self,
         workspace: WorkspaceId,
@@ -212,12 +211,15 @@ fn written(
     }
     written.values = values.into_values().collect();
     turn.go_on()?;
-    let first = PageRequest::first(SHOWN_RANGES);
-    let read = ranges_written(shared.store.as_ref(), workspace.id, digest, installations, first)?;
+    let (store, first) = (shared.store.as_ref(), PageRequest::first(SHOWN_RANGES));
+    let read = ranges_written(store, workspace.id, digest, installations, first)?;
     (written.events, written.events_next) = (read.items, read.next);
-    if let Some(since) = written.events.iter().map(|read| read.since).min() {
+    // A model has ranges of what it emitted, and its messages are those of the audiences.
+    if versions.is_empty()
+        && let Some(since) = first_read(store, workspace.id, digest, installations, turn)?
+    {
         let (messages, is_all) = messages_since(shared, workspace.id, since, turn)?;
-        written.messages = written.messages.max(messages);
+        written.messages = messages;
         written.is_all &= is_all;
     }
     Ok(written)
@@ -344,59 +346,18 @@ fn events_written(
 ) -> Result<ListPage<RecordedEvent>, QueryError> {
     workspace(shared, id)?;
     let store = shared.store.as_ref();
-    let start = (InstallationId(0), Position(0), Position(0));
-    let (first, in_range, after) = cursor.map_or(Ok(start), parse_events_cursor)?;
+    let (first, after) = cursor.map_or(Ok((InstallationId(0), Position(0))), parse_cursor)?;
     let mut page = EventsUnderWay { items: Vec::new(), looked_at: 0, room: PageRoom::new(limit) };
-    let cursor =
-        |source: InstallationId, range: Position, at: Position| Some(format!("{}.{}.{}", source.0, range.0, at.0));
     for source in installations.range(first..) {
-        let mut next = Some(if *source == first { in_range } else { Position(0) });
-        while let Some(from) = next {
-            let (found, behind) = ranges(store, id, *source, from)?;
-            page.looked_at += found.len();
-            for range in found.into_iter().filter(|range| range.row.reader.digest == digest) {
-                let from = if *source == first { range.after.max(after) } else { range.after };
-                let up_to = range.up_to.unwrap_or_else(|| store.head_of(id));
-                let stretch = Stretch { source: *source, after: range.after, up_to };
-                if let Some(at) = page.read(store, id, &stretch, from)? {
-                    return Ok(ListPage { items: page.items, next: cursor(*source, range.after, at) });
-                }
-            }
-            next = behind;
-            if let Some(behind) = behind.filter(|_| page.looked_at >= MAX_LOOKED_AT) {
-                return Ok(ListPage { items: page.items, next: cursor(*source, behind, behind) });
+        let read = ReadBy::find(store, id, (*source, digest), store.head_of(id))?;
+        for (from, up_to) in read.stretches() {
+            let from = if *source == first { from.max(after) } else { from };
+            if let Some(at) = page.read((store, id), &read, (from, up_to))? {
+                return Ok(ListPage { items: page.items, next: Some(format!("{}.{}", source.0, at.0)) });
             }
         }
     }
     Ok(ListPage { items: page.items, next: None })
-}
-
-fn ranges_written(
-    store: &dyn Store,
-    id: WorkspaceId,
-    digest: &str,
-    installations: &BTreeSet<InstallationId>,
-    PageRequest { limit, cursor }: PageRequest<'_>,
-) -> Result<ListPage<WrittenEvents>, QueryError> {
-    let (first, from) = cursor.map_or(Ok((InstallationId(0), Position(0))), parse_cursor)?;
-    let (mut items, mut looked_at) = (Vec::new(), 0);
-    for source in installations.range(first..) {
-        let mut next = Some(if *source == first { from } else { Position(0) });
-        while let Some(from) = next {
-            let (found, behind) = ranges(store, id, *source, from)?;
-            for range in found {
-                if items.len() >= limit || looked_at >= MAX_LOOKED_AT {
-                    return Ok(ListPage { items, next: Some(format!("{}.{}", source.0, range.after.0)) });
-                }
-                looked_at += 1;
-                if range.row.reader.digest == digest {
-                    items.push(events_of(*source, range));
-                }
-            }
-            next = behind;
-        }
-    }
-    Ok(ListPage { items, next: None })
 }
 
 /// A page of events that is being read.
@@ -407,19 +368,19 @@ struct EventsUnderWay {
 }
 
 impl EventsUnderWay {
-    /// Take in the events of a stretch behind a position; where to go on, if the page ends before that.
+    /// Take in what was read behind a position of the log up to another; where to go on, if the page ends before that.
     fn read(
         &mut self,
-        store: &dyn Store,
-        workspace: WorkspaceId,
-        stretch: &Stretch,
-        mut at: Position,
+        (store, workspace): (&dyn Store, WorkspaceId),
+        read: &ReadBy,
+        (mut at, up_to): (Position, Position),
     ) -> Result<Option<Position>, ReadError> {
-        while at < stretch.up_to {
+        let limits = ChangeLimits { records: ROWS_AT_ONCE, bytes: LOG_BYTES };
+        while at < up_to {
             if self.room.is_full() || self.looked_at >= MAX_LOOKED_AT {
                 return Ok(Some(at));
             }
-            let found = stretch.read(store, workspace, at, ChangeLimits { records: ROWS_AT_ONCE, bytes: LOG_BYTES })?;
+            let found = read.read(store, workspace, (at, up_to), limits)?;
             self.looked_at += found.looked_at;
             for (position, event) in found.events {
                 if self.room.is_full() {
@@ -435,16 +396,58 @@ impl EventsUnderWay {
     }
 }
 
-fn parse_events_cursor(text: &str) -> Result<(InstallationId, Position, Position), QueryError> {
+fn ranges_written(
+    store: &dyn Store,
+    id: WorkspaceId,
+    digest: &str,
+    installations: &BTreeSet<InstallationId>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<WrittenEvents>, QueryError> {
+    let start = (InstallationId(0), (Position(0), 0));
+    let (first, from) = cursor.map_or(Ok(start), parse_range_cursor)?;
+    let mut items = Vec::new();
+    for source in installations.range(first..) {
+        let read = ReadBy::find(store, id, (*source, digest), store.head_of(id))?;
+        for range in read.ranges {
+            let place = (range.after, range.row.number);
+            if *source == first && place < from {
+                continue;
+            }
+            if items.len() >= limit {
+                return Ok(ListPage { items, next: Some(format!("{}.{}.{}", source.0, place.0.0, place.1)) });
+            }
+            items.push(events_of(*source, range));
+        }
+    }
+    Ok(ListPage { items, next: None })
+}
+
+/// When the first of the events was received that a version read.
+fn first_read(
+    store: &dyn Store,
+    id: WorkspaceId,
+    digest: &str,
+    installations: &BTreeSet<InstallationId>,
+    turn: &QuestionTurn<'_>,
+) -> Result<Option<Timestamp>, QueryError> {
+    let mut first: Option<Timestamp> = None;
+    for source in installations {
+        turn.go_on()?;
+        let since = ReadBy::find(store, id, (*source, digest), store.head_of(id))?.since();
+        first = first.into_iter().chain(since).min();
+    }
+    Ok(first)
+}
+
+/// The source of a range, the position behind which it begins, and the number of its version.
+fn parse_range_cursor(text: &str) -> Result<(InstallationId, (Position, u32)), QueryError> {
     let parsed = || {
         let (source, rest) = text.split_once('.')?;
-        let (range, at) = rest.split_once('.')?;
-        Some((source.parse().ok()?, range.parse().ok()?, at.parse().ok()?))
+        let (after, number) = rest.split_once('.')?;
+        let place = (Position(after.parse().ok()?), number.parse().ok()?);
+        Some((InstallationId(source.parse().ok()?), place))
     };
-    let parsed: Option<(u32, u64, u64)> = parsed();
-    parsed
-        .map(|(source, range, at)| (InstallationId(source), Position(range), Position(at)))
-        .ok_or_else(|| page::unknown(text))
+    parsed().ok_or_else(|| page::unknown(text))
 }
 
 fn parse_cursor(text: &str) -> Result<(InstallationId, Position), QueryError> {

@@ -106,11 +106,10 @@ impl Reactor {
             return Ok(());
         };
         let before = derived.outputs.get(&(model.installed.id, Track::Live)).cloned();
-        let (cause, position) = match before.as_ref().map(|before| before.freshness) {
-            Some(Freshness::Pending { cause, position, .. }) => (cause, position),
-            // What comes in the place of what was taken back is no news either.
-            _ if before.as_ref().is_some_and(Output::is_taken_back) => (Cause::Undo, self.pass.cursor.position),
-            _ => (Cause::Change, self.pass.cursor.position),
+        let cause = computation::cause_of_answer(before.as_ref(), &output);
+        let position = match before.as_ref().map(|before| before.freshness) {
+            Some(Freshness::Pending { position, .. }) => position,
+            _ => self.pass.cursor.position,
         };
         let shown: Vec<_> = computation::shown(model, &output).collect();
         let held: Vec<_> = before.iter().flat_map(|before| computation::shown(model, before)).collect();
@@ -152,9 +151,10 @@ impl Reactor {
                 _ => self.pass.cursor.position,
             };
             let output = match outcome {
-                RowOutcome::Values(values) => {
+                RowOutcome::Values(answer) => {
+                    self.take_emitted(model, result, (row, answer.events.as_slice()), &held)?;
                     let version = *number.get_or_insert_with(|| self.number(&result.version));
-                    let (inputs, values) = (row.inputs, values.clone());
+                    let (inputs, values) = (row.inputs, answer.values.clone());
                     Output { version, cause: position, at: now, inputs, values, freshness: Freshness::Fresh }
                 }
                 RowOutcome::Faulted(fault) => {
@@ -165,6 +165,7 @@ impl Reactor {
                 RowOutcome::Later(_) => continue,
             };
             self.unqueue(model.installed.id, row.ordinal);
+            self.queues.entry(model.installed.id).or_default().expecting.remove(row.ordinal);
             outputs.push((row.profile, output));
         }
         Ok(outputs)
@@ -252,7 +253,7 @@ impl Reactor {
     }
 
     /// The dead letter of an installation and a kind of fault, with so many more in its count, of whom `named` are some.
-    fn letter_of(
+    pub(super) fn letter_of(
         &mut self,
         result: &JobResult,
         fault: &PluginFault,

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use kith_features::{FeatureName, LeafId, Value};
 use kith_model::audience::Cause;
 use kith_model::change::Movement;
-use kith_model::id::{AudienceId, InstallationId, ProfileId};
+use kith_model::id::{AudienceId, ProfileId};
 use kith_model::time::Timestamp;
 
 use super::models::{self, InputRow};
 use super::readiness::Readiness;
 use super::touch::{Acquaintance, Models, Profiling, Touch};
-use crate::plan::{AudiencePlan, ModelPlan, Plan, Task};
+use crate::plan::{AudiencePlan, ModelPlan, Task};
 use crate::profiles::evaluation::{Profile, output_of};
 use crate::rows::derived::{Freshness, Output, Track, Waker};
 
@@ -130,19 +130,38 @@ pub(crate) enum Need {
     Wait { output: Output },
 }
 
+/// How somebody stands to a model who has had no value of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstValue {
+    /// The model ran when they became known, and has not stopped since: whichever version answers, it is for what made them known.
+    Expected,
+    /// The model has been asked about everybody as it is now.
+    Settled,
+    /// The model is being asked about everybody because it changed.
+    OfAChange,
+}
+
 /// What `model` has to do after a touch.
-pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, today: Timestamp) -> Need {
+pub(crate) fn need(
+    model: &ModelPlan,
+    profile: &Profile<'_>,
+    touch: &Touch,
+    today: Timestamp,
+    first: FirstValue,
+) -> Need {
     if profile.objects() {
-        return Need::Nothing;
-    }
-    if model.leaves().any(|leaf| !profile.view.complete.contains(leaf)) {
-        // A sweep comes when the history behind its inputs has been read.
         return Need::Nothing;
     }
     let derived = profile.root().derived.as_ref();
     let held = derived.and_then(|derived| derived.outputs.get(&(model.installed.id, Track::Live)));
+    if model.leaves().any(|leaf| !profile.view.complete.contains(leaf)) {
+        // A sweep comes when the history behind its inputs has been read. Of whoever becomes known until then it has to tell
+        // that it was not the sweep that made them known.
+        let is_news = held.is_none() && touch.acquaintance == Acquaintance::New;
+        return if is_news { Need::Wait { output: awaiting(held, model, touch, 0, first) } } else { Need::Nothing };
+    }
     let Some(row) = models::inputs(model, profile, today) else {
-        return Need::Wait { output: awaiting(held, model, touch, 0) };
+        return Need::Wait { output: awaiting(held, model, touch, 0, first) };
     };
     match held {
         Some(held) if !held.values.is_empty() && held.inputs == row.inputs => match held.freshness {
@@ -151,15 +170,20 @@ pub(crate) fn need(model: &ModelPlan, profile: &Profile<'_>, touch: &Touch, toda
         },
         Some(Output { freshness: Freshness::Faulted { inputs }, .. }) if *inputs == row.inputs => Need::Nothing,
         held => {
-            let output = awaiting(held, model, touch, row.inputs);
+            let output = awaiting(held, model, touch, row.inputs, first);
             Need::Run { row, output }
         }
     }
 }
 
 /// The output while the model has yet to see `inputs`.
-fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64) -> Output {
-    let Some(held) = held else { return Output::never(inputs, touch.cause, touch.position) };
+fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64, first: FirstValue) -> Output {
+    let Some(held) = held else {
+        // Who was known before the model was, is looked at because of the model.
+        let is_new = touch.acquaintance == Acquaintance::New;
+        let cause = if is_new { touch.cause } else { touch.cause.and(Cause::Change) };
+        return Output::never(inputs, cause, touch.position);
+    };
     let was = match held.freshness {
         Freshness::Pending { cause, .. } => Some(cause),
         Freshness::Outdated { .. } if held.is_taken_back() => Some(Cause::Undo),
@@ -176,11 +200,29 @@ fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64
         }
         (_, true) => Freshness::Outdated { inputs },
         (_, false) => {
-            let cause = was.map_or(touch.cause, |was| was.and(touch.cause));
+            let cause = match (was, first) {
+                (Some(was), FirstValue::Expected) if touch.cause == Cause::Change => was,
+                (was, _) => was.map_or(touch.cause, |was| was.and(touch.cause)),
+            };
+            let is_of_change = held.values.is_empty() && first == FirstValue::OfAChange;
+            let cause = if is_of_change { cause.and(Cause::Change) } else { cause };
             Freshness::Pending { inputs, cause, position: touch.position }
         }
     };
     Output { freshness, ..held.clone() }
+}
+
+/// What set an answer off: what its person was waiting for, and that another version gave it where one has before.
+pub(crate) fn cause_of_answer(before: Option<&Output>, answer: &Output) -> Cause {
+    let Some(before) = before else { return Cause::Change };
+    let cause = match before.freshness {
+        // What comes in the place of what was taken back is no news.
+        _ if before.is_taken_back() => Cause::Undo,
+        Freshness::Pending { cause, .. } => cause,
+        Freshness::Outdated { .. } | Freshness::Fresh | Freshness::Faulted { .. } => Cause::Change,
+    };
+    let is_another = !before.values.is_empty() && before.version != answer.version;
+    if is_another { cause.and(Cause::Change) } else { cause }
 }
 
 /// The features that an output shows, with their values.
@@ -239,7 +281,9 @@ pub(crate) fn decide(
             (true, true) if is_swept(audience, touch) => None,
             _ => continue,
         };
-        let cause = if is_settled(audience, plan, readiness) { touch.cause } else { touch.cause.and(Cause::Change) };
+        let cause = touch.cause_for(&audience.models);
+        // Before its own definition has been computed for everybody, whoever moves, moves because of it.
+        let cause = if readiness.done.contains(&audience.task()) { cause } else { cause.and(Cause::Change) };
         decisions.push(Decision { audience: id, movement, cause });
     }
     (decisions, timers)
@@ -248,14 +292,4 @@ pub(crate) fn decide(
 /// Whether the sweep of the audience's definition comes by.
 fn is_swept(audience: &AudiencePlan, touch: &Touch) -> bool {
     touch.tasks.as_ref().is_some_and(|tasks| tasks.contains(&audience.task()))
-}
-
-/// Whether all that decides the audience has been computed for everybody as it is defined now: before that, whoever moves,
-/// moves because of the definition.
-fn is_settled(audience: &AudiencePlan, plan: &Plan, readiness: &Readiness) -> bool {
-    let is_done = |model: &InstallationId| {
-        plan.model(*model)
-            .is_none_or(|(_, model)| readiness.done.contains(&Task::Model(model.installed.id, model.token)))
-    };
-    readiness.done.contains(&audience.task()) && audience.models.iter().all(is_done)
 }

@@ -78,6 +78,11 @@ pub(crate) enum Effect {
     Unsealed {
         keys: Vec<Key>,
     },
+    /// What is kept of what models emitted, encoded.
+    Emitted {
+        key: Key,
+        row: Vec<u8>,
+    },
     /// A model runs as it never ran before.
     Version {
         number: u32,
@@ -157,6 +162,7 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
             operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));
         }
         Effect::Unsealed { keys } => operations.extend(keys.into_iter().map(Operation::Delete)),
+        Effect::Emitted { key, row } => operations.push(Operation::Put(key, row)),
         Effect::Version { number, version } => {
             let key = Key::definition(workspace, Definition::ModelVersion, &number.to_be_bytes());
             operations.push(Operation::Put(key, row::encode(&version)));

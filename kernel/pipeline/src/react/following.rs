@@ -11,7 +11,7 @@ use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, row};
 
-use super::computation::{self, Decision, Need, Survey};
+use super::computation::{self, Decision, FirstValue, Need, Survey};
 use super::effects::{self, Effect, Intent, Step};
 use super::feed::leaves_of;
 use super::inbox::Incoming;
@@ -179,7 +179,15 @@ impl Reactor {
             let profile = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
             let root = profile.root();
             let before = root.derived.as_ref().and_then(|d| d.outputs.get(&(installation, Track::Live))).cloned();
-            (computation::need(model, &profile, &work.touch, today), root.ordinal, before)
+            let queue = self.queues.get(&installation);
+            let first = if queue.is_some_and(|queue| queue.expecting.contains(root.ordinal)) {
+                FirstValue::Expected
+            } else if self.readiness.done.contains(&Task::Model(installation, model.token)) {
+                FirstValue::Settled
+            } else {
+                FirstValue::OfAChange
+            };
+            (computation::need(model, &profile, &work.touch, today, first), root.ordinal, before)
         };
         if model.uses_now {
             let midnight = zone.start_of_day(zone.day(self.now()) + 1);
@@ -202,6 +210,9 @@ impl Reactor {
                 (output, None)
             }
         };
+        if before.is_none() && work.touch.acquaintance == Acquaintance::New && model.installed.activity.is_running() {
+            self.queues.entry(installation).or_default().expecting.insert(ordinal);
+        }
         if before.as_ref() != Some(&output) {
             self.put_output(work, model, output);
         }
@@ -245,6 +256,10 @@ impl Reactor {
         let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
         for (profile, output) in self.judge(model, &result, next..result.rows.len())? {
             if let Some(work) = at.get_mut(&profile) {
+                let held = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
+                let before = held.and_then(|derived| derived.outputs.get(&(model.installed.id, Track::Live)));
+                let cause = computation::cause_of_answer(before, &output);
+                work.touch.answered.insert(model.installed.id, cause);
                 self.put_output(work, model, output);
             }
         }
@@ -422,7 +437,7 @@ fn counts_entries(compiled: &CompiledSetup, decision: &Decision) -> bool {
 
 /// Whether an action is taken: for a person's own event and for time always, for imports and for those who were members
 /// before only if it asks for them, for everything else never; and then as often as it allows.
-fn fires(action: &Action, decision: &Decision, step: Step, mark: EntryMark, now: Timestamp) -> bool {
+pub(crate) fn fires(action: &Action, decision: &Decision, step: Step, mark: EntryMark, now: Timestamp) -> bool {
     let is_asked = match decision.cause {
         Cause::Event | Cause::Time => decision.movement.is_some(),
         Cause::Import => action.imports == Reach::Send && decision.movement.is_some(),

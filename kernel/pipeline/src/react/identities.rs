@@ -334,6 +334,7 @@ mod tests {
                 flags: Vec::new(),
                 original_time: None,
                 place: 0,
+                reader: 0,
             };
             assert!(identities.load(id).unwrap());
             let facts = EventFacts::new(&event, "shop");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kith_features::{Misfit, Value};
 use kith_model::id::{InstallationId, ProfileId};
-use kith_model::plugin::{ComputeModel, InputSpec, PluginFault};
+use kith_model::plugin::{ComputeModel, EmittedEvent, InputSpec, PluginFault};
 use kith_model::table::{Cell, ColumnBuilder, Table};
 use kith_model::time::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
@@ -31,6 +31,10 @@ pub(crate) const MAX_BATCH_BYTES: usize = 8 << 20;
 /// Calls that one job may make while it looks for the rows that a model cannot take: enough to ask about each of 64 people
 /// alone. What is left then is tried again later, because a model that fails on everybody must not be asked for each of them.
 const MAX_CALLS: usize = 128;
+
+/// Events that a model may emit of one row, and their bytes: each row's wait with its answer.
+const MAX_ROW_EVENTS: usize = 64;
+const MAX_ROW_EVENT_BYTES: usize = 16 << 10;
 
 /// How long a job looks for somebody whom a model answers for, once it has failed on somebody alone. What it failed on is told then:
 /// a model that takes all its time for each call would be looked at for minutes before anybody hears of it.
@@ -63,10 +67,19 @@ pub(crate) struct Job {
     pub max_calls: usize,
 }
 
+/// What a model said of one row.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct RowAnswer {
+    /// In the order of the model's outputs.
+    pub values: Vec<OutputValue>,
+    /// Events that it emitted of the row's person.
+    pub events: Vec<EmittedEvent>,
+}
+
 /// What came of one row.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum RowOutcome {
-    Values(Vec<OutputValue>),
+    Values(RowAnswer),
     /// The model cannot take this row, about which it was asked alone: the same inputs are not tried again.
     Faulted(PluginFault),
     /// Something passing, a state that cannot be read, or too many failures beside it: try again later.
@@ -141,9 +154,9 @@ impl Job {
             let (call, answer) = SeenCall::of(|| self.call(&batch));
             seen.push(call);
             match answer {
-                Ok(values) => {
+                Ok(answers) => {
                     is_any_good = true;
-                    done.extend(batch.into_iter().zip(values).map(|(row, values)| (row, RowOutcome::Values(values))));
+                    done.extend(batch.into_iter().zip(answers).map(|(row, answer)| (row, RowOutcome::Values(answer))));
                 }
                 // No row can do anything about either, so there is none to look for.
                 Err(fault) if is_passing(&fault) || needs_fit(&fault) => {
@@ -183,16 +196,18 @@ impl Job {
         (!rows.is_empty()).then_some(rows)
     }
 
-    fn call(&self, batch: &[InputRow]) -> Result<Vec<Vec<OutputValue>>, PluginFault> {
+    fn call(&self, batch: &[InputRow]) -> Result<Vec<RowAnswer>, PluginFault> {
         let input = table(&self.columns, batch.iter().map(|row| row.cells.as_slice()))?;
         // A panic of the host is of this batch alone; the reactor waits for an answer to each job.
         let computed =
-            catch_unwind(AssertUnwindSafe(|| self.model.compute(self.state.as_deref().unwrap_or_default(), input)));
+            catch_unwind(AssertUnwindSafe(|| self.model.answer(self.state.as_deref().unwrap_or_default(), input)));
         let answer = computed.unwrap_or_else(|_| {
             let message = "the host panicked; the log says where".to_owned();
             Err(PluginFault::Trapped { message, backtrace: Vec::new() })
         })?;
-        outputs(&self.version.outputs, &answer, batch.len())
+        let values = outputs(&self.version.outputs, &answer.table, batch.len())?;
+        let events = events(answer.events, batch.len())?;
+        Ok(values.into_iter().zip(events).map(|(values, events)| RowAnswer { values, events }).collect())
     }
 }
 
@@ -267,7 +282,7 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
 }
 
 /// A cell of a row. What is none is null, and the row has the first of these for its misfit.
-fn cell_or_null(spec: &InputSpec, cell: Result<Cell, Misfit>, misfit: &mut Option<PluginFault>) -> Cell {
+pub(crate) fn cell_or_null(spec: &InputSpec, cell: Result<Cell, Misfit>, misfit: &mut Option<PluginFault>) -> Cell {
     cell.unwrap_or_else(|problem| {
         misfit.get_or_insert_with(|| refusal_of(spec, problem));
         Cell::Null
@@ -342,6 +357,28 @@ fn outputs(names: &[String], table: &Table, rows: usize) -> Result<Vec<Vec<Outpu
         names.iter().map(|name| table.column(name).ok_or_else(|| broken(format!("no column `{name}`")))).collect();
     let columns = columns?;
     Ok((0..rows).map(|row| columns.iter().map(|column| output(column.cell(row))).collect()).collect())
+}
+
+/// The events of each row.
+fn events(emitted: Vec<(u32, EmittedEvent)>, rows: usize) -> Result<Vec<Vec<EmittedEvent>>, PluginFault> {
+    let mut events: Vec<Vec<EmittedEvent>> = vec![Vec::new(); rows];
+    for (row, event) in emitted {
+        let of_row = events.get_mut(row as usize).ok_or_else(|| {
+            PluginFault::InvalidOutput(format!("an event of row {row} was emitted, and there are {rows}"))
+        })?;
+        of_row.push(event);
+    }
+    let bytes = |of_row: &Vec<EmittedEvent>| of_row.iter().map(EmittedEvent::size_bytes).sum::<usize>();
+    if events.iter().any(|of_row| of_row.len() > MAX_ROW_EVENTS) {
+        return Err(PluginFault::LimitExceeded { what: "events of one row", limit: MAX_ROW_EVENTS as u64 });
+    }
+    if events.iter().any(|of_row| bytes(of_row) > MAX_ROW_EVENT_BYTES) {
+        return Err(PluginFault::LimitExceeded {
+            what: "bytes of events of one row",
+            limit: MAX_ROW_EVENT_BYTES as u64,
+        });
+    }
+    Ok(events)
 }
 
 /// One cell of a model's answer as it is kept.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
 use kith_features::{FeatureName, Value};
-use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
+use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_store::keys::{Definition, DeliveryMover};
 use kith_store::{Key, Operation, ReadError, Unit, row};
 
 use super::aside::unreadable;
 use super::effects::{CURSOR, READINESS};
+use super::emitted::Emissions;
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
-use super::reactor::{Reactor, ReactorStart};
+use super::reactor::Reactor;
 use super::readiness::Readiness;
 use super::seen::SeenBook;
 use crate::profiles::evaluation::{Evaluation, Profile};
@@ -22,6 +23,17 @@ use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Track};
 use crate::shared::{KernelState, Workspace};
+
+/// What a reactor begins with.
+pub(super) struct ReactorStart {
+    pub readiness: Readiness,
+    pub cursor: Cursor,
+    pub promised: Position,
+    pub delivery_totals: DeliveryTotals,
+    pub queues: Queues,
+    pub seen: SeenBook,
+    pub emissions: Emissions,
+}
 
 /// What the index is told of one profile.
 struct Entry {
@@ -59,7 +71,9 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
-    let opened = ReactorStart { readiness, cursor, promised: promised.position, delivery_totals, queues, seen };
+    let emissions = Emissions::read(store, id)?;
+    let promised = promised.position;
+    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, seen, emissions };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 

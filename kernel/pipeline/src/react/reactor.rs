@@ -16,12 +16,14 @@ use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Un
 
 use super::budget::{Budget, Part};
 use super::effects::{self, Effect, Progress};
+use super::emitted::{Emissions, Told};
 use super::identities::Identities;
 use super::inbox::Incoming;
+use super::opening::ReactorStart;
 use super::projection::Changes;
 use super::queues::{Queue, Queues};
 use super::readiness::{Readiness, Work};
-use super::seen::{SeenBook, SeenNow, SeenRow, SeenState};
+use super::seen::{SeenNow, SeenRow, SeenState};
 use super::touch::Touch;
 use crate::plan::ModelPlan;
 use crate::pool::Turn;
@@ -85,6 +87,8 @@ pub(super) struct Pass {
     pub unqueued: Vec<(InstallationId, u32)>,
     /// People whose pending values have been made to count as they were.
     pub undemoted: Vec<(InstallationId, u32)>,
+    /// What of what models emitted it has found new.
+    pub told: Told,
     /// Dead letters by their names.
     pub letters: BTreeMap<Key, Aside>,
     pub cursor: Cursor,
@@ -126,6 +130,8 @@ pub(crate) struct Reactor {
     pub(super) queues: Queues,
     /// Which names came so far.
     pub(super) seen: SeenState,
+    /// What models have emitted and the lane has yet to take.
+    pub(super) emissions: Emissions,
     pub(super) pass: Pass,
     pub(super) budget: Budget,
     /// The kinds of work that are still to be taken alone, one in a pass, because one of each together was too large.
@@ -136,16 +142,6 @@ pub(crate) struct Reactor {
     failures: u32,
     /// Bytes of the log that the last pass read.
     pub(super) read_bytes: usize,
-}
-
-/// What a reactor begins with.
-pub(super) struct ReactorStart {
-    pub readiness: Readiness,
-    pub cursor: Cursor,
-    pub promised: Position,
-    pub delivery_totals: DeliveryTotals,
-    pub queues: Queues,
-    pub seen: SeenBook,
 }
 
 impl Reactor {
@@ -164,6 +160,7 @@ impl Reactor {
             delivery_totals: opened.delivery_totals,
             queues: opened.queues,
             seen: SeenState::new(opened.seen),
+            emissions: opened.emissions,
             pass: Pass::default(),
             budget: Budget::default(),
             alone: VecDeque::new(),
@@ -226,7 +223,8 @@ impl Reactor {
             let queue = self.queues.get(&model.installed.id);
             model.installed.activity.is_running() && queue.is_some_and(Queue::waits)
         };
-        let is_waiting = self.next_timer.is_some() || self.compiled.plan.models.iter().any(waits);
+        let is_waiting =
+            self.next_timer.is_some() || self.emissions.waits() || self.compiled.plan.models.iter().any(waits);
         if is_waiting { Turn::After(IDLE) } else { Turn::Idle }
     }
 
@@ -239,6 +237,7 @@ impl Reactor {
         }
         self.compute_touched()?;
         self.commit()?;
+        self.hand_over_emitted();
         if alone.is_some() {
             return Ok(true);
         }
@@ -306,6 +305,7 @@ impl Reactor {
         for (id, queue) in &mut self.queues {
             if is_running(&before, *id) && !is_running(&self.compiled, *id) {
                 queue.demoted = queue.stale.clone();
+                queue.expecting.clear();
             } else if is_running(&self.compiled, *id) {
                 queue.demoted.clear();
                 queue.resume();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_features::{FeatureName, LeafId, Value};
 use kith_model::audience::Cause;
-use kith_model::id::Position;
+use kith_model::id::{InstallationId, Position};
 
 use crate::plan::Task;
 use crate::rows::derived::Waker;
@@ -50,9 +50,22 @@ pub(crate) struct Touch {
     pub models: Models,
     pub acquaintance: Acquaintance,
     pub profiling: Profiling,
+    /// What set off the values that models gave in this computation.
+    pub answered: BTreeMap<InstallationId, Cause>,
 }
 
 impl Touch {
+    /// What decides about an audience that reads these models. Somebody who has never had a value of one gets it for what made
+    /// them known, though it comes with a change; where the values of a version make way for another's, it is the change.
+    pub(crate) fn cause_for(&self, models: &BTreeSet<InstallationId>) -> Cause {
+        let answered = models.iter().filter_map(|model| self.answered.get(model).copied()).reduce(Cause::and);
+        match (self.cause, answered) {
+            (cause, None) => cause,
+            (Cause::Change, Some(answered)) => answered,
+            (cause, Some(answered)) => cause.and(answered),
+        }
+    }
+
     /// Note that a leaf took an event in; the earliest value before counts.
     pub(crate) fn leaf(&mut self, leaf: LeafId, before: impl FnOnce() -> Value) {
         self.leaves.entry(leaf).or_insert_with(before);

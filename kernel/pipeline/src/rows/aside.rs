@@ -7,6 +7,8 @@ use kith_model::time::Timestamp;
 use kith_store::row::{Owner, Row, read_postcard};
 use serde::{Deserialize, Serialize};
 
+use crate::accept::readers::Reader;
+
 /// Something kept aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Aside {
@@ -59,6 +61,8 @@ pub(crate) struct Letter {
     pub origin: EventOrigin,
     /// Whether an admin has corrected its text.
     pub is_edited: bool,
+    /// The version of the connector that read it first, and made its event where it is one; absent where that is not known.
+    pub reader: Option<Reader>,
 }
 
 /// What the text of a letter is.
@@ -101,19 +105,61 @@ enum AsideV1 {
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
 
+/// [`Letter`] before it named the version that read it.
+#[derive(Serialize, Deserialize)]
+struct LetterV3 {
+    at: Timestamp,
+    last_at: Timestamp,
+    times: u64,
+    record: RejectedRecord,
+    form: RawForm,
+    came: Option<RecordOrigin>,
+    origin: EventOrigin,
+    is_edited: bool,
+}
+
+/// [`Aside`] before a letter named the version that read it.
+#[derive(Serialize, Deserialize)]
+enum AsideV3 {
+    Record(Box<LetterV3>),
+    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject },
+    Delivery { id: [u8; 16] },
+    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
 /// [`Aside`] before a computation said what it was about.
 #[derive(Serialize, Deserialize)]
 enum AsideV2 {
-    Record(Box<Letter>),
+    Record(Box<LetterV3>),
     Computation { at: Timestamp, code: String, message: String, profiles: u64 },
     Delivery { id: [u8; 16] },
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
 
+impl From<LetterV3> for Letter {
+    fn from(letter: LetterV3) -> Letter {
+        let LetterV3 { at, last_at, times, record, form, came, origin, is_edited } = letter;
+        Letter { at, last_at, times, record, form, came, origin, is_edited, reader: None }
+    }
+}
+
+impl From<AsideV3> for Aside {
+    fn from(aside: AsideV3) -> Aside {
+        match aside {
+            AsideV3::Record(letter) => Aside::Record(Box::new((*letter).into())),
+            AsideV3::Computation { at, code, message, profiles, about } => {
+                Aside::Computation { at, code, message, profiles, about }
+            }
+            AsideV3::Delivery { id } => Aside::Delivery { id },
+            AsideV3::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
+        }
+    }
+}
+
 impl From<AsideV2> for Aside {
     fn from(aside: AsideV2) -> Aside {
         match aside {
-            AsideV2::Record(letter) => Aside::Record(letter),
+            AsideV2::Record(letter) => Aside::Record(Box::new((*letter).into())),
             AsideV2::Computation { at, code, message, profiles } => {
                 Aside::Computation { at, code, message, profiles, about: ComputationSubject::default() }
             }
@@ -135,6 +181,7 @@ impl From<AsideV1> for Aside {
                 came: None,
                 origin: EventOrigin::Client,
                 is_edited: false,
+                reader: None,
             })),
             AsideV1::Computation { at, code, message, profiles } => {
                 Aside::Computation { at, code, message, profiles, about: ComputationSubject::default() }
@@ -148,12 +195,13 @@ impl From<AsideV1> for Aside {
 impl Row for Aside {
     const WHAT: &'static str = "what was kept aside";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Aside, String>> {
         match version {
             1 => Some(read_postcard::<AsideV1>(body).map(Aside::from)),
             2 => Some(read_postcard::<AsideV2>(body).map(Aside::from)),
+            3 => Some(read_postcard::<AsideV3>(body).map(Aside::from)),
             _ => None,
         }
     }
@@ -181,6 +229,32 @@ mod tests {
         assert!(
             matches!(&read, Aside::Computation { profiles: 3, about, .. } if *about == ComputationSubject::default())
         );
+    }
+
+    #[test]
+    fn letters_that_name_no_version_are_read() {
+        let record = RejectedRecord { place: 3, code: "bad-time".into(), message: "no".into(), raw: "{}".into() };
+        let (at, last_at, form, origin) = (Timestamp(5), Timestamp(6), RawForm::Event, EventOrigin::Import);
+        let letter =
+            || LetterV3 { at, last_at, times: 2, record: record.clone(), form, came: None, origin, is_edited: true };
+        let expected = Letter {
+            at,
+            last_at,
+            times: 2,
+            record: record.clone(),
+            form,
+            came: None,
+            origin,
+            is_edited: true,
+            reader: None,
+        };
+        let mut second = vec![2];
+        row::write_postcard(&AsideV2::Record(Box::new(letter())), &mut second);
+        let mut third = vec![3];
+        row::write_postcard(&AsideV3::Record(Box::new(letter())), &mut third);
+        for bytes in [second, third] {
+            assert_eq!(row::decode::<Aside>(&bytes).unwrap(), Aside::Record(Box::new(expected.clone())));
+        }
     }
 
     #[test]

@@ -462,6 +462,7 @@ mod tests {
             flags: Vec::new(),
             original_time: None,
             place: 0,
+            reader: 0,
         }
     }
 

@@ -1,9 +1,9 @@
 //! A tag model's or scorer's version beside the live one: asked about the people of a job after the live version has answered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use kith_model::plugin::PluginKind;
+use kith_model::plugin::{EmittedEvent, PluginKind};
 use kith_model::table::Cell;
 
 use super::report::{ShadowReport, SkipReason};
@@ -11,11 +11,16 @@ use super::{Kept, MAX_EXAMPLES, Run, ShadowExample, ShadowVersion, Wanted, begin
 use crate::plan::ModelPlan;
 use crate::react::models::{InputRow, Job, JobResult, RowOutcome, cells_bytes};
 use crate::rows::derived::{ModelVersion, OutputKind, OutputValue};
+use crate::rows::emitted::told_by;
 use crate::setup::Role;
 use crate::shared::{KernelState, Workspace};
 
 /// Calls of one comparison: enough to ask about one person of a whole job alone.
 const MAX_CALLS: usize = 32;
+
+/// Where a report counts the people of whom one of the two emitted events; no output has such a name. What the shadow emits goes
+/// nowhere.
+const EVENTS: &str = "(events)";
 
 /// Compare what the live version answered with what its shadow answers, where it has one and there is room. `cells` are the
 /// inputs of each of the live answer's rows; none of a row that it was not asked about.
@@ -61,7 +66,10 @@ pub(crate) fn offer(
 /// About what the live answer holds in memory.
 fn answer_bytes(live: &JobResult) -> usize {
     let values = |outcome: &RowOutcome| match outcome {
-        RowOutcome::Values(values) => values.iter().map(OutputValue::size_bytes).sum(),
+        RowOutcome::Values(answer) => {
+            let events = answer.events.iter().map(EmittedEvent::size_bytes).sum::<usize>();
+            answer.values.iter().map(OutputValue::size_bytes).sum::<usize>() + events
+        }
         RowOutcome::Faulted(_) | RowOutcome::Later(_) => 0,
     };
     live.rows.iter().map(|(row, outcome)| size_of_val(row) + values(outcome)).sum()
@@ -156,6 +164,10 @@ fn compare<'a>(kept: &mut Kept, live: &'a JobResult, shadow: &'a JobResult) -> V
         report.compared += 1;
         let faults = [had.fault(), given.fault()];
         if let [None, None] = faults {
+            let [one, other] = [emitted(had), emitted(given)];
+            if one.is_some() || other.is_some() {
+                report.compare(EVENTS, one.as_ref(), other.as_ref());
+            }
             for output in &outputs {
                 let [one, other] =
                     [(had, output.live), (given, output.shadow)].map(|(of, place)| place.and_then(|at| value(of, at)));
@@ -187,10 +199,16 @@ fn output_pairs<'a>(live: &'a [String], shadow: &'a [String]) -> Vec<OutputPair<
     of_live.chain(of_shadow).collect()
 }
 
+/// The events of an answer by what makes each one, whatever their order; `None` of one that has none.
+fn emitted(outcome: &RowOutcome) -> Option<BTreeSet<u64>> {
+    let RowOutcome::Values(answer) = outcome else { return None };
+    (!answer.events.is_empty()).then(|| answer.events.iter().map(told_by).collect())
+}
+
 /// What an answer has at that place, if it has anything.
 fn value(outcome: &RowOutcome, place: usize) -> Option<&OutputValue> {
-    let RowOutcome::Values(values) = outcome else { return None };
-    values.get(place).filter(|value| **value != OutputValue::Null)
+    let RowOutcome::Values(answer) = outcome else { return None };
+    answer.values.get(place).filter(|value| **value != OutputValue::Null)
 }
 
 fn json(value: &OutputValue) -> String {

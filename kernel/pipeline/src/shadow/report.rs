@@ -50,7 +50,7 @@ pub struct ShadowSide {
 }
 
 impl ShadowSide {
-    pub(super) fn call(&mut self, seen: &SeenCall) {
+    pub(crate) fn call(&mut self, seen: &SeenCall) {
         let us = micros(seen.took);
         self.calls += 1;
         self.processor_us = self.processor_us.saturating_add(micros(seen.spent.processor));
@@ -64,7 +64,7 @@ impl ShadowSide {
         *self.failures.entry(code.to_owned()).or_default() += 1;
     }
 
-    pub(super) fn fault(&mut self, fault: &PluginFault) {
+    pub(crate) fn fault(&mut self, fault: &PluginFault) {
         self.failed(fault.code());
     }
 
@@ -206,25 +206,35 @@ impl ShadowReport {
 
     /// Count what the two gave for one output; whether it differs.
     pub(super) fn compare<T: PartialEq>(&mut self, output: &str, live: Option<&T>, shadow: Option<&T>) -> bool {
-        if !self.outputs.contains_key(output) {
-            if self.outputs.len() >= MAX_OUTPUTS {
-                return false;
-            }
-            self.outputs.insert(output.to_owned(), OutputComparison::default());
-        }
-        let Some(counted) = self.outputs.get_mut(output) else { return false };
-        let count = match (live, shadow) {
-            (Some(live), Some(shadow)) if live != shadow => &mut counted.changed,
-            (Some(_), None) => &mut counted.only_live,
-            (None, Some(_)) => &mut counted.only_shadow,
-            (Some(_), Some(_)) | (None, None) => {
-                counted.equal += 1;
-                return false;
-            }
-        };
-        *count += 1;
-        true
+        compare(&mut self.outputs, output, live, shadow)
     }
+}
+
+/// Count what two versions gave for one output; whether it differs.
+pub(crate) fn compare<T: PartialEq>(
+    outputs: &mut BTreeMap<String, OutputComparison>,
+    output: &str,
+    live: Option<&T>,
+    other: Option<&T>,
+) -> bool {
+    if !outputs.contains_key(output) {
+        if outputs.len() >= MAX_OUTPUTS {
+            return false;
+        }
+        outputs.insert(output.to_owned(), OutputComparison::default());
+    }
+    let Some(counted) = outputs.get_mut(output) else { return false };
+    let count = match (live, other) {
+        (Some(live), Some(other)) if live != other => &mut counted.changed,
+        (Some(_), None) => &mut counted.only_live,
+        (None, Some(_)) => &mut counted.only_shadow,
+        (Some(_), Some(_)) | (None, None) => {
+            counted.equal += 1;
+            return false;
+        }
+    };
+    *count += 1;
+    true
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ pub(crate) struct AnsweredRequest<'a> {
     pub connector: &'a Arc<dyn Connector>,
     pub request: &'a SourceRequest,
     pub answer: &'a Answer,
-    pub seen: SeenCall,
+    /// How the call went, where it was for this request alone as the shadow's is: no other is compared with that.
+    pub seen: Option<SeenCall>,
 }
 
 /// Compare what the live version made of a request with what its shadow makes of it, where it has one and there is room.
@@ -65,8 +66,10 @@ pub(crate) fn offer(shared: &Arc<KernelState>, answered: &AnsweredRequest<'_>) {
             metrics::counter!("kith_shadow_compared_total", "kind" => "connector").increment(1);
             let at = state.clock.now();
             run.record(&state, |kept| {
-                kept.report().live.call(&live_seen);
-                kept.report().shadow.call(&seen);
+                if let Some(live_seen) = &live_seen {
+                    kept.report().live.call(live_seen);
+                    kept.report().shadow.call(&seen);
+                }
                 compare(kept, at, &live, &given);
             });
         }

@@ -13,7 +13,7 @@ use super::by_hand::part;
 use super::delivery::watched::Watched;
 use super::harness::*;
 use crate::plan::Plan;
-use crate::{Column, DeliveryFilter, LetterFilter, ProfileSearch};
+use crate::{Column, DeliveryFilter, LetterFilter, Patience, ProfileSearch};
 
 /// Something of each of so many people, in batches.
 fn send_people(bench: &Bench, people: usize, draft: impl Fn(usize) -> DraftEvent) {
@@ -251,7 +251,7 @@ fn a_short_page_of_a_list_reads_few_rows() {
     let delivered = || DeliveryFilter { state: Some("delivered"), ..DeliveryFilter::default() };
     let letters = || LetterFilter { since: Some(Timestamp(0)), ..LetterFilter::default() };
     let lists: [(&str, &dyn Fn() -> usize); 6] = [
-        ("merges", &|| kernel.merges(WORKSPACE, PageRequest::first(1)).unwrap().items.len()),
+        ("merges", &|| kernel.merges(WORKSPACE, PageRequest::first(1), &Patience::default()).unwrap().items.len()),
         ("people", &|| {
             kernel.search(WORKSPACE, &ProfileSearch::default(), &[Column::Id], PageRequest::first(1)).unwrap().0.len()
         }),

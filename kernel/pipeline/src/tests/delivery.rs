@@ -450,6 +450,21 @@ fn what_was_being_sent_at_a_crash_is_unknown_and_an_admin_decides() {
     assert_eq!(ids, [letter.id.clone(), letter.id.clone()], "under the same id");
 }
 
+/// A mail that was handed over whole, and whose relay said nothing more, is nobody's to repeat: not the kernel's and not the plugin's.
+#[test]
+fn what_the_other_side_may_have_is_unknown_and_not_sent_again() {
+    let lost = Host::Fails(SendFailure::Unknown("the connection was closed".to_owned()));
+    let wire = Wire::new(&[("h1", lost), ("h2", Host::Answers(200))]);
+    let store: Arc<dyn Store> = Arc::new(kith_store::memory());
+    let bench = bench_over(store, Hook::new(&wire), |channel| channel.idempotence = Idempotence::NotIdempotent);
+    bench.send(people("h1", 1));
+    let is_unknown = || deliveries(&bench).iter().all(|one| matches!(one.state, DeliveryState::Unknown { .. }));
+    bench.wait_until("it is unknown", || deliveries(&bench).len() == 1 && is_unknown());
+    bench.send(people("h2", 1));
+    bench.wait_until("the channel goes on", || delivered(&bench) == 1);
+    assert_eq!(wire.requests_to("h1"), 1);
+}
+
 /// A channel of contract 0.1 whose receiver keeps each call until it is let go.
 #[derive(Default)]
 struct Slow {

@@ -161,6 +161,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         poll: None,
         role,
         shadow: None,
+        backtest: None,
     }
 }
 
@@ -332,12 +333,17 @@ impl Bench {
             prepared.push(events);
             prepared.len() - 1
         };
+        self.request_of(&number.to_string())
+    }
+
+    /// A whole request with this body.
+    pub(super) fn request_of(&self, body: &str) -> SourceRequest {
         SourceRequest {
             method: "POST".into(),
             path: "/".into(),
             query: String::new(),
             headers: vec![],
-            body: number.to_string().into_bytes(),
+            body: body.as_bytes().to_vec(),
             complete: true,
             resume: None,
             received_at: kith_model::time::Clock::now(&self.clock),

@@ -1,10 +1,11 @@
 //! Models beside the reactor: what their answers come to when passes fail, when they fail, and when they are slow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kith_model::audience::{Audience, ConsentBasis};
 use kith_model::event::DraftEvent;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
@@ -13,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::delivery::watched::Watched;
 use super::harness::*;
+use super::provenance::upgraded;
 use crate::guests::{Caller, GuestClass};
 use crate::{DeadLetter, Role};
 
@@ -188,6 +190,76 @@ fn an_answer_is_shown_as_that_of_the_model_which_gave_it() {
     let shown = tags(&bench, "u1");
     assert_eq!((shown["level"].as_str(), shown["grade"].as_str()), ("\"few\"", "\"good\""));
     assert_eq!(store.refused.lock().len(), 1);
+}
+
+/// The people who were written to.
+fn written_to(bench: &Bench) -> BTreeSet<String> {
+    let sent = bench.postbox.sent.lock();
+    sent.iter().map(|message| message.recipient[0].value.clone()).collect()
+}
+
+fn those_with_many() -> Vec<Audience> {
+    vec![audience(1, "tags.level == 'many'", Some(ConsentBasis::NotRefused))]
+}
+
+/// Somebody became known, the model was upgraded before it had answered, and the message that follows from the first answer
+/// never left.
+#[test]
+fn who_waits_for_a_first_answer_while_a_model_is_upgraded_is_written_to() {
+    let bench = Bench::new(those_with_many());
+    bench.send(orders("known", 0, 1));
+    bench.settle();
+    *bench.level.takes.lock() = SLOW;
+    bench.send(orders("new", 0, 1));
+    bench.wait_until("it is asked about", || *bench.level.asked.lock() == 2);
+    bench.configure(upgraded);
+    bench.wait_until("both are members", || bench.size(1) == Some(2));
+    bench.settle();
+    assert_eq!(written_to(&bench), ["new".to_owned()].into());
+}
+
+/// The same where they became known while the later version was asked about everybody. Who was known before is another thing,
+/// also where they did something meanwhile: it is the version that says otherwise of them.
+#[test]
+fn who_comes_while_a_version_is_asked_about_everybody_is_written_to() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), those_with_many(), |_| {});
+    bench.send(orders("known", 0, 1));
+    bench.settle();
+    // What comes and the upgrade are in one pass then.
+    *store.refuse.lock() = Some(Box::new(is_computed));
+    bench.send(orders("new", 0, 1).into_iter().chain(orders("known", 1, 1)).collect());
+    bench.wait_until("a pass was refused", || !store.refused.lock().is_empty());
+    bench.configure(upgraded);
+    *store.refuse.lock() = None;
+    bench.wait_until("both are members", || bench.size(1) == Some(2));
+    bench.settle();
+    assert_eq!(written_to(&bench), ["new".to_owned()].into());
+}
+
+/// And where the later version reads more, so that nobody is asked about before a history has been read.
+#[test]
+fn who_comes_while_the_inputs_of_a_version_are_read_from_history_is_written_to() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), those_with_many(), |_| {});
+    bench.send(orders("known", 0, 1));
+    bench.settle();
+    *store.refuse.lock() = Some(Box::new(is_computed));
+    bench.send(orders("new", 0, 1).into_iter().chain(orders("known", 1, 1)).collect());
+    bench.wait_until("a pass was refused", || !store.refused.lock().is_empty());
+    bench.configure(|setup| {
+        upgraded(setup);
+        setup.installations[1].inputs.push(InputSpec {
+            name: "returns".into(),
+            expression: "events('Order Returned').size()".into(),
+            column_type: ColumnType::Int64,
+            reason: "to count".into(),
+        });
+    });
+    *store.refuse.lock() = None;
+    bench.wait_until("both are members", || bench.size(1) == Some(2));
+    bench.settle();
+    assert_eq!(written_to(&bench), ["new".to_owned()].into());
 }
 
 /// A fraction vanished from a list of whole numbers. The person is set aside by name, and nobody else is.

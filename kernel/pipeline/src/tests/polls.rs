@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 
 use super::delivery::watched::Watched;
 use super::harness::*;
-use crate::deliver::fetch::{Fetcher, fetch};
+use crate::deliver::fetch::{Fetcher, NotNow, fetch};
 use crate::poll::memory::Round;
 use crate::{Activity, PollEntry, PollFrom, PollView, Polling, Role};
 
@@ -39,6 +39,8 @@ struct Feed {
     requests: Mutex<usize>,
     /// It says without end that more is waiting.
     endless: Mutex<bool>,
+    /// The same, each page being empty and behind a cursor of its own.
+    drifts: Mutex<bool>,
     wire: Arc<Wire>,
     /// In place of the wire.
     silent: Option<Arc<Silent>>,
@@ -77,6 +79,10 @@ impl Feed {
 
     fn page(&self, wanted: &WantedPage) -> PolledPage {
         let from = wanted.cursor.as_deref().map_or(0, |cursor| String::from_utf8_lossy(cursor).parse().unwrap());
+        if *self.drifts.lock() {
+            let cursor = (from + 1).to_string().into_bytes();
+            return PolledPage { events: vec![], places: vec![], rejected: vec![], cursor, more: true };
+        }
         let records = self.records.lock();
         let to = records.len().min(from + 2);
         PolledPage {
@@ -466,13 +472,29 @@ fn a_turn_that_brings_nothing_is_waited_after_though_more_is_said_to_be_there() 
     let bench = bench(&feed);
     for (number, due) in [(1, 1), (2, 3)] {
         let last = polled(&bench, number);
-        assert_eq!((last.pages, last.outcome()), (32, "more"), "{last:?}");
+        assert_eq!((last.pages, last.outcome()), (if number == 1 { 2 } else { 1 }, "later"), "{last:?}");
+        assert!(last.reason().contains("cursor that was given before"), "{last:?}");
         assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
         *feed.endless.lock() = number == 1;
         later(&bench, i64::try_from(number).unwrap() * MINUTE);
     }
     assert_eq!(polled(&bench, 3).outcome(), "complete");
     assert_eq!(polls(&bench).failures, 0);
+}
+
+/// Each empty page names another one, which is empty too.
+#[test]
+fn pages_without_end_that_have_nothing_on_them_are_told_of_and_waited_after() {
+    let feed = Feed::of(1);
+    *feed.drifts.lock() = true;
+    let bench = bench(&feed);
+    for (number, due) in [(1, 1), (2, 3)] {
+        let last = polled(&bench, number);
+        assert_eq!((last.pages, last.outcome()), (32, "later"), "{last:?}");
+        assert!(last.reason().contains("32 pages had nothing on them"), "{last:?}");
+        assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
+        later(&bench, i64::try_from(number).unwrap() * MINUTE);
+    }
 }
 
 /// Nothing of a poll can be written, and it asked again every second.
@@ -572,6 +594,33 @@ fn peers_that_do_not_answer_keep_no_other_poll_waiting() {
     });
     ask(&bench, PollFrom::Cursor);
     assert_eq!(polled(&bench, 2).outcome(), "complete");
+}
+
+#[test]
+fn a_page_for_whose_requests_there_is_no_place_is_put_off() {
+    let feed = Feed::of(1);
+    let bench = bench(&feed);
+    polled(&bench, 1);
+    let shared = &bench.kernel.shared;
+    let fetched = || {
+        let fetcher = Arc::new(Fetcher {
+            shared: Arc::clone(shared),
+            workspace: WORKSPACE,
+            installation: FEED,
+            transport: feed.wire.clone(),
+            deadline: tokio::time::Instant::now() + Duration::from_millis(20),
+        });
+        bench.wait_for(fetch(&fetcher, vec![OutboundRequest::default()])).map(|(answers, _)| answers.len())
+    };
+    // As many as one workspace has, of which another's are not kept waiting.
+    let held: Vec<_> = (0..64).map(|_| bench.wait_for(shared.polls.requests.take(WORKSPACE))).collect();
+    let Err(NotNow::NoRoom(refused)) = fetched() else { panic!("there was a place") };
+    assert_eq!((refused.budget.name, refused.limit), ("poll-requests-at-once", 256));
+    assert!(bench.wait_for(shared.polls.requests.take(kith_model::id::WorkspaceId(2))).is_some());
+    let hosts = shared.deliveries.hosts.views(WORKSPACE);
+    assert_eq!(hosts.iter().map(|host| host.under_way).sum::<u64>(), 0, "nothing was sent: {hosts:?}");
+    drop(held);
+    assert!(fetched().is_ok());
 }
 
 #[test]

@@ -12,8 +12,8 @@ use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 
 use super::harness::*;
 use crate::{
-    Activity, ComputedKind, InputState, PageRequest, Patience, Role, Setup, Undo, UndoProgress, Undone, Written,
-    WrittenValues,
+    Activity, ComputedKind, DeadLetter, Edit, InputState, PageRequest, Patience, Replay, Role, Setup, Undo,
+    UndoProgress, Undone, Written, WrittenValues,
 };
 
 const GENEROUS: &str = "digest-of-generous";
@@ -34,7 +34,7 @@ impl ComputeModel for Generous {
 }
 
 /// The model is of the version that says `many` of everybody.
-fn upgraded(setup: &mut Setup) {
+pub(super) fn upgraded(setup: &mut Setup) {
     let model = &mut setup.installations[1];
     model.role = Role::TagModel(Arc::new(Generous));
     model.digest = GENEROUS.into();
@@ -147,7 +147,7 @@ fn a_connector_leads_to_the_events_that_each_of_its_versions_read() {
     bench.send(orders("u2", 1, 1));
     bench.settle();
     let counted = |digest| written(&bench, digest).events.iter().map(|range| range.events).collect::<Vec<_>>();
-    assert_eq!((counted("digest-of-source"), counted("second"), counted("third")), (vec![2, 1], vec![4], vec![]));
+    assert_eq!((counted("digest-of-source"), counted("second"), counted("third")), (vec![3], vec![4], vec![]));
     let listed = |digest: &str| {
         let (mut ids, mut next) = (Vec::new(), None);
         loop {
@@ -243,4 +243,28 @@ fn what_the_version_before_cannot_say_is_null_and_no_news_later() {
     configure(&bench, upgraded);
     bench.wait_until("it is computed again", || bench.size(1) == Some(3));
     assert_eq!((levels(&bench).len(), bench.postbox.sent.lock().len()), (3, sent));
+}
+
+/// An event that was set aside is of the version that made it, whichever version is there when it is tried again.
+#[test]
+fn an_event_that_is_tried_again_is_of_the_version_that_made_it() {
+    let bench = Bench::new(vec![]);
+    let name = "N".repeat(300);
+    let mut refused = orders("u1", 0, 1);
+    refused[0].name.clone_from(&name);
+    bench.send(refused);
+    configure(&bench, |setup| {
+        let source = &mut setup.installations[0];
+        (source.digest, source.plugin_version) = ("digest-of-next".into(), semver::Version::new(2, 0, 0));
+    });
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    let [DeadLetter::Record(letter)] = letters.as_slice() else { panic!("{letters:?}") };
+    let corrected = letter.record.raw.replace(&name, "Order Completed");
+    assert_eq!(bench.wait_for(bench.kernel.edit_letter(WORKSPACE, &letter.id, corrected)).unwrap(), Edit::Done);
+    let replayed = bench.wait_for(bench.kernel.replay_letter(WORKSPACE, &letter.id, None)).unwrap();
+    assert_eq!(replayed, Replay::Taken { accepted: 1, duplicate: 0 });
+    let read = |digest| written(&bench, digest).events.into_iter().map(|events| events.events).sum::<u64>();
+    assert_eq!((read("digest-of-source"), read("digest-of-next")), (1, 0));
+    bench.send(orders("u1", 1, 1));
+    assert_eq!((read("digest-of-source"), read("digest-of-next")), (1, 1));
 }

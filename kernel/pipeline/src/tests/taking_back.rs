@@ -245,6 +245,36 @@ fn one_that_is_ended_leaves_the_rest_to_another() {
 }
 
 #[test]
+fn what_two_versions_of_one_component_read_at_once_is_listed_and_taken_back_once() {
+    let bench = Bench::new(vec![]);
+    for (number, version) in [1, 2, 1, 2].into_iter().enumerate() {
+        bench.configure(|setup| {
+            let source = &mut setup.installations[0];
+            (source.digest, source.plugin_version) = (BAD.into(), semver::Version::new(version, 0, 0));
+        });
+        bench.send(orders("u1", number, 1));
+    }
+    read_by(&bench, GOOD);
+    bench.send(orders("u1", 4, 1));
+    let (mut ranges, mut next) = (Vec::new(), None);
+    loop {
+        let page = PageRequest { limit: 1, cursor: next.as_deref() };
+        let found = bench.kernel.ranges_written(WORKSPACE, BAD, &[SOURCE].into(), page).unwrap();
+        ranges.extend(found.items);
+        next = found.next;
+        if next.is_none() {
+            break;
+        }
+    }
+    let told: Vec<(&str, u64)> = ranges.iter().map(|range| (range.version.as_str(), range.events)).collect();
+    assert_eq!(told, [("1.0.0", 2), ("2.0.0", 2)]);
+    assert!(ranges.iter().is_sorted_by_key(|range| range.after) && Some(ranges[1].after) < ranges[0].up_to);
+    assert_eq!((left(&bench), preview(&bench).events), (4, 4));
+    assert_eq!(take_back(&bench, 1).events, 4);
+    assert_eq!((left(&bench), bench.count("events('Order Completed').size() == 1")), (0, 1));
+}
+
+#[test]
 fn agreements_fall_back_and_refusals_stay() {
     let bench = Bench::new(vec![]);
     let says = |id: &str, who: (&str, &str), said: &str| {

@@ -3,11 +3,17 @@
 
 use std::collections::BTreeSet;
 
-use kith_model::event::{DraftEvent, EventKind};
+use kith_model::consent::fold::ConsentRow;
+use kith_model::event::{DraftEvent, EventKind, EventOrigin, RejectedRecord};
 use kith_model::identity::{AliasRule, Evidence, Identifier, Veto};
+use kith_store::{Key, Operation, Unit, row};
 use proptest::prelude::*;
 
 use super::harness::*;
+use crate::deliver::gate;
+use crate::questions::identity;
+use crate::rows::{Aside, Letter, RawForm};
+use crate::{Asker, LetterFilter, Patience, PersonRead, ProfileStart, QueryError, TurnError, Whom};
 
 /// The identifiers of the person behind one of them.
 fn who(bench: &Bench, kind: &str, value: &str) -> Vec<String> {
@@ -205,8 +211,8 @@ fn merges_are_listed_with_their_evidence_and_the_way_between_two_identifiers_is_
         event("m2", &[("email", "Ada@Example.com"), ("anonymous_id", "a1")], "Seen", START),
         event("m3", &[("user_id", "lone")], "Seen", START),
     ]);
-    let profile = bench.profile("user_id", "u1").unwrap();
-    let merges = bench.kernel.merges(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    let (profile, patience) = (bench.profile("user_id", "u1").unwrap(), Patience::default());
+    let merges = bench.kernel.merges(WORKSPACE, PageRequest::first(10), &patience).unwrap().items;
     assert_eq!(merges.len(), profile.members.len() - 1, "each joins two parts: {merges:?}");
     assert!(merges.iter().all(|merge| merge.winner < merge.loser && merge.winner >= profile.id));
     for merge in &merges {
@@ -217,7 +223,7 @@ fn merges_are_listed_with_their_evidence_and_the_way_between_two_identifiers_is_
         );
     }
     let (from, with) = (Identifier::new("user_id", "u1"), Identifier::new("email", "ada@example.com"));
-    let way = bench.kernel.why(WORKSPACE, profile.id, Some(&from), &with).unwrap().unwrap().unwrap();
+    let way = bench.kernel.why(WORKSPACE, profile.id, (Some(&from), &with), &patience).unwrap().unwrap().unwrap();
     assert_eq!(way.next, None);
     let told: Vec<(&str, Option<&str>)> = way
         .steps
@@ -228,7 +234,96 @@ fn merges_are_listed_with_their_evidence_and_the_way_between_two_identifiers_is_
         .collect();
     assert_eq!(told, [("same_event", Some("m1")), ("same_event", Some("m2")), ("spelling", None)]);
     let lone = Identifier::new("user_id", "lone");
-    assert!(bench.kernel.why(WORKSPACE, profile.id, Some(&from), &lone).unwrap().unwrap().is_none());
+    assert!(bench.kernel.why(WORKSPACE, profile.id, (Some(&from), &lone), &patience).unwrap().unwrap().is_none());
+}
+
+/// An address of very many people merges hardly anybody, and pages were empty for all that evidence.
+#[test]
+fn hardly_a_page_of_merges_but_the_last_is_empty() {
+    let bench = Bench::new(vec![]);
+    let family = |number: usize| {
+        let user = format!("u{number}");
+        event(&user, &[("user_id", &user), ("email", "all@example.com")], "Seen", START)
+    };
+    bench.send((0..600).map(family).collect());
+    let (mut cursor, patience) = (None::<String>, Patience::default());
+    loop {
+        let request = PageRequest { limit: 500, cursor: cursor.as_deref() };
+        let page = identity::merges(&bench.kernel.shared, WORKSPACE, request, 100, &patience).unwrap();
+        assert!(page.next.is_none() || !page.items.is_empty(), "an empty page has another behind it");
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+    }
+}
+
+/// Whoever may send can have any number of users come with an address.
+#[test]
+fn a_person_with_whose_address_too_many_came_is_sent_nothing() {
+    let bench = Bench::new(vec![]);
+    let family = |number: usize| {
+        let user = format!("u{number}");
+        event(&user, &[("user_id", &user), ("email", "all@example.com")], "Seen", START)
+    };
+    bench.send((0..12).map(family).collect());
+    let id = bench.profile("email", "all@example.com").unwrap().id;
+    let setup = bench.setup.lock().clone();
+    let by = (WORKSPACE, &setup.realm_key, &setup.identity_rules);
+    let within = |most| gate::contributors_within(bench.store.as_ref(), by, id, most).unwrap();
+    let all = within(1_000);
+    assert!(all.len() > 5 && all.iter().all(|said| !matches!(said.row, ConsentRow::Unreadable(_))), "{all:?}");
+    assert_eq!(within(all.len()), all);
+    let [said] = &within(5)[..] else { panic!("nothing is known of one with more") };
+    assert!(matches!(&said.row, ConsentRow::Unreadable(why) if why.contains("more than 5 identities")), "{said:?}");
+}
+
+#[test]
+fn reasons_of_letters_are_told_apart_up_to_a_number() {
+    let bench = Bench::new(vec![]);
+    let letter = |number: u16| {
+        let code = format!("own-{number}");
+        let record = RejectedRecord { place: 0, code, message: "no".into(), raw: "{}".into() };
+        let (at, form, origin) = (START, RawForm::Sent, EventOrigin::Client);
+        let letter =
+            Letter { at, last_at: at, times: 1, record, form, came: None, origin, is_edited: false, reader: None };
+        let mut content = [0; 16];
+        content[..2].copy_from_slice(&number.to_be_bytes());
+        let key = Key::letter(WORKSPACE, SOURCE, at, &content);
+        Operation::Put(key, row::encode(&Aside::Record(Box::new(letter))))
+    };
+    let operations = (0..510).map(letter).collect();
+    bench.store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    let counts = bench.kernel.letter_counts(WORKSPACE, &LetterFilter::default(), &Patience::default()).unwrap();
+    assert_eq!((counts.counts.len(), counts.others, counts.is_whole), (500, 10, true));
+}
+
+#[test]
+fn work_on_one_persons_answer_ends_with_whoever_asked() {
+    let bench = Bench::new(vec![]);
+    bench.send(vec![event("m1", &[("user_id", "u1"), ("anonymous_id", "a1")], "Seen", START)]);
+    let (kernel, id) = (&bench.kernel, bench.profile("user_id", "u1").unwrap().id);
+    let (one, other) = (Identifier::new("user_id", "u1"), Identifier::new("anonymous_id", "a1"));
+    let ask = |patience: &Patience| {
+        let whole = (&ProfileStart::default(), usize::MAX);
+        [
+            kernel.profile_within(WORKSPACE, Whom::Id(id), whole, patience).map(drop),
+            kernel.consents(WORKSPACE, id, None, patience).map(drop),
+            kernel.why(WORKSPACE, id, (Some(&one), &other), patience).map(drop),
+            kernel.merges(WORKSPACE, PageRequest::first(10), patience).map(drop),
+        ]
+    };
+    let asker = Asker::default();
+    let patience = asker.patience();
+    assert!(ask(&patience).iter().all(Result::is_ok));
+    drop(asker);
+    assert!(ask(&patience).iter().all(|answer| matches!(answer, Err(QueryError::Turn(TurnError::GivenUp)))));
+    let few = (&ProfileStart::default(), 1);
+    let read = kernel.profile_within(WORKSPACE, Whom::Identifier(&one), few, &Patience::default()).unwrap();
+    assert!(
+        matches!(read, Some(PersonRead::Large)),
+        "one look tells that there is more of a person than is to be read"
+    );
 }
 
 /// Identifiers in spellings, of which some are placeholders, and aliases.

@@ -207,6 +207,8 @@ pub struct LetterCount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LetterCounts {
     pub counts: Vec<LetterCount>,
+    /// Letters of further sources, kinds and reasons than are told apart.
+    pub others: u64,
     /// Whether all were counted.
     pub is_whole: bool,
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
-use kith_model::consent::{AnswerOutcome, Consent, EVERYTHING, Outcome, fold};
-use kith_model::id::SourceIdentityId;
+use kith_model::consent::{AnswerOutcome, CONSENT, Consent, EVERYTHING, Outcome, fold};
+use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_pipeline::{ConsentView, PAGE_BYTES, StatementView};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, Path, Query, WrittenJson, right};
 use super::profiles::{LeftOutBody, no_profile, person, profile_id};
+use super::sensitive::Mask;
 use super::view::{IdentifierView, time, written_bytes};
 use crate::app::App;
 use crate::catalogue::WorkspaceTables;
@@ -47,9 +48,9 @@ pub(crate) struct ConsentHistoryBody {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ConsentQuery {
-    /// Leave out so many answers: the `from` of what an answer left out.
-    answers_from: Option<usize>,
-    /// Show no statements before this place, in the same way.
+    /// Show no answers before this place: the `from` of what an answer left out.
+    answers_from: Option<String>,
+    /// Show no statements before theirs, in the same way.
     statements_from: Option<String>,
 }
 
@@ -180,28 +181,63 @@ fn said_body(heard: &AnswerOutcome) -> SaidBody {
     }
 }
 
+/// Where an answer stands among those of a person, whatever else is said between two looks: first by whether somebody gave it who is
+/// beside the person, then by its identity and its key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct AnswerPlace(bool, SourceIdentityId, String);
+
+impl AnswerPlace {
+    fn of(answer: &fold::Answer<'_>) -> AnswerPlace {
+        AnswerPlace(answer.beside.is_some(), answer.identity, answer.key.to_owned())
+    }
+
+    fn read(text: &str) -> Option<AnswerPlace> {
+        let mut parts = text.splitn(3, '.');
+        let is_beside = match parts.next()? {
+            "0" => false,
+            "1" => true,
+            _ => return None,
+        };
+        let identity: ProfileId = parts.next()?.parse().ok()?;
+        Some(AnswerPlace(is_beside, identity.0, parts.next()?.to_owned()))
+    }
+
+    fn text(&self) -> String {
+        let AnswerPlace(is_beside, identity, key) = self;
+        format!("{}.{identity}.{key}", u8::from(*is_beside))
+    }
+}
+
+/// The answers that are shown, from a place on, in the order of their places.
+fn shown_from(answers: &[fold::Answer<'_>], from: Option<&AnswerPlace>) -> Vec<(AnswerPlace, usize)> {
+    let is_shown = |answer: &fold::Answer<'_>| answer.beside.is_none() || answer.consent.refused.is_some();
+    let shown = answers.iter().enumerate().filter(|(_, answer)| is_shown(answer));
+    let placed = shown.map(|(index, answer)| (AnswerPlace::of(answer), index));
+    let mut found: Vec<_> = placed.filter(|(place, _)| from.is_none_or(|from| place >= from)).collect();
+    found.sort_unstable();
+    found
+}
+
 /// What the answers of an answer take, about.
 const ANSWERS_BYTES: usize = PAGE_BYTES / 2;
 
-fn body(tables: &WorkspaceTables, view: &ConsentView, answers_from: usize) -> ConsentHistoryBody {
+fn body(tables: &WorkspaceTables, view: &ConsentView, answers_from: Option<&AnswerPlace>) -> ConsentHistoryBody {
     let told = AnswerContext { tables, view };
     let mut explained = fold::Explained::of(&view.contributors);
-    let is_shown = |answer: &fold::Answer<'_>| answer.beside.is_none() || answer.consent.refused.is_some();
-    let shown = explained.answers().iter().enumerate().filter(|(_, answer)| is_shown(answer));
-    let shown: Vec<usize> = shown.map(|(place, _)| place).collect();
     let mut left_out = Vec::new();
-    let (mut answers, mut bytes, mut rest) = (Vec::new(), 0, shown.into_iter().skip(answers_from));
+    let mut rest = shown_from(explained.answers(), answers_from).into_iter();
+    let (mut answers, mut bytes) = (Vec::new(), 0);
     while bytes < ANSWERS_BYTES
-        && let Some(place) = rest.next()
+        && let Some((_, index)) = rest.next()
     {
-        let why = explained.why(place);
-        let answer = told.answer(&explained.answers()[place], &why);
+        let why = explained.why(index);
+        let answer = told.answer(&explained.answers()[index], &why);
         bytes += written_bytes(&answer);
         answers.push(answer);
     }
-    let count = rest.count() as u64;
-    let from = answers_from.saturating_add(answers.len()).to_string();
-    left_out.extend((count > 0).then_some(LeftOutBody { part: "answers", count, from }));
+    let rest = rest.as_slice();
+    let next = rest.first().map(|(place, _)| place.text());
+    left_out.extend(next.map(|from| LeftOutBody { part: "answers", count: rest.len() as u64, from }));
     let further = view.further_statements.clone();
     left_out.extend(further.map(|(count, from)| LeftOutBody { part: "statements", count, from }));
     ConsentHistoryBody {
@@ -216,12 +252,13 @@ fn body(tables: &WorkspaceTables, view: &ConsentView, answers_from: usize) -> Co
 }
 
 /// What was said of a person's consents: the answers that count, and every statement with its source, its time, its event and
-/// whether it counted.
+/// whether it counted. They are what the fact `consent` said, and shown to nobody who may not see that.
 #[utoipa::path(
     get, path = "/api/v1/profiles/{id}/consent", tag = "profiles", params(("id" = String, Path), ConsentQuery),
     security(("key" = ["profiles:read"])),
     responses(
-        (status = 200, body = ConsentHistoryBody), (status = 400, body = Problem), (status = 404, body = Problem),
+        (status = 200, body = ConsentHistoryBody), (status = 400, body = Problem), (status = 403, body = Problem),
+        (status = 404, body = Problem),
     ),
 )]
 pub(crate) async fn read(
@@ -232,12 +269,57 @@ pub(crate) async fn read(
 ) -> Result<WrittenJson, ApiError> {
     let workspace = authority.caller.workspace;
     let profile = profile_id(&id)?;
+    Mask::new(&*app.catalogue.workspace(workspace)?, &authority.caller).insist_on_trait(CONSENT)?;
+    let begin = query.answers_from.as_deref().map(|text| {
+        AnswerPlace::read(text).ok_or_else(|| ApiError::at("?answers_from", "is no `from` of what an answer left out"))
+    });
+    let begin = begin.transpose()?;
     app.reads.note(&authority.caller, "profile.consent", [person(profile)]);
-    let begin = query.answers_from.unwrap_or(0);
-    app.offload(move |app| {
-        let found = app.kernel.consents(workspace, profile, query.statements_from.as_deref())?;
+    app.ask(move |app, patience| {
+        let found = app.kernel.consents(workspace, profile, query.statements_from.as_deref(), patience)?;
         let view = found.ok_or_else(|| no_profile(&id))?;
-        WrittenJson::of(&body(&*app.catalogue.workspace(workspace)?, &view, begin))
+        WrittenJson::of(&body(&*app.catalogue.workspace(workspace)?, &view, begin.as_ref()))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::InstallationId;
+    use kith_model::time::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn a_page_of_answers_goes_on_where_it_was_whatever_was_said_meanwhile() {
+        let consent = Consent {
+            received_at: Timestamp(0),
+            time: Timestamp(0),
+            refused: None,
+            source: InstallationId(1),
+            message_id: String::new(),
+            answers: Vec::new(),
+        };
+        let identity = |number: u8| {
+            let id: ProfileId = format!("019000000000700080000000000000{number:02x}").parse().unwrap();
+            id.0
+        };
+        let answer = |number: u8, key| {
+            let (identity, consent) = (identity(number), &consent);
+            fold::Answer { identity, kind: "user_id", form: None, key, consent, beside: None }
+        };
+        let before = [answer(2, "*"), answer(2, "a.b"), answer(5, "news")];
+        let keys = |answers: &[fold::Answer<'_>], from: Option<&AnswerPlace>| {
+            let found = shown_from(answers, from);
+            found.into_iter().map(|(_, index)| answers[index].key.to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&before, None), ["*", "a.b", "news"]);
+        // After a page of one, somebody says more, and another identity joins.
+        let next = AnswerPlace::read(&AnswerPlace::of(&before[1]).text()).unwrap();
+        let after = [answer(5, "news"), answer(1, "first"), answer(2, "*"), answer(2, "*@email"), answer(2, "a.b")];
+        assert_eq!(keys(&after, Some(&next)), ["a.b", "news"]);
+        for bad in ["", "3", "0", "2.x.y", "0.x.y", "0.01900000000070008000000000000002"] {
+            assert!(AnswerPlace::read(bad).is_none(), "{bad}");
+        }
+    }
 }

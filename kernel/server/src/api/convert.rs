@@ -34,9 +34,6 @@ impl From<WiringError> for ApiError {
         match error {
             WiringError::Load(error) => error.into(),
             WiringError::Bind { source: BindError::Load(error), .. } => error.into(),
-            WiringError::Bind { source: source @ BindError::Mail(_), .. } => {
-                ApiError::at("grants.mail", source.to_string())
-            }
             WiringError::Input { problem, .. } => ApiError::at("config", problem),
             WiringError::Compile(CompileRefusal::Exhausted(exhausted)) => exhausted.into(),
             // Of whom nobody waits for any more no answer is read.

@@ -191,7 +191,7 @@ pub(crate) async fn not_followed(
 }
 
 /// All merges that hold, person by person, with the evidence of each. `limit` is a number of people, whose merges come
-/// together. A page may be short, even empty, and still have a next one.
+/// together. A page may be short and still have a next one; it is empty then only where 200,000 pieces of evidence merged nobody.
 #[utoipa::path(
     get, path = "/api/v1/identity/merges", tag = "identity", params(PageQuery),
     security(("key" = ["profiles:read"])),
@@ -204,8 +204,8 @@ pub(crate) async fn merges(
 ) -> Result<WrittenJson, ApiError> {
     let (workspace, limit) = (authority.caller.workspace, page.limit()?);
     let cursor = page.cursor;
-    app.offload(move |app| {
-        let found = app.kernel.merges(workspace, PageRequest { limit, cursor: cursor.as_deref() })?;
+    app.ask(move |app, patience| {
+        let found = app.kernel.merges(workspace, PageRequest { limit, cursor: cursor.as_deref() }, patience)?;
         let of = found.items.iter().flat_map(|merge| [merge.winner, merge.loser]).map(person);
         app.reads.note(&authority.caller, "identity.merges", of);
         let tables = app.catalogue.workspace(workspace)?;
@@ -242,8 +242,8 @@ pub(crate) async fn why(
     app.reads.note(&authority.caller, "identity.why", [person(profile)]);
     // Its steps are as large as their events.
     processor::is_large_from_now_on();
-    app.offload(move |app| {
-        let found = app.kernel.why(workspace, profile, from.as_ref(), &with)?;
+    app.ask(move |app, patience| {
+        let found = app.kernel.why(workspace, profile, (from.as_ref(), &with), patience)?;
         let way = found.ok_or_else(|| no_profile(&id))?;
         let tables = app.catalogue.workspace(workspace)?;
         let mask = Mask::new(&tables, &authority.caller);

@@ -2,6 +2,7 @@
 //! upgraded and disabled. Removing one is `installations/removal.rs`, what its calls do `installations/seen.rs`, what it keeps of its
 //! own `installations/kv.rs`.
 
+mod backtest;
 mod body;
 pub(super) mod changes;
 mod edit;
@@ -25,6 +26,7 @@ use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
 use kith_pipeline::{Activity, Patience};
 use serde_json::Value;
 
+pub(crate) use backtest::*;
 pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
 use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
@@ -39,7 +41,7 @@ pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
 pub(crate) use shadow::*;
-use versions::{WantedVersion, check_digest, first_version, next_version, note_installed};
+use versions::{WantedVersion, check_digest, check_filled_in, first_version, next_version, note_installed};
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
@@ -130,7 +132,9 @@ fn install(
     let unshown = kith_host::write_only(manifest);
     let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()), &unshown)?;
     if let WantedGrants::Given(grants) = &wanted.grants {
-        hosts::check_granted(manifest, &config, &unshown, &app.wiring.effective_policy(manifest, grants))?;
+        let parted = kith_host::parted(config.clone(), &unshown);
+        let policy = app.wiring.effective_policy(manifest, grants);
+        hosts::check_granted(manifest, (&parted.shown, &parted.unshown), &policy)?;
     }
     draft.tables().insist_on_room(&table::INSTALLATIONS_KEPT, draft.tables().installed().count())?;
     if manifest.kind == PluginKind::Connector {
@@ -157,10 +161,12 @@ fn install(
         poll_interval_ms: poll_interval(manifest, wanted.poll.as_ref())?,
         fitting,
         shadow: None,
+        backtest: None,
         write_key: None,
         created_at: draft.now(),
         updated_at: draft.now(),
         removed_at: None,
+        is_cleared: false,
     };
     draft.put_config(&mut row, config, manifest)?;
     if let WantedGrants::Given(_) = &wanted.grants {
@@ -351,21 +357,7 @@ fn patched(
     }
     let version = version.map_or_else(|| present_version(draft.tables(), before), Ok)?;
     check_digest(&version, patch.digest.as_deref())?;
-    let mut unshown = Vec::new();
-    // Another version may have another schema, so that the present configuration is checked too.
-    if patch.config.is_some() || patch.version.is_some() {
-        let whole = present_config(draft, before, patch)?;
-        let wanted = match &patch.config {
-            Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
-            // A later version makes its own of it; an earlier one knows nothing of what came after it.
-            None if row.version > before.version => {
-                WantedConfig::Earlier { from: before.version.clone(), config: whole }
-            }
-            None => WantedConfig::Written(Some(whole)),
-        };
-        let config = checked.check(draft, &version, wanted, &unshown_places(before, &version.manifest))?;
-        unshown = draft.put_config(&mut row, config, &version.manifest)?;
-    }
+    let unshown = configure(draft, (before, &mut row), patch, (present.as_deref(), &version), checked)?;
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
         match value {
@@ -383,8 +375,10 @@ fn patched(
     let is_later = matches!(patch.grants, Some(WantedGrants::Later));
     if names_other_hosts(before, &row) && !is_later {
         let policy = app.wiring.effective_policy(&version.manifest, &row.grants);
-        let whole = draft.whole_config(&row).map_err(CatalogueError::from)?;
-        hosts::check_granted(&version.manifest, &whole, &row.unshown.paths, &policy)?;
+        // What is not shown is held against the grants when it is written, and by nobody who guesses its host.
+        let written = patch.config.clone().unwrap_or_default();
+        let written = kith_host::parted(written, &row.unshown.paths).unshown;
+        hosts::check_granted(&version.manifest, (&row.config, &written), &policy)?;
     }
     let is_other = row.config != before.config || row.grants != before.grants || row.version != before.version;
     if is_other && !is_later {
@@ -403,8 +397,42 @@ fn patched(
         check_complete(&version.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
     }
     row.shadow = kept_shadow(draft, before, &row, checked);
+    if row.mode == InstallationMode::Disabled {
+        row.backtest = None;
+    }
     row.updated_at = draft.now();
     Ok((row, unshown))
+}
+
+/// Put the configuration that a change comes to into the row; the places of what is another of what it does not show.
+fn configure(
+    draft: &mut Draft<'_>,
+    (before, row): (&InstallationRow, &mut InstallationRow),
+    patch: &PatchInstallation,
+    (present, version): (Option<&PluginRow>, &PluginRow),
+    checked: &CheckedConfig<'_>,
+) -> Result<Vec<String>, ApiError> {
+    // Another version may have another schema, so that the present configuration is checked too.
+    if patch.config.is_none() && patch.version.is_none() {
+        return Ok(Vec::new());
+    }
+    let whole = present_config(draft, before, patch)?;
+    let wanted = match &patch.config {
+        Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
+        // A later version makes its own of it; an earlier one knows nothing of what came after it.
+        None if row.version > before.version => WantedConfig::Earlier { from: before.version.clone(), config: whole },
+        None => WantedConfig::Written(Some(whole)),
+    };
+    let config = checked.check(draft, version, wanted, &unshown_places(before, &version.manifest))?;
+    let nothing = Value::Object(serde_json::Map::new());
+    let written = patch.config.as_ref().unwrap_or(&nothing);
+    let unshown = draft.put_written_config(row, config, &version.manifest, written)?;
+    if row.version != before.version {
+        let written = patch.config.as_ref().map(|patch| merged(&before.config, patch));
+        let shown: Vec<&Value> = std::iter::once(&before.config).chain(&written).collect();
+        check_filled_in((present, &shown), (version, &row.config), patch.consent)?;
+    }
+    Ok(unshown)
 }
 
 /// The configuration as it is. Where a part of it does not open any more, who writes it anew goes on from the rest.
@@ -419,7 +447,7 @@ fn present_config(draft: &Draft<'_>, before: &InstallationRow, patch: &PatchInst
 /// Whether a change touches which hosts an installation names or may reach. One whose hosts wait for their grants can be changed
 /// in every other way.
 fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
-    let reach = |grants: &Grants| (grants.http.clone(), grants.networks.clone(), grants.secrets.clone());
+    let reach = |of: &Grants| (of.http.clone(), of.mail.clone(), of.networks.clone(), of.secrets.clone());
     let configured = |row: &InstallationRow| (row.config.clone(), row.unshown.clone());
     configured(row) != configured(before) || reach(&row.grants) != reach(&before.grants)
 }

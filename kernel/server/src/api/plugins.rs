@@ -353,13 +353,20 @@ fn check_uninstalled(tables: &WorkspaceTables, row: &PluginRow) -> Result<(), Ap
         let needed = [Some(&installed.version), serves, shadow];
         installed.plugin == *id && needed.contains(&Some(version))
     };
-    match tables.installed().find(|installed| needs(installed)) {
-        None => Ok(()),
-        Some(installed) => {
-            let message = format!("{id} {version} is installed as `{}`; upgrade or remove that first", installed.name);
-            Err(ApiError::Conflict { code: "in-use", message })
-        }
-    }
+    let tries = |installed: &InstallationRow| {
+        installed.plugin == *id && installed.backtest.as_ref().is_some_and(|backtest| backtest.version == *version)
+    };
+    let message = if let Some(installed) = tables.installed().find(|installed| needs(installed)) {
+        format!("{id} {version} is installed as `{}`; upgrade or remove that first", installed.name)
+    } else if let Some(installed) = tables.installed().find(|installed| tries(installed)) {
+        format!(
+            "{id} {version} is or was tried over what is stored by `{}`; forget that backtest first",
+            installed.name
+        )
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::Conflict { code: "in-use", message })
 }
 
 /// All plugins of the workspace.

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use kith_model::consent::CONSENT;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::profile::Provenance;
-use kith_pipeline::{LeftOut, PageRequest, ProfileStart, ProfileView};
+use kith_pipeline::{LeftOut, PageRequest, Patience, PersonRead, ProfileStart, ProfileView, Whom};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
@@ -225,7 +226,10 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> Pr
         since: time(membership.since),
         cause: membership.cause.0,
     });
-    let consents = view.consents.iter().flat_map(|(identity, consents)| {
+    // They are what the fact `consent` said.
+    let hides_consents = mask.hides_trait(CONSENT);
+    withheld.extend(hides_consents.then(|| "consents".to_owned()));
+    let consents = view.consents.iter().filter(|_| !hides_consents).flat_map(|(identity, consents)| {
         consents.answers().map(|(key, consent)| consent_body(tables, *identity, key, consent))
     });
     ProfileBody {
@@ -241,7 +245,12 @@ fn profile_body(tables: &WorkspaceTables, view: &ProfileView, mask: &Mask) -> Pr
         audiences: audiences.collect(),
         as_of: view.as_of.0,
         withheld,
-        left_out: view.left_out.iter().map(left_out_body).collect(),
+        left_out: view
+            .left_out
+            .iter()
+            .filter(|left| !hides_consents || left.part != "consents")
+            .map(left_out_body)
+            .collect(),
     }
 }
 
@@ -320,39 +329,75 @@ pub(crate) async fn find(
     if !asked.is_of_one() {
         return people::found(&app, caller, asked).await;
     }
-    let workspace = caller.workspace;
     let identifier = asked.search.identifier.unwrap_or_else(|| Identifier::new("", ""));
     let text = identifier.to_string();
-    let found = app.offload(move |app| app.kernel.profile_of(workspace, &identifier)).await?;
-    // That somebody is not there is an answer too.
-    let sealed = || reads::sealed(&app, "identifier", &text);
-    let of = found.map_or_else(sealed, |(profile, _)| person(profile));
-    app.reads.note(&caller, "profile.find", [of]);
-    whole(&app, caller, found, ProfileStart::default(), text).await
+    let (whom, start) = (AskedFor::Identifier(identifier), ProfileStart::default());
+    whole(&app, PersonAsked { caller, whom, start, text }).await
 }
 
 /// Identities of a person that are read like everything else; each may have half a MiB of facts, and what more of them takes is
 /// much by the choice of whoever sent it.
 const FEW_IDENTITIES: usize = 8;
 
-/// A profile and of how many identities it is, as an answer; the text is what was asked for.
-async fn whole(
-    app: &Arc<App>,
+/// Whom a request names.
+enum AskedFor {
+    Id(ProfileId),
+    Identifier(Identifier),
+}
+
+/// A person whom somebody asks for.
+struct PersonAsked {
     caller: Caller,
-    found: Option<(ProfileId, usize)>,
+    whom: AskedFor,
     start: ProfileStart,
+    /// What was asked for.
     text: String,
-) -> Result<WrittenJson, ApiError> {
-    let (profile, identities) = found.ok_or_else(|| no_profile(&text))?;
-    if identities > FEW_IDENTITIES {
-        processor::is_large_from_now_on();
+}
+
+/// What a look at a person came to.
+struct PersonAnswer {
+    /// Who it is.
+    found: Option<ProfileId>,
+    body: Result<WrittenJson, ApiError>,
+}
+
+impl PersonAsked {
+    /// The person as an answer; `None` for one of more identities than `most`.
+    fn answer(&self, app: &App, most: usize, patience: &Patience) -> Result<Option<PersonAnswer>, ApiError> {
+        let workspace = self.caller.workspace;
+        let whom = match &self.whom {
+            AskedFor::Id(id) => Whom::Id(*id),
+            AskedFor::Identifier(identifier) => Whom::Identifier(identifier),
+        };
+        let view = match app.kernel.profile_within(workspace, whom, (&self.start, most), patience)? {
+            Some(PersonRead::Large) => return Ok(None),
+            Some(PersonRead::Whole(view)) => view,
+            None => return Ok(Some(PersonAnswer { found: None, body: Err(no_profile(&self.text)) })),
+        };
+        let tables = app.catalogue.workspace(workspace)?;
+        let body = profile_body(&tables, &view, &Mask::new(&tables, &self.caller));
+        let (found, body) = (Some(view.id), WrittenJson::of(&FoundBody::One(Box::new(body))));
+        Ok(Some(PersonAnswer { found, body }))
     }
-    app.offload(move |app| {
-        let view = app.kernel.profile_from(caller.workspace, profile, &start)?.ok_or_else(|| no_profile(&text))?;
-        let tables = app.catalogue.workspace(caller.workspace)?;
-        WrittenJson::of(&FoundBody::One(Box::new(profile_body(&tables, &view, &Mask::new(&tables, &caller)))))
-    })
-    .await
+}
+
+/// The person who is asked for, whom one look finds and reads where there is not much of them.
+async fn whole(app: &Arc<App>, asked: PersonAsked) -> Result<WrittenJson, ApiError> {
+    let asked = Arc::new(asked);
+    let few = Arc::clone(&asked);
+    let mut answer = app.ask(move |app, patience| few.answer(app, FEW_IDENTITIES, patience)).await?;
+    if answer.is_none() {
+        processor::is_large_from_now_on();
+        let all = Arc::clone(&asked);
+        answer = app.ask(move |app, patience| all.answer(app, usize::MAX, patience)).await?;
+    }
+    let PersonAnswer { found, body } = answer.ok_or_else(|| no_profile(&asked.text))?;
+    if let AskedFor::Identifier(_) = &asked.whom {
+        // That somebody is not there is an answer too.
+        let sealed = || reads::sealed(app, "identifier", &asked.text);
+        app.reads.note(&asked.caller, "profile.find", [found.map_or_else(sealed, person)]);
+    }
+    body
 }
 
 /// Read a person. The id of a profile that was merged into another gives the other. What has no room is told in `left_out`, and
@@ -369,11 +414,9 @@ pub(crate) async fn read(
     Query(query): Query<ProfileQuery>,
 ) -> Result<WrittenJson, ApiError> {
     let caller = authority.caller;
-    let workspace = caller.workspace;
     let (profile, start) = (profile_id(&id)?, query.start()?);
     app.reads.note(&caller, "profile.read", [person(profile)]);
-    let found = app.offload(move |app| app.kernel.profile_named(workspace, profile)).await?;
-    whole(&app, caller, found, start, id).await
+    whole(&app, PersonAsked { caller, whom: AskedFor::Id(profile), start, text: id }).await
 }
 
 /// A person's events, newest first.

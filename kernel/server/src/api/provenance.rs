@@ -69,7 +69,7 @@ pub(crate) struct OriginBody {
     #[schema(value_type = Option<Value>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Box<RawValue>>,
-    /// The plugin that computed the value, or that read the event; `null` for what the kernel wrote itself.
+    /// The plugin that computed the value, or that read or emitted the event; `null` for what the kernel wrote itself.
     by: Option<OriginPluginBody>,
     /// The fitted state that a value was computed by; 0 where none was fitted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,7 @@ pub(crate) struct OriginInputBody {
 /// An event with what read it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct OriginEventBody {
-    /// The version of the connector that read it; `null` for what the kernel wrote itself.
+    /// The version of the connector that read it, or of the model that emitted it; `null` for what the kernel wrote itself.
     by: Option<OriginPluginBody>,
     /// Whether it is part of the person's history still; what a correction took the place of is not.
     counts: bool,
@@ -156,13 +156,14 @@ fn origin_event(tables: &WorkspaceTables, found: &EventProvenance, mask: &Mask) 
     }
 }
 
-/// The version of the connector that read an event. A message's end is told by the kernel itself, which names the channel.
+/// The version of the connector that read an event, or of the model that emitted it. A message's end is told by the kernel itself,
+/// which names the channel.
 fn reader_of(tables: &WorkspaceTables, found: &EventProvenance) -> Option<OriginPluginBody> {
     let event = &found.recorded.event;
-    if event.origin == EventOrigin::Kernel {
+    let reader = found.reader.as_ref();
+    if event.origin == EventOrigin::Kernel && reader.is_none() {
         return None;
     }
-    let reader = found.reader.as_ref();
     let (version, digest) = (reader.map(|(version, _)| version.as_str()), reader.map(|(_, digest)| digest.as_str()));
     Some(plugin_of(tables, event.source, digest, version))
 }

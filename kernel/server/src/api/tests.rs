@@ -259,10 +259,12 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         poll_interval_ms: None,
         fitting: FittingRow::default(),
         shadow: None,
+        backtest: None,
         write_key: None,
         created_at: Timestamp(0),
         updated_at: Timestamp(0),
         removed_at: None,
+        is_cleared: false,
     }
 }
 
@@ -290,6 +292,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         poll: None,
         role,
         shadow: None,
+        backtest: None,
     }
 }
 

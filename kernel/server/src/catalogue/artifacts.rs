@@ -1,6 +1,7 @@
 //! Components on disk, `artifacts/<sha256>.wasm` in the data directory: written whole or not at all, and never handed
 //! out unless their bytes still give the digest they are named by.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,10 @@ pub enum ArtifactError {
     #[error("{} is damaged: its bytes no longer give the digest in its name; upload the plugin again", .path.display())]
     Damaged { path: PathBuf },
 }
+
+/// How the file of a component ends, and that of one which is being written.
+const WHOLE: &str = "wasm";
+const PART: &str = "part";
 
 /// The folder of components.
 pub struct Artifacts {
@@ -33,7 +38,7 @@ impl Artifacts {
     }
 
     fn path(&self, digest: &str) -> PathBuf {
-        self.folder.join(format!("{digest}.wasm"))
+        self.folder.join(format!("{digest}.{WHOLE}"))
     }
 
     /// Keep a component; its digest. The bytes are on disk when this returns.
@@ -44,15 +49,31 @@ impl Artifacts {
         Ok(digest)
     }
 
-    /// Remove a component, where it is there.
-    pub fn remove(&self, digest: &str) -> Result<(), ArtifactError> {
-        let path = self.path(digest);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ArtifactError::Io { doing: "removing", path, source: error })
-            }
-            Ok(()) | Err(_) => Ok(()),
+    /// The digests of all components that are there, whole or begun.
+    pub fn digests(&self) -> Result<BTreeSet<String>, ArtifactError> {
+        let unread = |source| ArtifactError::Io { doing: "reading", path: self.folder.clone(), source };
+        let mut digests = BTreeSet::new();
+        for entry in fs::read_dir(&self.folder).map_err(unread)? {
+            let path = entry.map_err(unread)?.path();
+            let is_ours = path.extension().is_some_and(|kind| kind == WHOLE || kind == PART);
+            let name = path.file_stem().and_then(|name| name.to_str()).filter(|_| is_ours);
+            let is_digest = |name: &&str| name.len() == 64 && name.bytes().all(|digit| digit.is_ascii_hexdigit());
+            digests.extend(name.filter(is_digest).map(str::to_owned));
         }
+        Ok(digests)
+    }
+
+    /// Remove a component, where it is there, whole or begun.
+    pub fn remove(&self, digest: &str) -> Result<(), ArtifactError> {
+        for path in [self.path(digest), self.path(digest).with_extension(PART)] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ArtifactError::Io { doing: "removing", path, source: error });
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The component of that digest.
@@ -66,7 +87,7 @@ impl Artifacts {
 
 /// Write a file so that after a crash it is whole or absent: a temporary one, synced, renamed, and the folder synced.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("part");
+    let temporary = path.with_extension(PART);
     let mut file = File::create(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;

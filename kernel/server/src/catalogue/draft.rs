@@ -236,12 +236,17 @@ impl<'a> Draft<'a> {
         self.tables.plugins.remove(&(row.manifest.id.clone(), row.manifest.version.clone()));
     }
 
-    /// Add or replace an installation. What came of a shadow, and what is sealed for it, goes with that.
+    /// Add or replace an installation. What came of a shadow or a backtest, and what is sealed for the first, goes with that.
     pub fn put_installation(&mut self, row: InstallationRow) {
-        let had = self.tables.installations.get(&row.id).and_then(|before| before.shadow.as_ref());
-        if had.is_some() && had != row.shadow.as_ref() {
-            let report = Key::definition(self.workspace(), Definition::ShadowReport, &row.id.0.to_be_bytes());
-            self.operations.push(Operation::Delete(report));
+        if let Some(before) = self.tables.installations.get(&row.id) {
+            let has_ended = [
+                (Definition::ShadowReport, before.shadow.is_some() && before.shadow != row.shadow),
+                (Definition::BacktestReport, before.backtest.is_some() && before.backtest != row.backtest),
+            ];
+            for (report, _) in has_ended.into_iter().filter(|(_, has_ended)| *has_ended) {
+                let key = Key::definition(self.workspace(), report, &row.id.0.to_be_bytes());
+                self.operations.push(Operation::Delete(key));
+            }
         }
         self.forget_sealed_shadow(&row);
         self.operations.push(put(self.workspace(), Definition::Installation, &row.id.0.to_be_bytes(), &row));
@@ -261,6 +266,7 @@ impl<'a> Draft<'a> {
             Definition::Fit,
             Definition::FittedState,
             Definition::ShadowReport,
+            Definition::BacktestReport,
         ];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         for prefix in owned.into_iter().chain([Key::poll(workspace, id)]) {

@@ -50,7 +50,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 3 reads 1;
+    InstallationRow: "an installation", 4 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 2 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -249,12 +249,18 @@ pub struct InstallationRow {
     /// Another version that runs beside this one, and of which nothing counts; versions before 3 had none.
     #[serde(default)]
     pub shadow: Option<ShadowRow>,
+    /// Another version that is or was tried over what is stored; versions before 4 had none.
+    #[serde(default)]
+    pub backtest: Option<BacktestRow>,
     /// The write key that was made with it, for a connector.
     pub write_key: Option<KeyId>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     /// Kept after removal, so that what it once wrote can still be named.
     pub removed_at: Option<Timestamp>,
+    /// Whether nothing is left of what it kept of its own, some time after its removal; versions before 4 did not say.
+    #[serde(default)]
+    pub is_cleared: bool,
 }
 
 /// What of a configuration is written and never shown.
@@ -274,6 +280,15 @@ pub struct ShadowRow {
     pub config: serde_json::Value,
     /// What of it is never shown; it lies sealed beside this.
     pub unshown: UnshownRow,
+    pub since: Timestamp,
+}
+
+/// A version of an installation's plugin that is tried over what is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BacktestRow {
+    pub version: semver::Version,
+    /// Without what is not shown, which is the installation's own.
+    pub config: serde_json::Value,
     pub since: Timestamp,
 }
 
@@ -510,7 +525,7 @@ mod tests {
             [&[1][..], row.to_string().as_bytes()].concat()
         };
         let row = crate::api::tests::installation_row(3, "level");
-        let later = ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown"];
+        let later = ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown", "shadow", "backtest"];
         let read: InstallationRow = decode(&before(serde_json::to_value(&row).unwrap(), &later)).unwrap();
         assert_eq!(read.unshown, UnshownRow::default(), "all of it was shown");
         assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");

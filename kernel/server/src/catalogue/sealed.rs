@@ -16,6 +16,9 @@ const VERSION: u8 = 2;
 /// What follows the version and tells it from a record of version 1, which began with twelve random bytes.
 const MARK: [u8; 4] = *b"kith";
 
+/// The version of a record that opened with no key when the others were sealed again: behind it and the mark is the record as it was.
+const LEFT_BEHIND: u8 = 3;
+
 /// What a master key has.
 pub const KEY_BYTES: usize = 32;
 
@@ -35,6 +38,12 @@ pub enum SealError {
          changed", those_given(.given)
     )]
     MissingKey { what: String, id: MasterKeyId, given: Vec<MasterKeyId> },
+    #[error(
+        "{what} was sealed by a release before this one, which did not write down with which key, and {}, which is not that one: give it with \
+         --master-key-file or KITH_MASTER_KEY, or beside the present one with --old-master-key-file; where it was the data directory's \
+         own, put `host.key` back. Nothing was changed", those_given(.given)
+    )]
+    UnnamedKey { what: String, given: Vec<MasterKeyId> },
     #[error("{what} does not open: it was sealed with another master key, or moved, or damaged; {remedy}")]
     DoesNotOpen { what: String, remedy: &'static str },
 }
@@ -75,6 +84,15 @@ impl MasterKey {
     /// What it is known by.
     pub fn id(&self) -> MasterKeyId {
         self.id
+    }
+
+    /// A record as version 1 had it.
+    #[cfg(test)]
+    pub(crate) fn sealed_before(&self, place: Place<'_>, value: &str) -> Vec<u8> {
+        let (nonce, mut text) = ([3_u8; NONCE_LEN], value.as_bytes().to_vec());
+        let bound_to = Aad::from(place.bound_to_before());
+        self.sealing.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound_to, &mut text).unwrap();
+        [nonce.as_slice(), &text].concat()
     }
 
     fn opened(&self, nonce: [u8; NONCE_LEN], bound_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
@@ -170,12 +188,9 @@ impl KeyRing {
         self.opened(place, sealed).map(|(_, bytes)| bytes)
     }
 
-    /// Which key sealed a record. One of version 1, which does not say, is opened to find out.
+    /// Which key sealed a record that opens.
     pub fn sealed_by(&self, place: Place<'_>, sealed: &[u8]) -> Result<MasterKeyId, SealError> {
-        match named(sealed) {
-            Some((id, _)) => Ok(id),
-            None => self.opened(place, sealed).map(|(id, _)| id),
-        }
+        self.opened(place, sealed).map(|(id, _)| id)
     }
 
     /// The record as the present key seals it; `None` where it is that already.
@@ -188,6 +203,9 @@ impl KeyRing {
     }
 
     fn opened(&self, place: Place<'_>, sealed: &[u8]) -> Result<(MasterKeyId, Zeroizing<Vec<u8>>), SealError> {
+        if let Some(before) = left_behind(sealed) {
+            return self.opened(place, before).map_err(|_| place.does_not_open());
+        }
         let Some((id, rest)) = named(sealed) else { return self.opened_unnamed(place, sealed) };
         let key = self.key(id).ok_or_else(|| self.missing(place, id))?;
         let (nonce, text) = rest.split_first_chunk::<NONCE_LEN>().ok_or_else(|| place.does_not_open())?;
@@ -203,6 +221,11 @@ impl KeyRing {
         opened.ok_or_else(|| place.does_not_open())
     }
 
+    /// What is said of a record that names no key, and that none of these opens.
+    pub fn none_opens(&self, place: Place<'_>) -> SealError {
+        SealError::UnnamedKey { what: place.to_string(), given: self.ids().collect() }
+    }
+
     fn missing(&self, place: Place<'_>, id: MasterKeyId) -> SealError {
         SealError::MissingKey { what: place.to_string(), id, given: self.ids().collect() }
     }
@@ -214,6 +237,22 @@ impl KeyRing {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// Whether a record says with which key it is sealed, so that nobody has to try.
+pub fn names_key(sealed: &[u8]) -> bool {
+    named(sealed).is_some()
+}
+
+/// A record that opens with no key, as it is kept when the others are sealed again: nothing insists on its key any more, and where one
+/// comes that opens it, it is what it was.
+pub fn leave_behind(sealed: &[u8]) -> Vec<u8> {
+    [&[LEFT_BEHIND], MARK.as_slice(), sealed].concat()
+}
+
+/// The record as it was that was left behind; `None` of every other one.
+pub fn left_behind(sealed: &[u8]) -> Option<&[u8]> {
+    sealed.strip_prefix(&[LEFT_BEHIND])?.strip_prefix(&MARK)
 }
 
 fn header(id: MasterKeyId) -> [u8; HEADER_BYTES] {
@@ -310,13 +349,8 @@ mod tests {
         KeyRing::new(keys.map(|byte| MasterKey::new(&[byte; KEY_BYTES])))
     }
 
-    /// A record as version 1 had it.
     fn sealed_before(key: u8, place: Place<'_>, value: &str) -> Vec<u8> {
-        let key = MasterKey::new(&[key; KEY_BYTES]);
-        let (nonce, mut text) = ([3_u8; NONCE_LEN], value.as_bytes().to_vec());
-        let bound_to = Aad::from(place.bound_to_before());
-        key.sealing.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound_to, &mut text).unwrap();
-        [nonce.as_slice(), &text].concat()
+        MasterKey::new(&[key; KEY_BYTES]).sealed_before(place, value)
     }
 
     #[test]
@@ -354,7 +388,7 @@ mod tests {
     fn a_record_names_its_key_and_whoever_lacks_that_is_told_which() {
         let sealed = ring([7]).seal(PLACE, b"whsec_x").unwrap();
         let id = MasterKey::new(&[7; KEY_BYTES]).id();
-        assert_eq!(ring([8]).sealed_by(PLACE, &sealed).unwrap(), id);
+        assert_eq!(ring([8, 7]).sealed_by(PLACE, &sealed).unwrap(), id);
         let refused = ring([8, 9]).open(PLACE, &sealed).unwrap_err();
         assert!(
             matches!(&refused, SealError::MissingKey { id: missing, given, .. } if *missing == id && given.len() == 2)
@@ -382,6 +416,20 @@ mod tests {
         // Under the same key a record of version 1 becomes one that says so.
         let named = ring([7]).sealed_again(PLACE, &sealed_before(7, PLACE, "whsec_x")).unwrap().unwrap();
         assert!(ring([7]).sealed_again(PLACE, &named).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_record_that_is_left_behind_stops_nobody_and_opens_once_its_key_is_there() {
+        for before in [ring([7]).seal(PLACE, b"whsec_x").unwrap(), sealed_before(7, PLACE, "whsec_x")] {
+            let left = leave_behind(&before);
+            assert!(left_behind(&left) == Some(&before) && left_behind(&before).is_none() && !names_key(&left));
+            assert!(ring([8]).insist_on_key(PLACE, &left).is_ok());
+            assert!(matches!(ring([8]).open(PLACE, &left), Err(SealError::DoesNotOpen { .. })));
+            let both = ring([8, 7]);
+            assert_eq!(both.open(PLACE, &left).unwrap().expose(), "whsec_x");
+            let again = both.sealed_again(PLACE, &left).unwrap().unwrap();
+            assert_eq!(ring([8]).open(PLACE, &again).unwrap().expose(), "whsec_x");
+        }
     }
 
     #[test]

@@ -99,11 +99,15 @@ fn rotate(args: &RingArgs, to: Option<&Path>, format: AnswerFormat) -> Result<()
     let rotated =
         rotated.map_err(server_failure("rotating the master key; a server that runs must be stopped first"))?;
     if format.is_json() {
-        let (key, records) = (&rotated.key, rotated.records);
-        return print_json(&json!({ "key": key, "records": records, "retired": rotated.retired, "file": to }));
+        let (key, records, left) = (&rotated.key, rotated.records, &rotated.left_behind);
+        let retired = &rotated.retired;
+        return print_json(
+            &json!({ "key": key, "records": records, "left_behind": left, "retired": retired, "file": to }),
+        );
     }
     output::say(format_args!("Everything secret is sealed with the master key {}.", rotated.key))?;
     output::say(format_args!("Sealed again: {}.", output::counted(rotated.records, "record")))?;
+    say_unread(&rotated.left_behind)?;
     if let Some(to) = to {
         output::say(format_args!("Start the server with --master-key-file {}.", to.display()))?;
     }
@@ -132,10 +136,23 @@ fn show_ring(args: &RingArgs, format: AnswerFormat) -> Result<(), Failure> {
     }
     let rows = used.keys.iter().map(|key| vec![key.key.clone(), state(key).to_owned(), key.records.to_string()]);
     output::say(output::table(&["master key", "state", "records"], rows.collect()))?;
-    if used.unread > 0 {
-        output::say(format_args!("{} records of a release before open with none of these keys.", used.unread))?;
+    say_unread(&used.unread)
+}
+
+/// Say which records open with no key.
+fn say_unread(unread: &[String]) -> Result<(), Failure> {
+    if unread.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    output::say(format_args!(
+        "{} with none of the keys, and stays as it is: write it again, or give its key with --old-master-key-file.",
+        if unread.len() == 1 {
+            "One record opens".to_owned()
+        } else {
+            format!("Each of {} records opens", unread.len())
+        }
+    ))?;
+    unread.iter().try_for_each(|record| output::say(format_args!("  {record}")))
 }
 
 fn key_table(keys: &[Value], now: Timestamp) -> String {

@@ -156,7 +156,14 @@ fn counts(client: &Client, which: &WhichLetters, format: AnswerFormat) -> Result
         .collect();
     let part =
         if answer["whole"] == true { "" } else { "\n\nnot all were counted; choose fewer with --source or --type" };
-    output::say(output::table(&["of", "type", "code", "letters", "times", "first", "last"], rows) + part)
+    let others = match number(&answer, "others") {
+        0 => String::new(),
+        others => format!(
+            "\n\n{} of further sources, types and codes; choose fewer with --source or --type",
+            output::counted(others, "letter")
+        ),
+    };
+    output::say(output::table(&["of", "type", "code", "letters", "times", "first", "last"], rows) + &others + part)
 }
 
 /// Try one dead letter again, for `kith delivery replay` as well.

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER_PERMISSIVE;
 use kith_model::secret::Secret;
+use kith_store::keys::{Definition, SYSTEM};
+use kith_store::{Key, ReadError, Store};
 use zeroize::Zeroizing;
 
 use super::ServeError;
@@ -54,12 +56,27 @@ pub(super) fn next_path(config: &Config) -> PathBuf {
     config.data_directory.join("host.key.next")
 }
 
-/// Read all keys. `host.key` is made in a new directory where no other key is given, and nowhere else: a store that is there was
-/// sealed with one.
-pub(super) fn read(config: &Config, sharing: Sharing) -> Result<Keys, ServeError> {
+/// What becomes of `host.key` where neither it is there nor another key is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Made,
+    Left,
+}
+
+impl Missing {
+    /// It is made for a store in which nothing is yet. Any other was sealed with one.
+    pub(super) fn beside(store: &dyn Store) -> Result<Missing, ReadError> {
+        let root = store.get(&[Key::definition(SYSTEM, Definition::Root, &[])])?.pop().flatten();
+        let workspaces = store.scan(&Key::definitions(SYSTEM, Definition::Workspace).range(), 1)?;
+        Ok(if root.is_none() && workspaces.rows.is_empty() { Missing::Made } else { Missing::Left })
+    }
+}
+
+/// Read all keys. To be called by whoever has the store open: until then another process may put other keys in their place.
+pub(super) fn read(config: &Config, sharing: Sharing, missing: Missing) -> Result<Keys, ServeError> {
     let own_path = own_path(config);
     let own = match read_where_there(&own_path, sharing)? {
-        None if config.master_keys.current.is_none() && !config.data_directory.join("store").exists() => {
+        None if config.master_keys.current.is_none() && missing == Missing::Made => {
             Some(make(&own_path, Form::Bytes).map_err(unusable(&own_path))?)
         }
         own => own,
@@ -177,6 +194,7 @@ pub(super) fn retire(config: &Config, own: &KeyBytes, next: Option<&Path>) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::host_key::HostKey;
 
     fn config(folder: &tempfile::TempDir) -> Config {
         Config::new(folder.path())
@@ -186,15 +204,15 @@ mod tests {
     fn the_own_key_is_made_once_and_kept_private() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder);
-        let made = read(&config, Sharing::Refused).unwrap();
-        let again = read(&config, Sharing::Refused).unwrap();
+        let made = read(&config, Sharing::Refused, Missing::Made).unwrap();
+        let again = read(&config, Sharing::Refused, Missing::Made).unwrap();
         assert_eq!((made.own.unwrap(), made.current), (again.own.unwrap(), again.current));
         let path = own_path(&config);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let refused = read(&config, Sharing::Refused).err().unwrap();
+        let refused = read(&config, Sharing::Refused, Missing::Made).err().unwrap();
         assert!(matches!(&refused, ServeError::KeyFile { path: told, .. } if *told == path), "{refused}");
-        assert_eq!(read(&config, Sharing::Taken).unwrap().current, made.current);
+        assert_eq!(read(&config, Sharing::Taken, Missing::Made).unwrap().current, made.current);
     }
 
     #[test]
@@ -203,13 +221,17 @@ mod tests {
         let mut config = config(&folder);
         let text = "0f".repeat(KEY_BYTES);
         config.master_keys.current = Some(KeySource::Text(text.as_str().into()));
-        let given = read(&config, Sharing::Refused).unwrap();
+        let given = read(&config, Sharing::Refused, Missing::Made).unwrap();
         assert_eq!(given.current, Some(MasterKey::new(&[0x0f; KEY_BYTES]).id()));
         config.master_keys.current = None;
-        fs::create_dir(folder.path().join("store")).unwrap();
-        let nothing = read(&config, Sharing::Refused).unwrap();
+        let nothing = read(&config, Sharing::Refused, Missing::Left).unwrap();
         assert!(nothing.current.is_none() && nothing.ring.ids().next().is_none());
         assert!(!own_path(&config).exists());
+        // Before anything is in the store, and no later.
+        let store = kith_store::memory();
+        assert_eq!(Missing::beside(&store).unwrap(), Missing::Made);
+        HostKey::open(&store, &given.ring, None).unwrap().unwrap();
+        assert_eq!(Missing::beside(&store).unwrap(), Missing::Left);
     }
 
     #[test]
@@ -239,12 +261,12 @@ mod tests {
     fn every_key_that_is_there_opens_and_the_given_one_seals() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(&folder);
-        let own = read(&config, Sharing::Refused).unwrap().current.unwrap();
+        let own = read(&config, Sharing::Refused, Missing::Made).unwrap().current.unwrap();
         let [next, old, given] = ["host.key.next", "old.key", "given.key"].map(|name| folder.path().join(name));
         let id = |path: &Path| MasterKey::new(&read_or_make(path, Sharing::Refused, Form::Bytes).unwrap()).id();
         let [next, old_id, given_id] = [id(&next), id(&old), id(&given)];
         config.master_keys = MasterKeys { current: Some(KeySource::File(given)), old: vec![old] };
-        let keys = read(&config, Sharing::Refused).unwrap();
+        let keys = read(&config, Sharing::Refused, Missing::Made).unwrap();
         assert_eq!(keys.ring.ids().collect::<Vec<_>>(), [given_id, own, next, old_id]);
         assert_eq!(keys.current, Some(given_id));
     }
@@ -253,7 +275,7 @@ mod tests {
     fn a_retired_key_is_kept_where_it_was() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder);
-        let own = read(&config, Sharing::Refused).unwrap().own.unwrap();
+        let own = read(&config, Sharing::Refused, Missing::Made).unwrap().own.unwrap();
         let next_path = next_path(&config);
         let next = read_or_make(&next_path, Sharing::Refused, Form::Bytes).unwrap();
         // A stop after the first step has left it there already.

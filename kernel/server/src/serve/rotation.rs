@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_store::keys::{Definition, SYSTEM};
-use kith_store::{Embedded, Key, Operation, Precondition, Store, StoreConfig, Unit, Value};
+use kith_store::{CommitError, Embedded, Key, Operation, Precondition, Store, StoreConfig, Unit, Value};
 
 use super::ServeError;
 use super::host_key::{HostKey, Sharing};
-use super::master_keys::{self, Form, Keys};
+use super::master_keys::{self, Form, Keys, Missing};
 use super::reset::insist_on_store;
-use crate::catalogue::sealed::{KeyRing, MasterKey, MasterKeyId, Place};
+use crate::catalogue::sealed::{self, KeyRing, MasterKey, MasterKeyId, Place, SealError};
 use crate::catalogue::{Actor, Catalogue, CatalogueError};
 use crate::config::Config;
 
@@ -28,6 +28,8 @@ pub struct Rotated {
     pub key: String,
     /// How many records were sealed again; less than all where an earlier rotation was stopped.
     pub records: u64,
+    /// What did not open: it stays as it was, and is in nobody's way.
+    pub left_behind: Vec<String>,
     /// Where the data directory's own key is kept that seals nothing any more.
     pub retired: Option<PathBuf>,
 }
@@ -48,15 +50,15 @@ pub struct KeyUse {
 pub struct KeysInUse {
     /// In the order of their ids.
     pub keys: Vec<KeyUse>,
-    /// Records of a release before, which do not name their key, that none of these opens.
-    pub unread: u64,
+    /// The records that open with none of these, although no key is missing that they name.
+    pub unread: Vec<String>,
 }
 
 /// Seal everything under another master key: the one in the file `to`, which is made where it is missing, or one that takes the
 /// place of `host.key`. May be done again at any time; one that was stopped goes on.
 ///
 /// # Errors
-/// [`ServeError`] where the directory is none of ours or a server uses it, and where a record does not open.
+/// [`ServeError`] where the directory is none of ours or a server uses it, and where a key is missing.
 pub fn rotate_master_key(config: &Config, to: Option<&Path>) -> Result<Rotated, ServeError> {
     if to.is_none() && config.master_keys.current.is_some() {
         return Err(ServeError::NoPlaceForKey);
@@ -85,15 +87,16 @@ fn open(config: &Config) -> Result<(Arc<Embedded>, Keys), ServeError> {
     // The store first, which nobody else has open then: keys that were read before may be another rotation's old ones.
     let store = Arc::new(kith_store::open(settings)?);
     // Whether others may read a key is judged where the server starts.
-    Ok((store, master_keys::read(config, Sharing::Taken)?))
+    Ok((store, master_keys::read(config, Sharing::Taken, Missing::Left)?))
 }
 
 fn rotate(seam: &Arc<dyn Store>, config: &Config, keys: Keys, to: Option<&Path>) -> Result<Rotated, ServeError> {
     let (store, Keys { ring, own, current }) = (seam.as_ref(), keys);
     let next_path = master_keys::next_path(config);
-    let to_path = to.unwrap_or(&next_path);
+    // One that was given is refused here where the server would refuse it, and not when everything is sealed with it.
+    let (to_path, sharing) = to.map_or((next_path.as_path(), Sharing::Taken), |to| (to, Sharing::Refused));
     // A rotation that was stopped has sealed with it already.
-    let ring = match master_keys::read_where_there(to_path, Sharing::Taken)? {
+    let ring = match master_keys::read_where_there(to_path, sharing)? {
         Some(next) => ring.and(MasterKey::new(&next)),
         None => ring,
     };
@@ -104,10 +107,10 @@ fn rotate(seam: &Arc<dyn Store>, config: &Config, keys: Keys, to: Option<&Path>)
         return Err(ServeError::NoMasterKey { path: config.data_directory.clone() });
     }
     let form = if to.is_some() { Form::Hexadecimal } else { Form::Bytes };
-    let next = master_keys::read_or_make(to_path, Sharing::Taken, form)?;
+    let next = master_keys::read_or_make(to_path, sharing, form)?;
     let next = MasterKey::new(&next);
     let id = next.id();
-    let records = seal_again(store, &ring.led_by(next))?;
+    let Resealed { records, unread } = seal_again(store, &ring.led_by(next), Which::All)?;
     // The key that everything is sealed with stays where it is.
     let own = own.filter(|own| MasterKey::new(own).id() != id);
     if records > 0 || own.is_some() {
@@ -118,25 +121,96 @@ fn rotate(seam: &Arc<dyn Store>, config: &Config, keys: Keys, to: Option<&Path>)
     }
     let place = to.is_none().then_some(to_path);
     let retired = own.map(|own| master_keys::retire(config, &own, place)).transpose()?;
-    Ok(Rotated { key: id.to_string(), records, retired })
+    Ok(Rotated { key: id.to_string(), records, left_behind: unread, retired })
 }
 
-/// Insist that there is a key for every record that names one.
+/// Insist that there is a key for every record that names one. Records of a release before name none: where all that there is was
+/// sealed by one, and nothing of it opens, the key is another one too.
 pub(super) fn insist_on_keys(store: &dyn Store, ring: &KeyRing) -> Result<(), CatalogueError> {
+    let (mut opened, mut unopened) = (0_u64, None);
     each_page(store, &mut |sealed| {
-        sealed
-            .iter()
-            .try_for_each(|row| row.place(|place| ring.insist_on_key(place, &row.value).map_err(CatalogueError::from)))
-    })
+        sealed.iter().try_for_each(|row| {
+            row.place(|place| {
+                ring.insist_on_key(place, &row.value)?;
+                if sealed::names_key(&row.value) || sealed::left_behind(&row.value).is_some() {
+                    // Where that is, the first start with the right key was before.
+                    opened += u64::from(matches!(place, Place::Root));
+                } else if ring.open_bytes(place, &row.value).is_ok() {
+                    opened += 1;
+                } else {
+                    unopened.get_or_insert_with(|| ring.none_opens(place));
+                }
+                Ok(())
+            })
+        })
+    })?;
+    match unopened {
+        // Whoever has no key at all is told that.
+        Some(refused) if opened == 0 && ring.current().is_some() => Err(refused.into()),
+        Some(_) | None => Ok(()),
+    }
 }
 
-/// Seal again whatever the ring's first key has not sealed; how many records that were.
-fn seal_again(store: &dyn Store, ring: &KeyRing) -> Result<u64, CatalogueError> {
-    let mut count = 0;
+/// Seal again, with the ring's first key, what names none: records of a release before, and what was left behind by a rotation and
+/// opens now. One that was stopped goes on at the next start. What opens with no key stays as it is, and is told.
+pub(super) fn seal_unnamed(store: &dyn Store, ring: &KeyRing) -> Result<(), CatalogueError> {
+    match seal_again(store, ring, Which::Unnamed) {
+        Ok(Resealed { records, unread }) => {
+            if records > 0 {
+                tracing::info!(records, "sealed again what a release before had sealed");
+            }
+            for record in &unread {
+                tracing::warn!(
+                    record,
+                    "opens with no master key: write it again, or give its key with --old-master-key-file"
+                );
+            }
+            Ok(())
+        }
+        // They open as they are.
+        Err(CatalogueError::Commit(CommitError::DiskFull { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Which records are sealed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    /// Whatever the ring's first key has not sealed. What opens with no key is marked as left behind, so that nobody insists on its.
+    All,
+    /// Those that do not say with which key they are sealed.
+    Unnamed,
+}
+
+/// What was sealed again.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Resealed {
+    records: u64,
+    /// What opened with no key.
+    unread: Vec<String>,
+}
+
+fn seal_again(store: &dyn Store, ring: &KeyRing, which: Which) -> Result<Resealed, CatalogueError> {
+    let mut done = Resealed::default();
     each_page(store, &mut |sealed| {
-        let mut unit = Unit::default();
-        for row in sealed {
-            if let Some(again) = row.place(|place| Ok(ring.sealed_again(place, &row.value)?))? {
+        let (mut unit, mut records) = (Unit::default(), 0);
+        let is_wanted = |row: &&SealedRow| which == Which::All || !sealed::names_key(&row.value);
+        for row in sealed.iter().filter(is_wanted) {
+            let again = row.place(|place| match ring.sealed_again(place, &row.value) {
+                // Nothing works without it.
+                Err(error) if matches!(place, Place::Root) => Err(error.into()),
+                Err(SealError::DoesNotOpen { .. }) => {
+                    done.unread.push(place.to_string());
+                    let stays = which == Which::Unnamed || sealed::left_behind(&row.value).is_some();
+                    Ok((!stays).then(|| sealed::leave_behind(&row.value)))
+                }
+                again => {
+                    let again = again?;
+                    records += u64::from(again.is_some());
+                    Ok(again)
+                }
+            })?;
+            if let Some(again) = again {
                 unit.preconditions.push(Precondition::Holds(row.key.clone(), row.value.to_vec()));
                 unit.operations.push(Operation::Put(row.key.clone(), again));
             }
@@ -144,22 +218,25 @@ fn seal_again(store: &dyn Store, ring: &KeyRing) -> Result<u64, CatalogueError> 
         if unit.operations.is_empty() {
             return Ok(());
         }
-        count += unit.operations.len() as u64;
         store.commit(unit)?;
+        done.records += records;
         Ok(())
     })?;
-    Ok(count)
+    Ok(done)
 }
 
 fn uses(store: &dyn Store, ring: &KeyRing) -> Result<KeysInUse, CatalogueError> {
     let mut counts: BTreeMap<MasterKeyId, u64> = ring.ids().map(|id| (id, 0)).collect();
-    let mut unread = 0;
+    let mut unread = Vec::new();
     each_page(store, &mut |sealed| {
         for row in sealed {
-            match row.place(|place| Ok(ring.sealed_by(place, &row.value).ok()))? {
-                Some(id) => *counts.entry(id).or_default() += 1,
-                None => unread += 1,
-            }
+            row.place(|place| {
+                match ring.sealed_by(place, &row.value) {
+                    Ok(id) | Err(SealError::MissingKey { id, .. }) => *counts.entry(id).or_default() += 1,
+                    Err(_) => unread.push(place.to_string()),
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     })?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kith_model::id::WorkspaceId;
 use kith_model::time::{Clock as _, ManualClock, Timestamp};
-use kith_store::Store;
+use kith_store::{OpenError, Store};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -412,6 +412,27 @@ async fn more_connections_than_the_cap_are_closed() {
     assert_eq!(read_all(&mut second).await, "");
     server.stop.send(()).unwrap();
     server.stopped.await.unwrap().unwrap();
+}
+
+/// Another process may put other keys in the place of those that were read before the store is locked.
+#[test]
+fn keys_are_read_by_whoever_has_the_store_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(&folder, &ManualClock::new(Timestamp(1_790_000_000_000)));
+    let server = open(config.clone()).unwrap();
+    let path = folder.path().join("host.key");
+    let key = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "no key").unwrap();
+    let locked = |error: Option<ServeError>| matches!(error, Some(ServeError::Store(OpenError::Locked { .. })));
+    assert!(locked(open(config.clone()).err()));
+    assert!(locked(rotate_master_key(&config, None).err()));
+    server.app().kernel.stop();
+    server.store.close();
+    drop(server);
+    assert!(matches!(open(config.clone()).err(), Some(ServeError::KeyFile { .. })));
+    assert!(matches!(rotate_master_key(&config, None).err(), Some(ServeError::KeyFile { .. })));
+    std::fs::write(&path, key).unwrap();
+    assert!(rotate_master_key(&config, None).is_ok());
 }
 
 /// Nothing is lost of a data directory that is started with another key, or with none.

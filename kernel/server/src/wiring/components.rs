@@ -1,7 +1,7 @@
 //! Components on disk, compiled and loaded: in memory are those that something installed runs, on disk those that a workspace
 //! has in its catalogue.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use kith_host::{Host, Inspection, LoadError, Plugin};
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::compiling::{CompileQueue, CompileTurn};
 use super::{Loading, WiringError};
-use crate::catalogue::artifacts::Artifacts;
+use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::declared;
 
 /// A loaded plugin.
@@ -129,6 +129,11 @@ impl Components {
         if let Err(error) = self.artifacts.remove(digest) {
             tracing::warn!(%error, "a component stays on disk that no workspace has");
         }
+    }
+
+    /// The digests of the components on disk.
+    pub(crate) fn on_disk(&self) -> Result<BTreeSet<String>, ArtifactError> {
+        self.artifacts.digests()
     }
 
     /// How many plugins are in memory.

@@ -1,6 +1,11 @@
 //! Installations' own key-value state as rows of the store: the values, and beside them when those end that are kept for a time.
 
+mod expired;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
 
 use kith_host::{KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, Setting, has_expired};
@@ -10,6 +15,8 @@ use kith_store::row::{Owner, Row, decode, encode};
 use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store, Unit, Value};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+
+use expired::{AS_THE_CLOCK, NEVER, UNREAD};
 
 /// Rows that are read at once to add up what an installation uses.
 const SCAN_ROWS: usize = 256;
@@ -58,8 +65,14 @@ impl States {
             return state;
         }
         at_work.retain(|_, state| state.strong_count() > 0);
-        let state =
-            Arc::new(StoredState { store: Arc::clone(&self.store), workspace, installation, used: Mutex::new(None) });
+        let state = Arc::new(StoredState {
+            store: Arc::clone(&self.store),
+            workspace,
+            installation,
+            used: Mutex::new(None),
+            due: AtomicI64::new(UNREAD),
+            passed: AtomicI64::new(AS_THE_CLOCK),
+        });
         at_work.insert((workspace, installation), Arc::downgrade(&state));
         state
     }
@@ -100,26 +113,16 @@ pub(crate) struct StoredState {
     installation: InstallationId,
     /// What it uses, once that was added up; held from the look at what there is to the commit of what there shall be.
     used: Mutex<Option<Used>>,
+    /// When something that it keeps ends next, or earlier; changed under the lock alone.
+    due: AtomicI64,
+    /// What [`expired::PassedRow`] says; changed under the lock alone, and before `due`.
+    passed: AtomicI64,
 }
 
 impl StoredState {
     /// What it keeps.
     pub(crate) fn used(&self) -> Result<Used, KeyValueError> {
         self.counted(&mut self.used.lock())
-    }
-
-    /// Take out what has expired, so many keys at most and the first to expire first; how many it were. Others get their turn
-    /// between two commits.
-    pub(crate) fn forget_expired(&self, now: Timestamp, most: usize) -> Result<usize, KeyValueError> {
-        let mut forgotten = 0;
-        while forgotten < most {
-            let taken = self.take_out_due(&mut self.used.lock(), now)?;
-            forgotten += taken;
-            if taken < REMOVED_KEYS {
-                break;
-            }
-        }
-        Ok(forgotten)
     }
 
     /// Take out everything; what it was. Others get their turn between two commits, and what they write meanwhile goes or stays.
@@ -144,7 +147,14 @@ impl StoredState {
         let mut used = self.used.lock();
         let page = self.store.scan(range, REMOVED_KEYS).map_err(unreadable)?;
         let keys: Vec<&str> = page.rows.iter().filter_map(|(key, _)| named(key, all)).collect();
-        Ok((self.take_out(&mut used, &keys, Vec::new())?, page.next))
+        self.read_ahead()?;
+        let is_over = page.next.is_none() && self.passed.load(Ordering::Acquire) != AS_THE_CLOCK;
+        let passed = is_over.then(|| Operation::Delete(self.time_passed()));
+        let taken = self.take_out(&mut used, &keys, passed.into_iter().collect())?;
+        if is_over {
+            self.passed.store(AS_THE_CLOCK, Ordering::Release);
+        }
+        Ok((taken, page.next))
     }
 
     fn key(&self, key: &str) -> Key {
@@ -222,22 +232,6 @@ impl StoredState {
         Ok(taken)
     }
 
-    /// Take out what has expired, the first to expire first, up to [`REMOVED_KEYS`]; how many it were.
-    fn take_out_due(&self, used: &mut Option<Used>, now: Timestamp) -> Result<usize, KeyValueError> {
-        let (workspace, installation) = (self.workspace, self.installation);
-        let range = KeyRange {
-            from: Key::plugin_expiries_until(workspace, installation, Timestamp(i64::MIN)),
-            to: Key::plugin_expiries_until(workspace, installation, now.plus_ms(1)),
-        };
-        let page = self.store.scan(&range, REMOVED_KEYS).map_err(unreadable)?;
-        let due = page.rows.iter().filter_map(|(row, _)| row.as_plugin_expiry_at(workspace, installation));
-        let keys: Vec<&str> = due.map(|(_, key)| key).collect();
-        // Those rows go in any case, or one that nothing belongs to would be found for ever.
-        let found = page.rows.iter().map(|(row, _)| Operation::Delete(row.clone())).collect();
-        self.take_out(used, &keys, found)?;
-        Ok(page.rows.len())
-    }
-
     /// What puts a key in its place in the order in which keys expire.
     fn expiry_moved(&self, key: &str, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<Operation> {
         if from == to {
@@ -287,15 +281,14 @@ impl StoredState {
         rows.into_iter().map(|row| row.as_deref().map(expires_at).transpose()).collect()
     }
 
-    /// A part of the keys, and those that have expired among the ones that were looked at.
-    fn listed(&self, query: KeyQuery<'_>, now: Timestamp) -> Result<(KeyPage, Vec<String>), KeyValueError> {
+    /// A part of the keys.
+    fn listed(&self, query: KeyQuery<'_>, now: Timestamp) -> Result<KeyPage, KeyValueError> {
         let all = self.key("");
         let mut range = self.key(query.prefix).range();
         if let Some(after) = query.after {
             range.from = range.from.max(self.key(after).followed_by(&[0]));
         }
-        let (mut listed, mut looked) = (KeyPage::default(), 0);
-        let (mut expired, mut last) = (Vec::new(), None);
+        let (mut listed, mut looked, mut last) = (KeyPage::default(), 0, None);
         while range.from < range.to {
             let page = self.store.scan(&range, VALUE_ROWS).map_err(unreadable)?;
             let rows: Vec<(&str, &Value)> =
@@ -309,9 +302,7 @@ impl StoredState {
                 }
                 looked += (key.len() + value.len()).max(LEAST_LOOKED_BYTES);
                 last = Some((*key).to_owned());
-                if has_expired(expires_at, now) {
-                    expired.push((*key).to_owned());
-                } else {
+                if !has_expired(expires_at, now) {
                     let value_bytes = value.len() as u64;
                     listed.keys.push(KeptKey { key: (*key).to_owned(), value_bytes, expires_at });
                 }
@@ -321,7 +312,7 @@ impl StoredState {
                 None => break,
             }
         }
-        Ok((listed, expired))
+        Ok(listed)
     }
 }
 
@@ -348,10 +339,11 @@ fn unreadable(error: ReadError) -> KeyValueError {
 
 impl KeyValue for StoredState {
     fn get(&self, key: &str, now: Timestamp) -> Result<Option<Vec<u8>>, KeyValueError> {
-        let held = match self.held_by(key)? {
-            Some(held) if has_expired(held.expires_at, now) => self.present(&mut self.used.lock(), key, now)?,
-            held => held,
-        };
+        if self.due.load(Ordering::Acquire) <= self.judged(now).0 {
+            self.settle(&mut self.used.lock(), now)?;
+        }
+        let judged = self.judged(now);
+        let held = self.held_by(key)?.filter(|held| !has_expired(held.expires_at, judged));
         Ok(held.map(|held| held.value.to_vec()))
     }
 
@@ -359,6 +351,8 @@ impl KeyValue for StoredState {
         let Setting { key, value, expires_at, expected, quota_bytes } = setting;
         check_key(key)?;
         let mut used = self.used.lock();
+        // What is kept from now on ends by the clock as it is now: nothing may be left that ended before it was set back.
+        while self.settle(&mut used, now)? && now < self.judged(now) {}
         let held = self.present(&mut used, key, now)?;
         if !expected.is_met_by(held.as_ref().map(|held| &*held.value)) {
             return Ok(false);
@@ -370,7 +364,7 @@ impl KeyValue for StoredState {
         let before = held.as_ref().map_or_else(Used::default, |held| Used::of_one(key, &held.value));
         let with_it = |used: Used| used.without(before).and(Used::of_one(key, &value));
         let mut after = with_it(self.counted(&mut used)?);
-        if after.bytes > quota_bytes && self.take_out_due(&mut used, now)? > 0 {
+        while after.bytes > quota_bytes && self.take_out_due(&mut used, now)? > 0 {
             after = with_it(self.counted(&mut used)?);
         }
         if after.bytes > quota_bytes {
@@ -378,6 +372,8 @@ impl KeyValue for StoredState {
         }
         let mut operations = self.expiry_moved(key, held.and_then(|held| held.expires_at), expires_at);
         operations.push(Operation::Put(self.key(key), value));
+        // Before it is there: one that is there too early is looked for in vain.
+        self.due.fetch_min(expires_at.map_or(NEVER, |expires_at| expires_at.0), Ordering::AcqRel);
         self.commit(&mut used, operations, Some(after))?;
         Ok(true)
     }
@@ -388,12 +384,8 @@ impl KeyValue for StoredState {
 
     fn list(&self, query: KeyQuery<'_>, now: Timestamp) -> Result<KeyPage, KeyValueError> {
         let mut used = self.used.lock();
-        let (listed, expired) = self.listed(query, now)?;
-        for part in expired.chunks(REMOVED_KEYS) {
-            let keys: Vec<&str> = part.iter().map(String::as_str).collect();
-            self.take_out(&mut used, &keys, Vec::new())?;
-        }
-        Ok(listed)
+        self.settle(&mut used, now)?;
+        self.listed(query, self.judged(now))
     }
 }
 
@@ -401,10 +393,19 @@ impl KeyValue for StoredState {
 /// goes nowhere. Each write is answered as if it were made to what the live one wrote, but for the quota, which it uses nothing of.
 pub(super) struct SeenState(pub(super) Arc<StoredState>);
 
+impl SeenState {
+    /// The time by which what is there is judged, also before the live one was asked for anything.
+    fn judged(&self, now: Timestamp) -> Result<Timestamp, KeyValueError> {
+        let is_read = self.0.due.load(Ordering::Acquire) != UNREAD;
+        Ok(if is_read { self.0.judged(now) } else { Timestamp(self.0.stored_passed()?.max(now.0)) })
+    }
+}
+
 impl KeyValue for SeenState {
     fn get(&self, key: &str, now: Timestamp) -> Result<Option<Vec<u8>>, KeyValueError> {
         // What has expired is not taken out: that is a write.
-        let held = self.0.held_by(key)?.filter(|held| !has_expired(held.expires_at, now));
+        let judged = self.judged(now)?;
+        let held = self.0.held_by(key)?.filter(|held| !has_expired(held.expires_at, judged));
         Ok(held.map(|held| held.value.to_vec()))
     }
 
@@ -420,9 +421,6 @@ impl KeyValue for SeenState {
 
     fn list(&self, query: KeyQuery<'_>, now: Timestamp) -> Result<KeyPage, KeyValueError> {
         // Without the lock, for which the live one would wait: what changes meanwhile may be listed as it was or as it is.
-        self.0.listed(query, now).map(|(listed, _)| listed)
+        self.0.listed(query, self.judged(now)?)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -83,12 +83,13 @@ impl Wiring {
         let binding = Binding {
             installation: row.name.to_string(),
             config: source.tables.whole_config_of(source.sealer, row, part)?,
+            unshown: row.unshown.paths.clone(),
             grants: row.grants.clone(),
             secrets: secrets(source.sealer, source.tables, row)?,
             state: self.state(workspace, row, part),
             observed: match part {
                 Part::Live => self.observed(workspace, row.id, source.now),
-                Part::Shadow => Arc::new(Observed::new(source.now, Arc::clone(&self.line_space))),
+                Part::Shadow | Part::Backtest => Arc::new(Observed::new(source.now, Arc::clone(&self.line_space))),
             },
             fuel: None,
         };
@@ -113,7 +114,7 @@ impl Wiring {
         let state = self.states.of(workspace, row.id);
         match part {
             Part::Live => state,
-            Part::Shadow => Arc::new(SeenState(state)),
+            Part::Shadow | Part::Backtest => Arc::new(SeenState(state)),
         }
     }
 }

@@ -1,16 +1,17 @@
-//! The version that runs beside an installation's live one: bound to no more than the live one has, and to nothing by which
-//! anything would leave.
+//! The version that runs beside an installation's live one, or is tried over what is stored: bound to no more than the live one
+//! has, and to nothing by which anything would leave.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::budget::table;
 use kith_model::plugin::{Grants, InputSpec};
+use kith_model::time::Timestamp;
 use kith_pipeline::{ShadowVersion, shadow_inputs};
 
 use super::roles::Part;
-use super::{Loading, Source, Wiring, WiringError, config_hash, inputs};
-use crate::catalogue::{InstallationRow, PluginRow, ShadowRow, WorkspaceTables};
+use super::{Loading, Source, Wiring, WiringError, config_hash, held_by_sensitivity, inputs};
+use crate::catalogue::{BacktestRow, InstallationRow, PluginRow, ShadowRow, WorkspaceTables};
 use crate::fitting;
 
 /// Why a version cannot run beside the live one of an installation.
@@ -30,14 +31,28 @@ pub(crate) enum ShadowProblem {
 
 /// The installation as its shadow would have it: with what leaves the server taken away.
 fn as_shadow(row: &InstallationRow, shadow: &ShadowRow) -> InstallationRow {
-    let grants = Grants { http: Vec::new(), networks: Vec::new(), ..row.grants.clone() };
     InstallationRow {
         version: shadow.version.clone(),
         config: shadow.config.clone(),
         unshown: shadow.unshown.clone(),
-        grants,
+        grants: within(row),
         ..row.clone()
     }
+}
+
+/// The same as the version that is tried over what is stored would have it.
+fn as_tried(row: &InstallationRow, backtest: &BacktestRow) -> InstallationRow {
+    InstallationRow {
+        version: backtest.version.clone(),
+        config: backtest.config.clone(),
+        grants: within(row),
+        ..row.clone()
+    }
+}
+
+/// What an installation is granted, but for what leaves the server.
+fn within(row: &InstallationRow) -> Grants {
+    Grants { http: Vec::new(), networks: Vec::new(), ..row.grants.clone() }
 }
 
 impl Wiring {
@@ -58,20 +73,52 @@ impl Wiring {
             tracing::warn!(installation = %row.name, version = %wanted.version, %problem, "a shadow does not run");
             return Ok(None);
         }
+        self.uncounted(source, &shadowed, (plugin, Part::Shadow, wanted.since), loading)
+    }
+
+    /// What is tried over what is stored of an installation; nothing where that cannot run now.
+    ///
+    /// # Errors
+    /// For one that begins.
+    pub(super) fn backtest(
+        &self,
+        source: Source<'_>,
+        row: &InstallationRow,
+        loading: Loading<'_>,
+    ) -> Result<Option<Arc<ShadowVersion>>, WiringError> {
+        let Some((wanted, plugin)) = row.backtest.as_ref().zip(source.tables.backtest_of(row)) else { return Ok(None) };
+        let tried = as_tried(row, wanted);
+        let problem = self.problem(source.tables, (&tried, plugin)).map(|problem| problem.to_string());
+        let problem = problem.or_else(|| held_by_sensitivity(source.tables, &tried, plugin).map(|held| held.why));
+        if let Some(problem) = problem {
+            tracing::warn!(installation = %row.name, version = %wanted.version, problem, "a backtest does not run");
+            return Ok(None);
+        }
+        self.uncounted(source, &tried, (plugin, Part::Backtest, wanted.since), loading)
+    }
+
+    /// A version of which nothing counts, bound to what the installation would be with it.
+    fn uncounted(
+        &self,
+        source: Source<'_>,
+        row: &InstallationRow,
+        (plugin, part, since): (&PluginRow, Part, Timestamp),
+        loading: Loading<'_>,
+    ) -> Result<Option<Arc<ShadowVersion>>, WiringError> {
         // Whoever begins it is told why it cannot run. From then on it is in nobody's way.
         let nobody = BTreeSet::new();
-        let must_run = if wanted.since == source.now { source.must_run } else { &nobody };
-        let role = match self.make(Source { must_run, ..source }, &shadowed, (plugin, Part::Shadow), loading)? {
+        let must_run = if since == source.now { source.must_run } else { &nobody };
+        let role = match self.make(Source { must_run, ..source }, row, (plugin, part), loading)? {
             Ok(role) => role,
             Err(_) => return Ok(None),
         };
-        let policy = self.effective_policy(&plugin.manifest, &shadowed.grants);
+        let policy = self.effective_policy(&plugin.manifest, &row.grants);
         Ok(Some(Arc::new(ShadowVersion {
-            plugin_version: wanted.version.clone(),
+            plugin_version: row.version.clone(),
             digest: plugin.digest.clone(),
-            config_hash: config_hash(&shadowed),
-            since: wanted.since,
-            inputs: inputs(&shadowed, &plugin.manifest).unwrap_or_default(),
+            config_hash: config_hash(row),
+            since,
+            inputs: inputs(row, &plugin.manifest).unwrap_or_default(),
             outputs: plugin.manifest.outputs.clone(),
             call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
             role,
@@ -91,20 +138,44 @@ impl Wiring {
         self.shadow_problem(tables, &live, (&as_shadow(row, shadow), plugin))
     }
 
+    /// Why a version cannot be tried over what is stored as the installation is, but for what it would see.
+    pub(crate) fn refuses_backtest(
+        &self,
+        tables: &WorkspaceTables,
+        row: &InstallationRow,
+        backtest: &BacktestRow,
+        plugin: &PluginRow,
+    ) -> Option<ShadowProblem> {
+        self.problem(tables, (&as_tried(row, backtest), plugin))
+    }
+
     fn shadow_problem(
         &self,
         tables: &WorkspaceTables,
         live: &[InputSpec],
         (shadowed, plugin): (&InstallationRow, &PluginRow),
     ) -> Option<ShadowProblem> {
-        if !fitting::reads_its_fit(tables, shadowed, &plugin.manifest) {
+        let wanted = inputs(shadowed, &plugin.manifest).unwrap_or_default();
+        let is_other = |input: &&InputSpec| shadow_inputs(live, std::slice::from_ref(*input)).is_none();
+        match self.problem(tables, (shadowed, plugin)) {
+            Some(ShadowProblem::NoFit) => Some(ShadowProblem::NoFit),
+            problem => match wanted.iter().find(is_other) {
+                Some(other) => Some(ShadowProblem::OtherInput(other.name.clone())),
+                None => problem,
+            },
+        }
+    }
+
+    /// What stands against a version of which nothing counts, whatever it reads.
+    fn problem(
+        &self,
+        tables: &WorkspaceTables,
+        (row, plugin): (&InstallationRow, &PluginRow),
+    ) -> Option<ShadowProblem> {
+        if !fitting::reads_its_fit(tables, row, &plugin.manifest) {
             return Some(ShadowProblem::NoFit);
         }
-        let wanted = inputs(shadowed, &plugin.manifest).unwrap_or_default();
-        if let Some(other) = wanted.iter().find(|input| shadow_inputs(live, std::slice::from_ref(*input)).is_none()) {
-            return Some(ShadowProblem::OtherInput(other.name.clone()));
-        }
-        let policy = self.effective_policy(&plugin.manifest, &shadowed.grants);
+        let policy = self.effective_policy(&plugin.manifest, &row.grants);
         let (asked, limit) =
             (policy.memory_bytes.value.saturating_add(policy.output_bytes.value), table::SHADOW_MEMORY.default);
         (asked > limit).then_some(ShadowProblem::Memory { asked, limit })
@@ -115,7 +186,6 @@ impl Wiring {
 mod tests {
     use kith_model::plugin::PluginKind;
     use kith_model::table::ColumnType;
-    use kith_model::time::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -146,6 +216,10 @@ mod tests {
         assert_eq!(shadowed.grants, Grants { kv_bytes: 7, ..Grants::default() });
         assert_eq!((shadowed.version, shadowed.config), (shadow().version, shadow().config));
         assert_eq!(shadowed.id, row.id);
+        let backtest = BacktestRow { version: shadow().version, config: json!({ "a": 1 }), since: Timestamp(0) };
+        let tried = as_tried(&row, &backtest);
+        assert_eq!(tried.grants, Grants { kv_bytes: 7, ..Grants::default() });
+        assert_eq!((tried.version, tried.config), (backtest.version, backtest.config));
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -188,5 +262,9 @@ mod tests {
         assert_eq!(problem(&version(1, "traits.city")), None);
         assert_eq!(problem(&version(2, "traits.city")), Some(ShadowProblem::NoFit));
         assert_eq!(problem(&version(1, "traits.name")), Some(ShadowProblem::OtherInput("city".to_owned())));
+        let tried = BacktestRow { version: shadow().version, config: json!({}), since: Timestamp(0) };
+        let backtest = |next: &PluginRow| server.app().wiring.refuses_backtest(&tables, &row, &tried, next);
+        assert_eq!(backtest(&version(1, "traits.name")), None, "what it reads is read from what is stored");
+        assert_eq!(backtest(&version(2, "traits.city")), Some(ShadowProblem::NoFit));
     }
 }

@@ -9,9 +9,10 @@ use super::{
 };
 use crate::{JobId, QueueId};
 
-/// Below [`Key::plugin_expiries`]: by key, and in the order of time.
+/// Below [`Key::plugin_expiries`]: by key, in the order of time, and up to when time has passed.
 const BY_KEY: u8 = 0x00;
 const BY_TIME: u8 = 0x01;
+const PASSED: u8 = 0x02;
 
 /// The kinds of definitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub enum Definition {
     ShadowReport = 0x1a,
     SealedShadow = 0x1b,
     TakenBack = 0x1c,
+    BacktestReport = 0x1d,
 }
 
 impl Key {
@@ -74,6 +76,11 @@ impl Key {
     /// Until when a key of a plugin's own state is kept.
     pub fn plugin_expiry(workspace: WorkspaceId, installation: InstallationId, key: &str) -> Key {
         Key::plugin_expiries(workspace, installation).followed_by(&[BY_KEY]).followed_by(key.as_bytes())
+    }
+
+    /// Up to when time has passed for what is kept for a time.
+    pub fn plugin_time_passed(workspace: WorkspaceId, installation: InstallationId) -> Key {
+        Key::plugin_expiries(workspace, installation).followed_by(&[PASSED])
     }
 
     /// Where those that expire from `until` on begin, in the order of [`Key::plugin_expiry_at`].

@@ -3,7 +3,7 @@
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 
-use super::{ASIDE, ASIDE_CONTENT, DELIVERY, DELIVERY_TIME, DELIVERY_TOTALS, ENTRY, Key, sortable};
+use super::{ASIDE, ASIDE_CONTENT, DELIVERY, DELIVERY_TIME, DELIVERY_TOTALS, EMISSION, EMITTED, ENTRY, Key, sortable};
 
 /// Who moves deliveries from state to state, beside the accept lane, which keeps its own totals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,42 @@ impl Key {
             DeliveryMover::Sender(channel) => (2, channel.0),
         };
         Key::new(DELIVERY_TOTALS, workspace, 0, &[&[kind], &number.to_be_bytes()])
+    }
+
+    /// What an installation has emitted about one source identity: how much on one day, and behind it what [`Key::emitted`] names.
+    pub fn emitted_by(workspace: WorkspaceId, identity: SourceIdentityId, installation: InstallationId) -> Key {
+        Key::of_identity(EMITTED, workspace, identity, &[&installation.0.to_be_bytes()])
+    }
+
+    /// That an installation has emitted an event about one source identity, by the hash of the event's name and key.
+    pub fn emitted(
+        workspace: WorkspaceId,
+        identity: SourceIdentityId,
+        installation: InstallationId,
+        event: u64,
+    ) -> Key {
+        Key::emitted_by(workspace, identity, installation).followed_by(&event.to_be_bytes())
+    }
+
+    /// The events of a workspace that were emitted and wait for the accept lane, by installation.
+    pub fn emissions(workspace: WorkspaceId) -> Key {
+        Key::new(EMISSION, workspace, 0, &[])
+    }
+
+    /// The same of one installation, in the order in which they were emitted.
+    pub fn emissions_of(workspace: WorkspaceId, installation: InstallationId) -> Key {
+        Key::emissions(workspace).followed_by(&installation.0.to_be_bytes())
+    }
+
+    /// Those that were emitted with one answer about one person.
+    pub fn emission(workspace: WorkspaceId, installation: InstallationId, number: u64) -> Key {
+        Key::emissions_of(workspace, installation).followed_by(&number.to_be_bytes())
+    }
+
+    /// The installation and the number that a key made by [`Key::emission`] names.
+    pub fn as_emission(&self, workspace: WorkspaceId) -> Option<(InstallationId, u64)> {
+        let (installation, number) = self.strip(&Key::emissions(workspace))?.split_first_chunk::<4>()?;
+        Some((InstallationId(u32::from_be_bytes(*installation)), u64::from_be_bytes(number.try_into().ok()?)))
     }
 
     /// The dead letter of a record by when it first came and the hash of what it holds and why it was refused.

@@ -36,9 +36,17 @@ impl Key {
         Key::new(READER, workspace, 0, &[&source.0.to_be_bytes()])
     }
 
-    /// The version that read a source's events behind a position of the log, up to where the next one begins.
-    pub fn reader(workspace: WorkspaceId, source: InstallationId, after: Position) -> Key {
-        Key::readers(workspace, source).followed_by(&after.0.to_be_bytes())
+    /// The version that has that number among those of its source, all of whose events lie behind a position of the log.
+    pub fn reader(workspace: WorkspaceId, source: InstallationId, after: Position, number: u32) -> Key {
+        Key::readers(workspace, source).followed_by(&after.0.to_be_bytes()).followed_by(&number.to_be_bytes())
+    }
+
+    /// The position and the number that a key below `prefix`, a [`Key::readers`], names. One of before versions had numbers ends
+    /// with the position, and has 0.
+    pub fn as_reader(&self, prefix: &Key) -> Option<(Position, u32)> {
+        let (after, number) = self.strip(prefix)?.split_first_chunk::<8>()?;
+        let number = if number.is_empty() { 0 } else { u32::from_be_bytes(number.try_into().ok()?) };
+        Some((Position(u64::from_be_bytes(*after)), number))
     }
 }
 
@@ -62,11 +70,15 @@ mod tests {
     fn readers_lie_in_the_order_of_the_log_and_each_source_has_its_own() {
         let workspace = WorkspaceId(1);
         let of = |source| {
-            [0, 255, 256, u64::MAX].map(|after| Key::reader(workspace, InstallationId(source), Position(after)))
+            [0, 255, 256, u64::MAX].map(|after| Key::reader(workspace, InstallationId(source), Position(after), 9))
         };
-        let range = Key::readers(workspace, InstallationId(7)).range();
+        let prefix = Key::readers(workspace, InstallationId(7));
+        let range = prefix.range();
         assert!(of(7).is_sorted() && of(7).iter().all(|key| range.from <= *key && *key < range.to));
         assert!(of(8).iter().all(|key| range.to <= *key));
-        assert_eq!(of(7)[2].position(), Position(256));
+        assert_eq!(of(7)[2].as_reader(&prefix), Some((Position(256), 9)));
+        let older = prefix.followed_by(&256_u64.to_be_bytes());
+        assert!(of(7)[1] < older && older < of(7)[2], "a row of before lies where its position is");
+        assert_eq!(older.as_reader(&prefix), Some((Position(256), 0)));
     }
 }

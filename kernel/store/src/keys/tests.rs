@@ -80,6 +80,18 @@ fn what_a_plugin_keeps_for_a_time_lies_in_the_order_in_which_it_expires() {
 }
 
 #[test]
+fn what_was_emitted_lies_in_its_order() {
+    let key = |installation, number| Key::emission(WORKSPACE, InstallationId(installation), number);
+    let keys = [key(1, 0), key(1, 255), key(1, 256), key(2, 0), key(u32::MAX, u64::MAX)];
+    assert!(keys.is_sorted());
+    let of_one = Key::emissions_of(WORKSPACE, InstallationId(1)).range();
+    let inside: Vec<bool> = keys.iter().map(|key| of_one.from <= *key && *key < of_one.to).collect();
+    assert_eq!(inside, [true, true, true, false, false]);
+    assert_eq!(keys[2].as_emission(WORKSPACE), Some((InstallationId(1), 256)));
+    assert_eq!(Key::emissions_of(WORKSPACE, InstallationId(1)).as_emission(WORKSPACE), None);
+}
+
+#[test]
 fn chunks_follow_leaf_and_number() {
     let chunk = |leaf, number| Key::chunk(WORKSPACE, identity(7), leaf, number);
     let keys = [chunk(1, 0), chunk(1, 255), chunk(1, 256), chunk(2, 0), chunk(u64::MAX, u32::MAX)];
@@ -149,6 +161,7 @@ fn nothing_that_a_sender_chooses_lengthens_a_key() {
         Key::chunk(WORKSPACE, identity(1), u64::MAX, u32::MAX),
         Key::timer(WORKSPACE, Timestamp(i64::MAX), identity(1)),
         Key::entries(WORKSPACE, identity(1)),
+        Key::emitted(WORKSPACE, identity(1), InstallationId(u32::MAX), u64::MAX),
         Key::delivery(WORKSPACE, &[u8::MAX; 16]),
         Key::delivery_by_time(WORKSPACE, Timestamp(i64::MIN), &[u8::MAX; 16]),
     ];

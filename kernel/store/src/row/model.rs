@@ -2,7 +2,6 @@
 //! foreign to the stages that write them.
 
 use kith_model::change::Change;
-use kith_model::event::Event;
 use kith_model::id::{Position, SourceIdentityId};
 use kith_model::identity::{Edge, MustNotLink};
 use kith_model::profile::IdentityHead;
@@ -17,11 +16,11 @@ impl Row for Change {
     const VERSION: u8 = 4;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Change, String>> {
-        use change_before::{ChangeBefore, First, Second};
+        use change_before::{ChangeBefore, First, Second, Third};
         match version {
             1 => Some(read_postcard::<ChangeBefore<First>>(body).map(Change::from)),
             2 => Some(read_postcard::<ChangeBefore<Second>>(body).map(Change::from)),
-            3 => Some(read_postcard::<ChangeBefore<Event>>(body).map(Change::from)),
+            3 => Some(read_postcard::<ChangeBefore<Third>>(body).map(Change::from)),
             _ => None,
         }
     }

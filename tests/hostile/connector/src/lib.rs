@@ -1,5 +1,5 @@
 //! A connector that misbehaves as the request's body says: it loops, eats memory or traps, whatever follows a dash, answers
-//! a few bytes with very much, waits for a peer, writes state or log lines without end, sends one secret many times, or keeps,
+//! a few bytes with very much, forgets an answer of several, waits for a peer, writes state or log lines without end, sends one secret many times, or keeps,
 //! claims and lists what it is told to; any other body is a user's id and becomes one event. What the kernel makes of it is tested in `tests/e2e/hostile.rs`,
 //! `tests/e2e/budgets/` and `tests/e2e/datapath/`.
 
@@ -41,6 +41,15 @@ impl Connector for Hostile {
             _ => vec![Event::track("Seen").with_identifier("user_id", &body)],
         };
         Ok(Received { events, consumed: request.body.len() as u64, ..Received::default() })
+    }
+
+    fn receive_all(requests: Vec<Request>) -> Vec<Result<Received, Rejection>> {
+        let forgets = requests.len() > 1 && requests.iter().any(|request| request.body == b"forget");
+        let mut answers: Vec<_> = requests.into_iter().map(Self::receive).collect();
+        if forgets {
+            answers.pop();
+        }
+        answers
     }
 }
 

@@ -1,5 +1,5 @@
 //! A tag model that misbehaves as its configuration says: it loops, eats memory, traps, answers too few rows, floods the log,
-//! fails for the time being, burns processor time, or takes offence at the row of one person. What the kernel makes of each
+//! fails for the time being, burns processor time, emits events, or takes offence at the row of one person. What the kernel makes of each
 //! is tested in `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
 //!
 //! The crate beside it, `tag-model-next`, builds this file as version 0.2.0, because upgrades need two versions: each reads
@@ -7,7 +7,7 @@
 
 use std::hint::black_box;
 
-use kith_plugin_sdk::{Dataset, Failure, Fitted, Problem, Table, TagModel, config, export, log};
+use kith_plugin_sdk::{Dataset, Emitted, Failure, Fitted, Problem, Table, TagModel, config, emit, export, log};
 use serde::Deserialize;
 
 /// The version that this build is, which is also the format of its fits.
@@ -70,6 +70,9 @@ impl TagModel for Hostile {
             "memory" => eat(),
             "trap" => panic!("the guest gives up on {} rows", rows.len()),
             "short" => length = length.saturating_sub(1),
+            "emit" => tell(rows, "City Reached")?,
+            "emit-other" => tell(rows, "Other")?,
+            "emit-flood" => (0..5_000).for_each(|key| emit(0, Emitted::new("City Reached").with_key(key.to_string()))),
             "flood" => (0..100_000).for_each(|line| log::info(format!("line {line} of a flood"))),
             "refuse" => return Err(Failure::permanent("this can never work")),
             "transient" => return Err(Failure::transient("not today")),
@@ -87,6 +90,16 @@ impl TagModel for Hostile {
 }
 
 export!(Hostile as tag_model);
+
+/// Emit an event about everybody who has a city, once for each city.
+fn tell(rows: &Table, name: &str) -> Result<(), Failure> {
+    for (row, city) in rows.text("city")?.iter().enumerate() {
+        let Some(city) = city else { continue };
+        let properties = format!(r#"{{"city":"{city}"}}"#);
+        emit(row, Emitted::new(name).with_properties(properties).with_key(city));
+    }
+    Ok(())
+}
 
 /// Take memory until there is none.
 fn eat() {

@@ -37,7 +37,7 @@ fn the_committed_schema_is_the_one_that_is_made() {
 #[test]
 fn every_key_of_every_table_says_what_it_is_for() {
     type Described = fn(&str) -> Value;
-    let tables: [(&[&str], Described); 11] = [
+    let tables: [(&[&str], Described); 12] = [
         (&keys::ROOT, root),
         (&keys::PLUGIN, plugin),
         (&keys::INPUT, input),
@@ -47,6 +47,7 @@ fn every_key_of_every_table_says_what_it_is_for() {
         (&keys::SECRET, secret),
         (&keys::KV, kv),
         (&keys::RECIPIENT, recipient),
+        (&keys::MAIL, relay),
         (&keys::POLL, poll),
         (&keys::LIMITS, limit),
     ];
@@ -160,7 +161,7 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (TAG_MODEL, "[config.properties.window]", "[config]"),
         (TAG_MODEL, "cpu_ms = 500", "cpu_ms = 0"),
         (TAG_MODEL, "cpu_ms = 500", "messages_at_once = 5"),
-        (TAG_MODEL, "[limits]", "[capabilities]\nemits = [\"A\"]\n[limits]"),
+        (TAG_MODEL, "[limits]", "[capabilities]\nemits = [\"A\", \"A\"]\n[limits]"),
         (CHANNEL, "\"Bounced\"", "\" Bounced\""),
         (CHANNEL, "\"Bounced\"", "\"*\", \"*\""),
         (CHANNEL, "*.example.com", "https://example.com"),
@@ -169,7 +170,7 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (CHANNEL, "\"key\"", "\"a key\""),
         (CHANNEL, "\"text\"", "\"words\""),
         (CHANNEL, "\"email\"", "\"E-mail\""),
-        (CHANNEL, "[capabilities]\n", "[capabilities]\nmail = []\n"),
+        (CHANNEL, "[capabilities]\n", "[capabilities]\nmail = [{ host = \"smtp://a.b\", reason = \"x\" }]\n"),
         (CHANNEL, "[capabilities]\n", "[capabilities]\nkv = { bytes = 1, reason = \"x\" }\n"),
         (CHANNEL, "idempotent = false", "state_version = 1"),
         (CHANNEL, "[capabilities]\n", "[poll]\nreason = \"x\"\n[capabilities]\n"),
@@ -183,9 +184,18 @@ fn what_the_schema_refuses_the_reader_refuses() {
         assert!(parse_manifest(&wrong).is_err(), "the reader takes {to} for {from}");
         assert!(!validator.is_valid(&as_json(&wrong)), "the schema takes {to} for {from}");
     }
+    // A model of the older contract emits nothing.
+    let emits = TAG_MODEL.replace("[limits]", "[capabilities]\nemits = [\"A\"]\n[limits]");
+    assert!(parse_manifest(&emits).is_ok() && validator.is_valid(&as_json(&emits)));
+    let emits = emits.replace("\"0.2\"", "\"0.1\"");
+    assert!(parse_manifest(&emits).is_err() && !validator.is_valid(&as_json(&emits)));
     // Of the older contract a channel has state, and no columns.
     let older = CHANNEL.replace("\"0.2\"", "\"0.1\"");
     let state = older.replace("[capabilities]\n", "[capabilities]\nkv = { bytes = 1, reason = \"x\" }\n");
+    let mail = "[capabilities]\nmail = [{ host = \"*.a.example:587\", reason = \"x\" }]\n";
+    let [mailing, older_mailing] = [CHANNEL, older.as_str()].map(|channel| channel.replace("[capabilities]\n", mail));
+    assert!(parse_manifest(&mailing).is_ok() && validator.is_valid(&as_json(&mailing)));
+    assert!(parse_manifest(&older_mailing).is_err() && !validator.is_valid(&as_json(&older_mailing)));
     assert!(parse_manifest(&state).is_ok() && validator.is_valid(&as_json(&state)));
     let columns = "[inputs.name]\nexpression = \"traits.name\"\ntype = \"text\"\nreason = \"x\"\n";
     let (with, older_with) = (format!("{CHANNEL}{columns}"), format!("{older}{columns}"));

@@ -1,26 +1,10 @@
 //! How a unit and a group end: what was pending is part of more, is durable, or is forgotten.
 
 use kith_model::id::WorkspaceId;
-use kith_store::{Operation, Precondition, ReadError, Unit};
+use kith_store::{Operation, Precondition, ReadError};
 
-use super::{BuiltUnit, Progress, Totals, Workspace};
+use super::{Totals, Workspace};
 use crate::accept::reweigh::RulesDurability;
-use crate::views::Acceptance;
-
-impl BuiltUnit {
-    /// Nothing: what the group holds has to be durable first.
-    pub(super) fn waiting(progress: Progress) -> BuiltUnit {
-        BuiltUnit {
-            unit: Unit::default(),
-            bytes: 0,
-            events: 0,
-            progress,
-            is_last: false,
-            waits: true,
-            acceptance: Acceptance::default(),
-        }
-    }
-}
 
 impl Workspace {
     pub(in crate::accept) fn id(&self) -> WorkspaceId {

@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use super::Workspace;
 use crate::accept::named;
 use crate::accept::people::hear_again;
-use crate::accept::taking_back::{EventUndo, LOG, Next, Stretch, TakenBackRow, consents, event_key};
+use crate::accept::readers::ReadBy;
+use crate::accept::taking_back::{EventUndo, LOG, TakenBackRow, consents, event_key};
 use crate::profiles::consents::read_statements;
 use crate::profiles::facts::{each_row, record_event};
 
@@ -125,17 +126,17 @@ impl Workspace {
     ) -> Result<Unit, ReadError> {
         let (store, source) = (Arc::clone(&self.store), undo.undo.installation);
         let mut operations = Vec::new();
-        match row.next(store.as_ref(), self.id, source, &undo.undo.digest)? {
-            Next::Nothing => row.is_done = true,
-            Next::Later => {}
-            Next::Stretch(stretch) => {
+        let read = ReadBy::find(store.as_ref(), self.id, (source, &undo.undo.digest), row.until)?;
+        match row.next(&read) {
+            None => row.is_done = true,
+            Some(up_to) => {
                 let one_at_least = ChangeLimits { records: limits.records.max(1), ..limits };
-                let found = stretch.read(store.as_ref(), self.id, row.at, one_at_least)?;
+                let found = read.read(store.as_ref(), self.id, (row.at, up_to), one_at_least)?;
                 (row.at, row.taken_back.unreadable) = (found.at, row.taken_back.unreadable + found.unreadable);
                 if limits.records == 0 {
                     row.taken_back.unreadable += found.events.len() as u64;
                 } else {
-                    self.take_out(undo, row, &stretch, found.events, &mut operations)?;
+                    self.take_out(undo, row, &read, found.events, &mut operations)?;
                 }
             }
         }
@@ -153,7 +154,7 @@ impl Workspace {
         &mut self,
         undo: &EventUndo,
         row: &mut TakenBackRow,
-        stretch: &Stretch,
+        read: &ReadBy,
         events: Vec<Gone>,
         operations: &mut Vec<Operation>,
     ) -> Result<(), ReadError> {
@@ -165,7 +166,7 @@ impl Workspace {
             let count = gone.len() as u64;
             let mut taken_back = row.taken_back;
             gone.iter().for_each(|(_, event)| taken_back.count(event));
-            match self.take_out_of(identity, gone, stretch, undo) {
+            match self.take_out_of(identity, gone, read, undo) {
                 Ok((own, is_empty)) => {
                     self.people.keep_event();
                     operations.extend(own);
@@ -190,10 +191,10 @@ impl Workspace {
         &mut self,
         identity: SourceIdentityId,
         gone: Vec<Gone>,
-        stretch: &Stretch,
+        read: &ReadBy,
         undo: &EventUndo,
     ) -> Result<(Vec<Operation>, bool), ReadError> {
-        let rest = self.rest_of(identity, &gone, stretch)?;
+        let rest = self.rest_of(identity, &gone, read)?;
         for (_, event) in gone.iter().filter(|(_, event)| !event.traits.is_empty()) {
             // The trait that refused is the proof of the refusal, which stays.
             let stays = |name: &str, said: &RawValue| is_consent(name) && refusal(said.get()).is_some();
@@ -201,10 +202,10 @@ impl Workspace {
         }
         if speaks(&gone) {
             let ids: BTreeSet<&str> = gone.iter().map(|(_, event)| event.message_id.as_str()).collect();
-            let is_gone = |source: InstallationId, id: &str| source == stretch.source && ids.contains(id);
+            let is_gone = |source: InstallationId, id: &str| source == undo.undo.installation && ids.contains(id);
             self.people.retract_agreements(identity, is_gone, &rest.consents)?;
             for form in self.forms_of(identity, &gone)? {
-                let rest = self.rest_of(form, &gone, stretch)?;
+                let rest = self.rest_of(form, &gone, read)?;
                 self.people.retract_agreements(form, is_gone, &rest.consents)?;
             }
         }
@@ -231,8 +232,8 @@ impl Workspace {
         Ok(forms)
     }
 
-    /// What an identity's history says without these events, and without the others of their stretch, whose turn comes.
-    fn rest_of(&self, identity: SourceIdentityId, gone: &[Gone], stretch: &Stretch) -> Result<Rest, ReadError> {
+    /// What an identity's history says without these events, and without the others that were read by the same, whose turn comes.
+    fn rest_of(&self, identity: SourceIdentityId, gone: &[Gone], read: &ReadBy) -> Result<Rest, ReadError> {
         let store = self.store.as_ref();
         let positions: BTreeSet<Position> = gone.iter().map(|(position, _)| *position).collect();
         let mut rest = Rest::default();
@@ -249,7 +250,7 @@ impl Workspace {
                 && !positions.contains(&position)
             {
                 rest.has_events = true;
-                let is_gone = stretch.has(position, &event);
+                let is_gone = read.has(&event, position);
                 if !is_gone {
                     record_event(&mut rest.facts, &event);
                 }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::accept::aside::PartsOf;
 use crate::accept::counts::{Counts, read_counts};
-use crate::accept::readers::{Reader, ranges};
+use crate::accept::readers::{Reader, ReaderRow, ranges, reader_of};
 use crate::accept::{MAX_REPORTED_REJECTIONS, Sender, Submission};
 use crate::profiles::facts::{each_row, read_contribution};
 
@@ -544,31 +544,86 @@ fn letters_in(store: &Arc<dyn Store>) -> Vec<(Key, crate::rows::Letter)> {
     letters
 }
 
-/// What two versions of a connector read of one source at the same time does not come into one group, so that the log tells which
-/// read what.
+/// A submission that a version of the source's connector has read.
+fn read_by(version: &str, id: &str) -> Submission {
+    let reader = Reader { version: version.into(), digest: format!("digest-{version}") };
+    let sender = Sender { reader: Some(Arc::new(reader)), ..Sender::default() };
+    Submission { sender: Arc::new(sender), ..submission(vec![event(id, "u1")]) }
+}
+
+/// The version, where its events end and how many they are, of each row.
+fn told(store: &Arc<dyn Store>) -> Vec<(String, Option<Position>, u64)> {
+    let found = ranges(store.as_ref(), WORKSPACE, SOURCE).unwrap();
+    found.into_iter().map(|range| (range.row.reader.version, range.up_to, range.events)).collect()
+}
+
+/// The version that read each event of the log.
+fn readers_in_the_log(store: &Arc<dyn Store>) -> Vec<String> {
+    let limits = kith_store::ChangeLimits { records: 1_000, bytes: 1 << 20 };
+    let changes = store.changes(WORKSPACE, Position(0), limits).unwrap();
+    let read = changes.records.iter().filter_map(|record| {
+        let Change::Recorded(event) = row::decode::<Change>(&record.bytes).unwrap() else { return None };
+        let reader = reader_of(store.as_ref(), WORKSPACE, &event, record.position).unwrap();
+        Some(reader.map_or_else(String::new, |row| row.reader.version))
+    });
+    read.collect()
+}
+
 #[test]
-fn events_that_another_version_read_lie_in_a_range_of_their_own() {
+fn events_that_one_version_read_behind_another_lie_in_a_range_of_their_own() {
     let store: Arc<dyn Store> = Arc::new(memory());
     let mut workspace = workspace(&store);
-    let read_by = |version: &str, id: &str| {
-        let reader = Reader { version: version.into(), digest: format!("digest-{version}") };
-        let sender = Sender { reader: Some(Arc::new(reader)), ..Sender::default() };
-        Submission { sender: Arc::new(sender), ..submission(vec![event(id, "u1")]) }
-    };
-    let first = workspace.build(&read_by("1", "a"), Progress::default()).unwrap();
-    let same = workspace.build(&read_by("1", "b"), Progress::default()).unwrap();
-    let other = read_by("2", "c");
-    let waiting = workspace.build(&other, Progress::default()).unwrap();
-    assert_eq!((same.events, waiting.events, waiting.waits), (1, 0, true));
-    assert!(waiting.unit.operations.is_empty());
-    assert!(store.commit_all(vec![first.unit, same.unit]).iter().all(Result::is_ok));
-    workspace.committed();
+    take(&store, &mut workspace, &read_by("1", "a"));
+    take(&store, &mut workspace, &read_by("1", "b"));
     let between = store.head();
-    take(&store, &mut workspace, &other);
+    take(&store, &mut workspace, &read_by("2", "c"));
     take(&store, &mut workspace, &read_by("2", "d"));
-    let (found, next) = ranges(store.as_ref(), WORKSPACE, SOURCE, Position(0)).unwrap();
-    let told: Vec<_> =
-        found.iter().map(|range| (range.row.reader.version.as_str(), range.up_to, range.events)).collect();
-    assert_eq!(told, [("1", Some(between), 2), ("2", None, 2)]);
-    assert_eq!((found[1].after, next), (between, None));
+    assert_eq!(told(&store), [("1".to_owned(), Some(between), 2), ("2".to_owned(), None, 2)]);
+    let found = ranges(store.as_ref(), WORKSPACE, SOURCE).unwrap();
+    assert_eq!(found[1].after, between);
+}
+
+/// What two versions of a connector read of one source at the same time comes into one group, and there is a row for each of
+/// them, however often they take turns.
+#[test]
+fn two_versions_at_once_share_groups_and_have_a_row_each() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    for group in 0..3 {
+        let units: Vec<Unit> = ["1", "2", "1", "2"]
+            .iter()
+            .zip(0..)
+            .map(|(version, number): (&&str, u32)| {
+                let submission = read_by(version, &format!("{group}.{number}"));
+                let built = workspace.build(&submission, Progress::default()).unwrap();
+                assert_eq!((built.events, built.waits, built.is_last), (1, false, true));
+                built.unit
+            })
+            .collect();
+        assert!(store.commit_all(units).iter().all(Result::is_ok));
+        workspace.committed();
+    }
+    assert_eq!(told(&store), [("1".to_owned(), None, 6), ("2".to_owned(), None, 6)]);
+    assert_eq!(readers_in_the_log(&store), ["1", "2"].repeat(6));
+    let last = store.head();
+    take(&store, &mut workspace, &read_by("2", "z"));
+    assert_eq!(told(&store), [("1".to_owned(), Some(last), 6), ("2".to_owned(), None, 7)]);
+}
+
+/// What is stored of before events named their version is told by its range still.
+#[test]
+fn events_of_before_versions_had_numbers_are_told_by_their_range() {
+    let store: Arc<dyn Store> = Arc::new(memory());
+    let mut workspace = workspace(&store);
+    let nobody = Submission { sender: Default::default(), ..read_by("1", "a") };
+    take(&store, &mut workspace, &nobody);
+    let reader = Reader { version: "0".into(), digest: "digest-0".into() };
+    let older = ReaderRow { reader, since: NOW, before: 0, number: 0, events: 0, up_to: None };
+    let key = Key::readers(WORKSPACE, SOURCE).followed_by(&0_u64.to_be_bytes());
+    let put = Operation::Put(key, row::encode(&older));
+    store.commit(Unit { operations: vec![put], ..Unit::default() }).unwrap();
+    let head = store.head_of(WORKSPACE);
+    take(&store, &mut workspace, &read_by("1", "b"));
+    assert_eq!(told(&store), [("0".to_owned(), Some(head), 1), ("1".to_owned(), None, 1)]);
+    assert_eq!(readers_in_the_log(&store), ["0", "1"]);
 }

@@ -23,16 +23,40 @@ use super::{Person, ProfileLookup, consent, head};
 use crate::profiles::facts::{each_row, facts_key, get_one};
 use crate::rows::hashes::{hash_of_normal, value_of};
 
+/// Identities whose answers decide about one person's messages: as many as a person has, and twenty times as many beside. Each is
+/// read and held; of a person with more nobody can tell who refused, and nothing is sent.
+pub(super) const MAX_CONTRIBUTORS: usize = 10_000;
+
+/// Whether all are known who say something about a person's messages.
+enum Sharing {
+    Known,
+    TooMany,
+}
+
 /// Add to each person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
     store: &dyn Store,
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
     found: &mut [ProfileLookup],
 ) -> Result<(), ReadError> {
+    note_within(store, by, found, MAX_CONTRIBUTORS)
+}
+
+/// The same where as many as `most` may say something.
+pub(super) fn note_within(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    found: &mut [ProfileLookup],
+    most: usize,
+) -> Result<(), ReadError> {
     for one in found.iter_mut() {
         let ProfileLookup::Person(person) = one else { continue };
-        match add(store, by, person) {
-            Ok(()) => {}
+        match add(store, by, person, most) {
+            Ok(Sharing::Known) => {}
+            Ok(Sharing::TooMany) => {
+                let problem = format!("more than {most} identities say something about the person's messages");
+                *one = ProfileLookup::Unreadable(problem);
+            }
             Err(error @ ReadError::Io { .. }) => return Err(error),
             Err(error) => *one = ProfileLookup::Unreadable(error.to_string()),
         }
@@ -44,7 +68,8 @@ fn add(
     store: &dyn Store,
     (workspace, realm_key, rules): (WorkspaceId, &[u8; 32], &IdentityRules),
     person: &mut Person,
-) -> Result<(), ReadError> {
+    most: usize,
+) -> Result<Sharing, ReadError> {
     let of_kind = |is_wanted: &dyn Fn(&str) -> bool| -> Vec<SourceIdentityId> {
         person.consents.iter().filter(|said| is_wanted(&said.kind)).map(|said| said.identity).collect()
     };
@@ -80,8 +105,12 @@ fn add(
         person.consents.push(Contributor { identity, kind, form, row, beside: Some(Bystander::Address) });
         person.parted.push(head.identifier);
     }
-    person.consents.extend(sharers(store, (workspace, rules), &members, &users, mailboxes)?);
-    Ok(())
+    let Some(room) = most.checked_sub(person.consents.len()) else { return Ok(Sharing::TooMany) };
+    let Some(sharers) = sharers(store, (workspace, rules), &members, (&users, mailboxes), room)? else {
+        return Ok(Sharing::TooMany);
+    };
+    person.consents.extend(sharers);
+    Ok(Sharing::Known)
 }
 
 /// What stands for one of a person's identifiers: its hash, or what it is the hash of.
@@ -129,14 +158,14 @@ fn counterparts(
 /// The identity of an address, and its type.
 type Mailbox = (SourceIdentityId, String);
 
-/// Other users who came with one of these mailboxes, in any spelling of it.
+/// Other users who came with one of these mailboxes, in any spelling of it; `None` where they are more than `room`.
 fn sharers(
     store: &dyn Store,
     (workspace, rules): (WorkspaceId, &IdentityRules),
     members: &BTreeSet<SourceIdentityId>,
-    users: &[SourceIdentityId],
-    mut mailboxes: Vec<Mailbox>,
-) -> Result<Vec<Contributor>, ReadError> {
+    (users, mut mailboxes): (&[SourceIdentityId], Vec<Mailbox>),
+    room: usize,
+) -> Result<Option<Vec<Contributor>>, ReadError> {
     let mut looked_at: BTreeSet<SourceIdentityId> =
         members.iter().chain(mailboxes.iter().map(|(mailbox, _)| mailbox)).copied().collect();
     let mut sharers = Vec::new();
@@ -153,13 +182,16 @@ fn sharers(
                 && !are_parted_by_hand(store, workspace, identity, mailbox, users)?
             {
                 looked_at.insert(identity);
+                if sharers.len() >= room {
+                    return Ok(None);
+                }
                 let beside = Some(Bystander::User { address: address.clone() });
                 let row = said(store, workspace, identity)?;
                 sharers.push(Contributor { identity, kind, form: None, row, beside });
             }
         }
     }
-    Ok(sharers)
+    Ok(Some(sharers))
 }
 
 /// Whether somebody said by hand that a user is not who has the mailbox.

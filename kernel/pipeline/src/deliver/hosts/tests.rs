@@ -1,5 +1,7 @@
 //! Circuits, lines and limits of receiving hosts.
 
+use kith_model::sending::MailReply;
+
 use super::*;
 
 const FAILED: Signal = Signal::Failed { pause_ms: None };
@@ -63,9 +65,15 @@ fn the_end_of_a_request_says_whether_its_host_is_well() {
         (Err(SendFailure::TooLarge(text())), Some(Signal::Answered)),
         (Err(SendFailure::Denied(text())), None),
         (Err(SendFailure::Busy(text())), None),
+        (Err(SendFailure::Unknown(text())), Some(FAILED)),
     ];
     for (result, expected) in table {
         assert_eq!(signal(&result), expected, "{result:?}");
+        assert_eq!(signal_of(&Sent::Request(result)), expected);
+    }
+    for (code, expected) in [(250, Signal::Answered), (450, Signal::Answered), (550, Signal::Answered), (421, FAILED)] {
+        let reply = MailReply { code, enhanced: None, text: text() };
+        assert_eq!(signal_of(&Sent::Mail(Ok(reply))), Some(expected), "{code}");
     }
 }
 

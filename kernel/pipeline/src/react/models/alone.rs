@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kith_features::{Value, Zone};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
-use kith_model::plugin::{ComputeModel, Manifest, PluginFault};
+use kith_model::plugin::{ComputeModel, EmittedEvent, Manifest, PluginFault};
 use kith_model::table::{Cell, ColumnType, Table};
 
 use super::{
@@ -14,22 +14,34 @@ use super::{
 };
 use crate::rows::derived::OutputKind;
 
+/// What a model said of one row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AnswerToRow {
+    /// A cell for each output of the manifest, in its order.
+    pub cells: Vec<Cell>,
+    /// Events that it emitted, each of which a server takes once for a person and only where the answer is news.
+    pub events: Vec<EmittedEvent>,
+}
+
 /// What a model answers about each of these rows, which have a value for each input of the manifest in its order: a cell for each
-/// output, or why there is none. It is asked in calls of no more rows than a server's; a row that is none of its columns is not
+/// output and the events that it emits, or why there are none. It is asked in calls of no more rows than a server's; a row that is none of its columns is not
 /// given to it, and a call that fails is halved until the rows that it cannot take are alone.
 pub fn answers_to(
     manifest: &Manifest,
     model: &Arc<dyn ComputeModel>,
     state: &[u8],
     rows: &[Vec<Value>],
-) -> Vec<Result<Vec<Cell>, PluginFault>> {
+) -> Vec<Result<AnswerToRow, PluginFault>> {
     let unasked = format!("not asked about: the model had answered for no row in {} seconds", FRUITLESS.as_secs());
     let mut answers = vec![Err(PluginFault::Unavailable(unasked)); rows.len()];
     for batch in batches(input_rows(manifest, rows)) {
         for (row, outcome) in job(manifest, model, state, batch).run(|_| true).rows {
             let types = manifest.outputs.iter().map(|output| output.column_type);
             answers[row.ordinal as usize] = match outcome {
-                RowOutcome::Values(values) => Ok(values.into_iter().zip(types).map(cell_of).collect()),
+                RowOutcome::Values(answer) => {
+                    let cells = answer.values.into_iter().zip(types).map(cell_of).collect();
+                    Ok(AnswerToRow { cells, events: answer.events })
+                }
                 RowOutcome::Faulted(fault) | RowOutcome::Later(fault) => Err(fault),
             };
         }
@@ -195,14 +207,15 @@ mod tests {
         let model: Arc<dyn ComputeModel> = Arc::new(Sizes::default());
         let rows = [list(&[1.0, 2.5]), list(&[1.0]), list(&[]), list(&[1.0, 2.0]), vec![Value::Null]];
         let answers = answers_to(&manifest(), &model, &[], &rows);
-        let code = |answer: &Result<Vec<Cell>, PluginFault>| answer.as_ref().err().map(PluginFault::code);
+        let code = |answer: &Result<AnswerToRow, PluginFault>| answer.as_ref().err().map(PluginFault::code);
+        let cells = |cells| Ok(AnswerToRow { cells, events: Vec::new() });
         assert_eq!(
             answers.iter().map(code).collect::<Vec<_>>(),
             [Some("plugin.bad-input"), None, Some("plugin.bad-input"), None, None]
         );
         assert!(answers[0].as_ref().unwrap_err().to_string().contains("item 1 of the list"), "{answers:?}");
-        assert_eq!(answers[3], Ok(vec![Cell::Int64(2)]));
-        assert_eq!(answers[4], Ok(vec![Cell::Null]));
+        assert_eq!(answers[3], cells(vec![Cell::Int64(2)]));
+        assert_eq!(answers[4], cells(vec![Cell::Null]));
         let (tables, left_out) = dataset_of(&manifest(), &rows).unwrap();
         assert_eq!((tables.len(), tables[0].rows, left_out.len()), (1, 4, 1), "nothing is learnt of the first");
     }

@@ -88,7 +88,10 @@ fn one_row_that_a_model_cannot_take_costs_the_others_nothing() {
     for (row, outcome) in &result.rows {
         match outcome {
             RowOutcome::Faulted(PluginFault::Trapped { .. }) => assert_eq!(row.ordinal, 1_234),
-            outcome => assert_eq!(*outcome, RowOutcome::Values(vec![OutputValue::Int(2 * i64::from(row.ordinal))])),
+            outcome => {
+                let values = vec![OutputValue::Int(2 * i64::from(row.ordinal))];
+                assert_eq!(*outcome, RowOutcome::Values(RowAnswer { values, events: Vec::new() }));
+            }
         }
     }
     assert!(model.calls.load(Ordering::SeqCst) <= 30, "a batch is halved, not tried row by row");
@@ -154,6 +157,20 @@ fn something_passing_is_tried_later_and_not_halved() {
     let result = job(&model, vec![Cell::Null; 100]).run(|_| true);
     assert_eq!(model.calls.load(Ordering::SeqCst), 1);
     assert!(result.rows.iter().all(|(_, outcome)| matches!(outcome, RowOutcome::Later(_))));
+}
+
+#[test]
+fn each_row_has_its_own_events_and_so_many() {
+    let event = |name: &str| EmittedEvent { name: name.into(), properties: String::new(), key: String::new() };
+    let emitted = vec![(2, event("a")), (0, event("b")), (2, event("c"))];
+    let of_rows = events(emitted, 3).unwrap();
+    assert_eq!(of_rows, [vec![event("b")], vec![], vec![event("a"), event("c")]]);
+    assert!(matches!(events(vec![(3, event("a"))], 3), Err(PluginFault::InvalidOutput(_))));
+    let many = |count: usize| events(vec![(1, event("a")); count], 2);
+    assert!(many(MAX_ROW_EVENTS).is_ok());
+    assert_eq!(many(MAX_ROW_EVENTS + 1).unwrap_err().code(), "limit.events");
+    let large = EmittedEvent { properties: "x".repeat(MAX_ROW_EVENT_BYTES / 2), ..event("a") };
+    assert_eq!(events(vec![(0, large); 2], 1).unwrap_err().code(), "limit.events");
 }
 
 #[test]

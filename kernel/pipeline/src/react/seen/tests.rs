@@ -26,6 +26,7 @@ fn event(name: &str, at: i64, properties: &str, traits: &str) -> Event {
         flags: Vec::new(),
         original_time: None,
         place: 0,
+        reader: 0,
     }
 }
 

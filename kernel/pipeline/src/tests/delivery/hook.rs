@@ -164,14 +164,15 @@ impl PureChannel for Hook {
             }
             let provider_id = Some("p1".to_owned());
             Step::Done(match &answer.result {
-                Ok(response) => match response.status {
+                Sent::Mail(_) => Outcome::Permanent { reason: "it sent no mail".into() },
+                Sent::Request(Ok(response)) => match response.status {
                     202 => Outcome::Accepted { provider_id },
                     200..300 => Outcome::Delivered { provider_id },
                     410 => Outcome::Stop { reason: "410 gone".into() },
                     status => Outcome::Retry { after_ms: None, reason: format!("status {status}") },
                 },
-                Err(SendFailure::Denied(reason)) => Outcome::Permanent { reason: reason.clone() },
-                Err(failure) => Outcome::Retry { after_ms: None, reason: failure.to_string() },
+                Sent::Request(Err(SendFailure::Denied(reason))) => Outcome::Permanent { reason: reason.clone() },
+                Sent::Request(Err(failure)) => Outcome::Retry { after_ms: None, reason: failure.to_string() },
             })
         };
         Ok(answers.iter().map(step).collect())

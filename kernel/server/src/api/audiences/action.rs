@@ -37,25 +37,6 @@ impl Moment {
     }
 }
 
-/// How many objects and lists lie in one another in a JSON text.
-fn depth(json: &str) -> usize {
-    let (mut now, mut most, mut in_text, mut is_escaped) = (0_usize, 0, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if in_text => is_escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => {
-                now += 1;
-                most = most.max(now);
-            }
-            b'}' | b']' if !in_text => now = now.saturating_sub(1),
-            _ => {}
-        }
-    }
-    most
-}
-
 /// The action that is asked for, if one is.
 pub(super) fn read(
     tables: &WorkspaceTables,
@@ -79,7 +60,7 @@ pub(super) fn read(
     }
     check_text(&table::PAYLOAD_TEXT, wanted.payload.get())?;
     // Beyond it a value would be kept as `null`.
-    if depth(wanted.payload.get()) > kith_json::MAX_DEPTH {
+    if kith_json::is_deeper_than(wanted.payload.get(), kith_json::MAX_DEPTH) {
         return Err(
             moment.at("payload", format!("its values lie more than {} deep in one another", kith_json::MAX_DEPTH))
         );

@@ -145,8 +145,8 @@ pub(crate) async fn split(
     let profile = profile_id(&id)?;
     let pair = [end_at(0, &wanted.apart)?, end_at(1, &wanted.apart)?];
     let workspace = who.workspace;
-    let current = app.offload(move |app| app.kernel.profile(workspace, profile)).await?;
-    let current = current.ok_or_else(|| no_profile(&id))?.id.to_string();
+    let current = app.offload(move |app| app.kernel.profile_named(workspace, profile)).await?;
+    let current = current.ok_or_else(|| no_profile(&id))?.to_string();
     let before = profiles_of(&app, &who, &pair).await?;
     if let Some(at) = before.iter().position(String::is_empty) {
         return Err(refused(StatementError::Unknown(pair[at].clone())));

@@ -206,7 +206,7 @@ pub(crate) struct InstallationBody {
     /// For a connector that polls, how often.
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<PollSettingBody>,
-    /// For a connector or a channel, the names of the `track` events that it may emit; `*` for any.
+    /// The names of the `track` events that it may emit, `*` for any; absent for a model that emits none.
     #[serde(skip_serializing_if = "Option::is_none")]
     emits: Option<Vec<String>>,
     /// For a channel, the hosts that it sends to.
@@ -356,9 +356,10 @@ fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Activ
     }
 }
 
-/// What a plugin may emit; `None` of a kind that emits nothing.
+/// What a plugin may emit; `None` of a model that emits nothing.
 fn emits(manifest: &Manifest) -> Option<Vec<String>> {
-    let may_emit = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
+    let is_source = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
+    let may_emit = is_source || !manifest.capabilities.emits.is_empty();
     may_emit.then(|| manifest.emitted_names().map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec))
 }
 
@@ -439,6 +440,9 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "poll_interval": row.poll_interval_ms.map(interval_text),
         "shadow": row.shadow.as_ref().map(|shadow| &shadow.version),
     });
+    if let Some(backtest) = &row.backtest {
+        shown["backtest"] = json!(backtest.version);
+    }
     if !row.unshown.paths.is_empty() {
         let set: Vec<String> = row.unshown.paths.iter().map(|path| kith_host::dotted(path)).collect();
         shown["config_set"] = json!(set);

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use kith_host::{CheckError, ConfigProblem, HostPort, Plugin, check_secret};
+use kith_host::{CheckError, ConfigProblem, Hidden, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -184,10 +184,10 @@ impl<'a> CheckedConfig<'a> {
 
 /// What a plugin says of a configuration, without the values that are not shown: it may quote what it was given.
 fn told(problems: Vec<ConfigProblem>, config: &Value, unshown: &BTreeSet<String>) -> Vec<ConfigProblem> {
-    let parted = kith_host::parted(config.clone(), unshown);
+    let hidden = Hidden::new(&kith_host::parted(config.clone(), unshown));
     let told = |problem: ConfigProblem| ConfigProblem {
-        key: kith_host::without_unshown(problem.key, &parted.unshown),
-        message: kith_host::without_unshown(problem.message, &parted.unshown),
+        key: hidden.without(problem.key),
+        message: hidden.without(problem.message),
     };
     problems.into_iter().map(told).collect()
 }
@@ -268,6 +268,13 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
 /// nobody looked may stay, because a change of something else sends it back as it is.
 fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
     check_each_host("grants.http", &grants.http, &before.http)?;
+    check_each_host("grants.mail", &grants.mail, &before.mail)?;
+    let is_portless = |text: &String| text.parse::<HostPort>().is_ok_and(|relay| relay.port.is_none());
+    let mut new = grants.mail.iter().enumerate().filter(|(_, text)| !before.mail.contains(text));
+    if let Some((place, text)) = new.find(|(_, text)| is_portless(text)) {
+        let message = format!("`{text}` names no port; relays have several, so write e.g. `{text}:587`");
+        return Err(ApiError::at(format!("grants.mail[{place}]"), message));
+    }
     for (name, hosts) in &grants.secrets {
         let had = before.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
         check_each_host(&format!("grants.secrets.{name}"), hosts, had)?;
@@ -356,14 +363,20 @@ fn identifiers_of(kind: &str) -> String {
     }
 }
 
+/// The request to see what an expression gives.
+pub(super) fn to_see(expression: &str) -> String {
+    format!("to see `{expression}`")
+}
+
 /// Each single thing that a manifest asks for, as a line for people.
 fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let capabilities = &manifest.capabilities;
-    let inputs = manifest.inputs.iter().map(|input| format!("to see `{}`", input.expression));
+    let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
     let http = capabilities
         .http
         .iter()
         .flat_map(|request| request.methods.iter().map(|method| format!("http {method} to `{}`", request.host)));
+    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
     let secrets = capabilities
         .secrets
         .iter()
@@ -377,12 +390,22 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     };
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
-    inputs.chain(recipients).chain(http).chain(secrets).chain(checking).chain(emits).chain(state).chain(polling)
+    inputs
+        .chain(recipients)
+        .chain(http)
+        .chain(mail)
+        .chain(secrets)
+        .chain(checking)
+        .chain(emits)
+        .chain(state)
+        .chain(polling)
 }
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{Capabilities, InputSpec, PollRequest, RecipientRequest, SecretForm, SecretRequest};
+    use kith_model::plugin::{
+        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest,
+    };
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -429,6 +452,17 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_channel_that_wants_to_send_mail_needs_consent_for_each_relay() {
+        let mailing = |hosts: &[&str]| {
+            let mut manifest = channel(&[], &[]);
+            let request = |host: &&str| MailRequest { host: (*host).to_owned(), reason: String::new() };
+            manifest.capabilities.mail = hosts.iter().map(request).collect();
+            manifest
+        };
+        assert_eq!(widened(&mailing(&["a.example"]), &mailing(&["a.example", "*:25"])), ["mail through `*:25`"]);
     }
 
     #[test]
@@ -547,5 +581,21 @@ mod tests {
             assert_eq!(refused_host(&[bad], &[], &before), None, "{bad}");
             assert!(refused_host(&[bad], &[bad], &before).is_some(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_relay_is_granted_with_its_port() {
+        let refused = |relay: &str, before: &str| {
+            let granting = |relay: &str| Grants { mail: vec![relay.to_owned()], ..Grants::default() };
+            match check_grants(PluginKind::Channel, &granting(relay), &granting(before)) {
+                Ok(()) => None,
+                Err(ApiError::BadInput { mistakes, .. }) => Some(mistakes[0].path.clone()),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused("smtp.example.com:587", ""), None);
+        assert_eq!(refused("smtp.example.com", "").as_deref(), Some("grants.mail[0]"));
+        assert_eq!(refused("smtp://smtp.example.com", "").as_deref(), Some("grants.mail[0]"));
+        assert_eq!(refused("smtp.example.com", "smtp.example.com"), None, "it may stay");
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::body::public;
 use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive};
-use super::versions::{WantedVersion, check_upgrade};
+use super::versions::{WantedVersion, check_filled_in, check_upgrade};
 use crate::app::App;
 use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, WorkspaceTables};
@@ -54,7 +54,7 @@ impl<'a> NewBytes<'a> {
             check_upgrade(Some(before), next, &WantedVersion::of_dev(self.consents)).map_err(of_upload)?;
         }
         for present in &running {
-            let row = self.upgraded(draft, present, next).map_err(|error| of_installation(present, error))?;
+            let row = self.upgraded(draft, present, (before, next)).map_err(|error| of_installation(present, error))?;
             let bytes = |plugin: &PluginRow| Some(json!({ "version": version, "digest": plugin.digest }));
             draft.audit("installation.replace", &row.name, bytes(before), bytes(next))?;
             if present.shadow.is_some() {
@@ -70,13 +70,14 @@ impl<'a> NewBytes<'a> {
         &self,
         draft: &mut Draft<'_>,
         present: &InstallationRow,
-        next: &PluginRow,
+        (before, next): (&PluginRow, &PluginRow),
     ) -> Result<InstallationRow, ApiError> {
         let mut row = InstallationRow { shadow: None, ..present.clone() };
         fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
         let whole = draft.whole_config(present).map_err(CatalogueError::from)?;
         let config = self.check(draft, present, next, WantedConfig::Written(Some(whole)))?;
         draft.put_config(&mut row, config, &next.manifest)?;
+        check_filled_in((Some(before), &[&present.config]), (next, &row.config), self.consents).map_err(of_upload)?;
         check_sensitive(draft, &row, next)?;
         check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
         row.updated_at = draft.now();
@@ -112,20 +113,24 @@ fn check_served(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), ApiE
     }
 }
 
-/// A version that runs beside a live one was compared as it was: other bytes have checks of their own, which whoever uploads them
+/// A version that runs beside a live one, or is tried over what is stored, was compared as it was: other bytes have checks of their own, which whoever uploads them
 /// does not ask for.
 fn check_no_shadow(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), ApiError> {
     let (id, version) = (&before.manifest.id, &before.manifest.version);
     let is_shadow = |row: &InstallationRow| {
         row.plugin == *id && row.shadow.as_ref().is_some_and(|shadow| shadow.version == *version)
     };
-    match tables.installed().find(|row| is_shadow(row)) {
-        None => Ok(()),
-        Some(row) => {
-            let message = format!("{id} {version} runs beside the live version of `{}`; end that first", row.name);
-            Err(ApiError::Conflict { code: "in-use", message })
-        }
-    }
+    let is_tried = |row: &InstallationRow| {
+        row.plugin == *id && row.backtest.as_ref().is_some_and(|backtest| backtest.version == *version)
+    };
+    let message = if let Some(row) = tables.installed().find(|row| is_shadow(row)) {
+        format!("{id} {version} runs beside the live version of `{}`; end that first", row.name)
+    } else if let Some(row) = tables.installed().find(|row| is_tried(row)) {
+        format!("{id} {version} is or was tried over what is stored by `{}`; forget that backtest first", row.name)
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::Conflict { code: "in-use", message })
 }
 
 /// A refusal that says whose it is: whoever uploads names no installation.

@@ -126,6 +126,7 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
         grants,
         fit: None,
         shadow: None,
+        backtest: None,
         ..before
     });
     Ok(())

@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::id::ProfileId;
 use kith_model::plugin::{InstallationMode, PluginKind};
-use kith_pipeline::{OutputComparison, ShadowExample, ShadowSide, ShadowView, SkippedCounts};
+use kith_pipeline::{OutputComparison, ShadowExample, ShadowFailure, ShadowSide, ShadowView, SkippedCounts};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -108,9 +108,10 @@ pub(crate) struct OutputBody {
     only_shadow: u64,
 }
 
-/// What one of the two versions did where they were compared.
+/// What one of two versions did where they were compared.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SideBody {
+    /// Of a connector's calls those for one request, as the shadow's are.
     calls: u64,
     /// By the fault's code: people or requests for which it gave nothing. `refused` are a connector's refusals.
     #[schema(value_type = Object)]
@@ -150,6 +151,13 @@ pub(crate) struct ExampleBody {
     /// `null` where the shadow gave nothing.
     #[schema(value_type = Value)]
     shadow: Value,
+}
+
+impl FailureBody {
+    pub(super) fn of(failure: ShadowFailure, shows_words: bool) -> FailureBody {
+        let ShadowFailure { at, code, message } = failure;
+        FailureBody { at: time(at), code, message: shows_words.then_some(message) }
+    }
 }
 
 impl From<&ShadowSide> for SideBody {
@@ -216,11 +224,7 @@ fn shadow_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Shad
         outputs: report.outputs.iter().map(output).collect(),
         live: SideBody::from(&report.live),
         shadow: SideBody::from(&report.shadow),
-        last_failure: last_failure.map(|failure| FailureBody {
-            at: time(failure.at),
-            code: failure.code,
-            message: shows_people.then_some(failure.message),
-        }),
+        last_failure: last_failure.map(|failure| FailureBody::of(failure, shows_people)),
         examples: shows_people.then(|| examples.iter().rev().map(ExampleBody::from).collect()),
     };
     Ok(TaggedBody { tag: tag(&tables, row), body })
@@ -310,7 +314,7 @@ pub(crate) async fn end_shadow(
     .await
 }
 
-fn refused(code: &'static str, message: String) -> ApiError {
+pub(super) fn refused(code: &'static str, message: String) -> ApiError {
     ApiError::Conflict { code, message }
 }
 
@@ -383,7 +387,7 @@ fn check_comparable(row: &InstallationRow, (present, next): (&PluginRow, &Plugin
 }
 
 /// What the configuration of another version is made from, as an upgrade makes it; `whole` is the installation's own.
-fn earlier_config(row: &InstallationRow, version: &semver::Version, whole: Value) -> WantedConfig {
+pub(super) fn earlier_config(row: &InstallationRow, version: &semver::Version, whole: Value) -> WantedConfig {
     if *version > row.version {
         WantedConfig::Earlier { from: row.version.clone(), config: whole }
     } else {

@@ -1,19 +1,21 @@
 //! Which version of a plugin an installation gets: that it is there, is the one that was meant and is offered, may be trusted, is
 //! no way back that nobody asked for, and asks for no more than was agreed to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
-use kith_model::plugin::{PluginId, is_dev};
-use serde_json::json;
+use kith_model::plugin::{Manifest, PluginId, is_dev};
+use serde_json::{Value, json};
 
 use super::body::{NewInstallation, PatchInstallation};
-use super::edit::widened;
+use super::edit::{to_see, widened};
 use crate::api::plugins::{insist_on_offered, offered};
 use crate::api::signatures::insist_on_trust;
 use crate::app::App;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
+use crate::wiring::substitute;
 
 /// What a request says of the version.
 pub(super) struct WantedVersion<'a> {
@@ -164,13 +166,35 @@ pub(super) fn check_upgrade(
             format!("version {} is a {}, not a {}", next.manifest.version, next.manifest.kind, present.manifest.kind);
         return Err(ApiError::Conflict { code: "other-kind", message });
     }
-    let more = widened(&present.manifest, &next.manifest);
-    if more.is_empty() || wanted.consents {
+    insist_on_consent(&next.manifest.version, &widened(&present.manifest, &next.manifest), wanted.consents)
+}
+
+/// Insist that another version, or other bytes, see with the configuration that they get no more than the present ones see: a plugin
+/// that makes its own of the present one, or has other defaults, chooses what its inputs are filled in with. `shown` are the
+/// configurations that somebody agreed to, which are the present one and the one that a change writes.
+pub(super) fn check_filled_in(
+    (present, shown): (Option<&PluginRow>, &[&Value]),
+    (next, config): (&PluginRow, &Value),
+    consents: bool,
+) -> Result<(), ApiError> {
+    let Some(present) = present else { return Ok(()) };
+    let had: BTreeSet<String> = shown.iter().flat_map(|config| filled_in(&present.manifest, config)).collect();
+    let sees: BTreeSet<String> = filled_in(&next.manifest, config).collect();
+    let more: Vec<String> = sees.difference(&had).map(|expression| to_see(expression)).collect();
+    insist_on_consent(&next.manifest.version, &more, consents)
+}
+
+/// What a version's inputs see with a configuration. One that cannot be filled in sees nothing.
+fn filled_in(manifest: &Manifest, config: &Value) -> impl Iterator<Item = String> {
+    manifest.inputs.iter().filter_map(|input| substitute::config(&input.expression, config).ok())
+}
+
+fn insist_on_consent(version: &semver::Version, more: &[String], consents: bool) -> Result<(), ApiError> {
+    if more.is_empty() || consents {
         return Ok(());
     }
     let message = format!(
-        "version {} asks for more than the present one: {}; send `consent: true` to allow it",
-        next.manifest.version,
+        "version {version} asks for more than the present one: {}; send `consent: true` to allow it",
         more.join(", ")
     );
     Err(ApiError::Conflict { code: "consent-required", message })
@@ -178,7 +202,8 @@ pub(super) fn check_upgrade(
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::PluginKind;
+    use kith_model::plugin::{InputSpec, PluginKind};
+    use kith_model::table::ColumnType;
 
     use super::*;
     use crate::api::tests::installations::plugin_row;
@@ -203,5 +228,35 @@ mod tests {
         ] {
             assert_eq!(code(&digest), expected, "{digest}");
         }
+    }
+
+    #[test]
+    fn what_an_input_is_filled_in_with_is_no_more_than_was_agreed_to() {
+        let mut plugin = plugin_row("level", PluginKind::TagModel);
+        plugin.manifest.inputs = vec![InputSpec {
+            name: "field".to_owned(),
+            expression: "traits.${config.field}".to_owned(),
+            column_type: ColumnType::Text,
+            reason: String::new(),
+        }];
+        let field = |name: &str| json!({ "field": name });
+        let checked = |shown: &[&Value], config: Value, consents| match check_filled_in(
+            (Some(&plugin), shown),
+            (&plugin, &config),
+            consents,
+        ) {
+            Ok(()) => None,
+            Err(ApiError::Conflict { code: "consent-required", message }) => Some(message),
+            Err(other) => panic!("{other:?}"),
+        };
+        let (city, income) = (field("city"), field("income"));
+        assert_eq!(checked(&[&city], city.clone(), false), None);
+        let message = checked(&[&city], income.clone(), false).unwrap();
+        assert!(message.contains("to see `traits.income`"), "{message}");
+        assert_eq!(checked(&[&city], income.clone(), true), None);
+        assert_eq!(checked(&[&city, &income], income.clone(), false), None, "somebody wrote it");
+        // One that was not filled in saw nothing.
+        assert!(checked(&[&json!({})], income, false).is_some());
+        assert_eq!(checked(&[&city], json!({}), false), None);
     }
 }

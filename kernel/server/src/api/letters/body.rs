@@ -151,13 +151,15 @@ pub(crate) struct LetterCountBody {
 pub(crate) struct LetterCountsBody {
     items: Vec<LetterCountBody>,
     letters: u64,
+    /// Letters that no item counts, because 500 sources, types and reasons are told apart; narrow the question for them.
+    others: u64,
     /// Whether all were counted; narrow the question where not.
     whole: bool,
 }
 
 impl LetterCountsBody {
     pub(super) fn new(tables: &WorkspaceTables, counts: LetterCounts) -> LetterCountsBody {
-        let letters = counts.counts.iter().map(|count| count.letters).sum();
+        let letters = counts.counts.iter().map(|count| count.letters).sum::<u64>() + counts.others;
         let items = counts.counts.into_iter().map(|count| LetterCountBody {
             source: if count.source.0 == 0 { String::new() } else { tables.installation_name(count.source) },
             kind: count.kind.as_str(),
@@ -167,7 +169,7 @@ impl LetterCountsBody {
             first_at: time(count.first_at),
             last_at: time(count.last_at),
         });
-        LetterCountsBody { items: items.collect(), letters, whole: counts.is_whole }
+        LetterCountsBody { items: items.collect(), letters, others: counts.others, whole: counts.is_whole }
     }
 }
 

@@ -261,7 +261,8 @@ fn is_under_way(
     Ok(app.kernel.undo_progress(tables.row.id, before.number)? != UndoProgress::Done)
 }
 
-/// The installations that wrote by a digest, with what of theirs is taken back. The events of a source outlive it.
+/// The installations that wrote by a digest, with what of theirs is taken back. The events of a source outlive it. What a model
+/// emitted stays.
 fn undoable(
     app: &App,
     tables: &WorkspaceTables,
@@ -274,10 +275,14 @@ fn undoable(
     }
     let wrote = app.kernel.installations_of(workspace, digest)?;
     let read = app.kernel.sources_of(workspace, digest, &asked.installations)?;
+    let held = tables.versions(&asked.plugin).find(|version| version.digest == digest);
     let undoable = own().filter_map(|row| {
-        let of = match row.removed_at.is_none() && wrote.contains(&row.id) {
+        let has_values = wrote.contains(&row.id);
+        // Of a version that is not held any more nothing else tells what it was.
+        let reads = held.map_or(!has_values, |version| version.manifest.kind == PluginKind::Connector);
+        let of = match has_values && row.removed_at.is_none() {
             true => Some(Undone::Values),
-            false => read.contains(&row.id).then_some(Undone::Events),
+            false => (reads && read.contains(&row.id)).then_some(Undone::Events),
         };
         of.map(|of| (Arc::clone(row), of))
     });

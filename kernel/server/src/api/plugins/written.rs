@@ -227,7 +227,7 @@ pub(crate) async fn values(
 }
 
 /// The parts of the log in which the events of a source are those that a digest of a connector read, source by source and oldest
-/// first. A page may hold less than its limit, even nothing, and still have a next one.
+/// first.
 #[utoipa::path(
     get, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/written/ranges", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path), PageQuery),

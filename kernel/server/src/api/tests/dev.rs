@@ -4,8 +4,10 @@ use kith_host::{Carried, inspect, pack};
 use kith_model::budget::table;
 use serde_json::{Value, json};
 
+use super::trust::{publish, signed};
 use super::{Response, ask};
 use crate::serve::tests::{TestServer, server, server_with};
+use crate::signatures::SecretKey;
 
 const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/connector.wasm");
 
@@ -89,6 +91,25 @@ async fn a_dev_version_is_installed_only_where_it_is_named() {
     let required = json!({ "policy": "required" });
     ask(&server, "PUT", "/api/v1/signature-policy").admin().json(required).await.with(200);
     upload(&server, "", dev("Two", "[plugin]", "[plugin]")).await.problem(400, "signature-refused");
+    assert_eq!(components(&server), 1);
+}
+
+/// A signature is of bytes: what these had they have again, also when it holds no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_signature_of_earlier_bytes_of_a_dev_version_comes_back_with_them() {
+    let server = server();
+    let key = SecretKey::generate().unwrap();
+    publish(&server, "/api/v1/publishers", &key).await;
+    let [one, two] = ["One", "Two"].map(|title| dev(title, "[plugin]", "[plugin]"));
+    let question = ask(&server, "POST", "/api/v1/plugins").admin().header("kith-signature", &signed(&key, &one));
+    assert_eq!(question.send(one.clone()).await.with(201)["signature"]["state"], "valid");
+    let replaced = upload(&server, "", two.clone()).await.with(200);
+    assert_eq!(replaced["signature"]["state"], "unsigned", "{replaced}");
+    assert_eq!(upload(&server, "", one.clone()).await.with(200)["signature"]["state"], "valid");
+    upload(&server, "", two).await.with(200);
+    let revoke = format!("/api/v1/publishers/acme/keys/{}/revoke", key.public().number());
+    ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+    upload(&server, "", one).await.problem(400, "signature-refused");
     assert_eq!(components(&server), 1);
 }
 

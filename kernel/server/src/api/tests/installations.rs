@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_host::{Expected, KeyValue as _, Setting};
 use kith_model::audience::Audience;
-use kith_model::id::AudienceId;
+use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::{
     Cancellation, Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
     PluginFault, PluginId, PluginKind,
@@ -12,6 +13,7 @@ use kith_model::plugin::{
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, Patience, Role, Setup};
+use kith_store::Key;
 use serde_json::json;
 
 use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
@@ -165,6 +167,46 @@ async fn a_removal_that_touches_nobody_needs_no_token() {
     let write_key = source(&server, FIRST);
     ask(&server, "POST", "/v1/batch").key(&write_key).send("ada").await.with(200);
     ask(&server, "DELETE", "/api/v1/installations/lines").admin().empty().await.with(204);
+}
+
+/// Have an installation keep so many keys of its own.
+pub(crate) fn keep_state(server: &TestServer, id: InstallationId, keys: usize) {
+    let state = server.app().wiring.states().of(FIRST, id);
+    for number in 0..keys {
+        let (key, value) = (format!("{number:03}"), b"kept".to_vec());
+        let setting =
+            Setting { key: &key, value, expires_at: None, expected: Expected::Anything, quota_bytes: 1 << 20 };
+        assert_eq!(state.set(setting, Timestamp(0)), Ok(true));
+    }
+}
+
+/// How many keys the store has of an installation.
+pub(crate) fn keys_kept(server: &TestServer, id: InstallationId) -> usize {
+    server.store().scan(&Key::plugin_state(FIRST, id, "").range(), 1_000).unwrap().rows.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_plugin_keeps_goes_with_its_installation_however_much_it_is() {
+    let server = server();
+    let row = installation_row(901, "level");
+    keep(&server, &row, PluginKind::TagModel, &[]);
+    // One commit takes 64 of them out.
+    keep_state(&server, row.id, 200);
+    ask(&server, "DELETE", "/api/v1/installations/level").admin().empty().await.with(204);
+    assert_eq!(keys_kept(&server, row.id), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_plugin_keeps_is_cleared_of_which_no_line_of_the_audit_log_tells() {
+    let server = server();
+    let row = installation_row(901, "level");
+    keep(&server, &row, PluginKind::TagModel, &[]);
+    keep_state(&server, row.id, 3);
+    let clear = || ask(&server, "DELETE", "/api/v1/installations/level/kv").admin().empty();
+    // The line cannot be written.
+    server.app().catalogue.count_as_written(FIRST, 2 << 30);
+    clear().await.problem(429, "budget-exhausted");
+    assert_eq!(keys_kept(&server, row.id), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use crate::signatures::{Prehash, SecretKey};
 const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/connector.wasm");
 
 /// The header of a signature over a component.
-fn signed(key: &SecretKey, component: &[u8]) -> String {
+pub(super) fn signed(key: &SecretKey, component: &[u8]) -> String {
     STANDARD.encode(key.sign(&Prehash::of(component), "plugin:fixture/connector").file())
 }
 
@@ -33,7 +33,7 @@ async fn put(server: &TestServer, path: &str, body: Value) -> Value {
 }
 
 /// Make `acme` a publisher of what `fixture` makes, with this key; `place` is the workspace's or the host's.
-async fn publish(server: &TestServer, place: &str, key: &SecretKey) {
+pub(super) async fn publish(server: &TestServer, place: &str, key: &SecretKey) {
     put(server, &format!("{place}/acme"), json!({ "title": "Acme", "namespaces": ["fixture/*"] })).await;
     let body = json!({ "public_key": key.public().file() });
     let added = ask(server, "POST", &format!("{place}/acme/keys")).admin().json(body).await.with(200);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kith_host::{Expected, KeyValue as _, Setting};
 use kith_model::budget::table;
 use serde_json::json;
 
@@ -112,6 +113,60 @@ async fn what_nobody_has_installed_is_not_in_memory_and_what_is_deleted_not_on_d
     assert_eq!((files(&server, "artifacts"), files(&server, "cache")), (0, 0));
     ask(&server, "DELETE", VERSION).admin().empty().await.problem(404, "not-found");
     ask(&server, "POST", "/api/v1/plugins").admin().send(other_bytes(1)).await.with(201);
+}
+
+/// A process that is killed between a component's file and its row leaves the file, or a part of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn components_that_nothing_names_go_with_the_next_round() {
+    let server = server();
+    ask(&server, "POST", "/api/v1/plugins").admin().send(CONNECTOR).await.with(201);
+    let folder = server.app().config.data_directory.join("artifacts");
+    for (name, bytes) in
+        [(format!("{}.wasm", "a".repeat(64)), CONNECTOR), (format!("{}.part", "b".repeat(64)), b"half")]
+    {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+    std::fs::write(folder.join("README"), "of somebody").unwrap();
+    let app = Arc::clone(server.app());
+    let round = move || crate::retention::round(&app, app.clock.now());
+    tokio::task::spawn_blocking(round).await.unwrap();
+    assert_eq!((files(&server, "artifacts"), files(&server, "cache")), (2, 1), "the plugin's, and what is not ours");
+    let wanted = json!({ "plugin": "fixture/connector", "name": "lines" });
+    ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.with(201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_of_which_nothing_is_left_is_looked_through_no_more() {
+    let server = server();
+    ask(&server, "POST", "/api/v1/plugins").admin().send(CONNECTOR).await.with(201);
+    let wanted = json!({ "plugin": "fixture/connector", "name": "lines" });
+    ask(&server, "POST", "/api/v1/installations").admin().json(wanted).await.with(201);
+    ask(&server, "DELETE", "/api/v1/installations/lines").admin().empty().await.with(204);
+    let app = Arc::clone(server.app());
+    let looked = move || {
+        let tables = || app.catalogue.workspace(FIRST).unwrap();
+        let id = *tables().installations.keys().next().unwrap();
+        let state = app.wiring.states().of(FIRST, id);
+        let now = app.clock.now();
+        let keep = || {
+            let (value, expected, expires_at) = (b"1".to_vec(), Expected::Anything, None);
+            state.set(Setting { key: "k", value, expires_at, expected, quota_bytes: 100 }, now).unwrap();
+        };
+        let rounds = [0, 2, 4].map(|hours| {
+            // A call that was under way at the removal may still write.
+            if hours == 0 {
+                keep();
+            }
+            crate::retention::round(&app, now.plus_ms(hours * 3_600_000));
+            (state.used().unwrap().keys, tables().installations[&id].is_cleared)
+        });
+        keep();
+        crate::retention::round(&app, now.plus_ms(6 * 3_600_000));
+        (rounds, state.used().unwrap().keys)
+    };
+    let (rounds, kept) = tokio::task::spawn_blocking(looked).await.unwrap();
+    assert_eq!(rounds, [(0, false), (0, true), (0, true)]);
+    assert_eq!(kept, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

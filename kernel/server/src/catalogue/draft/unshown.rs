@@ -15,25 +15,27 @@ use super::{Actor, Draft};
 use crate::catalogue::sealed::{KeyRing, Place, SealError};
 use crate::catalogue::{Catalogue, CatalogueError, InstallationRow, ShadowRow, UnshownRow, WorkspaceTables};
 
-/// Which of an installation's two versions something is of.
+/// Which of an installation's versions something is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Part {
     Live,
     /// What it writes to the installation's state goes nowhere, and what is seen of its calls is its own.
     Shadow,
+    /// The same of one that is tried over what is stored. What it does not show is what the live one does not show.
+    Backtest,
 }
 
 impl Part {
     fn place(self, workspace: WorkspaceId, installation: InstallationId) -> Place<'static> {
         match self {
-            Part::Live => Place::Config { workspace, installation },
+            Part::Live | Part::Backtest => Place::Config { workspace, installation },
             Part::Shadow => Place::ShadowConfig { workspace, installation },
         }
     }
 
     fn key(self, workspace: WorkspaceId, installation: InstallationId) -> Key {
         let kind = match self {
-            Part::Live => Definition::SealedConfig,
+            Part::Live | Part::Backtest => Definition::SealedConfig,
             Part::Shadow => Definition::SealedShadow,
         };
         Key::definition(workspace, kind, &installation.0.to_be_bytes())
@@ -44,14 +46,14 @@ impl WorkspaceTables {
     /// The sealed part of the configuration of one of an installation's versions.
     pub fn sealed_config(&self, id: InstallationId, part: Part) -> Option<&Arc<[u8]>> {
         match part {
-            Part::Live => self.sealed_configs.get(&id),
+            Part::Live | Part::Backtest => self.sealed_configs.get(&id),
             Part::Shadow => self.sealed_shadows.get(&id),
         }
     }
 
     fn sealed_of(&mut self, part: Part) -> &mut BTreeMap<InstallationId, Arc<[u8]>> {
         match part {
-            Part::Live => &mut self.sealed_configs,
+            Part::Live | Part::Backtest => &mut self.sealed_configs,
             Part::Shadow => &mut self.sealed_shadows,
         }
     }
@@ -116,9 +118,21 @@ impl Draft<'_> {
         whole: Value,
         manifest: &Manifest,
     ) -> Result<Vec<String>, CatalogueError> {
+        self.put_written_config(row, whole, manifest, &Value::Object(Map::new()))
+    }
+
+    /// The same of a configuration that came of a merge patch. What of the unshown part that wrote counts as another, whether or not
+    /// it was the same before: whoever guesses is not told.
+    pub fn put_written_config(
+        &mut self,
+        row: &mut InstallationRow,
+        whole: Value,
+        manifest: &Manifest,
+        patch: &Value,
+    ) -> Result<Vec<String>, CatalogueError> {
         let parted = kith_host::parted(whole, &unshown_places(row, manifest));
         row.config = parted.shown;
-        self.put_unshown((row.id, Part::Live), &mut row.unshown, (&parted.unshown, parted.paths))
+        self.put_unshown((row.id, Part::Live), &mut row.unshown, (&parted.unshown, parted.paths), patch)
     }
 
     /// The same of a version that runs beside the live one of `row`. What the live version does not show it does not show either.
@@ -133,7 +147,8 @@ impl Draft<'_> {
         places.extend(shadow.unshown.paths.iter().cloned());
         let parted = kith_host::parted(whole, &places);
         shadow.config = parted.shown;
-        self.put_unshown((row.id, Part::Shadow), &mut shadow.unshown, (&parted.unshown, parted.paths)).map(drop)
+        let unshown = (&parted.unshown, parted.paths);
+        self.put_unshown((row.id, Part::Shadow), &mut shadow.unshown, unshown, &Value::Object(Map::new())).map(drop)
     }
 
     /// Forget what was sealed for a version that ran beside the live one, where none of `row` does that has anything sealed.
@@ -144,24 +159,28 @@ impl Draft<'_> {
         }
     }
 
-    /// Seal what is not shown; the places of what of it is another now.
+    /// Seal what is not shown; the places of what of it is another now, or was written by a merge patch.
     fn put_unshown(
         &mut self,
         (id, part): (InstallationId, Part),
         row: &mut UnshownRow,
         (unshown, paths): (&Value, BTreeSet<String>),
+        patch: &Value,
     ) -> Result<Vec<String>, CatalogueError> {
         let workspace = self.tables.row.id;
         // What does not open any more is written anew.
         let before = self.tables.unshown(&self.catalogue.sealer, id, part).ok();
         let of_before = |path: &str| before.as_ref().and_then(|before| before.pointer(path));
         let all: BTreeSet<&String> = row.paths.iter().chain(&paths).collect();
-        let changed = all.into_iter().filter(|path| of_before(path) != unshown.pointer(path));
-        let changed: Vec<String> = changed.cloned().collect();
-        if changed.is_empty() && before.is_some() {
-            return Ok(changed);
+        let is_other = |path: &String| of_before(path) != unshown.pointer(path);
+        let is_changed = before.is_none() || all.iter().any(|path| is_other(path));
+        let told = all.into_iter().filter(|path| is_other(path) || writes(patch, path));
+        let told: Vec<String> = told.cloned().collect();
+        if told.is_empty() && !is_changed {
+            return Ok(told);
         }
-        row.changes += 1;
+        // What was written as it was is sealed again, so that it takes as long, and makes nothing be computed again.
+        row.changes += u64::from(is_changed);
         let key = part.key(workspace, id);
         if paths.is_empty() {
             self.operations.push(Operation::Delete(key));
@@ -174,7 +193,21 @@ impl Draft<'_> {
         }
         row.paths = paths;
         self.alters_setup = true;
-        Ok(changed)
+        Ok(told)
+    }
+}
+
+/// Whether a merge patch says what is to be at the place that a JSON pointer leads to.
+fn writes(patch: &Value, path: &str) -> bool {
+    let Some((name, rest)) = path.strip_prefix('/').map(|path| path.split_once('/').unwrap_or((path, ""))) else {
+        return true;
+    };
+    match patch.as_object() {
+        None => true,
+        Some(members) => members.get(&name.replace("~1", "/").replace("~0", "~")).is_some_and(|patch| match rest {
+            "" => true,
+            rest => writes(patch, &format!("/{rest}")),
+        }),
     }
 }
 
@@ -249,6 +282,40 @@ mod tests {
         let (row, changed) = put(&server, json!({ "url": "v" }), &plugin());
         assert_eq!((changed.len(), row.unshown.paths.len(), sealed(&server)), (2, 0, None));
         server.app().kernel.stop();
+    }
+
+    #[test]
+    fn who_writes_a_guess_is_told_the_same_whether_it_is_right_or_not() {
+        let server = server();
+        let given = json!({ "url": "u", "token": "s3cret", "auth": { "pin": 1234 } });
+        let (row, _) = put(&server, given.clone(), &plugin());
+        for (token, changes) in [("s3cret", 1), ("guess", 2)] {
+            let mut draft = server.app().catalogue.rehearse(FIRST, Actor::kernel()).unwrap();
+            let (mut next, patch) = (row.clone(), json!({ "token": token }));
+            let whole = json!({ "url": "u", "token": token, "auth": { "pin": 1234 } });
+            let told = draft.put_written_config(&mut next, whole, &plugin().manifest, &patch).unwrap();
+            assert_eq!((told, draft.alters_setup()), (vec!["/token".to_owned()], true), "{token}");
+            assert_eq!(next.unshown.changes, changes, "what stays the same makes nothing be computed again");
+        }
+        server.app().kernel.stop();
+    }
+
+    #[test]
+    fn a_patch_writes_what_it_names_and_what_is_in_it() {
+        for (patch, path, expected) in [
+            (json!({ "token": 1 }), "/token", true),
+            (json!({ "token": null }), "/token", true),
+            (json!({ "url": 1 }), "/token", false),
+            (json!({ "auth": { "pin": 1 } }), "/auth/pin", true),
+            (json!({ "auth": { "user": 1 } }), "/auth/pin", false),
+            (json!({ "auth": null }), "/auth/pin", true),
+            (json!({ "auth": [] }), "/auth/pin", true),
+            (json!({ "a/b": { "~": 1 } }), "/a~1b/~0", true),
+            (json!({}), "/token", false),
+            (json!(null), "/token", true),
+        ] {
+            assert_eq!(writes(&patch, path), expected, "{patch} {path}");
+        }
     }
 
     #[test]

@@ -133,6 +133,8 @@ pub(crate) enum PluginCommand {
     Upgrade(UpgradeArgs),
     /// Have another version run beside the live one, of which nothing counts, or show how the two differ
     Shadow(ShadowArgs),
+    /// Try a version over everybody who is stored, of which nothing counts, or show what it would change
+    Backtest(BacktestArgs),
     /// Remove an installation, with the tags or scores that people hold from it
     Remove {
         /// The installation
@@ -223,6 +225,27 @@ pub(crate) struct ShadowArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct BacktestArgs {
+    /// The installation
+    pub(crate) installation: Name,
+    /// The version that is to be tried, which may be the live one; without it, how far it is and what it would change
+    #[arg(long)]
+    pub(crate) version: Option<semver::Version>,
+    /// What to change of the configuration with it, as JSON or `@FILE`
+    #[arg(long, value_name = "JSON|@FILE", requires = "version")]
+    pub(crate) config: Option<String>,
+    /// Let it see what it asks for beyond the live version, for the backtest alone
+    #[arg(long, requires = "version")]
+    pub(crate) yes: bool,
+    /// Wait for its end
+    #[arg(long, conflicts_with = "cancel")]
+    pub(crate) wait: bool,
+    /// Cancel it, and forget what came of it
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) cancel: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct YankArgs {
     /// The plugin, as `vendor/name`
     pub(crate) plugin: PluginId,
@@ -248,8 +271,9 @@ pub(crate) struct VerifyArgs {
 }
 
 /// What grants something by itself, and so cannot stand beside a file of grants.
-const GRANTING: [&str; 10] = [
+const GRANTING: [&str; 11] = [
     "grant_http",
+    "grant_mail",
     "grant_network",
     "grant_recipient",
     "grant_sensitive",
@@ -278,6 +302,9 @@ pub(crate) struct InstallArgs {
     /// A host it may reach over HTTP; repeat for more
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
+    /// A relay that it may hand mail to; repeat for more
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) grant_mail: Vec<String>,
     /// A private range of addresses that those hosts may be in, e.g. 10.1.0.0/16, if the server allows it; repeat for more
     #[arg(long, value_name = "CIDR")]
     pub(crate) grant_network: Vec<Network>,
@@ -298,7 +325,7 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_mail", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
     pub(crate) grants_later: bool,
     /// How often it polls, e.g. `5m`, where its plugin does; the default is the plugin's
     #[arg(long, value_name = "TIME")]
@@ -335,6 +362,9 @@ pub(crate) struct InstallationChangeArgs {
     /// A host it may reach over HTTP; those that are given take the place of the present ones
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
+    /// A relay that it may hand mail to; those that are given take the place of the present ones
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) grant_mail: Vec<String>,
     /// A private range that those hosts may be in; those that are given take the place of the present ones
     #[arg(long, value_name = "CIDR")]
     pub(crate) grant_network: Vec<Network>,
@@ -351,7 +381,7 @@ pub(crate) struct InstallationChangeArgs {
     /// stand in pages and apps, where everybody can read them: give it to servers and imports of your own
     #[arg(long, value_name = "give|keep")]
     pub(crate) grant_consent: Option<ConsentGrantArg>,
-    /// Where a secret may go, if not to every host of --grant-http; those that are given take the place of its present ones
+    /// Where a secret may go, if not to every host of --grant-http and --grant-mail; those that are given take the place of its present ones
     #[arg(long, value_name = "NAME=HOST[:PORT]")]
     pub(crate) grant_secret: Vec<String>,
     /// Take back all of one kind of grant; repeat for more
@@ -370,7 +400,7 @@ pub(crate) struct InstallationChangeArgs {
 }
 
 /// What `--revoke` takes: the members of the API's grants that are lists.
-const REVOCABLE: [&str; 4] = ["http", "networks", "recipients", "sensitive"];
+const REVOCABLE: [&str; 5] = ["http", "mail", "networks", "recipients", "sensitive"];
 
 #[derive(Debug, Args)]
 pub(crate) struct UpgradeArgs {

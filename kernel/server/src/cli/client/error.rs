@@ -136,8 +136,9 @@ impl ApiError {
 }
 
 /// What the server says in the words of its API, and how the command line does it.
-const IN_FLAGS: [(&str, &str); 7] = [
+const IN_FLAGS: [(&str, &str); 8] = [
     ("`grants.http`", "name the host with --grant-http, or add --grants-later"),
+    ("`grants.mail`", "name the relay with --grant-mail, or add --grants-later"),
     ("set `mode` to `disabled`", "give it with --secret NAME=VALUE, or add --disabled"),
     ("`grants.sensitive`", "name each with --grant-sensitive, or add --grants-later"),
     ("without `strict`", "leave --strict out"),

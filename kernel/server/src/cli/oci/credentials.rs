@@ -45,6 +45,22 @@ impl std::fmt::Debug for Entry {
     }
 }
 
+impl Entry {
+    /// As the value of `Authorization`.
+    fn basic(&self) -> Option<Secret> {
+        let encoded = match (&self.auth, &self.username, &self.password) {
+            (Some(auth), ..) if !auth.is_empty() => {
+                let decoded = STANDARD.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok())?;
+                // Some write a NUL behind the password.
+                STANDARD.encode(decoded.trim_end_matches('\0'))
+            }
+            (_, Some(name), Some(password)) => STANDARD.encode(format!("{name}:{password}")),
+            _ => return None,
+        };
+        Some(format!("Basic {encoded}").into())
+    }
+}
+
 impl Logins {
     /// Those of the folder that is named, or of the person's own. Where there is no file there are none.
     pub(crate) fn read(folder: Option<&Path>) -> Result<Logins, Failure> {
@@ -72,19 +88,14 @@ impl Logins {
         Ok(Logins { path, ..logins })
     }
 
-    /// What to send to a registry, as the value of `Authorization`.
-    pub(crate) fn basic(&self, host: &str) -> Option<Secret> {
-        let entry = self.auths.iter().find(|(name, _)| is_of(name, host)).map(|(_, entry)| entry)?;
-        let encoded = match (&entry.auth, &entry.username, &entry.password) {
-            (Some(auth), ..) if !auth.is_empty() => {
-                let decoded = STANDARD.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok())?;
-                // Some write a NUL behind the password.
-                STANDARD.encode(decoded.trim_end_matches('\0'))
-            }
-            (_, Some(name), Some(password)) => STANDARD.encode(format!("{name}:{password}")),
-            _ => return None,
-        };
-        Some(format!("Basic {encoded}").into())
+    /// What to send to a registry, as the value of `Authorization`: of the logins that can be used the one whose name has most of the
+    /// repository's path, as other tools choose it.
+    pub(crate) fn basic(&self, host: &str, repository: &str) -> Option<Secret> {
+        let usable = self.auths.iter().filter_map(|(name, entry)| {
+            let nearness = nearness(name, host, repository)?;
+            Some((nearness, entry.basic()?))
+        });
+        usable.max_by_key(|(nearness, _)| *nearness).map(|(_, login)| login)
     }
 
     /// What a person can do who is asked for a login.
@@ -101,11 +112,25 @@ impl Logins {
     }
 }
 
-/// Whether an entry's name, with or without a scheme and a path, is a registry's.
+/// How near an entry is to a repository of a registry, by its name; `None` where it is another's. A name has the parts of a path that
+/// it holds for, as in `ghcr.io/acme`; what stands behind one with a scheme, as in `https://index.docker.io/v1/`, is the API's.
+fn nearness(name: &str, host: &str, repository: &str) -> Option<(usize, bool)> {
+    let (named, path, is_plain) = match name.split_once("://") {
+        Some((_, rest)) => (rest.split('/').next().unwrap_or_default(), "", false),
+        None => {
+            let (named, path) = name.split_once('/').unwrap_or((name, ""));
+            (named, path.trim_end_matches('/'), true)
+        }
+    };
+    let is_hub = DOCKER_HUB.contains(&named.to_ascii_lowercase().as_str()) && DOCKER_HUB.contains(&host);
+    let is_within = |rest: &str| path.is_empty() || rest.is_empty() || rest.starts_with('/');
+    let is_of = named.eq_ignore_ascii_case(host) || is_hub;
+    (is_of && repository.strip_prefix(path).is_some_and(is_within)).then_some((path.len(), is_plain))
+}
+
+/// Whether the name of a program's entry is a registry's.
 fn is_of(name: &str, host: &str) -> bool {
-    let name = name.split_once("://").map_or(name, |(_, rest)| rest);
-    let name = name.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    name == host || DOCKER_HUB.contains(&name.as_str()) && DOCKER_HUB.contains(&host)
+    nearness(name, host, "").is_some()
 }
 
 #[cfg(test)]
@@ -130,19 +155,43 @@ mod tests {
             }, "HttpHeaders": { "x": "y" } }"#,
         );
         for host in ["ghcr.io", "docker.io", "registry-1.docker.io", "127.0.0.1:5000"] {
-            assert_eq!(logins.basic(host).unwrap().expose(), "Basic YWRhOnNlY3JldA==", "{host}");
+            assert_eq!(logins.basic(host, "acme/crm").unwrap().expose(), "Basic YWRhOnNlY3JldA==", "{host}");
         }
         for host in ["empty.example", "ghcr.io.example", "127.0.0.1:5001", "example"] {
-            assert!(logins.basic(host).is_none(), "{host}");
+            assert!(logins.basic(host, "acme/crm").is_none(), "{host}");
         }
         assert!(!format!("{logins:?}").contains("secret"), "{logins:?}");
+    }
+
+    #[test]
+    fn of_several_logins_the_one_with_most_of_the_path_is_taken() {
+        let login = |name: &str| format!(r#""{name}": {{ "username": "{name}", "password": "p" }}"#);
+        let names = ["ghcr.io", "ghcr.io/acme", "ghcr.io/acme/crm/", "https://ghcr.io/other", "docker.io/acme"];
+        let empty = r#""ghcr.io/acme/crm/inner": {}"#.to_owned();
+        let all: Vec<String> = names.into_iter().map(login).chain([empty]).collect();
+        let logins = logins(&format!(r#"{{ "auths": {{ {} }} }}"#, all.join(", ")));
+        for (host, repository, expected) in [
+            ("ghcr.io", "acme/crm", Some("ghcr.io/acme/crm/")),
+            ("ghcr.io", "acme/crm/inner", Some("ghcr.io/acme/crm/")),
+            ("ghcr.io", "acme/crm2", Some("ghcr.io/acme")),
+            ("ghcr.io", "acme", Some("ghcr.io/acme")),
+            // What stands behind a scheme and a host is no part of a repository's path.
+            ("ghcr.io", "acme2/crm", Some("ghcr.io")),
+            ("ghcr.io", "other", Some("ghcr.io")),
+            ("registry-1.docker.io", "acme/crm", Some("docker.io/acme")),
+            ("registry-1.docker.io", "other/crm", None),
+        ] {
+            let expected = expected.map(|name| format!("Basic {}", STANDARD.encode(format!("{name}:p"))));
+            let found = logins.basic(host, repository).map(|login| login.expose().to_owned());
+            assert_eq!(found, expected, "{host}/{repository}");
+        }
     }
 
     #[test]
     fn a_file_that_is_not_there_holds_none_and_one_that_does_not_read_is_named_without_what_it_holds() {
         let folder = tempfile::tempdir().unwrap();
         let none = Logins::read(Some(folder.path())).unwrap();
-        assert!(none.basic("ghcr.io").is_none() && none.advice("ghcr.io").contains("docker login ghcr.io"));
+        assert!(none.basic("ghcr.io", "acme/crm").is_none() && none.advice("ghcr.io").contains("docker login ghcr.io"));
         std::fs::write(folder.path().join("config.json"), r#"{ "auths": { "a": { "password": hush } } }"#).unwrap();
         let failure = Logins::read(Some(folder.path())).unwrap_err();
         assert!(failure.exit_code() == 2 && !failure.to_string().contains("hush"), "{failure}");

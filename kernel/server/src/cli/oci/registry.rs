@@ -220,7 +220,7 @@ impl<'a> Registry<'a> {
             return Ok(response);
         }
         let offered = response.headers().get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
-        let login = self.logins.basic(self.reference.host());
+        let login = self.logins.basic(self.reference.host(), &self.reference.repository);
         let authorization = match challenge::wanted(offered) {
             Some(Challenge::Bearer { realm, service }) => self.token(&realm, service.as_deref(), login.as_ref())?,
             Some(Challenge::Basic) => login.ok_or_else(|| self.unauthorized())?,

@@ -33,19 +33,19 @@ struct Measured {
 }
 
 pub(super) fn run(args: &PluginBenchArgs, format: AnswerFormat) -> Result<(), Failure> {
-    let component = local::component(&args.path, &args.tools, format)?;
+    let component = local::component(&args.call.path, &args.call.tools, format)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let now = clock.now();
-    let plugin = local::load(&component, args.size.plugin_bytes, clock)?;
+    let plugin = local::load(&component, args.call.size.plugin_bytes, clock)?;
     let manifest = plugin.manifest();
     let inputs = inputs(args, manifest, now)?;
     let setup = LocalSetup {
-        config: args.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
-        secrets: local::secrets(manifest, &args.secret)?,
-        fuel: args.fuel.then_some(u64::MAX),
+        config: args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
+        secrets: local::secrets(manifest, &args.call.secret)?,
+        fuel: args.call.fuel.then_some(u64::MAX),
     };
     let mut prepared = local::prepare(&plugin, setup, now)?;
-    if let Some(path) = &args.fit {
+    if let Some(path) = &args.call.fit {
         prepared.learn(&documents(&read(path)?)?)?;
     }
     let measured = inputs.iter().map(|input| measure(&prepared, manifest, input, args.repeat));
@@ -62,10 +62,10 @@ fn inputs(args: &PluginBenchArgs, manifest: &Manifest, now: Timestamp) -> Result
     let kind = manifest.kind;
     let body = args.input.as_deref().map(read).transpose()?;
     let is_model = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
-    let is_request = !args.headers.is_empty() || args.target.is_some();
+    let is_request = !args.call.headers.is_empty() || args.call.target.is_some();
     for (is_meaningless, flag) in [
         (!is_model && !args.rows.is_empty(), "--rows"),
-        (!is_model && args.fit.is_some(), "--fit"),
+        (!is_model && args.call.fit.is_some(), "--fit"),
         (kind != PluginKind::Connector && is_request, "--header and --target"),
     ] {
         if is_meaningless {
@@ -76,7 +76,7 @@ fn inputs(args: &PluginBenchArgs, manifest: &Manifest, now: Timestamp) -> Result
     match kind {
         PluginKind::Connector => {
             let body = body.ok_or_else(missing)?;
-            Ok(vec![request(args.target.as_deref(), &args.headers, body, now)])
+            Ok(vec![request(args.call.target.as_deref(), &args.call.headers, body, now)])
         }
         PluginKind::Channel => Ok(vec![Input::Messages(documents(&body.ok_or_else(missing)?)?)]),
         PluginKind::TagModel | PluginKind::Scorer => {
@@ -248,7 +248,7 @@ fn text(plugin: &Plugin, args: &PluginBenchArgs, policy: &Policy, measured: &[Me
     let fuel_each = format!("fuel/{of}");
     let (things, second) = (format!("{of}s"), format!("{of}s/s"));
     let mut header = vec![things.as_str(), second.as_str(), each.as_str(), "call", "memory", "output"];
-    if args.fuel {
+    if args.call.fuel {
         header.push(&fuel_each);
     }
     let row = |measured: &Measured| {
@@ -260,7 +260,7 @@ fn text(plugin: &Plugin, args: &PluginBenchArgs, policy: &Policy, measured: &[Me
             output::size(measured.memory_peak_bytes),
             output::size(measured.output_bytes),
         ];
-        if args.fuel {
+        if args.call.fuel {
             row.push(format!("{:.0}", measured.fuel_each()));
         }
         row

@@ -1,6 +1,8 @@
 //! `kith plugin test`: the cases in a plugin's folder, `cases/*.json`, each a call with what has to come of it. The page
 //! `docs/plugins.md` has their format.
 
+mod together;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,7 +121,8 @@ pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Fai
     let component = local::component(args.component.as_deref().unwrap_or(&args.dir), &args.tools, format)?;
     let clock = ManualClock::new(NOW);
     let plugin = local::load(&component, args.size.plugin_bytes, Arc::new(clock.clone()))?;
-    let reports: Vec<CaseReport> = files.iter().map(|file| case(&plugin, file, &clock)).collect();
+    let mut reports: Vec<CaseReport> = files.iter().map(|file| case(&plugin, file, &clock)).collect();
+    reports.extend(together::check(&plugin, &files, &clock));
     let failed = reports.iter().filter(|report| !report.has_passed()).count();
     if format.is_json() {
         let cases: Vec<Value> = reports.iter().map(CaseReport::document).collect();
@@ -178,21 +181,34 @@ fn case(plugin: &Plugin, file: &Path, clock: &ManualClock) -> CaseReport {
     }
 }
 
-/// What a case expects, and what came of it.
-fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<(Vec<Value>, CallReport), String> {
+/// A case that can be run.
+struct Readable {
+    setup: LocalSetup,
+    now: Timestamp,
+    input: Input,
+    output: Vec<Value>,
+}
+
+fn read(plugin: &Plugin, file: &Path) -> Result<Readable, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
     let case: Case = serde_json::from_value(digits::read_argument(&text)?).map_err(|error| error.to_string())?;
     let now = match &case.now {
         None => NOW,
         Some(text) => text.parse::<Timestamp>().map_err(|error| error.to_string())?,
     };
-    clock.set(now);
     let input = input(plugin.manifest().kind, case.input, now)?;
     let secrets: Vec<String> = case.secrets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let called = local::secrets(plugin.manifest(), &secrets)
-        .and_then(|secrets| local::call(plugin, LocalSetup { config: case.config, secrets, fuel: None }, &input, now));
-    let report = called.map_err(|failure| failure.to_string())?;
-    Ok((case.output, report))
+    let secrets = local::secrets(plugin.manifest(), &secrets).map_err(|failure| failure.to_string())?;
+    let setup = LocalSetup { config: case.config, secrets, fuel: None };
+    Ok(Readable { setup, now, input, output: case.output })
+}
+
+/// What a case expects, and what came of it.
+fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<(Vec<Value>, CallReport), String> {
+    let Readable { setup, now, input, output } = read(plugin, file)?;
+    clock.set(now);
+    let report = local::call(plugin, setup, &input, now).map_err(|failure| failure.to_string())?;
+    Ok((output, report))
 }
 
 /// What a plugin of a kind is called with.

@@ -36,6 +36,7 @@ pub(super) struct GrantsFile {
 struct Refused {
     /// Hosts as the manifest writes them.
     http: Vec<String>,
+    mail: Vec<String>,
     secrets: Vec<String>,
     recipients: Vec<String>,
     /// All state of its own.
@@ -138,7 +139,7 @@ fn is_open(item: &PolicyItem) -> bool {
         Some(Side::Names(names)) => names.is_empty(),
     };
     match item.kind {
-        ItemKind::Http | ItemKind::Recipient => item.asked.is_some() && is_none(&item.effective),
+        ItemKind::Http | ItemKind::Mail | ItemKind::Recipient => item.asked.is_some() && is_none(&item.effective),
         // One that signatures are checked with goes to no host.
         ItemKind::Secret => item.asked.is_some() && item.granted.is_none(),
         ItemKind::Kv => !is_none(&item.asked) && is_none(&item.granted),
@@ -155,6 +156,7 @@ fn is_open(item: &PolicyItem) -> bool {
 fn places(item: &PolicyItem) -> (&'static str, &'static str) {
     match item.kind {
         ItemKind::Http => ("grants.http", "refused.http"),
+        ItemKind::Mail => ("grants.mail", "refused.mail"),
         ItemKind::Secret => ("grants.secrets", "refused.secrets"),
         ItemKind::Recipient => ("grants.recipients", "refused.recipients"),
         _ => ("grants.kv_bytes", "refused.kv"),
@@ -172,6 +174,7 @@ impl Refused {
     fn names(&self, item: &PolicyItem) -> bool {
         match item.kind {
             ItemKind::Http => self.http.contains(&item.name),
+            ItemKind::Mail => self.mail.contains(&item.name),
             ItemKind::Secret => self.secrets.contains(&item.name),
             ItemKind::Recipient => self.recipients.contains(&item.name),
             _ => self.kv,
@@ -182,6 +185,7 @@ impl Refused {
     fn in_vain(&self, open: &BTreeSet<(&'static str, String)>) -> Vec<String> {
         let lists = [
             ("http", ItemKind::Http, &self.http),
+            ("mail", ItemKind::Mail, &self.mail),
             ("secrets", ItemKind::Secret, &self.secrets),
             ("recipients", ItemKind::Recipient, &self.recipients),
         ];
@@ -471,5 +475,28 @@ url = "https://api.example.com"
         };
         assert_eq!(only(false).unwrap(), "2.0.0-rc.1");
         assert!(only(true).unwrap_err().to_string().contains("plugin upload"));
+    }
+
+    #[test]
+    fn a_relay_is_granted_or_refused_as_well() {
+        let text = NOTES.replacen("license =", "idempotent = false\nlicense =", 1);
+        let text = text + "[[capabilities.mail]]\nhost = \"*\"\nreason = \"To write\"\n";
+        let manifest = kith_host::parse_manifest(&text).unwrap();
+        let of_mail = |grants: Grants, refused: &Refused| -> Vec<String> {
+            let mistakes = decide(&manifest, grants, refused).mistakes;
+            mistakes.into_iter().filter(|mistake| mistake.contains("mail: ") || mistake.contains(".mail ")).collect()
+        };
+        let granting = |relay: &str| Grants { mail: vec![relay.to_owned()], ..Grants::default() };
+        let nothing = Refused::default();
+        let refusing = Refused { mail: vec!["*".to_owned()], ..Refused::default() };
+        assert_eq!(
+            of_mail(Grants::default(), &nothing),
+            ["neither grants.mail nor refused.mail decides on `*` (To write)"]
+        );
+        assert!(of_mail(granting("smtp.example.com:587"), &nothing).is_empty());
+        assert!(of_mail(Grants::default(), &refusing).is_empty());
+        assert_eq!(of_mail(granting("smtp.example.com:587"), &refusing).len(), 1, "both");
+        assert!(of_mail(granting("smtp.example.com"), &refusing)[0].contains("names no port"));
+        assert!(template::text(&manifest).contains("mail = []"));
     }
 }

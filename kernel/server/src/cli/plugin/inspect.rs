@@ -141,6 +141,7 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
         .http
         .iter()
         .map(|request| row("http", format!("{} {}", request.methods.join(", "), request.host), &request.reason));
+    let relays = capabilities.mail.iter().map(|request| row("mail", request.host.clone(), &request.reason));
     let secrets = capabilities
         .secrets
         .iter()
@@ -149,7 +150,7 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
         capabilities.recipients.iter().map(|request| row("recipient", request.kind.clone(), &request.reason));
     let state = (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), ""));
     let emits = (!capabilities.emits.is_empty()).then(|| row("events", capabilities.emits.join(", "), ""));
-    inputs.chain(hosts).chain(secrets).chain(recipients).chain(state).chain(emits).collect()
+    inputs.chain(hosts).chain(relays).chain(secrets).chain(recipients).chain(state).chain(emits).collect()
 }
 
 fn part_row(part: &AnatomyPart) -> Vec<String> {

@@ -38,9 +38,13 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
     let grants = &installation["grants"];
     let kind = field(installation, "kind");
     let mut rows = vec![vec!["secrets".to_owned(), list(&installation["secrets"])]];
-    for (name, what) in
-        [("http", "may reach"), ("networks", "in networks"), ("sensitive", "may read"), ("kv_bytes", "bytes of state")]
-    {
+    for (name, what) in [
+        ("http", "may reach"),
+        ("mail", "may mail through"),
+        ("networks", "in networks"),
+        ("sensitive", "may read"),
+        ("kv_bytes", "bytes of state"),
+    ] {
         let value = list(&grants[name]);
         if !value.is_empty() && value != "0" {
             rows.push(vec![what.to_owned(), value]);

@@ -4,7 +4,7 @@
 
 mod lines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,12 +15,11 @@ use kith_host::{
     MemoryKeyValue, Observed, Plugin, Policy, Usage,
 };
 use kith_model::plugin::{
-    Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Refusal, SourceRequest,
+    Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
 };
 use kith_model::secret::Secret;
-use kith_model::table::Cell;
 use kith_model::time::{Clock, Timestamp};
-use kith_pipeline::{answers_to, dataset_of};
+use kith_pipeline::{AnswerToRow, answers_to, dataset_of};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
@@ -101,8 +100,8 @@ impl Answer {
         Answer { output: vec![lines::fault(fault)], problem: Some(Problem::of(fault)), ..Answer::default() }
     }
 
-    /// A line for each row: its values, or the fault for which it has none.
-    fn of_rows(manifest: &Manifest, answers: Vec<Result<Vec<Cell>, PluginFault>>) -> Answer {
+    /// A line for each row: its values and events, or the fault for which it has none.
+    fn of_rows(manifest: &Manifest, answers: Vec<Result<AnswerToRow, PluginFault>>) -> Answer {
         let faults: Vec<&PluginFault> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
         let problem = faults.first().map(|first| match (faults.len(), answers.len()) {
             (1, 1) => Problem::of(first),
@@ -112,8 +111,8 @@ impl Answer {
                 Problem { message, ..Problem::of(first) }
             }
         });
-        let line = |answer: Result<Vec<Cell>, PluginFault>| match answer {
-            Ok(cells) => lines::outputs(manifest, cells),
+        let line = |answer: Result<AnswerToRow, PluginFault>| match answer {
+            Ok(answer) => lines::outputs(manifest, answer),
             Err(fault) => lines::fault(&fault),
         };
         Answer { problem, ..Answer::well(answers.into_iter().map(line).collect()) }
@@ -214,6 +213,25 @@ impl Prepared<'_> {
         Ok(CallReport { output, problem, remarks, usage: observed.usage(), log })
     }
 
+    /// What a connector makes of each of these requests, so many of them in each call. As where a server calls for several, it is
+    /// granted nothing in which a call could leave a trace.
+    pub(super) fn receive_cut(&self, requests: &[SourceRequest], size: usize) -> Result<Vec<Vec<Value>>, Failure> {
+        let (mut binding, _) = self.binding();
+        binding.grants.kv_bytes = 0;
+        let connector = self.plugin.connector(binding).map_err(unbound)?;
+        let mut made = Vec::with_capacity(requests.len());
+        for some in requests.chunks(size.max(1)) {
+            let handed: Vec<SourceRequest> = some.iter().map(|request| handed_on(request).0).collect();
+            let answers = match connector.receive_all(&handed.iter().collect::<Vec<_>>()) {
+                Ok(answers) => answers,
+                Err(fault) => vec![Err(ReceiveError::Fault(fault)); some.len()],
+            };
+            let line = |(request, answer)| answer_of(self.plugin.manifest(), request, answer).output;
+            made.extend(some.iter().zip(answers).map(line));
+        }
+        Ok(made)
+    }
+
     /// Have a model learn of these rows, for all calls that follow.
     pub(super) fn learn(&mut self, rows: &[Value]) -> Result<(), Failure> {
         let manifest = self.plugin.manifest();
@@ -236,6 +254,7 @@ impl Prepared<'_> {
             installation: NAME.to_owned(),
             grants: grants(self.plugin.manifest(), &self.secrets),
             config: self.config.clone(),
+            unshown: BTreeSet::new(),
             secrets: self.secrets.clone(),
             state: Arc::new(MemoryKeyValue::default()),
             observed: Arc::clone(&observed),
@@ -284,21 +303,30 @@ fn unbound(error: BindError) -> Failure {
 
 fn receive(plugin: &Plugin, binding: Binding, request: &SourceRequest) -> Result<Answer, Failure> {
     let connector = plugin.connector(binding).map_err(unbound)?;
+    let (handed, remarks) = handed_on(request);
+    let answer = answer_of(plugin.manifest(), request, connector.receive(&handed));
+    Ok(Answer { remarks, ..answer })
+}
+
+/// A request as a plugin sees it, and what of it none sees.
+fn handed_on(request: &SourceRequest) -> (SourceRequest, Vec<String>) {
     let is_hidden = |(name, _): &(String, String)| {
         HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| kith::api::is_hidden_header(&name))
     };
     let (hidden, headers): (Vec<_>, Vec<_>) = request.headers.iter().cloned().partition(is_hidden);
     let remark = |(name, _)| format!("the header `{name}` is not handed on: no plugin sees it");
-    let remarks = hidden.into_iter().map(remark).collect();
-    let answer = match connector.receive(&SourceRequest { headers, ..request.clone() }) {
-        Ok(received) => Answer::well(lines::received(plugin.manifest(), &received, request.received_at)),
+    (SourceRequest { headers, ..request.clone() }, hidden.into_iter().map(remark).collect())
+}
+
+fn answer_of(manifest: &Manifest, request: &SourceRequest, received: Result<Received, ReceiveError>) -> Answer {
+    match received {
+        Ok(received) => Answer::well(lines::received(manifest, &received, request.received_at)),
         Err(ReceiveError::Refused(refusal)) => {
             let problem = Some(Problem::refused(&refusal));
             Answer { output: vec![lines::refused(&refusal)], problem, ..Answer::default() }
         }
         Err(ReceiveError::Fault(fault)) => Answer::fault(&fault),
-    };
-    Ok(Answer { remarks, ..answer })
+    }
 }
 
 fn compute(

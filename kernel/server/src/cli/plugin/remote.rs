@@ -4,6 +4,7 @@ use kith_model::id::Name;
 use kith_model::plugin::PluginId;
 use serde_json::{Value, json};
 
+use super::backtest::backtest;
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
@@ -108,6 +109,7 @@ fn versions_command(
             (yank(client, args, "unyank")?, format!("{} {} is offered again", args.plugin, args.version))
         }
         PluginCommand::Shadow(args) => shadow(client, args)?,
+        PluginCommand::Backtest(args) => backtest(client, args, format)?,
         PluginCommand::Written(args) => written::written(client, args)?,
         PluginCommand::Undo(args) => written::undo(client, args, format)?,
         PluginCommand::Abi => shown(client.get("/api/v1/abi")?, abi_table),
@@ -208,23 +210,19 @@ fn installation(args: &InstallArgs, plugin: &PluginReference) -> Result<Value, F
     let secrets = secrets(&args.secret)?;
     let name = args.name.as_ref().map_or_else(|| plugin.id.name(), Name::as_str);
     // A secret may go where the plugin may go; finer grants are given over the API.
+    let hosts: Vec<&String> = args.grant_http.iter().chain(&args.grant_mail).collect();
     let secret_hosts: serde_json::Map<String, Value> =
-        secrets.keys().map(|name| (name.clone(), json!(args.grant_http))).collect();
+        secrets.keys().map(|name| (name.clone(), json!(hosts))).collect();
     let mut body = json!({
         "name": name,
         "plugin": plugin.id.to_string(),
         "config": json_argument("--config", &args.config)?,
         "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
     });
-    if !args.grant_network.is_empty() {
-        body["grants"]["networks"] = json!(args.grant_network);
-    }
-    if !args.grant_recipient.is_empty() {
-        body["grants"]["recipients"] = json!(args.grant_recipient);
-    }
-    if !args.grant_sensitive.is_empty() {
-        body["grants"]["sensitive"] = json!(args.grant_sensitive);
-    }
+    let (relays, networks) = (json!(args.grant_mail), json!(args.grant_network));
+    let (recipients, sensitive) = (json!(args.grant_recipient), json!(args.grant_sensitive));
+    let named = [("mail", relays), ("networks", networks), ("recipients", recipients), ("sensitive", sensitive)];
+    put_named(&mut body["grants"], named);
     if args.grant_consent {
         body["grants"]["consent"] = json!("give");
     }
@@ -364,6 +362,7 @@ impl InstallationChangeArgs {
     /// Whether a part of the grants changes: a new secret is granted to somebody too.
     fn changes_grants(&self) -> bool {
         !self.grant_http.is_empty()
+            || !self.grant_mail.is_empty()
             || !self.grant_network.is_empty()
             || !self.grant_recipient.is_empty()
             || !self.grant_sensitive.is_empty()
@@ -376,27 +375,40 @@ impl InstallationChangeArgs {
     }
 }
 
+/// Put those lists into grants that name something.
+fn put_named<const N: usize>(grants: &mut Value, lists: [(&str, Value); N]) {
+    for (kind, list) in lists.into_iter().filter(|(_, list)| *list != json!([])) {
+        grants[kind] = list;
+    }
+}
+
+/// The hosts that grants let a plugin reach.
+fn reach(grants: &Value) -> Value {
+    [&grants["http"], &grants["mail"]].into_iter().filter_map(Value::as_array).flatten().cloned().collect()
+}
+
 /// The grants after a change. The API takes them as a whole, so what does not change is sent back as it is.
 fn grants(
     mut grants: Value,
     args: &InstallationChangeArgs,
     secrets: &serde_json::Map<String, Value>,
 ) -> Result<Value, Failure> {
-    let before = grants["http"].clone();
+    let before = reach(&grants);
     // What is taken back can be given otherwise by the same command.
     for kind in &args.revoke {
         // Without `recipients` a channel is given all that its manifest asks for; none at all is an empty list.
         grants[kind.as_str()] = json!([]);
     }
-    if !args.grant_http.is_empty() {
-        grants["http"] = json!(args.grant_http);
+    put_named(&mut grants, [("http", json!(args.grant_http)), ("mail", json!(args.grant_mail))]);
+    let after = reach(&grants);
+    if !args.grant_http.is_empty() || !args.grant_mail.is_empty() {
         // A secret that may go where the plugin may go follows it; finer grants are the API's.
         let of_secrets = grants["secrets"].as_object_mut().into_iter().flatten();
-        of_secrets.filter(|(_, hosts)| **hosts == before).for_each(|(_, hosts)| *hosts = json!(args.grant_http));
+        of_secrets.filter(|(_, hosts)| **hosts == before).for_each(|(_, hosts)| *hosts = after.clone());
     }
     for (name, _) in secrets.iter().filter(|(_, value)| !value.is_null()) {
         if grants["secrets"].get(name).is_none() {
-            grants["secrets"][name.as_str()] = grants["http"].clone();
+            grants["secrets"][name.as_str()] = after.clone();
         }
     }
     let mut of_secrets: std::collections::BTreeMap<&str, Vec<&str>> = std::collections::BTreeMap::new();
@@ -409,15 +421,9 @@ fn grants(
     for (name, hosts) in of_secrets {
         grants["secrets"][name] = json!(hosts);
     }
-    if !args.grant_network.is_empty() {
-        grants["networks"] = json!(args.grant_network);
-    }
-    if !args.grant_recipient.is_empty() {
-        grants["recipients"] = json!(args.grant_recipient);
-    }
-    if !args.grant_sensitive.is_empty() {
-        grants["sensitive"] = json!(args.grant_sensitive);
-    }
+    let (networks, recipients) = (json!(args.grant_network), json!(args.grant_recipient));
+    let sensitive = json!(args.grant_sensitive);
+    put_named(&mut grants, [("networks", networks), ("recipients", recipients), ("sensitive", sensitive)]);
     if let Some(bytes) = args.grant_kv {
         grants["kv_bytes"] = json!(bytes);
     }
@@ -507,6 +513,7 @@ mod tests {
             secret: vec!["token=x".into()],
             forget_secret: Vec::new(),
             grant_http: vec!["c.example".into()],
+            grant_mail: Vec::new(),
             grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
             grant_sensitive: Vec::new(),
@@ -592,6 +599,7 @@ mod tests {
             config: r#"{"url":"https://a.example/hook"}"#.into(),
             grants: None,
             grant_http: vec!["a.example".into()],
+            grant_mail: Vec::new(),
             grant_network: Vec::new(),
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
@@ -628,6 +636,10 @@ mod tests {
         let sending = SendingArgs { messages_at_once: Some(LimitArg::At(8)), ..Default::default() };
         let args = InstallArgs { sending, ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["limits"], json!({ "messages_at_once": 8 }));
+        let args = InstallArgs { grant_mail: vec!["smtp.example:587".into()], ..args };
+        let given = installation(&args).unwrap()["grants"].clone();
+        assert_eq!(given["mail"], json!(["smtp.example:587"]));
+        assert_eq!(given["secrets"], json!({ "signing": ["a.example", "smtp.example:587"] }));
         let bad = InstallArgs { secret: vec!["signing".into()], ..args };
         assert_eq!(installation(&bad).unwrap_err().exit_code(), 2);
     }

@@ -18,17 +18,17 @@ use crate::cli::{Failure, digits, json_argument, print_json};
 const STANDARD_INPUT: &str = "-";
 
 pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Failure> {
-    let component = local::component(&args.path, &args.tools, format)?;
+    let component = local::component(&args.call.path, &args.call.tools, format)?;
     let clock: Arc<dyn Clock> = match args.clock {
         Some(now) => Arc::new(ManualClock::new(now)),
         None => Arc::new(SystemClock),
     };
     let now = clock.now();
-    let plugin = local::load(&component, args.size.plugin_bytes, clock)?;
+    let plugin = local::load(&component, args.call.size.plugin_bytes, clock)?;
     let setup = LocalSetup {
-        config: args.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
-        secrets: local::secrets(plugin.manifest(), &args.secret)?,
-        fuel: args.fuel.then_some(u64::MAX),
+        config: args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
+        secrets: local::secrets(plugin.manifest(), &args.call.secret)?,
+        fuel: args.call.fuel.then_some(u64::MAX),
     };
     let kind = plugin.manifest().kind;
     refuse_meaningless(args, kind)?;
@@ -43,9 +43,9 @@ fn refuse_meaningless(args: &PluginRunArgs, kind: PluginKind) -> Result<(), Fail
     let is_model = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
     let is_connector = kind == PluginKind::Connector;
     for (is_given, has_meaning, why, flag) in [
-        (args.fit.is_some(), is_model, "learns nothing", "--fit"),
-        (!args.headers.is_empty(), is_connector, "is given no request", "--header"),
-        (args.target.is_some(), is_connector, "is given no request", "--target"),
+        (args.call.fit.is_some(), is_model, "learns nothing", "--fit"),
+        (!args.call.headers.is_empty(), is_connector, "is given no request", "--header"),
+        (args.call.target.is_some(), is_connector, "is given no request", "--target"),
         (args.clock.is_some(), !is_model, "sees no clock", "--clock"),
     ] {
         if is_given && !has_meaning {
@@ -90,9 +90,9 @@ fn not_shown(lines: u64, which: &str, why: &str) -> Option<String> {
 fn input(args: &PluginRunArgs, kind: PluginKind, now: Timestamp) -> Result<Input, Failure> {
     let body = read(&args.input)?;
     Ok(match kind {
-        PluginKind::Connector => request(args.target.as_deref(), &args.headers, body, now),
+        PluginKind::Connector => request(args.call.target.as_deref(), &args.call.headers, body, now),
         PluginKind::TagModel | PluginKind::Scorer => {
-            let fit = args.fit.as_deref().map(|path| documents(&read(path)?)).transpose()?;
+            let fit = args.call.fit.as_deref().map(|path| documents(&read(path)?)).transpose()?;
             Input::Rows { fit, rows: documents(&body)? }
         }
         PluginKind::Channel => Input::Messages(documents(&body)?),

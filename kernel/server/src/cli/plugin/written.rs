@@ -122,6 +122,9 @@ fn report(answer: &Value) -> String {
             output::counted(number(messages, "sent"), "message")
         );
     }
+    if !list(answer, "values").is_empty() && !list(answer, "events").is_empty() {
+        text += "\nWhat a model emitted is not taken back.\n";
+    }
     if answer["events_next"].is_string() {
         text += "\nIt read events of more parts of the log: `GET …/written/ranges` lists all.\n";
     }

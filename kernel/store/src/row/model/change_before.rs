@@ -1,5 +1,5 @@
-//! Records of the log as the versions before have them. Up to version 2 their events differ: those of version 1 have no flags and
-//! no time as it came, those of version 2 no place. Version 3 took no event back.
+//! Records of the log as the versions before have them. Their events differ: those of version 1 have no flags and no time as it
+//! came, those of version 2 no place, those of version 3 no reader. Up to version 3 no event was taken back.
 
 use kith_model::audience::Cause;
 use kith_model::change::{Change, IdentityChange, Movement, SupersededEvent};
@@ -48,6 +48,14 @@ pub(super) struct Second {
     original_time: Option<String>,
 }
 
+/// An event of version 3.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+pub(super) struct Third {
+    second: Second,
+    place: u64,
+}
+
 impl<E: Into<Event>> From<ChangeBefore<E>> for Change {
     fn from(before: ChangeBefore<E>) -> Change {
         match before {
@@ -81,6 +89,7 @@ impl From<First> for Event {
             flags: Vec::new(),
             original_time: None,
             place: 0,
+            reader: 0,
         }
     }
 }
@@ -88,6 +97,12 @@ impl From<First> for Event {
 impl From<Second> for Event {
     fn from(before: Second) -> Event {
         Event { flags: before.flags, original_time: before.original_time, ..before.first.into() }
+    }
+}
+
+impl From<Third> for Event {
+    fn from(before: Third) -> Event {
+        Event { place: before.place, ..before.second.into() }
     }
 }
 
@@ -130,18 +145,15 @@ mod tests {
         let second = Second { first: first(), flags: vec!["odd".into()], original_time: Some("then".into()) };
         let event = read(2, second);
         assert_eq!((event.name.as_str(), event.place), ("Home", 0));
-        assert_eq!(
-            (event.flags.as_slice(), event.original_time.as_deref()),
-            (["odd".to_owned()].as_slice(), Some("then"))
-        );
+        assert_eq!((event.flags, event.original_time.as_deref()), (vec!["odd".to_owned()], Some("then")));
+        let second = Second { first: first(), flags: vec!["odd".into()], original_time: None };
+        let event = read(3, Third { second, place: 7 });
+        assert_eq!((event.name.as_str(), event.flags.len(), event.place, event.reader), ("Home", 1, 7, 0));
         let second = Second { first: first(), flags: Vec::new(), original_time: None };
         let mut bytes = vec![2];
         row::write_postcard(&ChangeBefore::Superseded { position: Position(7), event: second }, &mut bytes);
         let Change::Superseded(read) = row::decode(&bytes).unwrap() else { panic!("it is a superseded event") };
         assert_eq!((read.position, read.event.name.as_str()), (Position(7), "Home"));
-        let mut bytes = vec![3];
-        row::write_postcard(&ChangeBefore::Recorded(event.clone()), &mut bytes);
-        assert_eq!(row::decode::<Change>(&bytes).unwrap(), Change::Recorded(event.clone()));
         let taken_back = Change::TakenBack(SupersededEvent { position: Position(7), event });
         assert_eq!(row::decode::<Change>(&row::encode(&taken_back)).unwrap(), taken_back);
     }

@@ -75,18 +75,15 @@ pub(crate) struct SizeArgs {
     pub(crate) plugin_bytes: u64,
 }
 
+/// The plugin that is called where no server is, and what it is called with.
 #[derive(Debug, Args)]
-pub(crate) struct PluginRunArgs {
+pub(crate) struct CallArgs {
     /// A component, or a plugin's crate, which is built first
     #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
     pub(crate) path: PathBuf,
     /// The installation's configuration, as JSON or `@FILE`
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) config: Option<String>,
-    /// What the plugin is given, `-` for standard input: of a connector the body of a request; of a tag model or a scorer one row
-    /// as a JSON object in each line, of a channel one message
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    pub(crate) input: PathBuf,
     /// Rows that a tag model or a scorer learns from before, in the same form
     #[arg(long, value_name = "FILE")]
     pub(crate) fit: Option<PathBuf>,
@@ -99,10 +96,7 @@ pub(crate) struct PluginRunArgs {
     /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) secret: Vec<String>,
-    /// Freeze the clock of a connector or a channel at this time
-    #[arg(long, value_name = "TIME")]
-    pub(crate) clock: Option<Timestamp>,
-    /// Count the steps of the call as well; code that counts them is slower
+    /// Count the steps of each call as well; code that counts them is slower
     #[arg(long)]
     pub(crate) fuel: bool,
     #[command(flatten)]
@@ -112,42 +106,32 @@ pub(crate) struct PluginRunArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct PluginRunArgs {
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
+    /// What the plugin is given, `-` for standard input: of a connector the body of a request; of a tag model or a scorer one row
+    /// as a JSON object in each line, of a channel one message
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+    /// Freeze the clock of a connector or a channel at this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) clock: Option<Timestamp>,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct PluginBenchArgs {
-    /// A component, or a plugin's crate, which is built first
-    #[arg(default_value = ".", value_name = "FILE.wasm|DIR")]
-    pub(crate) path: PathBuf,
-    /// The installation's configuration, as JSON or `@FILE`
-    #[arg(long, value_name = "JSON|@FILE")]
-    pub(crate) config: Option<String>,
+    #[command(flatten)]
+    pub(crate) call: CallArgs,
     /// What the plugin is given, as `kith plugin run` takes it. A tag model or a scorer is given these rows again and again, or
     /// without the file rows that are made of its manifest's inputs
     #[arg(long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Rows that a tag model or a scorer learns from before, in the same form
-    #[arg(long, value_name = "FILE")]
-    pub(crate) fit: Option<PathBuf>,
     /// How many rows a tag model or a scorer is asked about in a call, at most 4,096; give several with commas
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=4_096))]
     pub(crate) rows: Vec<u32>,
     /// How often each is measured; the median counts
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) repeat: u32,
-    /// A header of a connector's request, as `NAME: VALUE`; repeat for more
-    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
-    pub(crate) headers: Vec<(String, String)>,
-    /// The path of a connector's request, with its query where there is one; the default is `/`
-    #[arg(long, value_name = "PATH", value_parser = target)]
-    pub(crate) target: Option<String>,
-    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) secret: Vec<String>,
-    /// Count the steps of the calls as well; code that counts them is slower
-    #[arg(long)]
-    pub(crate) fuel: bool,
-    #[command(flatten)]
-    pub(crate) size: SizeArgs,
-    #[command(flatten)]
-    pub(crate) tools: Tools,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kith_host::LIMIT_NAMES;
 use kith_model::id::Name;
 use kith_model::plugin::PluginId;
 use kith_model::sending::MAX_SENDING;
@@ -56,23 +57,10 @@ pub(super) fn parse_plugin_reference(text: &str) -> Result<PluginReference, Stri
     })
 }
 
-/// The limits that a grant may lower.
-const LIMITS: [&str; 9] = [
-    "memory_bytes",
-    "cpu_ms",
-    "wall_ms",
-    "fuel",
-    "output_bytes",
-    "log_bytes",
-    "host_calls",
-    "messages_at_once",
-    "requests_per_host",
-];
-
 pub(super) fn parse_limit(text: &str) -> Result<(String, LimitArg), String> {
     let (name, limit) = text.split_once('=').ok_or("write NAME=N, e.g. cpu_ms=200")?;
-    if !LIMITS.contains(&name) {
-        return Err(format!("there is no limit `{name}`; there are {}", LIMITS.join(", ")));
+    if !LIMIT_NAMES.contains(&name) {
+        return Err(format!("there is no limit `{name}`; there are {}", LIMIT_NAMES.join(", ")));
     }
     let limit = match limit {
         "none" => LimitArg::None,
@@ -114,7 +102,7 @@ mod tests {
     fn every_limit_of_a_grant_can_be_set() {
         let all = serde_json::to_value(kith_model::plugin::LimitRequest::default()).unwrap();
         let names: std::collections::BTreeSet<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(names, LIMITS.into_iter().collect());
+        assert_eq!(names, LIMIT_NAMES.into_iter().collect());
         assert_eq!(parse_limit("fuel=7"), Ok(("fuel".to_owned(), LimitArg::At(7))));
         assert_eq!(parse_limit("fuel=none"), Ok(("fuel".to_owned(), LimitArg::None)));
         assert!(parse_limit("fuel").is_err() && parse_limit("fuel=-1").is_err() && parse_limit("speed=1").is_err());

@@ -29,6 +29,7 @@ pub(super) fn text(manifest: &Manifest) -> String {
     let capabilities = &manifest.capabilities;
     for (key, is_asked) in [
         ("http = []", !capabilities.http.is_empty()),
+        ("mail = []", !capabilities.mail.is_empty()),
         ("recipients = []", !capabilities.recipients.is_empty()),
         ("secrets = []", !capabilities.secrets.is_empty()),
         ("kv = false", capabilities.kv_bytes > 0),
@@ -46,7 +47,8 @@ fn without_grants(manifest: &Manifest) -> Vec<String> {
     }
     let inputs = manifest.inputs.iter();
     lines.extend(inputs.map(|input| comment(&format!("  {}: {} ({})", input.name, input.expression, input.reason))));
-    if matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel) {
+    let is_source = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
+    if is_source || !manifest.capabilities.emits.is_empty() {
         lines.push(match manifest.emitted_names() {
             None => "#\n# It emits events of any name.".to_owned(),
             Some([]) => "#\n# It emits no events.".to_owned(),
@@ -68,6 +70,18 @@ fn grants(manifest: &Manifest) -> Vec<String> {
     }
     if !capabilities.http.is_empty() {
         lines.push(format!("http = {}", list(&suggested.http)));
+    }
+    for request in &capabilities.mail {
+        lines.push(comment(&format!("Mail through `{}`: {}", request.host, request.reason)));
+        if !suggested.mail.contains(&request.host) {
+            lines
+                .push(comment(&format!("  name the relays here with their ports, or refuse `{}` below", request.host)));
+        }
+    }
+    if !capabilities.mail.is_empty() {
+        lines.push(format!("mail = {}", list(&suggested.mail)));
+    }
+    if !capabilities.http.is_empty() || !capabilities.mail.is_empty() {
         lines.push("# Private ranges that those hosts may be in, where the server allows them:".to_owned());
         lines.push("# networks = [\"10.1.0.0/16\"]".to_owned());
     }
@@ -117,6 +131,7 @@ fn secrets(manifest: &Manifest) -> Vec<String> {
 fn suggested(manifest: &Manifest) -> Grants {
     let capabilities = &manifest.capabilities;
     let http: Vec<String> = capabilities.http.iter().map(|request| request.host.clone()).collect();
+    let mail: Vec<String> = capabilities.mail.iter().map(|request| request.host.clone()).collect();
     let secrets = capabilities.secrets.iter().map(|request| (request.name.clone(), exact(&request.hosts)));
     let is_whole = |(name, named): &(String, Vec<String>)| {
         let asked = capabilities.secrets.iter().find(|request| request.name == *name);
@@ -125,6 +140,7 @@ fn suggested(manifest: &Manifest) -> Grants {
     let recipients = capabilities.recipients.iter().map(|request| request.kind.clone());
     Grants {
         http: exact(&http),
+        mail: exact(&mail).into_iter().filter(|relay| relay.contains(':')).collect(),
         secrets: secrets.filter(is_whole).collect(),
         kv_bytes: capabilities.kv_bytes,
         recipients: (!capabilities.recipients.is_empty()).then(|| recipients.collect()),

@@ -7,11 +7,11 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{Manifest, PluginFault, Received, Refusal};
-use kith_model::sending::{OutboundRequest, Signature, Step};
+use kith_model::plugin::{EmittedEvent, Manifest, PluginFault, Received, Refusal};
+use kith_model::sending::{Mailbox, OutboundMail, OutboundRequest, Signature, Step};
 use kith_model::table::Cell;
 use kith_model::time::Timestamp;
-use kith_pipeline::{EventOutcome, event_text, outcomes_of};
+use kith_pipeline::{AnswerToRow, EventOutcome, event_text, outcomes_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -91,10 +91,28 @@ pub(super) fn rows(manifest: &Manifest, rows: &[Value]) -> Result<Vec<Vec<RowVal
     rows.iter().zip(1..).map(read).collect()
 }
 
-/// The tags or scores of one row.
-pub(super) fn outputs(manifest: &Manifest, cells: Vec<Cell>) -> Value {
+/// Where a row has the events that were emitted of it; no output has such a name.
+const EVENTS: &str = "(events)";
+
+/// The tags or scores of one row, and the events that were emitted of it where there are any.
+pub(super) fn outputs(manifest: &Manifest, AnswerToRow { cells, events }: AnswerToRow) -> Value {
     let values = manifest.outputs.iter().zip(cells).map(|(output, value)| (output.name.clone(), cell(value)));
-    Value::Object(values.collect::<Map<String, Value>>())
+    let mut row = values.collect::<Map<String, Value>>();
+    if !events.is_empty() {
+        row.insert(EVENTS.to_owned(), events.iter().map(emitted).collect());
+    }
+    Value::Object(row)
+}
+
+fn emitted(event: &EmittedEvent) -> Value {
+    let mut shown = json!({ "event": event.name });
+    if !event.properties.is_empty() {
+        shown["properties"] = digits::read(&event.properties).unwrap_or_default();
+    }
+    if !event.key.is_empty() {
+        shown["key"] = json!(event.key);
+    }
+    shown
 }
 
 fn cell(cell: Cell) -> Value {
@@ -154,10 +172,11 @@ pub(super) fn messages(written: &[Value], now: Timestamp) -> Result<Vec<Message>
     written.iter().zip(1..).map(read).collect()
 }
 
-/// What a channel wants for a message: a request, which stays here, or the end of the attempt.
+/// What a channel wants for a message: a request or a mail, which stay here, or the end of the attempt.
 pub(super) fn step(step: &Step) -> Value {
     match step {
         Step::Send(request) => json!({ "request": outbound(request) }),
+        Step::Mail(mail) => json!({ "mail": outbound_mail(mail) }),
         Step::Done(outcome) => json!({ "outcome": ended(outcome) }),
     }
 }
@@ -170,6 +189,36 @@ fn outbound(request: &OutboundRequest) -> Value {
     }
     if let Some(Signature::StandardWebhooks { secret, message_id }) = &request.sign {
         shown["sign"] = json!({ "standard-webhooks": { "secret": secret, "message_id": message_id } });
+    }
+    shown
+}
+
+/// A mail as the plugin wrote it, and whether it goes to the person that its message is for.
+fn outbound_mail(mail: &OutboundMail) -> Value {
+    let mailbox = |mailbox: &Mailbox| match &mailbox.name {
+        Some(name) => json!({ "name": name, "address": mailbox.address }),
+        None => json!({ "address": mailbox.address }),
+    };
+    let mut shown = json!({ "relay": mail.relay, "security": mail.security.as_str(), "sender": mailbox(&mail.sender),
+        "to": mail.to, "subject": mail.subject });
+    if !mail.may_go_to.contains(&mail.to) {
+        shown["refused"] = json!("`to` is no identifier of the message's recipient that the channel is given");
+    }
+    let texts = [("text", &mail.text), ("html", &mail.html)];
+    for (key, text) in texts.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?))) {
+        shown[key] = json!(text);
+    }
+    if let Some(login) = &mail.login {
+        shown["login"] = json!({ "user": login.user, "secret": login.secret });
+    }
+    if let Some(reply_to) = &mail.reply_to {
+        shown["reply_to"] = mailbox(reply_to);
+    }
+    if !mail.headers.is_empty() {
+        shown["headers"] = json!(mail.headers);
+    }
+    if let Some(timeout_ms) = mail.timeout_ms {
+        shown["timeout_ms"] = json!(timeout_ms);
     }
     shown
 }
@@ -204,6 +253,26 @@ mod tests {
              title = \"Try\"\ndescription = \"To try\"\nlicense = \"Apache-2.0\"\n{tables}"
         );
         kith_host::parse_manifest(&text).unwrap()
+    }
+
+    #[test]
+    fn a_row_has_the_events_that_were_emitted_of_it() {
+        let tables = "[inputs.n]\nexpression = \"traits.n\"\ntype = \"int64\"\nreason = \"to try\"\n\
+                      [outputs.level]\ntype = \"text\"\ndescription = \"A level\"\n\
+                      [capabilities]\nemits = [\"Level Reached\"]";
+        let event = |properties: &str, key: &str| EmittedEvent {
+            name: "Level Reached".into(),
+            properties: properties.into(),
+            key: key.into(),
+        };
+        let row = |events| outputs(&model(tables), AnswerToRow { cells: vec![Cell::Text("high".into())], events });
+        assert_eq!(row(Vec::new()), json!({ "level": "high" }));
+        let shown = row(vec![event("", ""), event(r#"{"level":"high"}"#, "2026-01")]);
+        let events = json!([
+            { "event": "Level Reached" },
+            { "event": "Level Reached", "properties": { "level": "high" }, "key": "2026-01" },
+        ]);
+        assert_eq!(shown, json!({ "level": "high", "(events)": events }));
     }
 
     /// What the kernel would set aside is told of as it would tell it, and not passed for an event.
@@ -284,6 +353,20 @@ mod tests {
         assert_eq!(read, [vec![RowValue::Float(1.5)], vec![RowValue::Null]]);
         let refused = rows(&manifest, &[json!({}), json!({ "m": 1 })]).unwrap_err().to_string();
         assert_eq!(refused, "row 2: the manifest has no input `m`; it has n");
+    }
+
+    #[test]
+    fn a_mail_is_shown_and_one_to_somebody_else_is_told_of() {
+        let mail = |to: &str| {
+            let sender = Mailbox { name: Some("Shop".into()), address: "shop@example.com".into() };
+            let may_go_to = vec!["ada@example.com".to_owned()];
+            let (relay, to, text) = ("smtp.example.com:587".to_owned(), to.to_owned(), Some("Hello".to_owned()));
+            step(&Step::Mail(Box::new(OutboundMail { relay, sender, to, text, may_go_to, ..OutboundMail::default() })))
+        };
+        let shown = json!({ "mail": { "relay": "smtp.example.com:587", "security": "starttls", "subject": "",
+            "sender": { "name": "Shop", "address": "shop@example.com" }, "to": "ada@example.com", "text": "Hello" } });
+        assert_eq!(mail("ada@example.com"), shown);
+        assert!(mail("eve@example.com")["mail"]["refused"].is_string());
     }
 
     #[test]

@@ -1,0 +1,396 @@
+//! Versions of tag models and scorers that are tried over what is stored: everybody is looked at once, the version is asked about
+//! them, its values are compared with those that are live now, and the conditions of audiences are evaluated as if they counted.
+//! Nothing of it counts: its values are kept nowhere, its faults are nobody's strikes, nobody moves and nothing is sent.
+//!
+//! It is a task of the workers that hands one batch of people after the other to the thread of the versions that run beside the
+//! live ones, which yields to all others, and so never has more than one call under way. How far it is and what it counted are
+//! one row, written at most every [`COMMIT_PERIOD`]: after a restart it goes on from there. Examples of people are in memory
+//! alone.
+
+mod batch;
+mod effects;
+pub(crate) mod report;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kith_features::{Expression, FeatureName};
+use kith_model::id::{AudienceId, InstallationId, ProfileId, WorkspaceId};
+use kith_store::keys::Definition;
+use kith_store::{Key, Operation, Store, Unit, row};
+use parking_lot::Mutex;
+
+use crate::guests::{Caller, GuestClass};
+use crate::plan::{AudiencePlan, ModelPlan, Plan};
+use crate::profiles::facts::get_one;
+use crate::setup::{Installed, Setup};
+use crate::shadow::{COMMIT_PERIOD, MAX_EXAMPLES, ShadowFailure};
+use crate::shared::{CompiledSetup, KernelState, Workspace};
+use crate::workers::{Ending, TaskScope};
+use crate::{Kernel, offload};
+
+use report::{BacktestChange, BacktestEnd, BacktestKey, BacktestReport, LiveKey, changes};
+
+/// The name of the tasks.
+const BACKTEST: &str = "backtest";
+
+/// The longest wait between two looks at what one waits for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A batch ends within the limits of a call; a machine under load may take this long.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What an example is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BacktestLine {
+    /// An output that would be another.
+    Output(String),
+    Entered(AudienceId),
+    Left(AudienceId),
+}
+
+/// What would become of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageVerdict {
+    /// It would leave.
+    Passes,
+    /// The gate would refuse it.
+    Refused { reason: String },
+    /// The action would not be taken.
+    NotDue,
+}
+
+/// Somebody for whom something would change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BacktestExample {
+    pub profile: ProfileId,
+    /// Of an output, as JSON, long texts cut; `None` where it has nothing.
+    pub live: Option<String>,
+    pub version: Option<String>,
+    /// Of an audience with an action.
+    pub message: Option<MessageVerdict>,
+}
+
+/// How a backtest stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BacktestState {
+    /// Until what is computed is as new as the events that were there when it was asked for.
+    Waiting,
+    Running,
+    Ended(BacktestEnd),
+}
+
+/// What came of a backtest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BacktestView {
+    pub state: BacktestState,
+    pub report: BacktestReport,
+    /// The first of each line, since the kernel was started.
+    pub examples: BTreeMap<BacktestLine, Vec<BacktestExample>>,
+    pub last_failure: Option<ShadowFailure>,
+    /// What is not as it was when it began.
+    pub changes: Vec<BacktestChange>,
+    /// Models that read one of the outputs. What they would say is not computed.
+    pub readers: Vec<InstallationId>,
+    /// Audiences that those models decide, and so are not looked at as far as they do.
+    pub beyond: Vec<AudienceId>,
+}
+
+/// The backtests of all workspaces.
+#[derive(Default)]
+pub(crate) struct Backtests(Mutex<HashMap<(WorkspaceId, InstallationId), Arc<Run>>>);
+
+/// One version tried over what is stored, from its beginning to its end.
+pub(crate) struct Run {
+    workspace: WorkspaceId,
+    installation: InstallationId,
+    of: BacktestKey,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    /// Read from its row when it is needed first.
+    report: Option<BacktestReport>,
+    examples: BTreeMap<BacktestLine, Vec<BacktestExample>>,
+    last_failure: Option<ShadowFailure>,
+    /// Batches in a row of which it answered for nobody.
+    fruitless: u32,
+    committed_at: Option<Instant>,
+    has_news: bool,
+}
+
+impl Kept {
+    /// The report, as far as it was read.
+    fn report(&mut self) -> &mut BacktestReport {
+        self.report.get_or_insert_default()
+    }
+
+    fn example(&mut self, line: BacktestLine, example: impl FnOnce() -> BacktestExample) {
+        let kept = self.examples.entry(line).or_default();
+        if kept.len() < MAX_EXAMPLES {
+            kept.push(example());
+        }
+    }
+}
+
+impl Backtests {
+    /// The run of an installation's backtest as it is in force.
+    fn run_of(&self, workspace: WorkspaceId, installed: &Installed) -> Option<Arc<Run>> {
+        let of = BacktestKey::of(installed.backtest.as_ref()?);
+        self.0.lock().get(&(workspace, installed.id)).filter(|run| run.of == of).cloned()
+    }
+
+    /// Write what is not yet written, of one workspace or of all.
+    pub(crate) fn keep(&self, shared: &KernelState, of: Option<WorkspaceId>) {
+        let runs: Vec<Arc<Run>> = self.0.lock().values().cloned().collect();
+        for run in runs.into_iter().filter(|run| of.is_none_or(|of| of == run.workspace)) {
+            run.keep(shared);
+        }
+    }
+
+    /// The workspace is no longer run.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        self.0.lock().retain(|(of, _), _| *of != workspace);
+    }
+}
+
+/// A setup is in force: begin what it asks for, go on with what had begun, and forget what it asks for no longer.
+pub(crate) fn follow(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) {
+    let compiled = workspace.compiled.load_full();
+    let setup: &Setup = &compiled.setup;
+    let mut begun = Vec::new();
+    {
+        let mut runs = shared.backtests.0.lock();
+        runs.retain(|(of, id), run| *of != setup.workspace || is_asked_for(setup, *id, &run.of));
+        for installed in &setup.installations {
+            let Some(version) = &installed.backtest else { continue };
+            let place = (setup.workspace, installed.id);
+            if runs.contains_key(&place) {
+                continue;
+            }
+            let run = Arc::new(Run {
+                workspace: setup.workspace,
+                installation: installed.id,
+                of: BacktestKey::of(version),
+                kept: Mutex::default(),
+            });
+            runs.insert(place, Arc::clone(&run));
+            begun.push(run);
+        }
+    }
+    for run in begun {
+        let task = work(Arc::clone(shared), Arc::clone(workspace), run);
+        shared.workers.task(BACKTEST, setup.workspace, task);
+    }
+}
+
+fn is_asked_for(setup: &Setup, installation: InstallationId, of: &BacktestKey) -> bool {
+    let asked = setup.installation(installation).and_then(|installed| installed.backtest.as_ref());
+    asked.is_some_and(|version| BacktestKey::of(version) == *of)
+}
+
+/// Wait until the batches under way have ended; those that were cut off count as if they had never begun.
+pub(crate) fn stop(shared: &KernelState, whose: TaskScope) {
+    if let Ending::TimedOut { running } = shared.workers.wait_for_tasks(BACKTEST, whose, GRACE) {
+        tracing::warn!(running, "backtests did not end in time; after the next start they go on from what they kept");
+    }
+}
+
+/// A run, from where it is to its end.
+async fn work(shared: Arc<KernelState>, workspace: Arc<Workspace>, run: Arc<Run>) {
+    let (state, reading) = (Arc::clone(&shared), Arc::clone(&run));
+    if offload::run(move || reading.has_ended(state.store.as_ref())).await {
+        return;
+    }
+    wait_for_reactor(&shared, &workspace, &run).await;
+    while run.is_current(&workspace) {
+        let caller = Caller {
+            workspace: run.workspace,
+            installation: run.installation,
+            class: GuestClass::Shadow,
+            // People are read when its turn has come, and there is one call at a time, whose memory is a budget of its own.
+            bytes: 0,
+            memory_bytes: 0,
+        };
+        let (state, of, asking) = (Arc::clone(&shared), Arc::clone(&workspace), Arc::clone(&run));
+        let Ok(call) = shared.guests.run(caller, move || batch::next(&state, &of, &asking)) else {
+            tokio::time::sleep(LOOK).await;
+            continue;
+        };
+        match call.finish().await {
+            Ok(batch::Next::Batch) => {}
+            Ok(batch::Next::Nothing) | Err(_) => break,
+        }
+    }
+    offload::run(move || run.keep(&shared)).await;
+}
+
+/// Wait until what is computed is of the setup in force and as new as the log is now.
+async fn wait_for_reactor(shared: &KernelState, workspace: &Workspace, run: &Run) {
+    let head = shared.store.head_of(workspace.id);
+    while run.is_current(workspace) {
+        // Before the look, so that a pass which ends after it is heard.
+        let pass = workspace.pass_done.notified();
+        let is_ready = {
+            let projection = workspace.projection.read();
+            projection.generation == workspace.compiled.load().generation && projection.as_of.position >= head
+        };
+        if is_ready {
+            return;
+        }
+        shared.wake_reactor(workspace.id);
+        // Time over is no error: the next look is due.
+        tokio::time::timeout(LOOK, pass).await.ok();
+    }
+}
+
+impl Run {
+    /// Whether it is still asked for, and its workspace runs.
+    fn is_current(&self, workspace: &Workspace) -> bool {
+        !workspace.is_stopping() && is_asked_for(&workspace.compiled.load().setup, self.installation, &self.of)
+    }
+
+    fn key(&self) -> Key {
+        Key::definition(self.workspace, Definition::BacktestReport, &self.installation.0.to_be_bytes())
+    }
+
+    /// The report as it was written; an empty one where there is none of this run.
+    fn read(&self, store: &dyn Store) -> BacktestReport {
+        let read = get_one(store, &self.key()).and_then(|row| row.map(|row| row::decode(&row)).transpose());
+        let read: Option<BacktestReport> = read.unwrap_or_else(|error| {
+            tracing::warn!(installation = self.installation.0, %error, "what came of a backtest does not read");
+            None
+        });
+        read.filter(|read| read.of == self.of).unwrap_or_else(|| BacktestReport::new(self.of.clone()))
+    }
+
+    /// What is kept, with the report read.
+    fn look<'k>(&self, store: &dyn Store, kept: &'k mut Kept) -> &'k mut Kept {
+        if kept.report.is_none() {
+            kept.report = Some(self.read(store));
+        }
+        kept
+    }
+
+    fn has_ended(&self, store: &dyn Store) -> bool {
+        self.look(store, &mut self.kept.lock()).report().ended.is_some()
+    }
+
+    /// Note what came of a batch, and write it where it was not written lately, or where it is the last.
+    fn record(&self, shared: &KernelState, note: impl FnOnce(&mut Kept)) {
+        let mut kept = self.kept.lock();
+        note(self.look(shared.store.as_ref(), &mut kept));
+        kept.has_news = true;
+        let is_last = kept.report().ended.is_some();
+        if is_last || kept.committed_at.is_none_or(|at| at.elapsed() >= COMMIT_PERIOD) {
+            self.commit(shared, &mut kept);
+        }
+    }
+
+    fn end(&self, shared: &KernelState, end: BacktestEnd) {
+        self.record(shared, |kept| kept.report().ended = Some(end));
+    }
+
+    fn give_up(&self, shared: &KernelState, code: &str, message: String) {
+        tracing::warn!(installation = self.installation.0, code, message, "a backtest was given up");
+        self.end(shared, BacktestEnd::GivenUp { at: shared.clock.now(), code: code.to_owned(), message });
+    }
+
+    /// Write what is not yet written.
+    fn keep(&self, shared: &KernelState) {
+        let mut kept = self.kept.lock();
+        if kept.has_news {
+            self.commit(shared, &mut kept);
+        }
+    }
+
+    fn commit(&self, shared: &KernelState, kept: &mut Kept) {
+        kept.committed_at = Some(Instant::now());
+        // Of one that is asked for no longer nothing is kept. The workspace itself may be about to stop.
+        let known = shared.workspace(self.workspace);
+        let is_asked = known.is_some_and(|known| {
+            let compiled = known.compiled.load();
+            is_asked_for(&compiled.setup, self.installation, &self.of)
+        });
+        if !is_asked {
+            return;
+        }
+        let operation = Operation::Put(self.key(), row::encode(kept.report()));
+        match shared.commit(Unit { operations: vec![operation], ..Unit::default() }) {
+            Ok(_) => kept.has_news = false,
+            // It is in memory still, and is tried with what comes next.
+            Err(error) => {
+                tracing::warn!(installation = self.installation.0, %error, "what came of a backtest was not kept")
+            }
+        }
+    }
+}
+
+/// The tags or scores that a version writes, or the live one does.
+fn features(model: &ModelPlan) -> Vec<FeatureName> {
+    let of_version = model.installed.backtest.iter().flat_map(|version| &version.outputs);
+    let mut features: Vec<FeatureName> =
+        model.installed.outputs.iter().chain(of_version).map(|output| model.feature(&output.name)).collect();
+    features.sort();
+    features.dedup();
+    features
+}
+
+fn reads(expression: &Expression, features: &[FeatureName]) -> bool {
+    let reads = expression.reads();
+    let is_read = |feature: &FeatureName| {
+        matches!(feature, FeatureName::Tag(name) if reads.tags.contains(&**name))
+            || matches!(feature, FeatureName::Score(name) if reads.scores.contains(&**name))
+    };
+    features.iter().any(is_read)
+}
+
+/// The audiences whose condition reads one of the features.
+fn reading<'p>(plan: &'p Plan, features: &'p [FeatureName]) -> impl Iterator<Item = &'p AudiencePlan> {
+    plan.audiences.iter().filter(|audience| reads(&audience.condition, features))
+}
+
+/// The models that read one of the features, directly or through others.
+fn readers(plan: &Plan, model: &ModelPlan, features: &[FeatureName]) -> Vec<InstallationId> {
+    let mut all = features.to_vec();
+    let mut found = Vec::new();
+    // Each comes after those that it reads.
+    for other in plan.models.iter().filter(|other| other.installed.id != model.installed.id) {
+        if other.inputs.iter().any(|(_, input)| reads(input, &all)) {
+            all.extend(other.installed.outputs.iter().map(|output| other.feature(&output.name)));
+            found.push(other.installed.id);
+        }
+    }
+    found
+}
+
+impl Kernel {
+    /// What came of the version of an installation that is tried over what is stored; `None` where none is. Blocks.
+    pub fn backtest(&self, workspace: WorkspaceId, installation: InstallationId) -> Option<BacktestView> {
+        let known = self.shared.workspace(workspace)?;
+        let compiled: Arc<CompiledSetup> = known.compiled.load_full();
+        let run = self.shared.backtests.run_of(workspace, compiled.setup.installation(installation)?)?;
+        let (report, examples, last_failure) = {
+            let mut kept = run.kept.lock();
+            let kept = run.look(self.shared.store.as_ref(), &mut kept);
+            (kept.report().clone(), kept.examples.clone(), kept.last_failure.clone())
+        };
+        let state = match (&report.ended, report.begun_at) {
+            (Some(end), _) => BacktestState::Ended(end.clone()),
+            (None, Some(_)) => BacktestState::Running,
+            (None, None) => BacktestState::Waiting,
+        };
+        let (mut changed, mut followed, mut beyond) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some((_, model)) = compiled.plan.model(installation) {
+            let features = features(model);
+            let live = LiveKey::of(&compiled, &model.installed);
+            changed = changes(&report, &live, reading(&compiled.plan, &features));
+            followed = readers(&compiled.plan, model, &features);
+            let decides = |audience: &&AudiencePlan| followed.iter().any(|reader| audience.models.contains(reader));
+            beyond = compiled.plan.audiences.iter().filter(decides).map(|audience| audience.audience.id).collect();
+        }
+        Some(BacktestView { state, report, examples, last_failure, changes: changed, readers: followed, beyond })
+    }
+}

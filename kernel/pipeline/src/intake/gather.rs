@@ -1,0 +1,334 @@
+//! Requests of one source that wait for a call of its connector at the same time go into one call.
+//!
+//! Nobody waits for it: each request has its own turn on the guests' threads, and the one whose turn it is takes along those that
+//! wait behind it, a bounded number of a bounded size. So a request that finds a place is called at once and alone, and how many
+//! there are in a call follows from how busy the source is. A call of several is one turn, so that other sources wait for none
+//! longer than for another.
+//!
+//! A call of several that fails is halved until the request that it fails on is alone, and what that one gets is its own. Where it
+//! passed its time each has a turn of its own again, because each half with the request that passes it would spend that once more.
+//! For a while behind it the source's requests are called one by one: whoever sends what its connector fails on again and again has
+//! its neighbours wait once, and no longer than without gathering after it. Only connectors whose calls leave nothing behind are asked
+//! about several requests ([`Connector::takes_several`]), since what a call has left would be left once more by each part.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kith_model::budget::{Exhausted, table};
+use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::plugin::{Connector, PluginFault, ReceiveError, Received, SourceRequest};
+use kith_model::time::{Clock, Timestamp};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::guests::{Caller, ExecutorStopped, Guests, Place};
+use crate::shadow::report::SeenCall;
+
+/// Requests in one call. With as many, making its instance costs each of them little.
+fn max_requests() -> usize {
+    usize::try_from(table::GUEST_REQUESTS.default).unwrap_or(usize::MAX)
+}
+
+/// Bytes of their bodies together, about those of a piece of a file, so that a call of several is no larger than one may be anyway.
+fn max_bytes() -> usize {
+    usize::try_from(table::GUEST_REQUESTS_SIZE.default).unwrap_or(usize::MAX)
+}
+
+/// How long a source's requests are called one by one after a call of several failed.
+const APART_MS: i64 = 60_000;
+
+/// After this long, whoever gave up may come again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A source.
+type SourceKey = (WorkspaceId, InstallationId);
+
+/// Requests that wait for connectors.
+pub(crate) struct Gathering {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next_number: u64,
+    sources: HashMap<SourceKey, Source>,
+}
+
+#[derive(Default)]
+struct Source {
+    waiting: VecDeque<Waiting>,
+    /// Until when its requests are called one by one.
+    apart_until: Option<Timestamp>,
+}
+
+/// A request that waits for its call.
+struct Waiting {
+    number: u64,
+    /// As it ran when the request came.
+    connector: Arc<dyn Connector>,
+    request: Arc<SourceRequest>,
+    reply: oneshot::Sender<Answered>,
+    /// Its turn, given up where another takes it along.
+    place: Option<Place>,
+}
+
+/// What came of a request.
+pub(super) struct Answered {
+    pub(super) request: Arc<SourceRequest>,
+    pub(super) received: Result<Received, ReceiveError>,
+    /// Of a call for this one alone.
+    pub(super) seen: Option<SeenCall>,
+}
+
+/// A request that was handed over. Where nobody waits for it any more it is not called.
+pub(super) struct Asked {
+    gathering: Arc<Gathering>,
+    of: SourceKey,
+    number: u64,
+    answered: oneshot::Receiver<Answered>,
+}
+
+/// A request's turn on the guests' threads. One that ends without having come leaves nothing that waits for it.
+struct Turn {
+    gathering: Arc<Gathering>,
+    of: SourceKey,
+    number: u64,
+}
+
+impl Gathering {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Gathering {
+        Gathering { clock, state: Mutex::default() }
+    }
+
+    /// Let a request wait for its call.
+    ///
+    /// # Errors
+    /// The budget for what waits is used up.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        guests: &Guests,
+        caller: Caller,
+        connector: &Arc<dyn Connector>,
+        request: &Arc<SourceRequest>,
+    ) -> Result<Asked, Exhausted> {
+        let of = (caller.workspace, caller.installation);
+        let (reply, answered) = oneshot::channel();
+        let mut state = self.state.lock();
+        let number = state.next_number;
+        state.next_number += 1;
+        let (connector, request) = (Arc::clone(connector), Arc::clone(request));
+        let waiting = Waiting { number, connector, request, reply, place: None };
+        state.sources.entry(of).or_default().waiting.push_back(waiting);
+        drop(state);
+        let asked = Asked { gathering: Arc::clone(self), of, number, answered };
+        let turn = Turn { gathering: Arc::clone(self), of, number };
+        let place = guests.place(caller, Box::new(move || turn.come()))?;
+        self.keep(of, number, place);
+        Ok(asked)
+    }
+
+    /// Keep the turn of a request that still waits.
+    fn keep(&self, of: SourceKey, number: u64, place: Place) {
+        let mut state = self.state.lock();
+        let source = state.sources.get_mut(&of);
+        let waiting = source.and_then(|source| source.waiting.iter_mut().find(|waiting| waiting.number == number));
+        match waiting {
+            Some(waiting) => waiting.place = Some(place),
+            // It was taken along. A turn is given up without this lock, which is taken under the guests' own where a call is dropped.
+            None => {
+                drop(state);
+                drop(place);
+            }
+        }
+    }
+
+    /// Take one request out that still waits. It must be dropped without the lock.
+    fn remove(&self, of: SourceKey, number: u64) -> Option<Waiting> {
+        let mut state = self.state.lock();
+        let source = state.sources.get_mut(&of)?;
+        let place = source.waiting.iter().position(|waiting| waiting.number == number)?;
+        let removed = source.waiting.remove(place);
+        self.tidy(&mut state, of);
+        removed
+    }
+
+    /// Take the request out whose turn it is, and those that go along with it.
+    fn take(&self, of: SourceKey, number: u64) -> Vec<Waiting> {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let Some(source) = state.sources.get_mut(&of) else { return Vec::new() };
+        let own = source.waiting.iter().position(|waiting| waiting.number == number);
+        let Some(first) = own.and_then(|own| source.waiting.remove(own)) else { return Vec::new() };
+        let is_apart = source.apart_until.is_some_and(|until| now < until);
+        let most = if first.connector.takes_several() && !is_apart { max_requests() } else { 1 };
+        let mut bytes = first.request.body.len();
+        let mut taken = vec![first];
+        let mut place = 0;
+        while taken.len() < most
+            && let Some(next) = source.waiting.get(place)
+        {
+            let together = bytes.saturating_add(next.request.body.len());
+            if together <= max_bytes() && Arc::ptr_eq(&next.connector, &taken[0].connector) {
+                bytes = together;
+                taken.extend(source.waiting.remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        self.tidy(&mut state, of);
+        drop(state);
+        for place in taken.iter().filter_map(|waiting| waiting.place.as_ref()) {
+            // What it waited for makes no difference to one that is called.
+            let _ = place.give_up();
+        }
+        taken
+    }
+
+    /// Call a source's requests one by one for a while.
+    fn part(&self, of: SourceKey) {
+        let until = Timestamp(self.clock.now().0.saturating_add(APART_MS));
+        self.state.lock().sources.entry(of).or_default().apart_until = Some(until);
+    }
+
+    /// Forget a source of which there is nothing.
+    fn tidy(&self, state: &mut State, of: SourceKey) {
+        let now = self.clock.now();
+        let is_idle =
+            |source: &Source| source.waiting.is_empty() && source.apart_until.is_none_or(|until| until <= now);
+        if state.sources.get(&of).is_some_and(is_idle) {
+            state.sources.remove(&of);
+        }
+    }
+
+    /// The workspace is no longer run.
+    pub(crate) fn forget_workspace(&self, workspace: WorkspaceId) {
+        let mut state = self.state.lock();
+        let forgotten: Vec<Source> = state.sources.extract_if(|of, _| of.0 == workspace).map(|(_, of)| of).collect();
+        drop(state);
+        drop(forgotten);
+    }
+
+    /// Requests of a source that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, workspace: WorkspaceId, source: InstallationId) -> usize {
+        self.state.lock().sources.get(&(workspace, source)).map_or(0, |source| source.waiting.len())
+    }
+}
+
+impl Turn {
+    fn come(self) {
+        let taken = self.gathering.take(self.of, self.number);
+        let Some(connector) = taken.first().map(|waiting| Arc::clone(&waiting.connector)) else { return };
+        if call(connector.as_ref(), taken) == Together::Fails {
+            self.gathering.part(self.of);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        drop(self.gathering.remove(self.of, self.number));
+    }
+}
+
+impl Asked {
+    /// What came of it.
+    pub(super) async fn finish(mut self) -> Result<Answered, ExecutorStopped> {
+        (&mut self.answered).await.map_err(|_| ExecutorStopped)
+    }
+
+    /// The same for somebody who waits a while for the call to begin; one that has begun is waited for.
+    pub(super) async fn finish_soon(
+        mut self,
+        patience: Duration,
+    ) -> Result<Result<Answered, ExecutorStopped>, Exhausted> {
+        if let Ok(answered) = tokio::time::timeout(patience, &mut self.answered).await {
+            return Ok(answered.map_err(|_| ExecutorStopped));
+        }
+        match self.gathering.remove(self.of, self.number) {
+            None => Ok((&mut self.answered).await.map_err(|_| ExecutorStopped)),
+            Some(waiting) => Err(waiting.place.as_ref().and_then(Place::give_up).unwrap_or_else(|| {
+                // Its turn came this very moment.
+                table::GUEST_QUEUE_TIME.exhausted(table::GUEST_QUEUE_TIME.default, Some(RETRY_AFTER))
+            })),
+        }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        drop(self.gathering.remove(self.of, self.number));
+    }
+}
+
+impl Waiting {
+    fn answer(self, received: Result<Received, ReceiveError>, seen: Option<SeenCall>) {
+        // Its client may have gone meanwhile.
+        drop(self.reply.send(Answered { request: self.request, received, seen }));
+    }
+
+    /// Call the connector for this request alone, if somebody still waits for it.
+    fn alone(self) {
+        if !self.reply.is_closed() {
+            let (seen, received) = SeenCall::of(|| self.connector.receive(&self.request));
+            self.answer(received, Some(seen));
+        }
+    }
+
+    /// The same in a turn of its own, or here where there is no room for one more that waits.
+    fn alone_later(mut self) {
+        let Some(place) = self.place.take() else { return self.alone() };
+        let kept = Arc::new(Mutex::new(Some(self)));
+        let later = Arc::clone(&kept);
+        let work = move || {
+            let waiting = later.lock().take();
+            waiting.into_iter().for_each(Waiting::alone);
+        };
+        if place.again(Box::new(work)).is_err() {
+            let waiting = kept.lock().take();
+            waiting.into_iter().for_each(Waiting::alone);
+        }
+    }
+}
+
+/// How a connector does with several requests at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Together {
+    Works,
+    Fails,
+}
+
+/// Call a connector for requests until each has an answer of its own.
+fn call(connector: &dyn Connector, mut taken: Vec<Waiting>) -> Together {
+    taken.retain(|waiting| !waiting.reply.is_closed());
+    if taken.len() < 2 {
+        taken.into_iter().for_each(Waiting::alone);
+        return Together::Works;
+    }
+    let requests: Vec<&SourceRequest> = taken.iter().map(|waiting| waiting.request.as_ref()).collect();
+    let fault = match connector.receive_all(&requests) {
+        Ok(answers) if answers.len() == taken.len() => {
+            taken.into_iter().zip(answers).for_each(|(waiting, received)| waiting.answer(received, None));
+            return Together::Works;
+        }
+        Ok(answers) => PluginFault::InvalidOutput(format!("{} answers came back for {}", answers.len(), taken.len())),
+        Err(fault) => fault,
+    };
+    tracing::debug!(code = fault.code(), requests = taken.len(), "requests are called apart that failed together");
+    match fault {
+        PluginFault::CpuExceeded { .. } | PluginFault::DeadlineExceeded { .. } => {
+            taken.into_iter().for_each(Waiting::alone_later);
+        }
+        _ => {
+            let other = taken.split_off(taken.len() / 2);
+            call(connector, taken);
+            call(connector, other);
+        }
+    }
+    Together::Fails
+}
+
+#[cfg(test)]
+mod tests;
