@@ -384,8 +384,7 @@ impl KernelState {
 
     /// Commit a unit under the node's lease, and wake the senders of the outboxes that it filled.
     pub(crate) fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {
-        let queue = |of: &Operation| if let Operation::Enqueue { queue, .. } = of { Some(*queue) } else { None };
-        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(queue).collect();
+        let filled: BTreeSet<QueueId> = unit.operations.iter().filter_map(filled_queue).collect();
         let committed = self.store.commit(Unit { fence: Some(self.fence.clone()), ..unit })?;
         filled.into_iter().for_each(|queue| self.workers.wake(queue));
         Ok(committed)
