@@ -10,7 +10,7 @@ use crate::root;
 
 /// The seven first-party plugins and the hostile guests, by their crates' folders; of two versions of a plugin the lower stands
 /// first.
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "plugins/connector-segment",
     "plugins/connector-csv",
     "plugins/connector-http-pull",

@@ -362,7 +362,7 @@ impl<'a> Bench<'a> {
         batch.counts.given_up += asked.saturating_sub(result.rows.len()) as u64;
         for (row, outcome) in &result.rows {
             let values = match outcome {
-                RowOutcome::Values(values) => values,
+                RowOutcome::Values(answer) => &answer.values,
                 RowOutcome::Faulted(_) | RowOutcome::Later(_) => {
                     batch.counts.failed += 1;
                     continue;
