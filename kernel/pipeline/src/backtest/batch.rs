@@ -369,7 +369,7 @@ impl<'a> Bench<'a> {
                 }
             };
             let Some(people) = batch.people.get_mut(row.ordinal as usize) else { continue };
-            let given = self.version.outputs.iter().zip(&values.values);
+            let given = self.version.outputs.iter().zip(values);
             let given = given.map(|(output, value)| (self.model.feature(&output.name), output_value(value)));
             // What the live version alone writes nobody would write.
             let mut instead: BTreeMap<FeatureName, Value> =
