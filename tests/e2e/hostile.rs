@@ -172,6 +172,15 @@ fn what_a_tag_model_emits_is_an_event_of_the_person_and_of_its_version() {
         assert!(letter["message"].as_str().unwrap().contains(said), "{letter}");
     }
     assert_eq!(emitted().len(), 3, "nothing of it was said");
+
+    // Its values are taken back, and never what it emitted.
+    let foreseen = || {
+        let path = format!("/api/v1/plugins/hostile/tag-model/digests/{digest}/undo?dry_run=true");
+        admin.post(&path, &json!({})).is(200)
+    };
+    assert_eq!((&foreseen()[0]["installation"], &foreseen()[0]["taken_back"]), (&json!("model"), &Value::Null));
+    admin.delete("/api/v1/installations/model").is(204);
+    assert_eq!(foreseen(), json!([]));
 }
 
 /// A model that takes all its time for each call was asked about everybody it had, for minutes, also after it had been mended.

@@ -97,7 +97,7 @@ pub enum Cause {
     Import,
     /// Two profiles became one.
     Merge,
-    /// A profile was parted, an objection to profiling was taken back, or what a version of a model wrote.
+    /// A profile was parted, an objection to profiling was taken back, or what a version of a plugin wrote.
     Undo,
     /// A definition, a plugin version, a fit, a configuration or an activity changed.
     Change,

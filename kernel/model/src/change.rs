@@ -18,9 +18,13 @@ pub enum Change {
     Membership { audience: AudienceId, profile: ProfileId, movement: Movement, cause: Cause, at: Timestamp },
     /// A correction took the place of an event, which is no longer part of anybody's history.
     Superseded(SupersededEvent),
+    /// An event was taken back with all that a version of its connector read; it is no longer part of anybody's history, and
+    /// nothing of that is news.
+    TakenBack(SupersededEvent),
 }
 
-/// An event that a correction took the place of. The correction is an event of its own, later in the same commit.
+/// An event that is no longer part of anybody's history: a correction took its place, which is an event of its own, later in the
+/// same commit, or it was taken back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SupersededEvent {
     /// Where the event was recorded.

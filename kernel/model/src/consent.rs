@@ -9,6 +9,7 @@
 
 pub mod fold;
 mod spelling;
+mod taken_back;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -27,6 +27,7 @@ pub(crate) mod queue;
 pub(crate) mod readers;
 pub(crate) mod reweigh;
 pub(crate) mod rules;
+pub(crate) mod taking_back;
 mod unit;
 pub(crate) mod validate;
 
@@ -34,12 +35,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kith_features::Zone;
 use kith_model::budget::{Budget, table};
 use kith_model::consent::Giver;
 use kith_model::event::{DraftEvent, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::identity::IdentityRules;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Operation, Store};
 use parking_lot::RwLock;
@@ -260,9 +259,10 @@ impl Accept {
         self.lanes.at_work.has_others(id)
     }
 
-    /// A workspace's rules, at the start or changed. Its lane begins to read its state, if it has not.
-    pub(crate) fn set_rules(&self, id: WorkspaceId, identity: IdentityRules, realm_key: [u8; 32], zone: Zone) {
-        if self.lanes.lane(id, Some(LaneRules { identity, realm_key, zone })).is_some() {
+    /// What of a workspace's setup its lane works by, at the start or changed. Its lane begins to read its state, if it has not.
+    pub(crate) fn set_rules(&self, setup: &Setup) {
+        let id = setup.workspace;
+        if self.lanes.lane(id, Some(LaneRules::of(setup))).is_some() {
             self.pool.wake(id);
         }
     }

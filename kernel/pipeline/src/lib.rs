@@ -56,6 +56,7 @@ use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Fence, ReadError, Store};
 use roaring::RoaringBitmap;
 
+pub use accept::taking_back::TakenBack;
 pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
 pub use backtest::report::{
     AudienceEffect, BacktestChange, BacktestEnd, BacktestPeople, BacktestReport, MessageCounts,
@@ -79,9 +80,10 @@ pub use questions::provenance::{
 };
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
-pub use questions::written::{UndoProgress, Written, WrittenEvents, WrittenValue, WrittenValues};
+pub use questions::taking_back::{UndoPreview, UndoProgress};
+pub use questions::written::{Written, WrittenEvents, WrittenValue, WrittenValues};
 pub use react::models::alone::{AnswerToRow, answers_to, dataset_of};
-pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo};
+pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo, Undone};
 pub use shadow::report::{OutputComparison, ShadowReport, ShadowSide, SkippedCounts};
 pub use shadow::{ShadowExample, ShadowFailure, ShadowVersion, ShadowView, shadow_inputs};
 pub use shared::WAITS_FOR_FIT;
@@ -191,20 +193,18 @@ impl Kernel {
         let kernel = Kernel { shared: Arc::clone(&shared), reactors: Arc::clone(&reactors) };
         let mut opened = Vec::new();
         for setup in setups {
-            let rules = setup.identity_rules.clone();
             let workspace = Arc::new(Workspace::new(setup)?);
             shared.workspaces.write().insert(workspace.id, Arc::clone(&workspace));
-            opened.push((workspace, rules));
+            opened.push(workspace);
         }
-        for (workspace, _) in &opened {
+        for workspace in &opened {
             reactors.open(workspace)?;
         }
         let pool = Pool::start("kith-react", reactor_threads(), reactors).map_err(no_thread("react"))?;
         wakers.set(pool);
-        for (workspace, rules) in opened {
+        for workspace in opened {
             // With its rules a workspace begins to read its filters, for which nobody waits: the index had the processors first.
-            let setup = Arc::clone(&workspace.compiled.load().setup);
-            shared.accept.set_rules(workspace.id, rules, setup.realm_key, setup.zone.clone());
+            shared.accept.set_rules(&workspace.compiled.load().setup);
             wakers.wake(workspace.id);
         }
         let workspaces: Vec<WorkspaceId> = shared.workspaces.read().keys().copied().collect();
@@ -247,18 +247,17 @@ impl Kernel {
 
     /// [`Kernel::configure`] for a setup that was checked.
     pub fn put_in_force(&self, checked: CheckedSetup) {
-        let setup = &checked.setup;
-        let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
-        let zone = setup.zone.clone();
+        let id = checked.setup.workspace;
         match self.shared.workspace(id) {
             Some(workspace) => workspace.configure(checked),
             None => drop(self.begin(checked)),
         }
         if let Some(workspace) = self.shared.workspace(id) {
-            self.shared.shadows.follow(&workspace.compiled.load().setup);
+            let setup = Arc::clone(&workspace.compiled.load().setup);
+            self.shared.shadows.follow(&setup);
             backtest::follow(&self.shared, &workspace);
+            self.shared.accept.set_rules(&setup);
         }
-        self.shared.accept.set_rules(id, rules, realm_key, zone);
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
         poll::start(&self.shared, id);

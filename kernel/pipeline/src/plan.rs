@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::profiles::evaluation::UnknownPerson;
 use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
-use crate::setup::{Installed, Role, Setup, Undo};
+use crate::setup::{Installed, Role, Setup, Undo, Undone};
 
 /// Why a setup cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +98,7 @@ pub(crate) struct Plan {
     pub of_everybody: Vec<u32>,
     /// By which spellings of an identifier are one.
     pub identity_rules: IdentityRules,
+    /// What of models is taken back.
     pub undos: Vec<Undo>,
 }
 
@@ -159,7 +160,8 @@ impl Plan {
         let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
         let plan = assemble(models, audiences, channels, outputs, source_names);
         let (context, identity_rules) = (context.zone.to_owned(), setup.identity_rules.clone());
-        Ok(Plan { context, identity_rules, undos: setup.undos.clone(), ..plan })
+        let undos = setup.undos.iter().filter(|undo| undo.of == Undone::Values).cloned().collect();
+        Ok(Plan { context, identity_rules, undos, ..plan })
     }
 
     /// Every expression of the plan.

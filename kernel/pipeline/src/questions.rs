@@ -15,6 +15,7 @@ pub(crate) mod profile;
 pub(crate) mod provenance;
 pub(crate) mod rules;
 pub(crate) mod search;
+pub(crate) mod taking_back;
 pub(crate) mod totals;
 pub(crate) mod written;
 

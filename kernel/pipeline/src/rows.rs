@@ -116,6 +116,7 @@ mod tests {
     use crate::accept::counts::Counts;
     use crate::accept::quality::SourceCounts;
     use crate::accept::readers::ReaderRow;
+    use crate::accept::taking_back::TakenBackRow;
     use crate::profiles::facts::FactsRow;
     use crate::react::readiness::Readiness;
     use crate::react::seen::SeenRow;
@@ -135,6 +136,7 @@ mod tests {
             line::<LetterTime>(),
             line::<SourceCounts>(),
             line::<ReaderRow>(),
+            line::<TakenBackRow>(),
         ];
         let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];
         let computed = [

@@ -15,6 +15,7 @@ use kith_model::rules::RecordRules;
 use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
 use kith_model::tracking::TrackingPlan;
+use serde::{Deserialize, Serialize};
 
 use crate::shadow::ShadowVersion;
 use crate::views::Acceptance;
@@ -152,11 +153,11 @@ pub struct Setup {
     pub audiences: Vec<Audience>,
     /// Channels that were removed. What waits in their outboxes may never leave.
     pub removed_channels: BTreeSet<InstallationId>,
-    /// What versions of models wrote and is taken back, once for each number.
+    /// What versions of plugins wrote and is taken back, once for each number.
     pub undos: Vec<Undo>,
 }
 
-/// What one version of a model wrote is taken back.
+/// What one version of a plugin wrote is taken back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undo {
     /// Of the workspace's own: the same work again has another.
@@ -164,6 +165,18 @@ pub struct Undo {
     pub installation: InstallationId,
     /// The component's, in hexadecimal.
     pub digest: String,
+    pub of: Undone,
+}
+
+/// What is taken back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Undone {
+    /// The values that people have from a version of a model.
+    #[default]
+    Values,
+    /// The events that a version of a connector read.
+    Events,
 }
 
 impl Setup {

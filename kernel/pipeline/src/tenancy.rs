@@ -60,12 +60,13 @@ impl Kernel {
     /// # Errors
     /// [`SetupError`] as for [`Kernel::configure`].
     pub fn add(&self, setup: Setup) -> Result<(), SetupError> {
-        let (id, rules, realm_key) = (setup.workspace, setup.identity_rules.clone(), setup.realm_key);
-        let zone = setup.zone.clone();
+        let id = setup.workspace;
         if self.begin(self.check(setup, None)?) == WorkspaceStart::Already {
             return Ok(());
         }
-        self.shared.accept.set_rules(id, rules, realm_key, zone);
+        if let Some(workspace) = self.shared.workspace(id) {
+            self.shared.accept.set_rules(&workspace.compiled.load().setup);
+        }
         self.shared.wake_reactor(id);
         deliver::start_senders(&self.shared, id);
         poll::start(&self.shared, id);

@@ -22,6 +22,7 @@ mod refusals;
 mod repeats;
 mod rules;
 mod shadows;
+mod taking_back;
 mod undoing;
 mod who;
 

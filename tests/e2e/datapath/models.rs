@@ -348,6 +348,52 @@ fn slow_model(kernel: &TestKernel, admin: &Client) {
     admin.post("/api/v1/installations", &body).is(201);
 }
 
+/// What `kith plugin undo` says of a digest of a plugin.
+fn undo_by_hand(shop: &Welcomed, (plugin, digest): (&str, &str), flag: &str) -> String {
+    let mut command = Command::new(kith());
+    command.args(["--url", shop.kernel.url(), "--key", ADMIN_KEY, "plugin", "undo", plugin]);
+    let output = command.args(["--digest", digest, flag]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a connector read leaves the histories of all in one command, with what it alone stated; nobody is written to for it, and
+/// the same may come again.
+fn what_was_read_is_taken_back(shop: &Welcomed, read: &Value) {
+    let admin = shop.kernel.admin();
+    let [plugin, digest, source] =
+        [&read["plugin"], &read["digest"], &read["events"][0]["source"]].map(|text| text.as_str().unwrap());
+    let path = format!("/api/v1/plugins/{plugin}/digests/{digest}");
+    let ranges = admin.get(&format!("{path}/written/ranges?limit=1")).is(200);
+    assert_eq!((&ranges["items"], &ranges["next"]), (&read["events"], &Value::Null));
+    admin.post(&format!("{path}/undo"), &json!({})).is_problem(409, "still-in-use");
+    let shown = undo_by_hand(shop, (plugin, digest), "--dry-run");
+    let told = [format!("{PEOPLE} events would leave"), format!("{PEOPLE} messages that left since")];
+    assert!(told.iter().all(|told| shown.contains(told)), "{shown}");
+    shop.nothing_changed("a dry run of events");
+
+    switch(&admin, source, "disabled");
+    undo_by_hand(shop, (plugin, digest), "--yes");
+    let undone = || admin.get(&format!("{path}/written")).is(200)["undone"][0].clone();
+    wait_until("the events are taken back", || undone()["state"] == "done");
+    assert_eq!(undone()["taken_back"], json!({ "events": PEOPLE, "with_facts": PEOPLE, "agreeing": 0 }));
+    shop.kernel.settle();
+    wait_until("the audience is empty", || size(&admin, "oslo") == Some(0));
+    let left = || admin.get(&format!("{path}/written/events?limit=3")).is(200)["items"].as_array().unwrap().len();
+    assert_eq!(left(), 0);
+    assert_eq!(shop.kernel.profile("user_id:u7")["traits"]["city"], Value::Null);
+    assert_eq!(deliveries(&admin).len() as u64, PEOPLE, "nobody was written to");
+    undo_by_hand(shop, (plugin, digest), "--cancel");
+    let log = admin.get("/api/v1/audit?action=plugin.undo-cancel").is(200);
+    assert_eq!(log["items"], json!([]), "nothing was under way");
+
+    switch(&admin, source, "live");
+    send(&shop.source, &[lives_in("u7", "Oslo", 0)]);
+    shop.kernel.settle();
+    assert_eq!(left(), 1, "it is no repeat");
+    wait_until("the tag is there again", || tag(&shop.kernel, "user_id:u7", "hostile") == "Oslo");
+}
+
 /// From a tag to the version that made it and the event behind it, from there back to everybody who has it; it is taken back in one
 /// command, and nobody is written to for it, nor when the version comes back.
 #[test]
@@ -379,18 +425,10 @@ fn what_a_version_wrote_is_found_and_taken_back() {
 
     let take_back = path.replace("/written", "/undo");
     admin.post(&take_back, &json!({})).is_problem(409, "still-in-use");
-    let connector = written(event).replace("/written", "/undo");
-    admin.post(&connector, &json!({})).is_problem(409, "not-undoable");
     switch(&admin, "model", "disabled");
     shop.nothing_changed("switched off");
     let digest = origin["by"]["digest"].as_str().unwrap();
-    let undo = |flag: &str| {
-        let mut command = Command::new(kith());
-        command.args(["--url", shop.kernel.url(), "--key", ADMIN_KEY, "plugin", "undo", "hostile/tag-model"]);
-        let output = command.args(["--digest", digest, flag]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let undo = |flag: &str| undo_by_hand(&shop, ("hostile/tag-model", digest), flag);
     let shown = undo("--dry-run");
     assert!(["hostile", "100", "no message is taken back"].iter().all(|part| shown.contains(part)), "{shown}");
     shop.nothing_changed("a dry run");
@@ -403,6 +441,7 @@ fn what_a_version_wrote_is_found_and_taken_back() {
     switch(&admin, "model", "live");
     wait_until("everybody is tagged again", || size(&admin, "oslo") == Some(PEOPLE));
     shop.nothing_changed("switched on again");
+    what_was_read_is_taken_back(&shop, &read);
 
     // What is sensitive is withheld here as elsewhere.
     let entry = json!({ "sensitivity": "sensitive" }).to_string();

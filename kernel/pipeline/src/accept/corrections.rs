@@ -6,6 +6,7 @@
 //! by an agreement; and so does the evidence that it was.
 
 use kith_model::change::{Change, SupersededEvent};
+use kith_model::consent::is_consent;
 use kith_model::event::{DraftEvent, Event, EventOrigin, RejectedRecord};
 use kith_model::id::SourceIdentityId;
 use kith_model::profile::Contribution;
@@ -103,7 +104,8 @@ impl Workspace {
         }
         let mut operations = Vec::with_capacity(2 * gone.len());
         for (key, event) in gone {
-            self.people.retract_traits(identity, &event, &others)?;
+            // What was said of consent stays said.
+            self.people.retract_traits(identity, &event, &others, |name, _| is_consent(name))?;
             let row = Some(Key::superseded(self.id, identity, event.time));
             let superseded = Change::Superseded(SupersededEvent { position: key.position(), event });
             operations.push(Operation::Append { workspace: self.id, record: row::encode(&superseded), row });

@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use kith_model::event::EventOrigin;
+use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::time::{DAY_MS, Timestamp};
 use kith_store::{CommitError, Key, KeyRange, Operation, ReadError, Store};
@@ -128,7 +128,7 @@ impl SeenMessages {
         let unseen =
             Unseen { message, day, digest, row: (sent.origin == EventOrigin::Import).then_some(hash), is_made };
         if sent.origin != EventOrigin::Kernel
-            && let Some(held) = self.files.look(hash)?
+            && let Some(held) = self.files.look(hash)?.filter(|held| *held != RememberedRow::FORGOTTEN)
         {
             return Ok(if held.digest == digest { Recognition::Same } else { Recognition::Other(held.of, unseen) });
         }
@@ -167,6 +167,17 @@ impl SeenMessages {
         if self.days.insert(unseen.day) {
             self.expire(Some(unseen.day));
         }
+    }
+
+    /// An event of a source of that name is taken back with the unit: its message, should it come again, is new.
+    pub(crate) fn forget(&mut self, source: &str, event: &Event, operations: &mut Vec<Operation>) {
+        if event.origin == EventOrigin::Import {
+            self.files.remember(files::hash(source, &event.message_id), RememberedRow::FORGOTTEN);
+            return;
+        }
+        let hash = xxh3_128(event.message_id.as_bytes());
+        let key = Key::dedupe(self.workspace, day_of(event.received_at), event.source, hash);
+        operations.push(Operation::Delete(key));
     }
 
     /// Give up the oldest days when there are enough newer ones. Today stays also where a clock that was ahead for weeks has

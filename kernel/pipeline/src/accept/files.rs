@@ -35,6 +35,11 @@ pub(crate) struct RememberedRow {
     pub of: Option<SourceIdentityId>,
 }
 
+impl RememberedRow {
+    /// Of a row that is as good as never seen: it was taken back. What lies in a run is never taken out of it, only overwritten.
+    pub(crate) const FORGOTTEN: RememberedRow = RememberedRow { digest: 0, of: None };
+}
+
 /// The hash of a message id of a source. By the source's name, which outlives its installation.
 pub(crate) fn hash(source: &str, message_id: &str) -> RowHash {
     let mut hash = Xxh3::new();

@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use super::by_hand::{self, Statements};
 use super::people::PUT_OFF_PERIOD;
 use super::queue::{BySize, Open, Waiting};
+use super::taking_back::EventUndo;
 use super::unit::{BuiltUnit, Progress, Workspace};
 use crate::pool::Turn;
+use crate::setup::Setup;
 
 /// A group takes at most this many events: enough to share one sync among many requests, few enough that none waits long.
 const MAX_GROUP_EVENTS: usize = 4096;
@@ -31,6 +33,19 @@ pub(super) struct LaneRules {
     pub realm_key: [u8; 32],
     /// Where the days begin by which is counted.
     pub zone: Zone,
+    /// The events that are taken back.
+    pub undos: Arc<[EventUndo]>,
+}
+
+impl LaneRules {
+    pub(super) fn of(setup: &Setup) -> LaneRules {
+        LaneRules {
+            identity: setup.identity_rules.clone(),
+            realm_key: setup.realm_key,
+            zone: setup.zone.clone(),
+            undos: EventUndo::of(setup),
+        }
+    }
 }
 
 /// One workspace's lane.
@@ -61,7 +76,7 @@ pub(super) struct LaneTurn {
 impl Lane {
     pub(super) fn new(id: WorkspaceId) -> Lane {
         let (identity, realm_key) = (IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
-        let rules = Mutex::new(LaneRules { identity, realm_key, zone: Zone::utc() });
+        let rules = Mutex::new(LaneRules { identity, realm_key, zone: Zone::utc(), undos: Arc::default() });
         Lane { id, waiting: Mutex::default(), statements: Mutex::default(), rules, workspace: Mutex::new(None) }
     }
 
@@ -73,7 +88,7 @@ impl Lane {
     /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
     pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> LaneTurn {
         let mut held = self.workspace.lock();
-        let LaneRules { identity: rules, realm_key, zone } = self.rules.lock().clone();
+        let LaneRules { identity: rules, realm_key, zone, undos } = self.rules.lock().clone();
         let mut freed = BySize::default();
         if held.is_none() {
             // Taken before the state is read: who comes while it is, is not refused for what was read before.
@@ -91,6 +106,9 @@ impl Lane {
         if let Err(error) = workspace.take_rules(rules) {
             tracing::error!(workspace = self.id.0, %error, "new identity rules wait, because a row that they touch cannot be read");
         }
+        if let Err(error) = workspace.take_undos(&undos) {
+            tracing::error!(workspace = self.id.0, %error, "events wait to be taken back, because a row cannot be read");
+        }
         workspace.people.is_unsettled = workspace.has_history_to_tie();
         let statements = self.statements.lock().take();
         if let Err(error) = by_hand::carry_out(store, workspace, statements) {
@@ -98,8 +116,8 @@ impl Lane {
             *held = None;
             return LaneTurn { turn: Turn::Again, freed };
         }
-        let has_tied = match workspace.catch_up(store) {
-            Ok(has_tied) => has_tied,
+        let has_caught_up = match workspace.catch_up(store) {
+            Ok(has_caught_up) => has_caught_up,
             Err(error) => {
                 tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");
                 *held = None;
@@ -117,9 +135,11 @@ impl Lane {
             tracing::warn!(workspace = self.id.0, %error, "the memory of files is put in order later");
         }
         freed.add_all(self.answer(batch, ends));
-        let has_more = has_tied && held.as_ref().is_some_and(Workspace::has_history_to_tie);
+        let has_to_catch_up = |held: &Workspace| held.has_history_to_tie() || held.has_to_take_back();
+        let has_more = has_caught_up && held.as_ref().is_some_and(has_to_catch_up);
         let is_idle = !has_more && self.waiting.lock().is_empty() && self.statements.lock().is_empty();
-        let waits = held.as_ref().is_some_and(Workspace::has_put_off);
+        // What could not be taken back is tried again.
+        let waits = held.as_ref().is_some_and(|held| held.has_put_off() || held.has_to_take_back());
         let turn = match (is_idle, waits) {
             (false, _) => Turn::Again,
             (true, true) => Turn::After(PUT_OFF_PERIOD),

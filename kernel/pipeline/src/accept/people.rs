@@ -41,6 +41,7 @@ use evidence::HeldEdge;
 pub(crate) use evidence::{EvidenceOutcome, Link};
 use layers::{Layers, PriorStanding};
 pub(crate) use put_off::{PERIOD as PUT_OFF_PERIOD, PutOff};
+pub(crate) use retract::hear_again;
 pub(crate) use weigh::Standings;
 
 /// Decoded heads that all workspaces together keep in memory, in bytes; each has an equal share.

@@ -118,6 +118,54 @@ pub(crate) fn ranges(
     Ok(ranges)
 }
 
+/// What one component read of a source, up to a position of the log: the ranges of its versions.
+#[derive(Debug)]
+pub(crate) struct ReadBy {
+    source: InstallationId,
+    pub ranges: Vec<ReaderRange>,
+    up_to: Position,
+}
+
+impl ReadBy {
+    /// Find what the component of that digest read.
+    pub(crate) fn find(
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        (source, digest): (InstallationId, &str),
+        up_to: Position,
+    ) -> Result<ReadBy, ReadError> {
+        let mut ranges = ranges(store, workspace, source)?;
+        ranges.retain(|range| range.row.reader.digest == digest);
+        Ok(ReadBy { source, ranges, up_to })
+    }
+
+    /// Whether an event at a position is one of these.
+    pub(crate) fn has(&self, event: &Event, position: Position) -> bool {
+        let is_of_range = || self.ranges.iter().any(|range| range.has(event, position));
+        event.source == self.source && position <= self.up_to && is_of_range()
+    }
+
+    /// Where in the log they lie, behind a position and up to another, in its order and each position once: what two versions read
+    /// at the same time lies together. Events of others may lie there, too.
+    pub(crate) fn stretches(&self) -> Vec<(Position, Position)> {
+        let mut stretches: Vec<(Position, Position)> = Vec::new();
+        for range in &self.ranges {
+            let up_to = range.up_to.map_or(self.up_to, |up_to| up_to.min(self.up_to));
+            match stretches.last_mut() {
+                Some(last) if range.after <= last.1 => last.1 = last.1.max(up_to),
+                _ if range.after < up_to => stretches.push((range.after, up_to)),
+                _ => {}
+            }
+        }
+        stretches
+    }
+
+    /// When the first of them was received.
+    pub(crate) fn since(&self) -> Option<Timestamp> {
+        self.ranges.iter().map(|range| range.row.since).min()
+    }
+}
+
 /// The version that read a source's event at a position; `None` where that was not noted, or no plugin read it.
 pub(crate) fn reader_of(
     store: &dyn Store,

@@ -9,6 +9,7 @@ mod notes;
 mod refusals;
 mod reports;
 mod returns;
+mod taking_back;
 #[cfg(test)]
 mod tests;
 mod tying;
@@ -43,6 +44,7 @@ use crate::rows::Letter;
 use crate::views::{Acceptance, Verdict};
 use notes::surplus_traits;
 use refusals::{REFUSAL_LOST, REFUSAL_TAKEN};
+use taking_back::TakingBack;
 
 /// Most events of one unit: enough that a unit's own cost vanishes.
 const MAX_UNIT_EVENTS: usize = 1_000;
@@ -92,6 +94,7 @@ pub(super) struct Workspace {
     /// By which rules history is tied, and whether the store has that as it is here.
     pub(super) applied: AppliedRules,
     pub(super) applied_noted: RulesDurability,
+    taking_back: TakingBack,
     /// Makes the ids of messages that came without one differ.
     unnamed: u64,
     /// The largest unit; a test makes it small.
@@ -182,6 +185,7 @@ impl Workspace {
             readers: Readers::new(Arc::clone(store), id),
             rules,
             zone: Zone::utc(),
+            taking_back: TakingBack::default(),
             unnamed: 0,
             max_unit_bytes: kith_store::MAX_UNIT_BYTES,
         })

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_model::change::Change;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, WorkspaceId};
 use kith_model::profile::Provenance;
@@ -15,10 +14,10 @@ use kith_store::{ChangeLimits, Key, ReadError, Store, row};
 
 use super::page::{self, PageRoom};
 use super::provenance::ComputedKind;
+use super::taking_back::messages_since;
 use super::{QueryError, events, letters, workspace};
 use crate::Kernel;
-use crate::accept::readers::{ReaderRange, ranges};
-use crate::react::projection::Advance;
+use crate::accept::readers::{ReadBy, ReaderRange};
 use crate::rows::derived::{Derived, ModelVersion, Output, OutputValue, Track};
 use crate::shared::{KernelState, Workspace};
 use crate::turns::{Patience, QuestionTurn};
@@ -29,10 +28,12 @@ use crate::yielding;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
     pub values: Vec<WrittenValues>,
+    /// The first of what [`Kernel::ranges_written`] lists, and where that goes on.
     pub events: Vec<WrittenEvents>,
+    pub events_next: Option<String>,
     /// The audiences that its values decide, directly or through other models.
     pub audiences: BTreeSet<AudienceId>,
-    /// Messages that left because of these audiences.
+    /// Messages that left because of these audiences; of a connector, those that left since it first read.
     pub messages: u64,
     /// Whether the people and the messages are all; else there may be more, since only so many were looked at.
     pub is_all: bool,
@@ -72,24 +73,14 @@ pub struct WrittenValue {
     pub provenance: Provenance,
 }
 
-/// How far something has come that is taken back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UndoProgress {
-    /// Other work comes before it.
-    Waiting,
-    /// So many of so many people were looked at.
-    UnderWay {
-        done: u64,
-        of: u64,
-    },
-    Done,
-}
-
 /// People whom a question about a version looks at, at most.
 const MAX_PEOPLE: usize = 200_000;
 
 /// Deliveries that it looks at, at most.
 const MAX_DELIVERIES: usize = 10_000;
+
+/// Parts of the log that it shows; a list has the others.
+const SHOWN_RANGES: usize = 100;
 
 /// Rows that are read at once.
 const ROWS_AT_ONCE: usize = 512;
@@ -125,18 +116,6 @@ impl Kernel {
         Ok(versions(&workspace, digest).values().map(|version| version.installation).collect())
     }
 
-    /// How far the undo with that number has come. One that the setup does not name is over.
-    pub fn undo_progress(&self, workspace: WorkspaceId, number: u32) -> Result<UndoProgress, QueryError> {
-        let workspace = super::workspace(&self.shared, workspace)?;
-        let is_known = workspace.compiled.load().plan.undo(number).is_some();
-        let projection = workspace.projection.read();
-        Ok(match projection.advance {
-            _ if !is_known || projection.undone.contains(&number) => UndoProgress::Done,
-            Some(Advance { done, of }) => UndoProgress::UnderWay { done, of },
-            None => UndoProgress::Waiting,
-        })
-    }
-
     /// A page of the values of people that the version of that digest wrote, in no order that means anything. It may have fewer
     /// than its limit, even none, and still have a next one.
     pub fn values_written(
@@ -148,8 +127,21 @@ impl Kernel {
         values_written(&self.shared, workspace, digest, page)
     }
 
-    /// A page of the events that the version of that digest read as one of these installations, source by source and oldest
-    /// first. It may have fewer than its limit, even none, and still have a next one.
+    /// A page of the parts of the log of which the version of that digest read the events of one of these installations, source
+    /// by source and oldest first.
+    pub fn ranges_written(
+        &self,
+        workspace: WorkspaceId,
+        digest: &str,
+        installations: &BTreeSet<InstallationId>,
+        page: PageRequest<'_>,
+    ) -> Result<ListPage<WrittenEvents>, QueryError> {
+        let workspace = super::workspace(&self.shared, workspace)?;
+        ranges_written(self.shared.store.as_ref(), workspace.id, digest, installations, page)
+    }
+
+    /// A page of the events that the version of that digest read as one of these installations and that are in the histories of
+    /// people, source by source and oldest first. It may have fewer than its limit, even none, and still have a next one.
     pub fn events_written(
         &self,
         workspace: WorkspaceId,
@@ -218,11 +210,17 @@ fn written(
         written.is_all &= is_all;
     }
     written.values = values.into_values().collect();
-    for source in installations {
-        turn.go_on()?;
-        let read = ranges(shared.store.as_ref(), workspace.id, *source)?.into_iter();
-        let read = read.filter(|range| range.row.reader.digest == digest);
-        written.events.extend(read.map(|range| events_of(*source, range)));
+    turn.go_on()?;
+    let (store, first) = (shared.store.as_ref(), PageRequest::first(SHOWN_RANGES));
+    let read = ranges_written(store, workspace.id, digest, installations, first)?;
+    (written.events, written.events_next) = (read.items, read.next);
+    // A model has ranges of what it emitted, and its messages are those of the audiences.
+    if versions.is_empty()
+        && let Some(since) = first_read(store, workspace.id, digest, installations, turn)?
+    {
+        let (messages, is_all) = messages_since(shared, workspace.id, since, turn)?;
+        written.messages = messages;
+        written.is_all &= is_all;
     }
     Ok(written)
 }
@@ -351,29 +349,15 @@ fn events_written(
     let (first, after) = cursor.map_or(Ok((InstallationId(0), Position(0))), parse_cursor)?;
     let mut page = EventsUnderWay { items: Vec::new(), looked_at: 0, room: PageRoom::new(limit) };
     for source in installations.range(first..) {
-        let mut own = ranges(store, id, *source)?;
-        own.retain(|range| range.row.reader.digest == digest);
-        for (from, to) in stretches(&own, store.head_of(id)) {
+        let read = ReadBy::find(store, id, (*source, digest), store.head_of(id))?;
+        for (from, up_to) in read.stretches() {
             let from = if *source == first { from.max(after) } else { from };
-            if let Some(at) = page.read(store, id, (*source, &own), (from, to))? {
+            if let Some(at) = page.read((store, id), &read, (from, up_to))? {
                 return Ok(ListPage { items: page.items, next: Some(format!("{}.{}", source.0, at.0)) });
             }
         }
     }
     Ok(ListPage { items: page.items, next: None })
-}
-
-/// Where in the log the events of these ranges lie, each position once: what two versions read at the same time lies together.
-fn stretches(ranges: &[ReaderRange], head: Position) -> Vec<(Position, Position)> {
-    let mut stretches: Vec<(Position, Position)> = Vec::new();
-    for range in ranges {
-        let to = range.up_to.unwrap_or(head);
-        match stretches.last_mut() {
-            Some(last) if range.after <= last.1 => last.1 = last.1.max(to),
-            _ => stretches.push((range.after, to)),
-        }
-    }
-    stretches
 }
 
 /// A page of events that is being read.
@@ -384,37 +368,86 @@ struct EventsUnderWay {
 }
 
 impl EventsUnderWay {
-    /// Take in the events of a source that lie in these ranges, behind a position up to another; where to go on, if the page ends before that.
+    /// Take in what was read behind a position of the log up to another; where to go on, if the page ends before that.
     fn read(
         &mut self,
-        store: &dyn Store,
-        workspace: WorkspaceId,
-        (source, own): (InstallationId, &[ReaderRange]),
-        (mut at, to): (Position, Position),
+        (store, workspace): (&dyn Store, WorkspaceId),
+        read: &ReadBy,
+        (mut at, up_to): (Position, Position),
     ) -> Result<Option<Position>, ReadError> {
-        while at < to {
+        let limits = ChangeLimits { records: ROWS_AT_ONCE, bytes: LOG_BYTES };
+        while at < up_to {
             if self.room.is_full() || self.looked_at >= MAX_LOOKED_AT {
                 return Ok(Some(at));
             }
-            let changes = store.changes(workspace, at, ChangeLimits { records: ROWS_AT_ONCE, bytes: LOG_BYTES })?;
-            for record in changes.records.iter().take_while(|record| record.position <= to) {
+            let found = read.read(store, workspace, (at, up_to), limits)?;
+            self.looked_at += found.looked_at;
+            for (position, event) in found.events {
                 if self.room.is_full() {
                     return Ok(Some(at));
                 }
-                self.looked_at += 1;
-                at = record.position;
-                if let Change::Recorded(event) = row::decode::<Change>(&record.bytes)?
-                    && event.source == source
-                    && own.iter().any(|range| range.has(&event, record.position))
-                {
-                    self.room.take(events::size(&event));
-                    self.items.push(RecordedEvent { position: record.position, event });
-                }
+                at = position;
+                self.room.take(events::size(&event));
+                self.items.push(RecordedEvent { position, event });
             }
-            at = at.max(changes.up_to.min(to));
+            at = found.at;
         }
         Ok(None)
     }
+}
+
+fn ranges_written(
+    store: &dyn Store,
+    id: WorkspaceId,
+    digest: &str,
+    installations: &BTreeSet<InstallationId>,
+    PageRequest { limit, cursor }: PageRequest<'_>,
+) -> Result<ListPage<WrittenEvents>, QueryError> {
+    let start = (InstallationId(0), (Position(0), 0));
+    let (first, from) = cursor.map_or(Ok(start), parse_range_cursor)?;
+    let mut items = Vec::new();
+    for source in installations.range(first..) {
+        let read = ReadBy::find(store, id, (*source, digest), store.head_of(id))?;
+        for range in read.ranges {
+            let place = (range.after, range.row.number);
+            if *source == first && place < from {
+                continue;
+            }
+            if items.len() >= limit {
+                return Ok(ListPage { items, next: Some(format!("{}.{}.{}", source.0, place.0.0, place.1)) });
+            }
+            items.push(events_of(*source, range));
+        }
+    }
+    Ok(ListPage { items, next: None })
+}
+
+/// When the first of the events was received that a version read.
+fn first_read(
+    store: &dyn Store,
+    id: WorkspaceId,
+    digest: &str,
+    installations: &BTreeSet<InstallationId>,
+    turn: &QuestionTurn<'_>,
+) -> Result<Option<Timestamp>, QueryError> {
+    let mut first: Option<Timestamp> = None;
+    for source in installations {
+        turn.go_on()?;
+        let since = ReadBy::find(store, id, (*source, digest), store.head_of(id))?.since();
+        first = first.into_iter().chain(since).min();
+    }
+    Ok(first)
+}
+
+/// The source of a range, the position behind which it begins, and the number of its version.
+fn parse_range_cursor(text: &str) -> Result<(InstallationId, (Position, u32)), QueryError> {
+    let parsed = || {
+        let (source, rest) = text.split_once('.')?;
+        let (after, number) = rest.split_once('.')?;
+        let place = (Position(after.parse().ok()?), number.parse().ok()?);
+        Some((InstallationId(source.parse().ok()?), place))
+    };
+    parsed().ok_or_else(|| page::unknown(text))
 }
 
 fn parse_cursor(text: &str) -> Result<(InstallationId, Position), QueryError> {

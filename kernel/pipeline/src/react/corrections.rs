@@ -1,10 +1,13 @@
-//! What follows from a correction: the leaves that the replaced event fed are made again from the history that is left.
+//! What follows from a correction, and from taking an event back: the leaves that the event fed are made again from the history
+//! that is left.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_features::{EventFacts, FeatureName, LeafId, Value};
-use kith_model::change::Change;
+use kith_model::audience::Cause;
+use kith_model::change::{Change, SupersededEvent};
+use kith_model::consent::{is_consent, speaks_of_profiling};
 use kith_model::event::Event;
 use kith_model::id::{Position, SourceIdentityId};
 use kith_store::{Key, KeyRange, ReadError, row};
@@ -13,12 +16,14 @@ use serde_json::value::RawValue;
 use super::effects::Effect;
 use super::feed::RecordError;
 use super::reactor::Reactor;
+use super::touch::Profiling;
 use super::walks::PAGE_EVENTS;
 use crate::profiles::facts::read_contribution;
 
 impl Reactor {
     /// An event is no longer part of its person's history, which the store has without it already.
-    pub(super) fn superseded(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
+    pub(super) fn gone(&mut self, position: Position, gone: &SupersededEvent, cause: Cause) -> Result<(), RecordError> {
+        let event = &gone.event;
         let identity = event.identity;
         if !self.identities.load(identity)? {
             let what = format!("source identity {identity}");
@@ -31,14 +36,16 @@ impl Reactor {
         if !is_known {
             return Ok(());
         }
-        let cause = self.cause(position, event.origin);
         self.touch(profile, cause, position)?;
         self.identities.load_profile(profile)?;
         self.take_back_traits(event, identity)?;
-        let leaves = self.rebuild(position, event)?;
+        let leaves = self.rebuild(position, gone)?;
         if let Some(touch) = self.pass.touched.get_mut(&profile) {
             leaves.into_iter().for_each(|leaf| touch.leaf(leaf, || Value::Unknown));
             if let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) {
+                if traits.iter().any(|(name, said)| is_consent(name) && speaks_of_profiling(said.get())) {
+                    touch.profiling = Profiling::MayHaveChanged;
+                }
                 touch.features.extend(traits.into_keys().map(|name| FeatureName::Trait(name.as_str().into())));
             }
         }
@@ -56,14 +63,20 @@ impl Reactor {
         Ok(())
     }
 
-    /// Make the leaves again that the event fed, of what came before `position` and was fed to them; the leaves.
-    fn rebuild(&mut self, position: Position, gone: &Event) -> Result<BTreeSet<LeafId>, RecordError> {
-        let identity = gone.identity;
+    /// Make the leaves again that the event fed, of what came before `position` and was fed to them; all that it fed. One that
+    /// was made again behind the event within this part of the feed is without it already: the store was as far then as the
+    /// whole part, so that a thousand events of one person that are taken back together are one look at the history.
+    fn rebuild(&mut self, position: Position, gone: &SupersededEvent) -> Result<BTreeSet<LeafId>, RecordError> {
+        let identity = gone.event.identity;
         let person_key = super::readiness::key_of(identity, self.workspace.id);
-        let wanted: BTreeSet<LeafId> = self.fed_by(gone).collect();
+        let fed: BTreeSet<LeafId> = self.fed_by(&gone.event).collect();
+        let has_it =
+            |leaf: &LeafId| self.pass.rebuilt.get(&(identity, *leaf)).is_none_or(|rebuilt| *rebuilt < gone.position);
+        let wanted: BTreeSet<LeafId> = fed.iter().copied().filter(has_it).collect();
         if wanted.is_empty() {
-            return Ok(wanted);
+            return Ok(fed);
         }
+        self.pass.rebuilt.extend(wanted.iter().map(|leaf| ((identity, *leaf), position)));
         let keys = self.identities.drop_leaves(identity, |leaf| !wanted.contains(&leaf));
         if !keys.is_empty() {
             self.pass.effects.push(Effect::Unsealed { keys });
@@ -88,7 +101,7 @@ impl Reactor {
                 None => break,
             }
         }
-        Ok(wanted)
+        Ok(fed)
     }
 
     /// The leaves that an event feeds.

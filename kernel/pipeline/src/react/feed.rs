@@ -51,6 +51,7 @@ impl Reactor {
     /// Take in what the feed has, within the budget.
     pub(super) fn feed(&mut self) -> Result<(), PassError> {
         let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
+        self.pass.rebuilt.clear();
         self.read_bytes = changes.records.iter().map(|record| record.bytes.len()).sum();
         let mut records = changes.records.iter();
         while let Some(record) = records.next() {
@@ -84,7 +85,14 @@ impl Reactor {
                 let bringing = self.bringing(record.position, next)?;
                 self.identified(record.position, &identified, bringing)
             }
-            Change::Superseded(superseded) => self.superseded(record.position, &superseded.event),
+            Change::Superseded(gone) => {
+                self.gone(record.position, &gone, self.cause(record.position, gone.event.origin))
+            }
+            // Nobody is told of what was taken back.
+            Change::TakenBack(gone) if record.position <= self.promised => {
+                self.gone(record.position, &gone, Cause::Rebuild)
+            }
+            Change::TakenBack(gone) => self.gone(record.position, &gone, Cause::Undo),
             Change::Membership { .. } => Ok(()),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_features::FeatureName;
+use kith_features::{FeatureName, LeafId};
 use kith_model::audience::Cause;
 use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
@@ -92,6 +92,8 @@ pub(super) struct Pass {
     /// Dead letters by their names.
     pub letters: BTreeMap<Key, Aside>,
     pub cursor: Cursor,
+    /// Leaves that were made again from the history that is left, by the position of the record that asked for it.
+    pub rebuilt: BTreeMap<(SourceIdentityId, LeafId), Position>,
     /// The names that came in it.
     pub seen: SeenNow,
     /// Whether there is more of it.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kith_model::event::{DraftEvent, EventOrigin};
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
-use kith_model::identity::{Identifier, IdentityRules};
+use kith_model::identity::Identifier;
 use kith_model::plugin::*;
 use kith_model::time::Clock;
 use kith_store::{CommitError, Key, Operation, Store, Unit, memory};
@@ -161,7 +161,8 @@ type Answered = oneshot::Receiver<Result<Acceptance, Arc<CommitError>>>;
 
 /// Take submissions of a workspace.
 fn admit(accept: &Accept, workspace: WorkspaceId) {
-    accept.set_rules(workspace, IdentityRules::default(), kith_store::keys::UNKEYED_REALM, kith_features::Zone::utc());
+    let realm_key = kith_store::keys::UNKEYED_REALM;
+    accept.set_rules(&crate::Setup { workspace, realm_key, ..setup_of(Vec::new()) });
 }
 
 fn submit(accept: &Accept, workspace: WorkspaceId, message_id: &str) -> Result<u64, String> {

@@ -13,7 +13,7 @@ use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use super::harness::*;
 use crate::{
     Activity, ComputedKind, DeadLetter, Edit, InputState, PageRequest, Patience, Replay, Role, Setup, Undo,
-    UndoProgress, Written, WrittenValues,
+    UndoProgress, Undone, Written, WrittenValues,
 };
 
 const GENEROUS: &str = "digest-of-generous";
@@ -50,7 +50,7 @@ fn configure(bench: &Bench, change: impl FnOnce(&mut Setup)) {
 }
 
 fn undo(number: u32) -> Undo {
-    Undo { number, installation: LEVEL, digest: GENEROUS.into() }
+    Undo { number, installation: LEVEL, digest: GENEROUS.into(), of: Undone::Values }
 }
 
 fn progress(bench: &Bench, number: u32) -> UndoProgress {

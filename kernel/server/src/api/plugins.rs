@@ -1,9 +1,11 @@
 //! Uploading plugins and showing what they are: every version with its manifest, digest and what it asks for.
 //! Yanking one is `plugins/yank.rs`, other bytes of a dev version `plugins/dev.rs`, looking at one that is not kept
-//! `plugins/seen.rs`, what becomes of a version `plugins/uploaded.rs`, what one wrote `plugins/written.rs`.
+//! `plugins/seen.rs`, what becomes of a version `plugins/uploaded.rs`, what one wrote `plugins/written.rs`,
+//! taking that back `plugins/undo.rs`.
 
 mod dev;
 mod seen;
+mod undo;
 mod uploaded;
 mod written;
 mod yank;
@@ -27,6 +29,7 @@ use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use seen::UploadQuery;
 use seen::seen;
+pub(crate) use undo::*;
 use uploaded::{Upload, leave_signature, takes_place, upload_of};
 pub(crate) use written::*;
 pub(crate) use yank::*;

@@ -17,6 +17,7 @@ use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_model::rules::{RecordRules, Rule};
 use kith_model::time::Timestamp;
+use kith_pipeline::Undone;
 use kith_store::keys::{Definition, SYSTEM};
 use kith_store::{Key, Operation, Unit};
 
@@ -266,7 +267,6 @@ impl<'a> Draft<'a> {
             Definition::FittedState,
             Definition::ShadowReport,
             Definition::BacktestReport,
-            Definition::Undo,
         ];
         let owned = kinds.map(|kind| Key::definition(workspace, kind, &id.0.to_be_bytes()));
         for prefix in owned.into_iter().chain([Key::poll(workspace, id)]) {
@@ -278,7 +278,10 @@ impl<'a> Draft<'a> {
         self.tables.sealed_shadows.remove(&id);
         self.tables.fits.retain(|(owner, _), _| *owner != id);
         self.tables.states.remove(&id);
-        self.tables.undos.retain(|(owner, _), _| *owner != id);
+        // The events of a source outlive it, and are taken back to the end.
+        let of_values = self.tables.undos.values().filter(|row| row.installation == id && row.of == Undone::Values);
+        let digests: Vec<String> = of_values.map(|row| row.digest.clone()).collect();
+        digests.iter().for_each(|digest| self.drop_undo(id, digest));
         self.alters_setup = true;
         Ok(())
     }

@@ -43,6 +43,7 @@ pub enum Definition {
     Undo = 0x19,
     ShadowReport = 0x1a,
     SealedShadow = 0x1b,
+    TakenBack = 0x1c,
     BacktestReport = 0x1d,
 }
 

@@ -25,7 +25,7 @@ pub(crate) struct EventConsents<'a> {
 }
 
 impl EventConsents<'_> {
-    fn statement<'s>(&self, said: &'s RawValue, event: &EventFacts<'s>) -> Statement<'s> {
+    pub(super) fn statement<'s>(&self, said: &'s RawValue, event: &EventFacts<'s>) -> Statement<'s> {
         Statement {
             json: said.get(),
             time: event.time.min(event.received_at),

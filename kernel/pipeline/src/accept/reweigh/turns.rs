@@ -1,4 +1,5 @@
-//! Between two groups of events: a slice of a change of rules, else those whose partition was put off.
+//! Between two groups of events: a slice of a change of rules, else one of taking events back, else those whose partition was put
+//! off.
 
 use std::sync::Arc;
 
@@ -8,16 +9,19 @@ use kith_store::{ReadError, Store};
 use crate::accept::unit::Workspace;
 
 impl Workspace {
-    /// What no event waits for: a slice of a change of rules, else those whose turn has come. Whether there was such a slice.
+    /// What no event waits for: a slice of a change of rules, else one of taking events back, else those whose turn has come.
+    /// Whether there was a slice.
     ///
     /// # Errors
     /// The workspace's state is not known.
     pub(in crate::accept) fn catch_up(&mut self, store: &Arc<dyn Store>) -> Result<bool, ReadError> {
         let has_tied = self.tie_history(store)?;
-        if self.applied.is_done() {
-            self.settle_put_off(store)?;
+        if !self.applied.is_done() {
+            return Ok(has_tied);
         }
-        Ok(has_tied)
+        let has_taken_back = !has_tied && self.take_events_back(store)?;
+        self.settle_put_off(store)?;
+        Ok(has_tied || has_taken_back)
     }
 
     /// Whether somebody's partition was put off.

@@ -1,4 +1,4 @@
-//! Addresses that no record which counts has any more: a correction took the place of whatever named them.
+//! Addresses that no record which counts has any more: a correction took the place of whatever named them, or it was taken back.
 //!
 //! That the identifiers of a corrected record are one person stays evidence, and so does what was said under them. Where to write
 //! to is what the corrected record says: whoever mends a mistyped address wants nothing sent to the one before.
@@ -22,7 +22,8 @@ const PAGE_EVENTS: usize = 500;
 /// address that was corrected nothing is sent.
 const MAX_EVENTS: usize = 20_000;
 
-/// Leave out the addresses of each person that superseded events alone have named. A suppression of one holds all the same.
+/// Leave out the addresses of each person that no events but superseded ones, or those taken back, have named. A suppression of
+/// one holds all the same.
 pub(in super::super) fn leave_out(
     store: &dyn Store,
     by: (WorkspaceId, &IdentityRules),
@@ -58,7 +59,7 @@ fn only_superseded(
     let mut gone = BTreeSet::new();
     for member in &members {
         each_row(store, &Key::superseded_of(workspace, *member), |_, value| {
-            if let Change::Superseded(superseded) = row::decode(value)? {
+            if let Change::Superseded(superseded) | Change::TakenBack(superseded) = row::decode(value)? {
                 gone.extend(forms(&superseded.event, rules).filter(|form| addresses.contains(form)));
             }
             Ok(())

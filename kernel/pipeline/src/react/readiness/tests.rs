@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 
 use super::*;
-use crate::setup::Undo;
+use crate::setup::{Undo, Undone};
 use crate::tests::harness::{audience, setup_of};
 
 /// Leaves that there are to choose from.
@@ -201,7 +201,7 @@ fn what_was_not_kept_up_for_a_while_begins_from_nothing() {
 fn an_undo_is_walked_alone_and_once() {
     let with = |chosen: u8, number: u32| {
         let mut plan = plan(chosen);
-        plan.undos.push(Undo { number, installation: InstallationId(9), digest: "ab".into() });
+        plan.undos.push(Undo { number, installation: InstallationId(9), digest: "ab".into(), of: Undone::Values });
         plan
     };
     let mut readiness = Readiness::default().under(&with(1, 7)).under(&with(3, 7));

@@ -1,27 +1,23 @@
-//! What one digest of a plugin wrote in the workspace, and taking back what can be: the values of a model. What a connector read
-//! stays, and so do messages that have left.
+//! What one digest of a plugin wrote in the workspace. Taking it back is `undo.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::StatusCode;
 use kith_model::id::InstallationId;
-use kith_model::plugin::{InstallationMode, PluginId};
-use kith_pipeline::{PageRequest, UndoProgress, WrittenEvents, WrittenValue, WrittenValues};
+use kith_model::plugin::PluginId;
+use kith_pipeline::{PageRequest, WrittenEvents, WrittenValue, WrittenValues};
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 
-use super::computes;
+use super::undo::{DigestUndoBody, undone};
 use crate::api::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
 use crate::api::profiles::{EventBody, event_body, person};
 use crate::api::provenance::kind_name;
 use crate::api::sensitive::Mask;
 use crate::api::view::{Page, time};
 use crate::app::App;
-use crate::catalogue::undo::UndoRow;
-use crate::catalogue::{Draft, InstallationRow, WorkspaceTables};
+use crate::catalogue::WorkspaceTables;
 use crate::error::{ApiError, Problem};
 use crate::processor;
 
@@ -37,7 +33,10 @@ pub(crate) struct DigestBody {
     /// The values of a model that people still have from it, by installation.
     values: Vec<DigestValuesBody>,
     /// The events that a connector of this digest read, by source and by the time from which on it did.
+    /// The first hundred; `…/written/ranges` lists all.
     events: Vec<DigestEventsBody>,
+    /// The cursor of `…/written/ranges` behind them, where there are more.
+    events_next: Option<String>,
     messages: DigestMessagesBody,
     /// Whether the people and the messages are all; else there are more than those that were looked at.
     exact: bool,
@@ -76,24 +75,9 @@ pub(crate) struct DigestEventsBody {
 pub(crate) struct DigestMessagesBody {
     /// The audiences that its values decide, directly or through other models.
     audiences: Vec<String>,
-    /// Messages of these audiences that have left or may have, whichever version decided: so many at most are because of this one.
+    /// Messages of these audiences that have left or may have, whichever version decided; of a connector all since it first read:
+    /// so many at most are because of this one.
     sent: u64,
-}
-
-/// That what a digest wrote is taken back.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DigestUndoBody {
-    installation: String,
-    at: String,
-    /// The key that did it.
-    by: String,
-    /// `waiting`, `under_way` or `done`.
-    state: &'static str,
-    /// While it is under way, how many people were looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    done: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    of: Option<u64>,
 }
 
 /// A value of a person that a digest wrote.
@@ -112,16 +96,19 @@ pub(crate) struct DigestValueBody {
 }
 
 /// What a path says: a plugin that is or was installed here or of which there is a version, and a digest.
-struct Asked {
-    plugin: PluginId,
-    digest: String,
-    version: Option<String>,
+pub(super) struct Asked {
+    pub(super) plugin: PluginId,
+    pub(super) digest: String,
+    pub(super) version: Option<String>,
     /// All installations of the plugin, removed ones too.
-    installations: BTreeSet<InstallationId>,
+    pub(super) installations: BTreeSet<InstallationId>,
 }
 
 impl Asked {
-    fn read(tables: &WorkspaceTables, (vendor, name, digest): &(String, String, String)) -> Result<Asked, ApiError> {
+    pub(super) fn read(
+        tables: &WorkspaceTables,
+        (vendor, name, digest): &(String, String, String),
+    ) -> Result<Asked, ApiError> {
         let shown: String = format!("{vendor}/{name}").chars().take(130).collect();
         let missing = || ApiError::missing(format!("no plugin `{shown}`"));
         let plugin: PluginId = shown.parse().map_err(|_| missing())?;
@@ -174,21 +161,6 @@ fn value_body(tables: &WorkspaceTables, value: &WrittenValue) -> DigestValueBody
     }
 }
 
-fn undo_body(app: &App, tables: &WorkspaceTables, row: &UndoRow) -> Result<DigestUndoBody, ApiError> {
-    let (state, done, of) = match app.kernel.undo_progress(tables.row.id, row.number)? {
-        UndoProgress::Waiting => ("waiting", None, None),
-        UndoProgress::UnderWay { done, of } => ("under_way", Some(done), Some(of)),
-        UndoProgress::Done => ("done", None, None),
-    };
-    let installation = tables.installation_name(row.installation);
-    Ok(DigestUndoBody { installation, at: time(row.at), by: row.by.to_string(), state, done, of })
-}
-
-fn undone(app: &App, tables: &WorkspaceTables, asked: &Asked) -> Result<Vec<DigestUndoBody>, ApiError> {
-    let rows = asked.installations.iter().filter_map(|id| tables.undos.get(&(*id, asked.digest.clone())));
-    rows.map(|row| undo_body(app, tables, row)).collect()
-}
-
 /// What a digest of a plugin wrote in this workspace: the values that people still have from it, the events that it read, and how
 /// many messages may have left because of it. Looks at everybody, up to a bound.
 #[utoipa::path(
@@ -216,6 +188,7 @@ pub(crate) async fn written(
             version: asked.version.clone(),
             values: written.values.iter().map(|values| values_body(&tables, values)).collect(),
             events: written.events.iter().map(|events| events_body(&tables, events)).collect(),
+            events_next: written.events_next,
             messages: DigestMessagesBody { audiences, sent: written.messages },
             exact: written.is_all,
             undone: undone(app, &tables, &asked)?,
@@ -253,8 +226,37 @@ pub(crate) async fn values(
     .await
 }
 
-/// The events that a digest of a connector read, source by source and oldest first. A page may hold less than its limit, even
-/// nothing, and still have a next one.
+/// The parts of the log in which the events of a source are those that a digest of a connector read, source by source and oldest
+/// first.
+#[utoipa::path(
+    get, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/written/ranges", tag = "plugins",
+    params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path), PageQuery),
+    security(("key" = ["plugins:admin", "profiles:read"])),
+    responses(
+        (status = 200, body = Page<DigestEventsBody>), (status = 400, body = Problem), (status = 404, body = Problem),
+    ),
+)]
+pub(crate) async fn ranges(
+    State(app): State<Arc<App>>,
+    authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
+    Path(path): Path<(String, String, String)>,
+    Query(page): Query<PageQuery>,
+) -> Result<WrittenJson, ApiError> {
+    let (limit, workspace) = (page.limit()?, authority.caller.workspace);
+    app.offload(move |app| {
+        let tables = app.catalogue.workspace(workspace)?;
+        let asked = Asked::read(&tables, &path)?;
+        let page = PageRequest { limit, cursor: page.cursor.as_deref() };
+        let found = app.kernel.ranges_written(workspace, &asked.digest, &asked.installations, page)?;
+        let items = found.items.iter().map(|events| events_body(&tables, events)).collect();
+        WrittenJson::of(&Page { items, next: found.next })
+    })
+    .await
+}
+
+/// The events that a digest of a connector read and that are in the histories of people, source by source and oldest first. A
+/// page may hold less than its limit, even nothing, and still have a next one.
 #[utoipa::path(
     get, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/written/events", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path), PageQuery),
@@ -281,79 +283,4 @@ pub(crate) async fn events(
         WrittenJson::of(&Page { items, next: found.next })
     })
     .await
-}
-
-/// Take back what a digest of a tag model or a scorer wrote: where another version runs it is asked again, and where none does the
-/// values are gone. Nobody is written to because of it. It goes on in the background, `…/written` shows how far it is, and it may
-/// be asked for again. What a connector read and what a channel sent is not taken back.
-#[utoipa::path(
-    post, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/undo", tag = "plugins",
-    params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path)),
-    security(("key" = ["plugins:admin"])),
-    responses(
-        (status = 202, body = Vec<DigestUndoBody>), (status = 404, body = Problem), (status = 409, body = Problem),
-        (status = 429, body = Problem),
-    ),
-)]
-pub(crate) async fn undo(
-    State(app): State<Arc<App>>,
-    authority: Authority<right::PluginsAdmin>,
-    Path(path): Path<(String, String, String)>,
-) -> Result<(StatusCode, Json<Vec<DigestUndoBody>>), ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
-    app.offload(move |app| {
-        let asked = app.change(workspace, actor, |draft| {
-            let asked = Asked::read(draft.tables(), &path)?;
-            begin(app, draft, &asked)?;
-            Ok(asked)
-        })?;
-        let tables = app.catalogue.workspace(workspace)?;
-        Ok((StatusCode::ACCEPTED, Json(undone(app, &tables, &asked)?)))
-    })
-    .await
-}
-
-/// Write down that a digest's values are taken back of each installation that has written by it, unless that is under way.
-fn begin(app: &App, draft: &mut Draft<'_>, asked: &Asked) -> Result<(), ApiError> {
-    let (workspace, digest) = (draft.tables().row.id, asked.digest.as_str());
-    let own = draft.tables().installed().filter(|row| row.plugin == asked.plugin);
-    let own: Vec<Arc<InstallationRow>> = own.cloned().collect();
-    for row in &own {
-        insist_on_undoable(draft.tables(), row, digest)?;
-    }
-    let wrote = app.kernel.installations_of(workspace, digest)?;
-    for row in own.into_iter().filter(|row| wrote.contains(&row.id)) {
-        let before = draft.tables().undos.get(&(row.id, digest.to_owned()));
-        let is_under_way = match before {
-            Some(before) => app.kernel.undo_progress(workspace, before.number)? != UndoProgress::Done,
-            None => false,
-        };
-        if !is_under_way {
-            draft.put_undo(row.id, digest)?;
-            let after = json!({ "plugin": asked.plugin, "version": asked.version, "digest": digest });
-            draft.audit("plugin.undo", &row.name, None, Some(after))?;
-        }
-    }
-    Ok(())
-}
-
-/// Insist that what an installation wrote by a digest can be taken back, and is not written again at once.
-fn insist_on_undoable(tables: &WorkspaceTables, row: &InstallationRow, digest: &str) -> Result<(), ApiError> {
-    let Some(plugin) = tables.plugin_of(row) else { return Ok(()) };
-    let (name, kind) = (&row.name, plugin.manifest.kind);
-    if !computes(kind) {
-        let message = format!(
-            "`{name}` is a {kind}: events that were accepted and messages that were sent are not taken back; only the values of \
-             tag models and scorers are"
-        );
-        return Err(ApiError::Conflict { code: "not-undoable", message });
-    }
-    if plugin.digest == digest && row.mode != InstallationMode::Disabled {
-        let message = format!(
-            "`{name}` runs this version and would write the same again; give it another one with `kith plugin upgrade {name} \
-             --version VERSION`, or switch it off with `kith plugin disable {name}`"
-        );
-        return Err(ApiError::Conflict { code: "still-in-use", message });
-    }
-    Ok(())
 }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use kith_model::id::InstallationId;
+use kith_pipeline::Undone;
 use kith_store::keys::Definition;
+use kith_store::{Key, Operation};
 
 use super::Draft;
 use crate::catalogue::undo::UndoRow;
@@ -11,14 +13,27 @@ use crate::catalogue::{CatalogueError, of_installation, put};
 
 impl Draft<'_> {
     /// Take back what the version of that digest wrote as an installation, in the place of an earlier undo of the same.
-    pub fn put_undo(&mut self, installation: InstallationId, digest: &str) -> Result<Arc<UndoRow>, CatalogueError> {
+    pub fn put_undo(
+        &mut self,
+        installation: InstallationId,
+        digest: &str,
+        of: Undone,
+    ) -> Result<Arc<UndoRow>, CatalogueError> {
         let number = self.count("undo")?;
         let (at, by) = (self.now, self.actor.key.clone());
-        let row = Arc::new(UndoRow { number, installation, digest: digest.to_owned(), at, by });
+        let row = Arc::new(UndoRow { number, installation, digest: digest.to_owned(), of, at, by });
         let name = of_installation(installation, digest.as_bytes());
         self.operations.push(put(self.workspace(), Definition::Undo, &name, &*row));
         self.tables.undos.insert((installation, digest.to_owned()), Arc::clone(&row));
         self.alters_setup = true;
         Ok(row)
+    }
+
+    /// Take back no more of what the version of that digest wrote as an installation. What was taken back stays so.
+    pub fn drop_undo(&mut self, installation: InstallationId, digest: &str) {
+        let name = of_installation(installation, digest.as_bytes());
+        self.operations.push(Operation::Delete(Key::definition(self.workspace(), Definition::Undo, &name)));
+        self.tables.undos.remove(&(installation, digest.to_owned()));
+        self.alters_setup = true;
     }
 }

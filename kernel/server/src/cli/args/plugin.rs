@@ -91,8 +91,9 @@ pub(crate) enum PluginCommand {
     /// What one version of a plugin wrote in the workspace: the values that people have from it, the events that it read, and the
     /// messages that may have left because of it
     Written(DigestArgs),
-    /// Take back the tags or scores that people have from one version: another version that runs is asked again, and where none
-    /// does they are gone. Nobody is written to because of it
+    /// Take back what one version wrote. Of a model the tags or scores that people have from it: another version that runs is asked
+    /// again, and where none does they are gone. Of a connector the events that it read, with the facts and the agreements that
+    /// they alone stated. Nobody is written to because of it
     Undo(UndoArgs),
     /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
     Abi,

@@ -27,28 +27,66 @@ pub(super) fn written(client: &Client, args: &DigestArgs) -> Result<(Value, Stri
 /// Take back what a digest wrote, once what that is was shown.
 pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Result<(Value, String), Failure> {
     let path = path(client, &args.of)?;
+    if args.cancel {
+        let left = client.delete(&format!("{path}/undo"))?;
+        let text = match left.as_array().is_some_and(|left| !left.is_empty()) {
+            true => format!("Nothing is under way.\n{}", undo_table(items(&left))),
+            false => "Nothing is under way.".to_owned(),
+        };
+        return Ok((left, text));
+    }
     let answer = client.get(&format!("{path}/written"))?;
-    let text = report(&answer);
+    let mut text = report(&answer);
+    if list(&answer, "values").is_empty() && list(&answer, "events").is_empty() {
+        return Err(Failure::Failed(format!("{text}\nNothing is of this digest: there is nothing to take back.")));
+    }
+    if !list(&answer, "events").is_empty() {
+        let found = client.post(&format!("{path}/undo?dry_run=true"), &json!({}))?;
+        text += &would_be(items(&found));
+    }
     if args.dry_run {
         return Ok((answer, text));
-    }
-    let values = list(&answer, "values");
-    if values.is_empty() {
-        return Err(Failure::Failed(format!(
-            "{text}\nNo tag and no score is of this digest: there is nothing to take back."
-        )));
     }
     Consent::from_flag(args.yes, format)
         .insist(&text, &format!("take back what this digest of {} wrote", args.of.plugin))?;
     let undone = client.post(&format!("{path}/undo"), &json!({}))?;
-    let shown = undone.as_array().map(Vec::as_slice).unwrap_or_default();
     let text = format!(
         "{}\n`kith plugin written {} --digest {}` shows how far it is.",
-        undo_table(shown),
+        undo_table(items(&undone)),
         args.of.plugin,
         field(&answer, "digest")
     );
     Ok((undone, text))
+}
+
+fn items(answer: &Value) -> &[Value] {
+    answer.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+/// What would be taken back of events, and what would stay.
+fn would_be(found: &[Value]) -> String {
+    let mut text = String::new();
+    for of in found.iter().filter(|of| of["taken_back"].is_object()) {
+        let count = |name: &str| output::count(number(&of["taken_back"], name));
+        text += &format!(
+            "\n\nOf `{}` {} would leave the histories of their people; {} of them stated facts, {} agreed to something.",
+            field(of, "installation"),
+            output::counted(number(&of["taken_back"], "events"), "event"),
+            count("with_facts"),
+            count("agreeing")
+        );
+        if of["exact"].as_bool() == Some(false) {
+            text += " Not everything was looked at: there are more.";
+        }
+        text += &what_stays(of);
+    }
+    text
+}
+
+/// What of an undo stays, a line for each.
+fn what_stays(undo: &Value) -> String {
+    let lines = list(undo, "stays").iter();
+    lines.map(|stays| format!("\n  stay: {} {}", output::count(number(stays, "count")), field(stays, "why"))).collect()
 }
 
 fn list<'a>(answer: &'a Value, name: &str) -> &'a [Value] {
@@ -84,13 +122,21 @@ fn report(answer: &Value) -> String {
             output::counted(number(messages, "sent"), "message")
         );
     }
-    if !list(answer, "events").is_empty() {
-        text += "\nEvents that were accepted are not taken back.\n";
+    if !list(answer, "values").is_empty() && !list(answer, "events").is_empty() {
+        text += "\nWhat a model emitted is not taken back.\n";
+    }
+    if answer["events_next"].is_string() {
+        text += "\nIt read events of more parts of the log: `GET …/written/ranges` lists all.\n";
+    }
+    if audiences.is_empty() && number(messages, "sent") > 0 {
+        let left = output::counted(number(messages, "sent"), "message");
+        text += &format!("\nSince it first read, {left} left, whyever; no message is taken back.\n");
     }
     if answer["exact"].as_bool() == Some(false) {
         text += "\nNot everybody was looked at: there are more.\n";
     }
     section(&mut text, &UNDONE, undo_rows(list(answer, "undone")));
+    list(answer, "undone").iter().for_each(|undo| text += &what_stays(undo));
     text.trim_end().to_owned()
 }
 
@@ -100,9 +146,14 @@ fn undo_rows(undone: &[Value]) -> Vec<Vec<String>> {
     let row = |undo: &Value| {
         let state = match undo["state"].as_str() {
             Some("under_way") => {
-                format!("{} of {} people", output::count(number(undo, "done")), output::count(number(undo, "of")))
+                let what = if undo["taken_back"].is_object() { "records" } else { "people" };
+                format!("{} of {} {what}", output::count(number(undo, "done")), output::count(number(undo, "of")))
             }
             state => state.unwrap_or_default().to_owned(),
+        };
+        let state = match undo["taken_back"]["events"].as_u64() {
+            Some(events) => format!("{state}, {} taken back", output::counted(events, "event")),
+            None => state,
         };
         vec![field(undo, "installation"), field(undo, "at"), field(undo, "by"), state]
     };
@@ -134,19 +185,20 @@ mod tests {
                 "up_to": null, "events": 31_106}],
             "messages": {"audiences": ["carts", "vip"], "sent": 1}, "exact": false,
             "undone": [{"installation": "level", "at": "2026-11-21T11:00:00.000Z", "by": "k1", "state": "under_way",
-                "done": 5, "of": 12_345}],
+                "done": 5, "of": 12_345}, {"installation": "shop", "at": "2026-11-21T12:00:00.000Z", "by": "k1", "state": "done",
+                "taken_back": {"events": 31_100}, "stays": [{"what": "refusals", "count": 6, "why": "events that refused"}]}],
         });
         let shown = report(&answer);
         let lines = [
             "acme/level 1.2.0, sha256:ab12",
             "Its values decide carts, vip. 1 message of these have left, whichever version decided; no message is taken back.",
-            "Events that were accepted are not taken back.",
+            "  stay: 6 events that refused",
             "Not everybody was looked at: there are more.",
         ];
         for line in lines {
             assert!(shown.lines().any(|shown| shown == line), "{line}\nis not in\n{shown}");
         }
-        for cell in ["12,345", "31,106", "now", "5 of 12,345 people"] {
+        for cell in ["12,345", "31,106", "now", "5 of 12,345 people", "done, 31,100 events taken back"] {
             assert!(shown.contains(cell), "{cell}\nis not in\n{shown}");
         }
         let nothing = json!({ "plugin": "acme/level", "digest": "ab12", "version": null, "values": [], "events": [],

@@ -1,5 +1,5 @@
-//! Records of the log as the versions before have them. Only their events differ: those of version 1 have no flags and no time as it
-//! came, those of version 2 no place, those of version 3 no reader.
+//! Records of the log as the versions before have them. Their events differ: those of version 1 have no flags and no time as it
+//! came, those of version 2 no place, those of version 3 no reader. Up to version 3 no event was taken back.
 
 use kith_model::audience::Cause;
 use kith_model::change::{Change, IdentityChange, Movement, SupersededEvent};
@@ -154,5 +154,7 @@ mod tests {
         row::write_postcard(&ChangeBefore::Superseded { position: Position(7), event: second }, &mut bytes);
         let Change::Superseded(read) = row::decode(&bytes).unwrap() else { panic!("it is a superseded event") };
         assert_eq!((read.position, read.event.name.as_str()), (Position(7), "Home"));
+        let taken_back = Change::TakenBack(SupersededEvent { position: Position(7), event });
+        assert_eq!(row::decode::<Change>(&row::encode(&taken_back)).unwrap(), taken_back);
     }
 }

@@ -22,6 +22,9 @@ pub(crate) struct UndoArgs {
     /// Show what would be taken back, and take back nothing
     #[arg(long, conflicts_with = "yes")]
     pub(crate) dry_run: bool,
+    /// Take back no more, where that is under way; what was taken back stays so
+    #[arg(long, conflicts_with_all = ["yes", "dry_run"])]
+    pub(crate) cancel: bool,
     /// Do it without asking
     #[arg(long)]
     pub(crate) yes: bool,
