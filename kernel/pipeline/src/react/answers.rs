@@ -15,7 +15,7 @@ use super::effects::Effect;
 use super::inbox::Incoming;
 use super::models::{self, InputRow, JobResult, RowOutcome};
 use super::reactor::{PassError, Reactor};
-use crate::plan::ModelPlan;
+use crate::plan::{ModelPlan, Task};
 use crate::profiles::facts::get_one;
 use crate::rows::derived::{Freshness, ModelVersion, Output, Track};
 use crate::rows::{Aside, ComputationSubject, MAX_NAMED_PEOPLE};
@@ -106,7 +106,7 @@ impl Reactor {
             return Ok(());
         };
         let before = derived.outputs.get(&(model.installed.id, Track::Live)).cloned();
-        let cause = computation::cause_of_answer(before.as_ref(), &output);
+        let cause = computation::cause_of_answer(before.as_ref(), &output, self.is_settled(model));
         let position = match before.as_ref().map(|before| before.freshness) {
             Some(Freshness::Pending { position, .. }) => position,
             _ => self.pass.cursor.position,
@@ -121,6 +121,11 @@ impl Reactor {
             derived.outputs.insert((model.installed.id, Track::Live), output);
         }
         Ok(())
+    }
+
+    /// Whether the model has been asked about everybody as it is now.
+    pub(super) fn is_settled(&self, model: &ModelPlan) -> bool {
+        self.readiness.done.contains(&Task::Model(model.installed.id, model.token))
     }
 
     /// What these rows of a job come to: the outputs of those whose inputs are still the ones that it saw.
@@ -165,7 +170,6 @@ impl Reactor {
                 RowOutcome::Later(_) => continue,
             };
             self.unqueue(model.installed.id, row.ordinal);
-            self.queues.entry(model.installed.id).or_default().expecting.remove(row.ordinal);
             outputs.push((row.profile, output));
         }
         Ok(outputs)

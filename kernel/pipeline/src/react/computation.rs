@@ -201,7 +201,7 @@ fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64
         (_, true) => Freshness::Outdated { inputs },
         (_, false) => {
             let cause = match (was, first) {
-                (Some(was), FirstValue::Expected) if touch.cause == Cause::Change => was,
+                (Some(was @ (Cause::Event | Cause::Time)), FirstValue::Expected) if touch.cause == Cause::Change => was,
                 (was, _) => was.map_or(touch.cause, |was| was.and(touch.cause)),
             };
             let is_of_change = held.values.is_empty() && first == FirstValue::OfAChange;
@@ -212,8 +212,9 @@ fn awaiting(held: Option<&Output>, model: &ModelPlan, touch: &Touch, inputs: u64
     Output { freshness, ..held.clone() }
 }
 
-/// What set an answer off: what its person was waiting for, and that another version gave it where one has before.
-pub(crate) fn cause_of_answer(before: Option<&Output>, answer: &Output) -> Cause {
+/// What set an answer off: what its person was waiting for, and while the model `is_settled` not, because it is asked about
+/// everybody as it is now, that another version says otherwise than one before.
+pub(crate) fn cause_of_answer(before: Option<&Output>, answer: &Output, is_settled: bool) -> Cause {
     let Some(before) = before else { return Cause::Change };
     let cause = match before.freshness {
         // What comes in the place of what was taken back is no news.
@@ -221,8 +222,8 @@ pub(crate) fn cause_of_answer(before: Option<&Output>, answer: &Output) -> Cause
         Freshness::Pending { cause, .. } => cause,
         Freshness::Outdated { .. } | Freshness::Fresh | Freshness::Faulted { .. } => Cause::Change,
     };
-    let is_another = !before.values.is_empty() && before.version != answer.version;
-    if is_another { cause.and(Cause::Change) } else { cause }
+    let is_another = !before.values.is_empty() && before.version != answer.version && before.values != answer.values;
+    if is_another && !is_settled { cause.and(Cause::Change) } else { cause }
 }
 
 /// The features that an output shows, with their values.

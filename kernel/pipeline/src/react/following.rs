@@ -182,7 +182,7 @@ impl Reactor {
             let queue = self.queues.get(&installation);
             let first = if queue.is_some_and(|queue| queue.expecting.contains(root.ordinal)) {
                 FirstValue::Expected
-            } else if self.readiness.done.contains(&Task::Model(installation, model.token)) {
+            } else if self.is_settled(model) {
                 FirstValue::Settled
             } else {
                 FirstValue::OfAChange
@@ -254,11 +254,12 @@ impl Reactor {
         let Incoming { result, next } = incoming;
         let Some((_, model)) = compiled.plan.model(result.installation) else { return Ok(()) };
         let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
+        let is_settled = self.is_settled(model);
         for (profile, output) in self.judge(model, &result, next..result.rows.len())? {
             if let Some(work) = at.get_mut(&profile) {
                 let held = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
                 let before = held.and_then(|derived| derived.outputs.get(&(model.installed.id, Track::Live)));
-                let cause = computation::cause_of_answer(before, &output);
+                let cause = computation::cause_of_answer(before, &output, is_settled);
                 work.touch.answered.insert(model.installed.id, cause);
                 self.put_output(work, model, output);
             }

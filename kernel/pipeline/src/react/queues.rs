@@ -23,8 +23,8 @@ pub(crate) struct Queue {
     pub stale: RoaringBitmap,
     /// People whose pending values count as their older ones now, because the model was stopped.
     pub demoted: RoaringBitmap,
-    /// People who became known while the model ran and have no value of it yet, unless it was stopped or the process ended
-    /// since: what an upgrade says of them first is news.
+    /// People who became known while the model ran, unless it was stopped or the process ended since. Where they have no value
+    /// of it yet, what an upgrade says of them first is news.
     pub expecting: RoaringBitmap,
     /// Whether a job is under way, or its result not wholly taken in.
     is_under_way: bool,

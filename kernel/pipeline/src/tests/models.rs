@@ -262,6 +262,24 @@ fn who_comes_while_the_inputs_of_a_version_are_read_from_history_is_written_to()
     assert_eq!(written_to(&bench), ["new".to_owned()].into());
 }
 
+/// A version that had failed on somebody when it was asked about everybody did not write to them for an event of their own
+/// later, because the value before was another version's.
+#[test]
+fn whom_a_version_failed_on_is_written_to_for_an_event_of_their_own() {
+    let bench = Bench::new(those_with_many());
+    bench.send(orders("known", 0, 1));
+    bench.settle();
+    *bench.level.fails.lock() = true;
+    bench.configure(|setup| setup.installations[1].digest = "of another version".into());
+    bench.wait_until("it failed", || *bench.level.asked.lock() == 2);
+    bench.settle();
+    *bench.level.fails.lock() = false;
+    bench.send(orders("known", 1, 2));
+    bench.wait_until("it is a member", || bench.size(1) == Some(1));
+    bench.settle();
+    assert_eq!(written_to(&bench), ["known".to_owned()].into());
+}
+
 /// A fraction vanished from a list of whole numbers. The person is set aside by name, and nobody else is.
 #[test]
 fn whom_a_list_of_whole_numbers_cannot_say_is_set_aside_by_name() {
