@@ -9,7 +9,7 @@ use kith_model::tracking::Judgements;
 use tokio::sync::oneshot;
 
 use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped};
-use crate::accept::aside::{Input, ReplayedLetter, draft};
+use crate::accept::aside::{Input, ReplayedLetter, draft, source_of};
 use crate::accept::{Reply, Sender, Submission};
 use crate::rows::{RawForm, RecordOrigin};
 use crate::views::Acceptance;
@@ -112,8 +112,9 @@ impl Intake {
                 |message| IntakeError::Refused(super::Refusal { status: 400, code: "bad-event".into(), message });
             // A hash of a hash would be another value.
             let rules = self.sender.rules.clone().filter(|_| !draft::is_ruled(&raw));
-            // No version reads it now: it is as the one made it that read it then.
-            let reader = letter.reader.clone().map(Arc::new);
+            // No version reads it now: it is as the one made it that read it then. Of another source it is nobody's.
+            let is_own = source_of(self.workspace, &again.key).is_some_and(|(source, _)| source == self.source);
+            let reader = letter.reader.clone().filter(|_| is_own).map(Arc::new);
             self.sender = Arc::new(Sender { rules, reader, ..Sender::clone(&self.sender) });
             (vec![draft::read(&raw).map_err(unreadable)?], Vec::new(), Vec::new())
         } else {

@@ -11,13 +11,14 @@ use std::time::{Duration, Instant};
 
 use kith_model::audience::Cause;
 use kith_model::budget::table;
-use kith_model::event::{DraftEvent, EventKind, EventOrigin};
+use kith_model::event::{DraftEvent, EventKind, EventOrigin, RejectedRecord};
 use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
 use kith_model::plugin::{EmittedEvent, PluginFault};
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
+use super::aside::unreadable;
 use super::effects::Effect;
 use super::models::{InputRow, JobResult};
 use super::reactor::{PassError, Reactor};
@@ -271,7 +272,15 @@ impl Reactor {
         }
         let mut batch = Batch::default();
         for (key, value) in page.rows {
-            let emission: Emission = row::decode(&value)?;
+            let emission: Emission = match row::decode(&value) {
+                Ok(emission) => emission,
+                Err(error) => {
+                    let (aside, letter) = unreadable(workspace, self.cursor, &error, key.as_bytes());
+                    let operations = vec![Operation::Put(aside, row::encode(&letter)), Operation::Delete(key)];
+                    self.shared.commit(Unit { operations, ..Unit::default() })?;
+                    return Ok(Handed::Dropped);
+                }
+            };
             if !batch.takes(&emission) {
                 break;
             }
@@ -345,11 +354,7 @@ impl Batch {
         let of = Sender::of(setup, installed);
         let (mut events, mut rejected) = (Vec::new(), Vec::new());
         for (draft, person) in self.drafts.into_iter().zip(self.people) {
-            if let Some(mut refused) = of.declared.as_ref().and_then(|declared| declared.refusal(&draft)) {
-                refused.raw = event_text(&draft);
-                rejected.push(refused);
-                continue;
-            }
+            let refused = of.declared.as_ref().and_then(|declared| declared.refusal(&draft));
             let ruled = RuledDraft::new(&draft, of.rules.as_deref(), &setup.identity_rules);
             if ruled.is_dropped {
                 continue;
@@ -358,7 +363,11 @@ impl Batch {
             let mut event = ruled.event.into_owned();
             event.flags.extend(flags);
             event.identifiers = vec![person];
-            events.push(event);
+            match refused {
+                // What a rule drops or hashes is in nothing that is kept.
+                Some(refused) => rejected.push(RejectedRecord { raw: event_text(&event), ..refused }),
+                None => events.push(event),
+            }
         }
         let judged = setup.tracking.get(&installed.id).map(|plan| plan.judge(&events)).unwrap_or_default();
         let input = Input {

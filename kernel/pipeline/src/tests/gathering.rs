@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kith_model::budget::table;
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::identity::Identifier;
 use kith_model::plugin::*;
@@ -102,6 +103,7 @@ fn busy() -> (Bench, Arc<Busy>, Vec<Sent>) {
     let role = Role::Connector(Arc::clone(&busy) as Arc<dyn Connector>);
     let bench = Bench::over(Arc::new(kith_store::memory()), vec![], |setup| setup.installations[0].role = role);
     let places = std::thread::available_parallelism().map_or(1, usize::from);
+    let places = places.min(usize::try_from(table::GUEST_CALLS.default).unwrap());
     let hold = |number: usize| {
         let sent = send(&bench, "hold");
         bench.wait_until("it is called at once", || *busy.held.lock() == number);
