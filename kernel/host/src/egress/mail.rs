@@ -1,6 +1,8 @@
 //! Responsible for mail that channels want to have sent: through which relay it may go and to whom, and what it looks like on the
 //! wire. The exchange with the relay is `smtp.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use kith_model::secret::Secret;
@@ -93,6 +95,7 @@ pub(super) fn admit(installed: &InstallationContext, mail: OutboundMail) -> Resu
         to: address("the recipient's address", &mail.to)?,
         message: write(mail, SystemTime::UNIX_EPOCH + now)?,
         wait: asked.min(MAX_WAIT),
+        is_whole: Arc::new(AtomicBool::new(false)),
     })
 }
 

@@ -180,6 +180,18 @@ fn only_what_the_relay_may_have_is_unknown() {
     }
 }
 
+/// The library that speaks SMTP panicked at a blank offer, and read an answer of many lines as often as it has lines.
+#[test]
+fn what_a_relay_offers_is_bounded() {
+    let many: &'static str = Box::leak("250-a\r\n".repeat(300).into_boxed_str());
+    for (offers, expected) in [("250-relay\r\n250-  \r\n250 AUTH PLAIN\r\n", "blank line"), (many, "too many lines")] {
+        let sent = send(&Relay::new(Script { offers, ..WILLING }), |_| ());
+        assert!(matches!(&sent, Err(SendFailure::Connection(reason)) if reason.contains(expected)), "{sent:?}");
+    }
+    let blank = Script { end: Some("250-  \r\n250 2.0.0 für später\r\n"), ..WILLING };
+    assert_eq!(send(&Relay::new(blank), |_| ()).map(|reply| reply.code), Ok(250));
+}
+
 /// A change of a mail.
 type Change = fn(&mut OutboundMail);
 
