@@ -73,8 +73,8 @@ pub struct Mail {
     pub text: Option<String>,
     /// The body as HTML.
     pub html: Option<String>,
-    /// Further headers: `List-Unsubscribe`, `List-Unsubscribe-Post`, `List-Id`, `Auto-Submitted`, `Precedence`, `Feedback-ID`, or one
-    /// that begins with `X-`, each once.
+    /// Further headers: `List-Unsubscribe`, `List-Unsubscribe-Post`, `List-Id`, `Auto-Submitted`, `Precedence`, `Feedback-ID` or
+    /// `X-Entity-Ref-ID`, each once.
     pub headers: Vec<(String, String)>,
     /// For the whole exchange with the relay; the kernel's own limit bounds it and replaces an absent one.
     pub timeout_ms: Option<u32>,

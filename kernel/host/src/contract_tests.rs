@@ -1,5 +1,6 @@
 //! Both versions of the contract: components that were built with the SDK of 0.1 and are kept as files, and a channel of 0.2.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::delivery::{Message, Outcome};
@@ -245,7 +246,7 @@ fn what_cannot_poll_is_refused_where_its_manifest_says_so() {
 #[test]
 fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
     let config = serde_json::json!({ "url": "x" });
-    let check = |component: &[u8]| host().load(component).unwrap().check_config("test", &config);
+    let check = |component: &[u8]| host().load(component).unwrap().check_config("test", &config, &BTreeSet::new());
     let fine = checking("(i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)");
     assert_eq!(check(&fine).unwrap(), []);
     // One problem: its key and its words are texts of the guest's data.
@@ -273,7 +274,8 @@ fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
 #[test]
 fn a_plugin_makes_its_configuration_of_an_earlier_versions() {
     let (config, from) = (serde_json::json!({ "url": "x" }), semver::Version::new(0, 1, 0));
-    let migrate = |component: &[u8]| host().load(component).unwrap().migrate_config("test", &from, &config);
+    let migrate =
+        |component: &[u8]| host().load(component).unwrap().migrate_config("test", &from, &config, &BTreeSet::new());
     // A result's text, or its list of problems, is told by its first byte.
     let given = |at: &str, length: &str| {
         migrating(&format!(

@@ -20,6 +20,7 @@ mod webhook;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use kith_model::sending::{
     AnswerRoom, InboundResponse, OutboundMail, OutboundRequest, SendFailure, Sending, SendingMail, Signature, Transport,
 };
 use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
 pub(crate) use body::BodyRule;
 pub(crate) use client::Client;
@@ -184,8 +186,8 @@ impl InstallationTransport {
                     let answer = tokio::time::timeout(MAX_EXCHANGE, client.exchange(exchange)).await;
                     answer.unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))))
                 });
-                let lost = SendFailure::Connection("the host is shutting down".into());
-                Box::pin(SpawnedExchange { task, lost })
+                let lost = |error: &JoinError| SendFailure::Connection(why_lost(error).into());
+                Box::pin(SpawnedExchange { task, lost: Box::new(lost) })
             }
             Err(reason) => {
                 log_denial(&self.installed, &reason);
@@ -222,10 +224,10 @@ impl Transport for InstallationTransport {
         match mail::admit(&self.installed, mail) {
             Ok(exchange) => {
                 let client = self.installed.gate.client.clone();
+                let is_whole = Arc::clone(&exchange.is_whole);
                 let task = self.installed.network.handle().spawn(async move { client.hand_over(exchange).await });
-                // How far it had come nobody knows any more.
-                let lost = SendFailure::Unknown("the host is shutting down".into());
-                Box::pin(SpawnedExchange { task, lost })
+                let lost = move |error: &JoinError| lost_mail(error, &is_whole);
+                Box::pin(SpawnedExchange { task, lost: Box::new(lost) })
             }
             Err(reason) => {
                 log_denial(&self.installed, &reason);
@@ -238,8 +240,22 @@ impl Transport for InstallationTransport {
 /// An exchange on the host's threads, which ends when nobody waits for it any more.
 struct SpawnedExchange<T> {
     task: tokio::task::JoinHandle<Result<T, SendFailure>>,
-    /// What came of it where the host's threads end before it.
-    lost: SendFailure,
+    /// What came of it where it ends without a word.
+    lost: Box<dyn Fn(&JoinError) -> SendFailure + Send>,
+}
+
+/// Why an exchange has ended without a word.
+fn why_lost(error: &JoinError) -> &'static str {
+    if error.is_panic() { "the exchange broke off" } else { "the host is shutting down" }
+}
+
+/// What came of a mail whose exchange has ended without a word. How far one had come that a stop ended nobody asks any more.
+fn lost_mail(error: &JoinError, is_whole: &AtomicBool) -> SendFailure {
+    let why = why_lost(error).to_owned();
+    match error.is_panic() && !is_whole.load(Ordering::Relaxed) {
+        true => SendFailure::Connection(why),
+        false => SendFailure::Unknown(why),
+    }
 }
 
 impl<T> Future for SpawnedExchange<T> {
@@ -247,7 +263,7 @@ impl<T> Future for SpawnedExchange<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = Pin::new(&mut self.task).poll(context);
-        polled.map(|joined| joined.unwrap_or_else(|_| Err(self.lost.clone())))
+        polled.map(|joined| joined.unwrap_or_else(|error| Err((self.lost)(&error))))
     }
 }
 

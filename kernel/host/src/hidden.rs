@@ -10,9 +10,13 @@ use memchr::memmem;
 use serde_json::Value;
 
 use crate::manifest::Parted;
+use crate::text::{MAX_TEXT_BYTES, bounded, cut};
 
 /// Shorter values stand in most sentences by chance, and taking them out there would tell them.
 pub const SHORTEST_HIDDEN: usize = 4;
+
+/// So far behind the end of what is kept of a text a value may reach that begins before it, and is still found.
+const MARGIN_BYTES: usize = 4096;
 
 /// What takes the place of a value. A text that was cut ends with it too.
 const PLACEHOLDER: char = '…';
@@ -36,26 +40,48 @@ impl Hidden {
 
     /// A text that the plugin says, with each of the values taken out.
     pub fn without(&self, text: String) -> String {
+        self.told(&text, text.len()).unwrap_or(text)
+    }
+
+    /// As much of a text that the plugin says as is kept, harmless, with each of the values taken out. They are looked for before
+    /// it is cut: a part of one that is encoded is like nothing.
+    pub(crate) fn bounded(&self, text: &str) -> String {
         if self.0.is_empty() {
-            return text;
+            return bounded(text);
         }
-        let haystack = Haystack::new(&text);
-        let mut found: Vec<Range<usize>> = self.0.iter().flat_map(|value| value.places_in(&haystack)).collect();
+        let kept = cut(text, MAX_TEXT_BYTES);
+        let around = cut(text, MAX_TEXT_BYTES + MARGIN_BYTES);
+        let mut told = self.told(around, kept.len()).unwrap_or_else(|| kept.to_owned());
+        if kept.len() < text.len() {
+            told.push(PLACEHOLDER);
+        }
+        // A value that is longer than the margin may have its beginning at the end, and escapes may have made one.
+        self.without(bounded(&told))
+    }
+
+    /// A text up to `end`, with those of the values taken out that begin before it; `None` where none does.
+    fn told(&self, text: &str, end: usize) -> Option<String> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let haystack = Haystack::new(text);
+        let places = self.0.iter().flat_map(|value| value.places_in(&haystack));
+        let mut found: Vec<Range<usize>> = places.filter(|place| place.start < end).collect();
         if found.is_empty() {
-            return text;
+            return None;
         }
         found.sort_by_key(|place| place.start);
-        let (mut told, mut done) = (String::with_capacity(text.len()), 0);
+        let (mut told, mut done) = (String::with_capacity(end), 0);
         for place in found {
-            let (start, end) = (text.floor_char_boundary(place.start), text.ceil_char_boundary(place.end));
+            let (start, behind) = (text.floor_char_boundary(place.start), text.ceil_char_boundary(place.end));
             if start >= done {
                 told.push_str(&text[done..start]);
                 told.push(PLACEHOLDER);
             }
-            done = done.max(end);
+            done = done.max(behind);
         }
-        told.push_str(&text[done..]);
-        told
+        told.push_str(text.get(done..end).unwrap_or_default());
+        Some(told)
     }
 
     /// A fault without them in what it says.
@@ -318,6 +344,23 @@ mod tests {
         assert_eq!(hidden.without("it is s3cret-of…".to_owned()), "it is ……");
         assert_eq!(hidden.without("it is s3c…".to_owned()), "it is s3c…");
         assert_eq!(hidden.without("it is s3cret-of".to_owned()), "it is s3cret-of", "nothing was cut");
+    }
+
+    #[test]
+    fn a_value_that_the_bound_cuts_is_taken_out_in_each_of_its_forms() {
+        let secret = "s3cret-of-many-letters";
+        let hidden = hidden(json!({}), json!({ "token": secret }));
+        let escaped: String = secret.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let (hex, base64) = (HEXLOWER.encode(secret.as_bytes()), BASE64_NOPAD.encode(secret.as_bytes()));
+        for form in [secret, &escaped, &hex, &base64] {
+            // All of it but its last letter would be kept.
+            let before = "x".repeat(MAX_TEXT_BYTES + 1 - form.len());
+            let told = hidden.bounded(&format!("{before}{form} and more"));
+            assert_eq!(told, format!("{before}……"), "{form}");
+        }
+        assert_eq!(hidden.bounded(&format!("{secret}\n{secret}")), "…\\n…");
+        let long = hidden.bounded(&format!("{secret}{}", "é".repeat(MAX_TEXT_BYTES)));
+        assert!(long.starts_with("…é") && long.ends_with("é…") && long.len() <= MAX_TEXT_BYTES, "{}", long.len());
     }
 
     #[test]

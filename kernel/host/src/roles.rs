@@ -205,16 +205,17 @@ impl Plugin {
 
     /// What the plugin says of a configuration that its schema has admitted: what it could not work with, each with its key. A
     /// plugin without that function has nothing to say. It runs within what the host's ceiling and the manifest give any call,
-    /// and holds no grant, secret or state.
+    /// and holds no grant, secret or state. What lies at the places `unshown` is in no line that it logs.
     ///
     /// # Errors
     /// [`CheckError`] where it cannot be asked, or fails.
     pub fn check_config(
         &self,
         installation: &str,
-        config: &serde_json::Value,
+        config: &Value,
+        unshown: &BTreeSet<String>,
     ) -> Result<Vec<ConfigProblem>, CheckError> {
-        let bound = self.bind_bare(installation, config)?;
+        let bound = self.bind_bare(installation, config, unshown)?;
         if !bound.compiled.has(VALIDATE) {
             return Ok(Vec::new());
         }
@@ -234,8 +235,9 @@ impl Plugin {
         installation: &str,
         from: &semver::Version,
         config: &Value,
+        unshown: &BTreeSet<String>,
     ) -> Result<Result<Value, Vec<ConfigProblem>>, CheckError> {
-        let bound = self.bind_bare(installation, config)?;
+        let bound = self.bind_bare(installation, config, unshown)?;
         if !bound.compiled.has(MIGRATE) {
             return Ok(Ok(config.clone()));
         }
@@ -253,11 +255,16 @@ impl Plugin {
     }
 
     /// Bind it to a configuration alone: no grant, no secret and no state.
-    fn bind_bare(&self, installation: &str, config: &Value) -> Result<BoundPlugin, BindError> {
+    fn bind_bare(
+        &self,
+        installation: &str,
+        config: &Value,
+        unshown: &BTreeSet<String>,
+    ) -> Result<BoundPlugin, BindError> {
         self.bind(Binding {
             installation: installation.to_owned(),
             config: config.clone(),
-            unshown: BTreeSet::new(),
+            unshown: unshown.clone(),
             grants: Grants::default(),
             secrets: BTreeMap::new(),
             state: Arc::new(MemoryKeyValue::default()),
@@ -321,5 +328,18 @@ impl Plugin {
         });
         let compiled = self.compiled(metering)?;
         Ok(BoundPlugin { core: self.core.clone(), manifest, installed, compiled, metering })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guests::{checking, host};
+
+    #[test]
+    fn who_checks_a_configuration_logs_nothing_of_it_that_is_not_shown() {
+        let (config, unshown) = (json!({ "token": "s3cret" }), BTreeSet::from(["/token".to_owned()]));
+        let bound = host().load(&checking("unreachable")).unwrap().bind_bare("test", &config, &unshown).unwrap();
+        assert_eq!(bound.installed.hidden.without("it is s3cret".to_owned()), "it is …");
     }
 }

@@ -1,6 +1,8 @@
 //! Responsible for mail that channels want to have sent: through which relay it may go and to whom, and what it looks like on the
 //! wire. The exchange with the relay is `smtp.rs`.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use kith_model::secret::Secret;
@@ -26,9 +28,17 @@ const MAX_HEADER_BYTES: usize = 900;
 /// A subject, a name, a user.
 const MAX_LINE_BYTES: usize = 900;
 
-/// Headers that a plugin may set beside those that begin with `X-`. All others are the host's, or name people.
-const SAFE_HEADERS: [&str; 6] =
-    ["list-unsubscribe", "list-unsubscribe-post", "list-id", "auto-submitted", "precedence", "feedback-id"];
+/// Headers that a plugin may set. All others are the host's, or name people, or are commands: relays take copies, templates and
+/// switches from headers of their own that begin with `X-`.
+const SAFE_HEADERS: [&str; 7] = [
+    "list-unsubscribe",
+    "list-unsubscribe-post",
+    "list-id",
+    "auto-submitted",
+    "precedence",
+    "feedback-id",
+    "x-entity-ref-id",
+];
 
 /// Where a mail goes, if it may go there and to whom it wants.
 ///
@@ -85,6 +95,7 @@ pub(super) fn admit(installed: &InstallationContext, mail: OutboundMail) -> Resu
         to: address("the recipient's address", &mail.to)?,
         message: write(mail, SystemTime::UNIX_EPOCH + now)?,
         wait: asked.min(MAX_WAIT),
+        is_whole: Arc::new(AtomicBool::new(false)),
     })
 }
 
@@ -141,12 +152,10 @@ fn headers(wanted: &[(String, String)]) -> Result<Vec<HeaderValue>, String> {
     let (mut seen, mut headers) = (Vec::new(), Vec::with_capacity(wanted.len()));
     for (name, value) in wanted {
         let lower = name.to_ascii_lowercase();
-        let is_token = lower.len() <= 64 && lower.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        let is_own = lower.strip_prefix("x-").is_some_and(|rest| !rest.is_empty());
-        if !(is_token && (is_own || SAFE_HEADERS.contains(&lower.as_str()))) {
+        if !SAFE_HEADERS.contains(&lower.as_str()) {
             let name: String = name.chars().take(64).flat_map(char::escape_default).collect();
             return Err(format!(
-                "the header `{name}` is not a plugin's to set; it may set {} and those that begin with x-",
+                "the header `{name}` is not a plugin's to set; it may set {}",
                 SAFE_HEADERS.join(", ")
             ));
         }

@@ -33,6 +33,8 @@ use crate::text::bounded;
 
 /// What a relay may say in one exchange.
 const MAX_SAID_BYTES: usize = 64 << 10;
+/// The same in lines: the library reads an answer anew with each line of it.
+const MAX_SAID_LINES: usize = 256;
 /// A line of SMTP, its end included.
 const MAX_LINE_BYTES: usize = 1_000;
 /// Lines of one answer.
@@ -54,6 +56,8 @@ pub(super) struct MailExchange {
     pub(super) message: Vec<u8>,
     /// Connecting included.
     pub(super) wait: Duration,
+    /// Set before the end of the mail is written: from then on the relay may have it.
+    pub(super) is_whole: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -61,7 +65,6 @@ impl Client {
     pub(super) async fn hand_over(&self, mail: MailExchange) -> Result<MailReply, SendFailure> {
         // Waiting for one's turn says nothing about the host, whose time begins after it.
         let name = self.resolver.name(&mail.target, &mail.look_ups, mail.wait).await?;
-        let is_whole = AtomicBool::new(false);
         let exchange = async {
             let found = self.resolver.addresses(&mail.target, name).await?;
             let addresses = admit(found, &mail.reach).map_err(SendFailure::Denied)?;
@@ -69,7 +72,7 @@ impl Client {
                 return Err(SendFailure::Denied("mail is sent without TLS to this machine alone".into()));
             }
             let mut relay = self.greet(&mail, &addresses).await?;
-            let reply = say(&mut relay, &mail, &is_whole).await?;
+            let reply = say(&mut relay, &mail).await?;
             Ok((reply, relay))
         };
         let late = || SendFailure::Timeout(format!("no answer within {} ms", mail.wait.as_millis()));
@@ -79,7 +82,7 @@ impl Client {
                 tokio::spawn(async move { drop(timeout(MAX_FAREWELL, relay.command(Quit)).await) });
                 Ok(reply)
             }
-            Err(failure) if is_whole.load(Ordering::Relaxed) => {
+            Err(failure) if mail.is_whole.load(Ordering::Relaxed) => {
                 Err(SendFailure::Unknown(format!("the relay may have the whole mail: {failure}")))
             }
             Err(failure) => Err(failure),
@@ -98,7 +101,8 @@ impl Client {
             }
         };
         let is_greeted = mail.security == MailSecurity::StartTls;
-        let stream = RelayStream { stream, greeting: if is_greeted { GREETING } else { &[] }, left: MAX_SAID_BYTES };
+        let greeting = if is_greeted { GREETING } else { &[] };
+        let stream = RelayStream { stream, greeting, heard: Heard::default(), is_greeting: true };
         let failed =
             |error: Error| SendFailure::Connection(format!("the relay does not greet: {}", bounded(&words(&error))));
         let mut relay =
@@ -136,12 +140,8 @@ fn is_own_machine(address: SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }
 
-/// Hand over the mail. `is_whole` is set before its end is written.
-async fn say(
-    relay: &mut AsyncSmtpConnection,
-    mail: &MailExchange,
-    is_whole: &AtomicBool,
-) -> Result<MailReply, SendFailure> {
+/// Hand over the mail.
+async fn say(relay: &mut AsyncSmtpConnection, mail: &MailExchange) -> Result<MailReply, SendFailure> {
     if let Err(error) = relay.command(Mail::new(Some(mail.sender.clone()), Vec::new())).await {
         return refusal(&error);
     }
@@ -155,7 +155,7 @@ async fn say(
     }
     // The end is asked for once all that comes before it has been written.
     let end = std::iter::from_fn(|| {
-        is_whole.store(true, Ordering::Relaxed);
+        mail.is_whole.store(true, Ordering::Relaxed);
         None
     });
     let taken = relay.message_iter(std::iter::once(mail.message.as_slice()).chain(end)).await;
@@ -281,12 +281,56 @@ impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Duplex for S {}
 /// A greeting for the library, which waits for one: a relay greets once, before TLS.
 const GREETING: &[u8] = b"220 TLS has begun\r\n";
 
+/// What a relay has said, as far as it bounds what it may say.
+#[derive(Default)]
+struct Heard {
+    bytes: usize,
+    lines: usize,
+    /// Of the line that is being said.
+    column: usize,
+    /// Whether the line has more than spaces behind its code.
+    has_text: bool,
+    /// Whether the last byte is the first of a line's end.
+    is_ending: bool,
+}
+
+impl Heard {
+    /// Take in what a relay says, and make ASCII of it, which is all that the library reads: letters beyond it are in no code.
+    /// `is_greeting`: the library does not survive an offer of spaces alone.
+    fn take(&mut self, said: &mut [u8], is_greeting: bool) -> io::Result<()> {
+        self.bytes += said.len();
+        for byte in said {
+            if !byte.is_ascii() {
+                *byte = b'?';
+            }
+            self.lines += usize::from(*byte == b'\n');
+            if self.lines > MAX_SAID_LINES {
+                return Err(io::Error::other("the relay says too many lines"));
+            }
+            if *byte == b'\n' && self.is_ending {
+                // Three digits, a sign and the first byte of the end stand in each.
+                if is_greeting && self.column > 5 && !self.has_text {
+                    return Err(io::Error::other("the relay says a blank line"));
+                }
+                (self.column, self.has_text, self.is_ending) = (0, false, false);
+            } else {
+                self.has_text |= self.column >= 4 && !char::from(*byte).is_whitespace();
+                self.column += 1;
+                self.is_ending = *byte == b'\r';
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A connection to a relay, of which no more is read than a relay may say.
 struct RelayStream {
     stream: Box<dyn Duplex>,
     /// Read before anything of the stream is.
     greeting: &'static [u8],
-    left: usize,
+    heard: Heard,
+    /// Whether nothing was said to it but who we are.
+    is_greeting: bool,
 }
 
 impl fmt::Debug for RelayStream {
@@ -314,19 +358,27 @@ impl AsyncRead for RelayStream {
             self.greeting = later;
             return Poll::Ready(Ok(()));
         }
-        if self.left == 0 {
+        if self.heard.bytes >= MAX_SAID_BYTES {
             return Poll::Ready(Err(io::Error::other("the relay says too much")));
         }
         // The read that spends what is left is no longer than the library's buffer.
         let filled = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.left = self.left.saturating_sub(buffer.filled().len() - filled);
-        polled
+        let is_greeting = self.is_greeting;
+        match self.heard.take(&mut buffer.filled_mut()[filled..], is_greeting) {
+            Ok(()) => polled,
+            Err(error) => {
+                // The library would say goodbye and wait for an answer to that.
+                self.heard.bytes = MAX_SAID_BYTES;
+                Poll::Ready(Err(error))
+            }
+        }
     }
 }
 
 impl AsyncWrite for RelayStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_greeting &= bytes.starts_with(b"EHLO ");
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -336,5 +388,43 @@ impl AsyncWrite for RelayStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a relay may say these in turn, and what is made of them.
+    fn heard(parts: &[&[u8]], is_greeting: bool) -> Result<Vec<u8>, String> {
+        let (mut heard, mut said) = (Heard::default(), Vec::new());
+        for part in parts {
+            let mut part = part.to_vec();
+            heard.take(&mut part, is_greeting).map_err(|error| error.to_string())?;
+            said.extend(part);
+        }
+        Ok(said)
+    }
+
+    #[test]
+    fn letters_of_any_alphabet_are_read() {
+        assert_eq!(heard(&[b"250 gr\xfc\xdfe\r\n"], false), Ok(b"250 gr??e\r\n".to_vec()));
+    }
+
+    #[test]
+    fn a_blank_offer_is_refused_however_it_comes() {
+        let blank: [&[&[u8]]; 4] = [&[b"250-  \r\n"], &[b"250-", b" \r", b"\n"], &[b"250-\n\r\n"], &[b"250 \r\r\n"]];
+        for parts in blank {
+            assert_eq!(heard(parts, true), Err("the relay says a blank line".to_owned()), "{parts:?}");
+            assert!(heard(parts, false).is_ok(), "{parts:?}: of a mail it says as much as any");
+        }
+        assert!(heard(&[b"220 a\r\n250-\r\n250- SIZE\r\n250 \r\n"], true).is_ok());
+    }
+
+    #[test]
+    fn a_relay_says_so_many_lines_and_no_more() {
+        let lines = |count: usize| b"250-\n".repeat(count);
+        assert!(heard(&[&lines(MAX_SAID_LINES)], false).is_ok());
+        assert!(heard(&[&lines(MAX_SAID_LINES), b"250 a\r\n"], false).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Sending for a channel: what is kept, what is bounded, and what decides.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use kith_model::plugin::Grants;
@@ -46,6 +47,15 @@ fn wait_until(what: &str, holds: impl Fn() -> bool) {
         assert!(began.elapsed() < Duration::from_secs(20), "{what}");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_mail_whose_exchange_broke_off_before_it_was_whole_can_be_sent_again() {
+    let broken = async { assert!(std::hint::black_box(false), "to test") };
+    let error = runtime().block_on(async { tokio::spawn(broken).await }).unwrap_err();
+    let lost = |is_whole: bool| super::lost_mail(&error, &AtomicBool::new(is_whole));
+    assert_eq!(lost(false), SendFailure::Connection("the exchange broke off".into()));
+    assert_eq!(lost(true), SendFailure::Unknown("the exchange broke off".into()));
 }
 
 #[test]

@@ -4,7 +4,6 @@
 use crate::bindings::current::log;
 use crate::observed::LineLevel;
 use crate::state::CallState;
-use crate::text::bounded;
 
 /// What a line costs besides its text, so that empty lines are not free.
 const LINE_BYTES: u64 = 32;
@@ -14,7 +13,7 @@ const PANIC_PREFIX: &str = "panicked: ";
 
 impl log::Host for CallState {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let text = self.installed.hidden.without(bounded(&message));
+        let text = self.installed.hidden.bounded(&message);
         if let (log::Level::Error, Some(panic)) = (level, text.strip_prefix(PANIC_PREFIX)) {
             self.panic = Some(panic.to_owned());
         }

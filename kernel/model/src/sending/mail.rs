@@ -41,6 +41,13 @@ pub struct Mailbox {
     pub address: String,
 }
 
+impl Mailbox {
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        self.name.as_ref().map_or(0, String::len) + self.address.len()
+    }
+}
+
 /// A mail that a channel wants to have sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OutboundMail {
@@ -67,16 +74,18 @@ pub struct OutboundMail {
 }
 
 impl OutboundMail {
-    /// What it takes in memory.
+    /// What it takes in memory: all of its texts.
     pub fn bytes(&self) -> usize {
-        let texts = [&self.relay, &self.to, &self.subject, &self.sender.address, &self.message_id];
-        let bodies = self.text.as_ref().map_or(0, String::len) + self.html.as_ref().map_or(0, String::len);
-        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        texts.into_iter().map(String::len).sum::<usize>()
-            + bodies
+        let OutboundMail { relay, login, sender, reply_to, to, subject, text, html, headers, .. } = self;
+        let login = login.iter().map(|login| login.user.len() + login.secret.len()).sum::<usize>();
+        let headers = headers.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        let lines = [relay, to, subject, &self.message_id].into_iter().chain(&self.may_go_to).chain(text).chain(html);
+        lines.map(String::len).sum::<usize>()
+            + login
+            + sender.bytes()
+            + reply_to.as_ref().map_or(0, Mailbox::bytes)
             + headers
             + self.resume.as_ref().map_or(0, Vec::len)
-            + self.may_go_to.iter().map(String::len).sum::<usize>()
     }
 }
 
@@ -114,6 +123,31 @@ impl fmt::Display for MailReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The name of a sender could have any length.
+    #[test]
+    fn every_text_of_a_mail_is_weighed() {
+        let text = || "x".repeat(10);
+        let mailbox = Mailbox { name: Some(text()), address: text() };
+        let mail = OutboundMail {
+            relay: text(),
+            security: MailSecurity::Tls,
+            login: Some(MailLogin { user: text(), secret: text() }),
+            sender: mailbox.clone(),
+            reply_to: Some(mailbox),
+            to: text(),
+            subject: text(),
+            text: Some(text()),
+            html: Some(text()),
+            headers: vec![(text(), text())],
+            timeout_ms: None,
+            resume: Some(vec![0; 10]),
+            message_id: text(),
+            may_go_to: vec![text(), text()],
+        };
+        assert_eq!(mail.bytes(), 170);
+        assert_eq!(OutboundMail::default().bytes(), 0);
+    }
 
     #[test]
     fn a_reply_reads_as_relays_write_it() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kith_model::budget::table;
 use kith_model::delivery::Outcome;
 use kith_model::plugin::PluginFault;
-use kith_model::sending::{Outbound, PureChannel, SendFailure, Sent, Step};
+use kith_model::sending::{Outbound, OutboundMail, PureChannel, SendFailure, Sent, Step};
 use kith_model::time::Timestamp;
 use tokio::time::{Instant, timeout_at};
 
@@ -26,6 +26,10 @@ pub(super) const MAX_GUEST_BATCH: usize = 64;
 
 /// An attempt with all its requests may take this long: less than its lease, so that nobody else takes it up meanwhile.
 pub(super) const MAX_ATTEMPT: Duration = Duration::from_secs(100);
+
+/// A mail's exchange ends so long before its attempt: it knows whether anything of the mail has left, and who cuts it off does not.
+/// Its time begins only after it has waited for the look-up of its relay's name.
+const MAIL_ENDS_BEFORE: Duration = Duration::from_secs(5);
 
 /// What a call of a channel counts with that was removed meanwhile.
 const CALL_MEMORY_BYTES: u64 = table::GUEST_MEMORY.default + table::GUEST_OUTPUT.default;
@@ -277,7 +281,10 @@ impl Exchange {
             }
             // How far a mail had come is not known here.
             Outbound::Mail(mail) => {
-                let reply = timeout_at(self.outgoing.deadline, transport.send_mail(mail.as_ref().clone())).await;
+                let left = self.outgoing.deadline.saturating_duration_since(Instant::now());
+                let mail =
+                    OutboundMail { timeout_ms: Some(mail_time_ms(mail.timeout_ms, left)), ..mail.as_ref().clone() };
+                let reply = timeout_at(self.outgoing.deadline, transport.send_mail(mail)).await;
                 Sent::Mail(reply.unwrap_or_else(|_| Err(SendFailure::Unknown(late()))))
             }
         }
@@ -299,6 +306,12 @@ impl Exchange {
             self.answer(sender, result);
         }
     }
+}
+
+/// How long a mail's exchange may take of which the plugin asks for so much, where so much of its attempt is left.
+fn mail_time_ms(asked: Option<u32>, left: Duration) -> u32 {
+    let most = u32::try_from(left.saturating_sub(MAIL_ENDS_BEFORE).as_millis()).unwrap_or(u32::MAX);
+    asked.map_or(most, |asked| asked.min(most))
 }
 
 impl Sender {
@@ -338,5 +351,19 @@ impl Sender {
 
     pub(super) fn strike(&self, fault: &PluginFault) {
         self.shared.strike_call(self.workspace(), self.channel(), fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exchange_of_a_mail_ends_before_its_attempt() {
+        let seconds = Duration::from_secs;
+        assert_eq!(mail_time_ms(None, seconds(70)), 65_000);
+        assert_eq!(mail_time_ms(Some(10_000), seconds(70)), 10_000);
+        assert_eq!(mail_time_ms(Some(60_000), seconds(30)), 25_000);
+        assert_eq!(mail_time_ms(Some(60_000), seconds(3)), 0);
     }
 }

@@ -23,10 +23,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// How an attempt ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum End {
     Outcome(Outcome),
-    /// The kernel stopped before the other side had answered.
+    /// The kernel stopped before the other side had answered, or nobody can say what the other side did.
     CutOff,
 }
 

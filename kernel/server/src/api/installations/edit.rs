@@ -107,8 +107,8 @@ impl<'a> CheckedConfig<'a> {
         config: &Value,
         unshown: &BTreeSet<String>,
     ) -> Result<(), ApiError> {
-        let given = config.clone();
-        match self.ask(draft, plugin, move |loaded, of| loaded.check_config(of, &given))? {
+        let (given, hidden) = (config.clone(), unshown.clone());
+        match self.ask(draft, plugin, move |loaded, of| loaded.check_config(of, &given, &hidden))? {
             Ok(problems) if problems.is_empty() => Ok(()),
             Ok(problems) => Err(refused_config(told(problems, config, unshown))),
             Err(fault) => {
@@ -129,7 +129,7 @@ impl<'a> CheckedConfig<'a> {
         config: &Value,
         unshown: &BTreeSet<String>,
     ) -> Result<Value, ApiError> {
-        let (given, earlier) = (config.clone(), from.clone());
+        let (given, earlier, hidden) = (config.clone(), from.clone(), unshown.clone());
         let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
         let refused = |why: String, mistakes| {
             let message = format!(
@@ -137,7 +137,7 @@ impl<'a> CheckedConfig<'a> {
             );
             Err(ApiError::BadInput { code: "config-not-migrated", message, mistakes })
         };
-        match self.ask(draft, plugin, move |loaded, of| loaded.migrate_config(of, &earlier, &given))? {
+        match self.ask(draft, plugin, move |loaded, of| loaded.migrate_config(of, &earlier, &given, &hidden))? {
             Ok(Ok(migrated)) if kith_host::would_show(config, &migrated, unshown) => {
                 refused("what is not shown now would lie where it is shown".to_owned(), Vec::new())
             }

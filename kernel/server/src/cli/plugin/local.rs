@@ -275,7 +275,7 @@ fn check(plugin: &Plugin, config: &Value) -> Result<(), Failure> {
         "" => format!("config: {}", problem.message),
         key => format!("config.{key}: {}", problem.message),
     };
-    match plugin.check_config(NAME, config) {
+    match plugin.check_config(NAME, config, &BTreeSet::new()) {
         Ok(problems) if problems.is_empty() => Ok(()),
         Ok(problems) => Err(bad_config(problems.iter().map(said).collect::<Vec<_>>().join("; "))),
         Err(CheckError::Fault(fault)) => Err(Problem::of(&fault).into()),
