@@ -1,7 +1,8 @@
 //! A batch of people: read, asked about and compared. It is read again from the beginning where it was cut off, because nothing of
 //! it is noted before all of it is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use kith_store::ReadError;
 use super::effects::{Finding, Lines, note};
 use super::report::{AudienceEffect, BacktestEnd, BacktestPeople, BacktestReport, LiveKey, definition};
 use super::{BacktestKey, Run, features, reading};
-use crate::plan::{ModelPlan, Plan};
+use crate::plan::{ModelPlan, Plan, Task};
 use crate::profiles::evaluation::{Evaluation, Profile, output_value};
 use crate::profiles::person::{Person, load_sealed};
 use crate::profiles::scan::ProfilePages;
@@ -37,6 +38,12 @@ const ASKING_TIME: Duration = Duration::from_secs(30);
 
 /// Bytes of one person's history that an input is computed from which no aggregate is kept of.
 const MAX_HISTORY_BYTES: usize = 16 << 20;
+
+/// How long one person's history is read.
+const HISTORY_TIME: Duration = Duration::from_secs(10);
+
+/// Events between two looks at the time, and at whether anybody wants them still.
+const EVENTS_BETWEEN_LOOKS: usize = 256;
 
 /// What an event takes in memory besides its texts, about.
 const EVENT_BYTES: usize = 512;
@@ -66,9 +73,12 @@ pub(super) struct Bench<'a> {
     pub workspace: &'a Workspace,
     pub compiled: &'a CompiledSetup,
     pub model: &'a ModelPlan,
+    run: &'a Run,
     version: &'a ShadowVersion,
     inputs: Vec<(InputSpec, Expression)>,
     complete: Arc<LeafSet>,
+    /// Work that was done for everybody when the batch began.
+    pub done: BTreeSet<Task>,
     /// Events up to here are looked at.
     position: Position,
     pub now: Timestamp,
@@ -99,7 +109,7 @@ pub(super) fn next(shared: &KernelState, workspace: &Workspace, run: &Run) -> Ne
         let mut kept = run.kept.lock();
         run.look(shared.store.as_ref(), &mut kept).report().clone()
     };
-    if report.ended.is_some() || !run.is_current(workspace) {
+    if report.ended.is_some() || !run.is_current(shared, workspace) {
         return Next::Nothing;
     }
     match Bench::new(shared, workspace, &compiled, run, &report) {
@@ -119,7 +129,7 @@ impl<'a> Bench<'a> {
         shared: &'a KernelState,
         workspace: &'a Workspace,
         compiled: &'a CompiledSetup,
-        run: &Run,
+        run: &'a Run,
         report: &BacktestReport,
     ) -> Result<Bench<'a>, GivenUp> {
         let given_up = |code, message: String| GivenUp { code, message };
@@ -146,12 +156,12 @@ impl<'a> Bench<'a> {
             Ok((spec.clone(), parsed.map_err(bad)?))
         });
         let inputs = parsed.collect::<Result<Vec<_>, GivenUp>>()?;
-        let (complete, position) = {
+        let (complete, done, position) = {
             let projection = workspace.projection.read();
-            (Arc::clone(&projection.complete), projection.as_of.position)
+            (Arc::clone(&projection.complete), projection.done.clone(), projection.as_of.position)
         };
         let now = shared.clock.now();
-        Ok(Bench { shared, workspace, compiled, model, version, inputs, complete, position, now })
+        Ok(Bench { shared, workspace, compiled, model, run, version, inputs, complete, done, position, now })
     }
 
     pub(super) fn view(&self) -> Evaluation<'_> {
@@ -161,6 +171,11 @@ impl<'a> Bench<'a> {
 
     fn plan(&self) -> &'a Plan {
         &self.compiled.plan
+    }
+
+    /// Whether what comes of the run is wanted still.
+    fn is_wanted(&self) -> bool {
+        self.run.is_current(self.shared, self.workspace)
     }
 
     /// Look at the next people, and note what came of it.
@@ -178,13 +193,13 @@ impl<'a> Bench<'a> {
             return Ok(Next::Nothing);
         };
         let asked = batch.rows.len();
-        let result = self.ask(std::mem::take(&mut batch.rows), run);
-        if !run.is_current(self.workspace) {
+        let result = self.ask(std::mem::take(&mut batch.rows));
+        if !self.is_wanted() {
             return Ok(Next::Nothing);
         }
         let lines = self.lines(run);
         let findings = self.findings(&mut batch, result.as_ref(), asked, &lines)?;
-        if !run.is_current(self.workspace) {
+        if !self.is_wanted() {
             return Ok(Next::Nothing);
         }
         metrics::counter!("kith_backtest_people_total").increment(batch.counts.done);
@@ -231,7 +246,7 @@ impl<'a> Bench<'a> {
         for people in profiles.into_iter().take(MAX_PEOPLE) {
             batch.last = people.first().map(|root| root.id);
             self.add(people, &mut batch, &mut bytes)?;
-            if bytes > models::MAX_BATCH_BYTES || started.elapsed() > READING_TIME {
+            if bytes > models::MAX_BATCH_BYTES || started.elapsed() > READING_TIME || !self.is_wanted() {
                 break;
             }
         }
@@ -306,17 +321,18 @@ impl<'a> Bench<'a> {
         leaves.all(|leaf| self.complete.contains(*leaf) && self.plan().program.leaf(*leaf).is_some())
     }
 
-    /// All events of these people; `None` where they are too many.
+    /// All events of these people; `None` where they are too many, or nobody wants them any more.
     fn events(&self, people: &[Person]) -> Result<Option<Vec<Event>>, ReadError> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (started, mut events, mut bytes) = (Instant::now(), Vec::new(), 0);
         for person in people {
-            history(self.shared.store.as_ref(), self.workspace.id, person.id, self.position, |event| {
+            let read = history(self.shared.store.as_ref(), self.workspace.id, person.id, self.position, |event| {
                 bytes += EVENT_BYTES + event.properties.len() + event.traits.len() + event.context.len();
-                if bytes <= MAX_HISTORY_BYTES {
-                    events.push(event);
-                }
+                events.push(event);
+                let is_look_due = events.len().is_multiple_of(EVENTS_BETWEEN_LOOKS);
+                let is_over = is_look_due && (started.elapsed() > HISTORY_TIME || !self.is_wanted());
+                if is_over || bytes > MAX_HISTORY_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
-            if bytes > MAX_HISTORY_BYTES {
+            if read.is_break() {
                 return Ok(None);
             }
         }
@@ -324,7 +340,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Ask the version about the rows; nothing where there are none.
-    fn ask(&self, rows: Vec<InputRow>, run: &Run) -> Option<JobResult> {
+    fn ask(&self, rows: Vec<InputRow>) -> Option<JobResult> {
         let (Role::TagModel(asked) | Role::Scorer(asked)) = &self.version.role else { return None };
         if rows.is_empty() {
             return None;
@@ -346,7 +362,7 @@ impl<'a> Bench<'a> {
             max_calls: MAX_CALLS,
         };
         let started = Instant::now();
-        Some(job.run(|_| started.elapsed() < ASKING_TIME && run.is_current(self.workspace)))
+        Some(job.run(|_| started.elapsed() < ASKING_TIME && self.is_wanted()))
     }
 
     /// What would change of each who was asked about.
