@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kith_features::{EventFacts, Expression, FeatureName, LeafSet, Value};
 use kith_model::event::Event;
 use kith_model::id::{Position, ProfileId, SourceIdentityId};
-use kith_model::plugin::InputSpec;
+use kith_model::plugin::{InputSpec, PluginFault};
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 
@@ -394,7 +394,7 @@ impl<'a> Bench<'a> {
             match self.finding(people, instead, lines) {
                 Ok(finding) => {
                     batch.counts.compared += 1;
-                    batch.counts.pending += u64::from(finding.is_pending());
+                    batch.counts.pending += u64::from(finding.is_pending);
                     findings.push(finding);
                 }
                 Err(error @ ReadError::Io { .. }) => return Err(error),
@@ -414,9 +414,9 @@ impl<'a> Bench<'a> {
             if let Some(fault) = faults().next_back() {
                 kept.last_failure = Some(failure(self.now, fault));
             }
-            let has_answered = result
-                .is_none_or(|result| result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Values(_))));
-            kept.fruitless = if has_answered { 0 } else { kept.fruitless + 1 };
+            if let Some(result) = result {
+                kept.fruitless = fruitless_after(kept.fruitless, result.rows.iter().map(|(_, outcome)| outcome));
+            }
             let report = kept.report();
             result.iter().flat_map(|result| &result.calls).for_each(|call| report.version.call(call));
             faults().for_each(|fault| report.version.fault(fault));
@@ -428,9 +428,8 @@ impl<'a> Bench<'a> {
     /// Give a run up whose version answers for nobody.
     fn given_up(&self, run: &Run, result: Option<&JobResult>) -> Next {
         let mut faults = result.iter().flat_map(|result| &result.rows).filter_map(|(_, outcome)| outcome.fault());
-        let Some(fault) = faults.next_back() else { return Next::Batch };
-        let fruitless = run.kept.lock().fruitless;
-        if models::needs_fit(fault) && fruitless > 0 {
+        let (fault, fruitless) = (faults.next_back(), run.kept.lock().fruitless);
+        if let Some(fault) = fault.filter(|fault| models::needs_fit(fault) && fruitless > 0) {
             let message = "it cannot read the fit in use, and a backtest fits nothing; upgrade to it, and it waits for a fit of its own";
             run.give_up(self.shared, fault.code(), message.to_owned());
             return Next::Nothing;
@@ -439,7 +438,27 @@ impl<'a> Bench<'a> {
             return Next::Batch;
         }
         let message = format!("it answered for nobody in {fruitless} batches of people, one after the other");
-        run.give_up(self.shared, fault.code(), message);
+        run.give_up(self.shared, fault.map_or("no-answer", PluginFault::code), message);
         Next::Nothing
+    }
+}
+
+/// Batches in a row without an answer, after one more about which the version was asked.
+fn fruitless_after<'o>(before: u32, mut outcomes: impl Iterator<Item = &'o RowOutcome>) -> u32 {
+    if outcomes.any(|outcome| matches!(outcome, RowOutcome::Values(_))) { 0 } else { before + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::react::models::RowAnswer;
+
+    #[test]
+    fn an_answer_for_one_is_fruit_and_none_for_anybody_is_not() {
+        let (answered, failed) =
+            (RowOutcome::Values(RowAnswer::default()), RowOutcome::Faulted(PluginFault::Transient("later".to_owned())));
+        assert_eq!(fruitless_after(2, [&failed, &answered].into_iter()), 0);
+        assert_eq!(fruitless_after(1, [&failed].into_iter()), 2);
+        assert_eq!(fruitless_after(2, std::iter::empty()), 3, "the time was over before anybody was answered for");
     }
 }

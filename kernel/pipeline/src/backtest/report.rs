@@ -80,7 +80,7 @@ pub struct BacktestPeople {
     pub too_large: u64,
     /// Something of them cannot be read.
     pub unreadable: u64,
-    /// Of those compared: what the live version says of them is not known yet.
+    /// Of those compared: what the live version says of them is not known yet, or may be what the one before said.
     pub pending: u64,
 }
 
@@ -116,7 +116,7 @@ pub struct AudienceEffect {
     pub(super) definition: u64,
     pub entered: u64,
     pub left: u64,
-    /// Whose membership would not be known with the other values.
+    /// Whose membership would not be known with the other values, or is not known yet.
     pub undecided: u64,
     pub on_enter: MessageCounts,
     pub on_exit: MessageCounts,
