@@ -76,7 +76,7 @@ pub struct BacktestPeople {
     pub unknown: u64,
     /// They object to profiling, and no model is asked about them.
     pub objecting: u64,
-    /// An input reads more of their history than there is room for.
+    /// An input reads more of their history than there is room or time for.
     pub too_large: u64,
     /// Something of them cannot be read.
     pub unreadable: u64,
