@@ -106,7 +106,10 @@ fn tried_before_it_is_put_in_place(kernel: &mut TestKernel) {
     let size = |admin: &Client| admin.get("/api/v1/audiences/old").is(200)["size"].clone();
     assert_eq!((version_of(kernel).as_str(), size(&admin)), (Some("0.2.0"), json!(0)), "nothing of it counts");
     let reader = kernel.caller(&kernel.key(&["plugins:admin"]));
-    assert_eq!(reader.get(BACKTEST).is(200)["outputs"][1]["examples"], Value::Null, "values are people's");
+    let seen = reader.get(BACKTEST).is(200);
+    assert_eq!(seen["outputs"][1]["examples"], Value::Null, "values are people's");
+    let of_audiences = [&seen["audiences"], &seen["audiences_unmoved"], &seen["not_followed"]["audiences"]];
+    assert_eq!(of_audiences, [&Value::Null; 3], "audiences have a scope of their own");
     admin.delete("/api/v1/plugins/hostile/tag-model/0.1.0").is_problem(409, "in-use");
     kernel.restart();
     let text = said(kernel, &["plugin", "backtest", "hostile"]);

@@ -12,13 +12,14 @@ mod effects;
 pub(crate) mod report;
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, FeatureName};
 use kith_model::id::{AudienceId, InstallationId, ProfileId, WorkspaceId};
 use kith_store::keys::Definition;
-use kith_store::{Key, Operation, Store, Unit, row};
+use kith_store::{CommitError, Key, Operation, Precondition, ReadError, Store, Unit, row};
 use parking_lot::Mutex;
 
 use crate::guests::{Caller, GuestClass};
@@ -113,6 +114,10 @@ pub(crate) struct Run {
 struct Kept {
     /// Read from its row when it is needed first.
     report: Option<BacktestReport>,
+    /// The row as it was written last, or read.
+    stored: Option<Vec<u8>>,
+    /// Whether the row was found as it was left, and so was not written behind a change that had deleted it.
+    is_confirmed: bool,
     examples: BTreeMap<BacktestLine, Vec<BacktestExample>>,
     last_failure: Option<ShadowFailure>,
     /// Batches in a row of which it answered for nobody.
@@ -142,6 +147,12 @@ impl Backtests {
         self.0.lock().get(&(workspace, installed.id)).filter(|run| run.of == of).cloned()
     }
 
+    /// Whether a run is the one of its installation. Another one may be of the same version from the same moment on.
+    fn is_known(&self, run: &Run) -> bool {
+        let runs = self.0.lock();
+        runs.get(&(run.workspace, run.installation)).is_some_and(|known| std::ptr::eq(Arc::as_ptr(known), run))
+    }
+
     /// Write what is not yet written, of one workspace or of all.
     pub(crate) fn keep(&self, shared: &KernelState, of: Option<WorkspaceId>) {
         let runs: Vec<Arc<Run>> = self.0.lock().values().cloned().collect();
@@ -160,10 +171,16 @@ impl Backtests {
 pub(crate) fn follow(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) {
     let compiled = workspace.compiled.load_full();
     let setup: &Setup = &compiled.setup;
-    let mut begun = Vec::new();
+    let (mut begun, mut dropped) = (Vec::new(), Vec::new());
     {
         let mut runs = shared.backtests.0.lock();
-        runs.retain(|(of, id), run| *of != setup.workspace || is_asked_for(setup, *id, &run.of));
+        runs.retain(|(of, id), run| {
+            let stays = *of != setup.workspace || is_asked_for(setup, *id, &run.of);
+            if !stays {
+                dropped.push(Arc::clone(run));
+            }
+            stays
+        });
         for installed in &setup.installations {
             let Some(version) = &installed.backtest else { continue };
             let place = (setup.workspace, installed.id);
@@ -180,6 +197,7 @@ pub(crate) fn follow(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) {
             begun.push(run);
         }
     }
+    dropped.iter().for_each(|run| run.forget(shared));
     for run in begun {
         let task = work(Arc::clone(shared), Arc::clone(workspace), run);
         shared.workers.task(BACKTEST, setup.workspace, task);
@@ -205,7 +223,7 @@ async fn work(shared: Arc<KernelState>, workspace: Arc<Workspace>, run: Arc<Run>
         return;
     }
     wait_for_reactor(&shared, &workspace, &run).await;
-    while run.is_current(&workspace) {
+    while run.is_current(&shared, &workspace) {
         let caller = Caller {
             workspace: run.workspace,
             installation: run.installation,
@@ -215,7 +233,7 @@ async fn work(shared: Arc<KernelState>, workspace: Arc<Workspace>, run: Arc<Run>
             memory_bytes: 0,
         };
         let (state, of, asking) = (Arc::clone(&shared), Arc::clone(&workspace), Arc::clone(&run));
-        let Ok(call) = shared.guests.run(caller, move || batch::next(&state, &of, &asking)) else {
+        let Ok(call) = shared.guests.run(caller, move || turn(&state, &of, &asking)) else {
             tokio::time::sleep(LOOK).await;
             continue;
         };
@@ -227,10 +245,18 @@ async fn work(shared: Arc<KernelState>, workspace: Arc<Workspace>, run: Arc<Run>
     offload::run(move || run.keep(&shared)).await;
 }
 
+/// Look at the next people of a run. A panic gives it up: the next turn would meet the same people, after a restart too.
+fn turn(shared: &KernelState, workspace: &Workspace, run: &Run) -> batch::Next {
+    catch_unwind(AssertUnwindSafe(|| batch::next(shared, workspace, run))).unwrap_or_else(|_| {
+        run.give_up(shared, "panicked", "the host panicked; the log says where".to_owned());
+        batch::Next::Nothing
+    })
+}
+
 /// Wait until what is computed is of the setup in force and as new as the log is now.
 async fn wait_for_reactor(shared: &KernelState, workspace: &Workspace, run: &Run) {
     let head = shared.store.head_of(workspace.id);
-    while run.is_current(workspace) {
+    while run.is_current(shared, workspace) {
         // Before the look, so that a pass which ends after it is heard.
         let pass = workspace.pass_done.notified();
         let is_ready = {
@@ -248,28 +274,39 @@ async fn wait_for_reactor(shared: &KernelState, workspace: &Workspace, run: &Run
 
 impl Run {
     /// Whether it is still asked for, and its workspace runs.
-    fn is_current(&self, workspace: &Workspace) -> bool {
-        !workspace.is_stopping() && is_asked_for(&workspace.compiled.load().setup, self.installation, &self.of)
+    fn is_current(&self, shared: &KernelState, workspace: &Workspace) -> bool {
+        !workspace.is_stopping() && self.is_in_force(shared, workspace)
+    }
+
+    /// Whether it is the run that the setup in force asks for.
+    fn is_in_force(&self, shared: &KernelState, workspace: &Workspace) -> bool {
+        let is_asked = is_asked_for(&workspace.compiled.load().setup, self.installation, &self.of);
+        is_asked && shared.backtests.is_known(self)
     }
 
     fn key(&self) -> Key {
         Key::definition(self.workspace, Definition::BacktestReport, &self.installation.0.to_be_bytes())
     }
 
-    /// The report as it was written; an empty one where there is none of this run.
-    fn read(&self, store: &dyn Store) -> BacktestReport {
-        let read = get_one(store, &self.key()).and_then(|row| row.map(|row| row::decode(&row)).transpose());
-        let read: Option<BacktestReport> = read.unwrap_or_else(|error| {
+    /// The report as it was written, with its row; `None` where there is none of this run.
+    fn read(&self, store: &dyn Store) -> Option<(BacktestReport, Vec<u8>)> {
+        let decoded = |bytes: kith_store::Value| -> Result<(BacktestReport, Vec<u8>), ReadError> {
+            Ok((row::decode(&bytes)?, bytes.to_vec()))
+        };
+        let read = get_one(store, &self.key()).and_then(|found| found.map(decoded).transpose());
+        let read = read.unwrap_or_else(|error| {
             tracing::warn!(installation = self.installation.0, %error, "what came of a backtest does not read");
             None
         });
-        read.filter(|read| read.of == self.of).unwrap_or_else(|| BacktestReport::new(self.of.clone()))
+        read.filter(|(report, _)| report.of == self.of)
     }
 
     /// What is kept, with the report read.
     fn look<'k>(&self, store: &dyn Store, kept: &'k mut Kept) -> &'k mut Kept {
         if kept.report.is_none() {
-            kept.report = Some(self.read(store));
+            let (report, stored) = self.read(store).unzip();
+            kept.report = Some(report.unwrap_or_else(|| BacktestReport::new(self.of.clone())));
+            (kept.is_confirmed, kept.stored) = (stored.is_some(), stored);
         }
         kept
     }
@@ -309,21 +346,43 @@ impl Run {
     fn commit(&self, shared: &KernelState, kept: &mut Kept) {
         kept.committed_at = Some(Instant::now());
         // Of one that is asked for no longer nothing is kept. The workspace itself may be about to stop.
-        let known = shared.workspace(self.workspace);
-        let is_asked = known.is_some_and(|known| {
-            let compiled = known.compiled.load();
-            is_asked_for(&compiled.setup, self.installation, &self.of)
-        });
-        if !is_asked {
+        if !shared.workspace(self.workspace).is_some_and(|known| self.is_in_force(shared, &known)) {
             return;
         }
-        let operation = Operation::Put(self.key(), row::encode(kept.report()));
-        match shared.commit(Unit { operations: vec![operation], ..Unit::default() }) {
-            Ok(_) => kept.has_news = false,
+        let row = row::encode(kept.report());
+        let operations = vec![Operation::Put(self.key(), row.clone())];
+        // A change that ends it deletes the row before its setup is in force, and no other row comes in that place.
+        let preconditions = kept.stored.iter().map(|stored| Precondition::Holds(self.key(), stored.clone())).collect();
+        match shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
+            Ok(_) => {
+                kept.is_confirmed |= kept.stored.is_some();
+                (kept.stored, kept.has_news) = (Some(row), false);
+            }
+            // The answer to the last write may have been an error though it was made.
+            Err(CommitError::Conflict(_)) => match self.read(shared.store.as_ref()) {
+                Some((_, found)) => kept.stored = Some(found),
+                None => kept.has_news = false,
+            },
             // It is in memory still, and is tried with what comes next.
             Err(error) => {
                 tracing::warn!(installation = self.installation.0, %error, "what came of a backtest was not kept")
             }
+        }
+    }
+
+    /// It is asked for no longer. Its first write may have come between the change that ended it, which deleted the row, and
+    /// this; a later one finds that there is none.
+    fn forget(&self, shared: &KernelState) {
+        // A write under way ends before this, and none comes after it.
+        let kept = self.kept.lock();
+        if kept.is_confirmed || kept.stored.is_none() {
+            return;
+        }
+        let Some((_, found)) = self.read(shared.store.as_ref()) else { return };
+        let preconditions = vec![Precondition::Holds(self.key(), found)];
+        let operations = vec![Operation::Delete(self.key())];
+        if let Err(error) = shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
+            tracing::warn!(installation = self.installation.0, %error, "what came of a backtest is there still");
         }
     }
 }

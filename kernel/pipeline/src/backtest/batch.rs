@@ -1,21 +1,22 @@
 //! A batch of people: read, asked about and compared. It is read again from the beginning where it was cut off, because nothing of
 //! it is noted before all of it is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_features::{EventFacts, Expression, FeatureName, LeafSet, Value};
 use kith_model::event::Event;
 use kith_model::id::{Position, ProfileId, SourceIdentityId};
-use kith_model::plugin::InputSpec;
+use kith_model::plugin::{InputSpec, PluginFault};
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
 
 use super::effects::{Finding, Lines, note};
 use super::report::{AudienceEffect, BacktestEnd, BacktestPeople, BacktestReport, LiveKey, definition};
 use super::{BacktestKey, Run, features, reading};
-use crate::plan::{ModelPlan, Plan};
+use crate::plan::{ModelPlan, Plan, Task};
 use crate::profiles::evaluation::{Evaluation, Profile, output_value};
 use crate::profiles::person::{Person, load_sealed};
 use crate::profiles::scan::ProfilePages;
@@ -37,6 +38,12 @@ const ASKING_TIME: Duration = Duration::from_secs(30);
 
 /// Bytes of one person's history that an input is computed from which no aggregate is kept of.
 const MAX_HISTORY_BYTES: usize = 16 << 20;
+
+/// How long one person's history is read.
+const HISTORY_TIME: Duration = Duration::from_secs(10);
+
+/// Events between two looks at the time, and at whether anybody wants them still.
+const EVENTS_BETWEEN_LOOKS: usize = 256;
 
 /// What an event takes in memory besides its texts, about.
 const EVENT_BYTES: usize = 512;
@@ -66,9 +73,12 @@ pub(super) struct Bench<'a> {
     pub workspace: &'a Workspace,
     pub compiled: &'a CompiledSetup,
     pub model: &'a ModelPlan,
+    run: &'a Run,
     version: &'a ShadowVersion,
     inputs: Vec<(InputSpec, Expression)>,
     complete: Arc<LeafSet>,
+    /// Work that was done for everybody when the batch began.
+    pub done: BTreeSet<Task>,
     /// Events up to here are looked at.
     position: Position,
     pub now: Timestamp,
@@ -99,7 +109,7 @@ pub(super) fn next(shared: &KernelState, workspace: &Workspace, run: &Run) -> Ne
         let mut kept = run.kept.lock();
         run.look(shared.store.as_ref(), &mut kept).report().clone()
     };
-    if report.ended.is_some() || !run.is_current(workspace) {
+    if report.ended.is_some() || !run.is_current(shared, workspace) {
         return Next::Nothing;
     }
     match Bench::new(shared, workspace, &compiled, run, &report) {
@@ -119,7 +129,7 @@ impl<'a> Bench<'a> {
         shared: &'a KernelState,
         workspace: &'a Workspace,
         compiled: &'a CompiledSetup,
-        run: &Run,
+        run: &'a Run,
         report: &BacktestReport,
     ) -> Result<Bench<'a>, GivenUp> {
         let given_up = |code, message: String| GivenUp { code, message };
@@ -146,12 +156,12 @@ impl<'a> Bench<'a> {
             Ok((spec.clone(), parsed.map_err(bad)?))
         });
         let inputs = parsed.collect::<Result<Vec<_>, GivenUp>>()?;
-        let (complete, position) = {
+        let (complete, done, position) = {
             let projection = workspace.projection.read();
-            (Arc::clone(&projection.complete), projection.as_of.position)
+            (Arc::clone(&projection.complete), projection.done.clone(), projection.as_of.position)
         };
         let now = shared.clock.now();
-        Ok(Bench { shared, workspace, compiled, model, version, inputs, complete, position, now })
+        Ok(Bench { shared, workspace, compiled, model, run, version, inputs, complete, done, position, now })
     }
 
     pub(super) fn view(&self) -> Evaluation<'_> {
@@ -161,6 +171,11 @@ impl<'a> Bench<'a> {
 
     fn plan(&self) -> &'a Plan {
         &self.compiled.plan
+    }
+
+    /// Whether what comes of the run is wanted still.
+    fn is_wanted(&self) -> bool {
+        self.run.is_current(self.shared, self.workspace)
     }
 
     /// Look at the next people, and note what came of it.
@@ -178,13 +193,13 @@ impl<'a> Bench<'a> {
             return Ok(Next::Nothing);
         };
         let asked = batch.rows.len();
-        let result = self.ask(std::mem::take(&mut batch.rows), run);
-        if !run.is_current(self.workspace) {
+        let result = self.ask(std::mem::take(&mut batch.rows));
+        if !self.is_wanted() {
             return Ok(Next::Nothing);
         }
         let lines = self.lines(run);
         let findings = self.findings(&mut batch, result.as_ref(), asked, &lines)?;
-        if !run.is_current(self.workspace) {
+        if !self.is_wanted() {
             return Ok(Next::Nothing);
         }
         metrics::counter!("kith_backtest_people_total").increment(batch.counts.done);
@@ -231,7 +246,7 @@ impl<'a> Bench<'a> {
         for people in profiles.into_iter().take(MAX_PEOPLE) {
             batch.last = people.first().map(|root| root.id);
             self.add(people, &mut batch, &mut bytes)?;
-            if bytes > models::MAX_BATCH_BYTES || started.elapsed() > READING_TIME {
+            if bytes > models::MAX_BATCH_BYTES || started.elapsed() > READING_TIME || !self.is_wanted() {
                 break;
             }
         }
@@ -306,17 +321,18 @@ impl<'a> Bench<'a> {
         leaves.all(|leaf| self.complete.contains(*leaf) && self.plan().program.leaf(*leaf).is_some())
     }
 
-    /// All events of these people; `None` where they are too many.
+    /// All events of these people; `None` where they are too many, or nobody wants them any more.
     fn events(&self, people: &[Person]) -> Result<Option<Vec<Event>>, ReadError> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
+        let (started, mut events, mut bytes) = (Instant::now(), Vec::new(), 0);
         for person in people {
-            history(self.shared.store.as_ref(), self.workspace.id, person.id, self.position, |event| {
+            let read = history(self.shared.store.as_ref(), self.workspace.id, person.id, self.position, |event| {
                 bytes += EVENT_BYTES + event.properties.len() + event.traits.len() + event.context.len();
-                if bytes <= MAX_HISTORY_BYTES {
-                    events.push(event);
-                }
+                events.push(event);
+                let is_look_due = events.len().is_multiple_of(EVENTS_BETWEEN_LOOKS);
+                let is_over = is_look_due && (started.elapsed() > HISTORY_TIME || !self.is_wanted());
+                if is_over || bytes > MAX_HISTORY_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             })?;
-            if bytes > MAX_HISTORY_BYTES {
+            if read.is_break() {
                 return Ok(None);
             }
         }
@@ -324,7 +340,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Ask the version about the rows; nothing where there are none.
-    fn ask(&self, rows: Vec<InputRow>, run: &Run) -> Option<JobResult> {
+    fn ask(&self, rows: Vec<InputRow>) -> Option<JobResult> {
         let (Role::TagModel(asked) | Role::Scorer(asked)) = &self.version.role else { return None };
         if rows.is_empty() {
             return None;
@@ -346,7 +362,7 @@ impl<'a> Bench<'a> {
             max_calls: MAX_CALLS,
         };
         let started = Instant::now();
-        Some(job.run(|_| started.elapsed() < ASKING_TIME && run.is_current(self.workspace)))
+        Some(job.run(|_| started.elapsed() < ASKING_TIME && self.is_wanted()))
     }
 
     /// What would change of each who was asked about.
@@ -378,7 +394,7 @@ impl<'a> Bench<'a> {
             match self.finding(people, instead, lines) {
                 Ok(finding) => {
                     batch.counts.compared += 1;
-                    batch.counts.pending += u64::from(finding.is_pending());
+                    batch.counts.pending += u64::from(finding.is_pending);
                     findings.push(finding);
                 }
                 Err(error @ ReadError::Io { .. }) => return Err(error),
@@ -398,9 +414,9 @@ impl<'a> Bench<'a> {
             if let Some(fault) = faults().next_back() {
                 kept.last_failure = Some(failure(self.now, fault));
             }
-            let has_answered = result
-                .is_none_or(|result| result.rows.iter().any(|(_, outcome)| matches!(outcome, RowOutcome::Values(_))));
-            kept.fruitless = if has_answered { 0 } else { kept.fruitless + 1 };
+            if let Some(result) = result {
+                kept.fruitless = fruitless_after(kept.fruitless, result.rows.iter().map(|(_, outcome)| outcome));
+            }
             let report = kept.report();
             result.iter().flat_map(|result| &result.calls).for_each(|call| report.version.call(call));
             faults().for_each(|fault| report.version.fault(fault));
@@ -412,9 +428,8 @@ impl<'a> Bench<'a> {
     /// Give a run up whose version answers for nobody.
     fn given_up(&self, run: &Run, result: Option<&JobResult>) -> Next {
         let mut faults = result.iter().flat_map(|result| &result.rows).filter_map(|(_, outcome)| outcome.fault());
-        let Some(fault) = faults.next_back() else { return Next::Batch };
-        let fruitless = run.kept.lock().fruitless;
-        if models::needs_fit(fault) && fruitless > 0 {
+        let (fault, fruitless) = (faults.next_back(), run.kept.lock().fruitless);
+        if let Some(fault) = fault.filter(|fault| models::needs_fit(fault) && fruitless > 0) {
             let message = "it cannot read the fit in use, and a backtest fits nothing; upgrade to it, and it waits for a fit of its own";
             run.give_up(self.shared, fault.code(), message.to_owned());
             return Next::Nothing;
@@ -423,7 +438,27 @@ impl<'a> Bench<'a> {
             return Next::Batch;
         }
         let message = format!("it answered for nobody in {fruitless} batches of people, one after the other");
-        run.give_up(self.shared, fault.code(), message);
+        run.give_up(self.shared, fault.map_or("no-answer", PluginFault::code), message);
         Next::Nothing
+    }
+}
+
+/// Batches in a row without an answer, after one more about which the version was asked.
+fn fruitless_after<'o>(before: u32, mut outcomes: impl Iterator<Item = &'o RowOutcome>) -> u32 {
+    if outcomes.any(|outcome| matches!(outcome, RowOutcome::Values(_))) { 0 } else { before + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::react::models::RowAnswer;
+
+    #[test]
+    fn an_answer_for_one_is_fruit_and_none_for_anybody_is_not() {
+        let (answered, failed) =
+            (RowOutcome::Values(RowAnswer::default()), RowOutcome::Faulted(PluginFault::Transient("later".to_owned())));
+        assert_eq!(fruitless_after(2, [&failed, &answered].into_iter()), 0);
+        assert_eq!(fruitless_after(1, [&failed].into_iter()), 2);
+        assert_eq!(fruitless_after(2, std::iter::empty()), 3, "the time was over before anybody was answered for");
     }
 }

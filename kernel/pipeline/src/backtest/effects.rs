@@ -13,13 +13,13 @@ use super::batch::Bench;
 use super::report::{MessageCounts, definition};
 use super::{BacktestExample, BacktestLine, Kept, MessageVerdict};
 use crate::deliver::gate::beforehand::{self, Imagined};
-use crate::plan::AudiencePlan;
+use crate::plan::{AudiencePlan, Task};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::get_one;
 use crate::profiles::person::{Person, load_sealed};
 use crate::react::effects::Step;
 use crate::react::{Decision, fires};
-use crate::rows::derived::{Entries, EntryMark};
+use crate::rows::derived::{Entries, EntryMark, Track};
 use crate::shadow::report::compare;
 use crate::shadow::shown;
 
@@ -33,6 +33,8 @@ pub(super) struct Finding {
     values: Vec<(FeatureName, Value, Value)>,
     moves: Vec<Move>,
     undecided: Vec<AudienceId>,
+    /// Whether what is live is not known yet, or may be of the version before.
+    pub is_pending: bool,
 }
 
 /// Somebody would enter or leave an audience.
@@ -43,13 +45,6 @@ struct Move {
     message: Option<MessageVerdict>,
 }
 
-impl Finding {
-    /// Whether something that is live is not known yet.
-    pub(super) fn is_pending(&self) -> bool {
-        self.values.iter().any(|(_, live, _)| live.is_unknown())
-    }
-}
-
 impl Bench<'_> {
     /// What would change of these people, who are one, with the values `instead` of those that are live.
     pub(super) fn finding(
@@ -58,9 +53,11 @@ impl Bench<'_> {
         instead: BTreeMap<FeatureName, Value>,
         lines: &Lines,
     ) -> Result<Finding, ReadError> {
-        let live: Vec<Value> = {
+        let (live, is_pending) = {
             let profile = Profile::new(people.iter().collect(), self.view());
-            instead.keys().map(|feature| profile.feature(feature)).collect()
+            let live: Vec<Value> = instead.keys().map(|feature| profile.feature(feature)).collect();
+            let is_pending = self.awaits_live(&profile) || live.iter().any(Value::is_unknown);
+            (live, is_pending)
         };
         let differing = instead.iter().zip(&live).filter(|((_, value), live)| value != live);
         let mut places = BTreeSet::new();
@@ -80,6 +77,11 @@ impl Bench<'_> {
         let id = ProfileId(profile.root().id);
         let (mut moves, mut undecided) = (Vec::new(), Vec::new());
         for plan in audiences {
+            // Until it was computed for everybody, who is stored as a member says nothing.
+            if !self.done.contains(&plan.task()) {
+                undecided.push(plan.audience.id);
+                continue;
+            }
             let (audience, was_member) = (plan.audience.id, is_member(&profile, plan.audience.id));
             let value = profile.evaluate_within(&plan.condition).unwrap_or(Value::Unknown);
             let movement = match (value.is_unknown(), was_member, value.is_true()) {
@@ -94,7 +96,16 @@ impl Bench<'_> {
             moves.push(Move { audience, movement, message: self.message(&profile, plan, movement)? });
         }
         let values = instead.iter().zip(live).map(|((feature, value), live)| (feature.clone(), live, value.clone()));
-        Ok(Finding { profile: id, values: values.collect(), moves, undecided })
+        Ok(Finding { profile: id, values: values.collect(), moves, undecided, is_pending })
+    }
+
+    /// Whether the live version has yet to look at somebody, or to answer.
+    fn awaits_live(&self, profile: &Profile<'_>) -> bool {
+        let installation = self.model.installed.id;
+        let derived = profile.root().derived.as_ref();
+        let output = derived.and_then(|derived| derived.outputs.get(&(installation, Track::Live)));
+        let was_met = self.done.contains(&Task::Model(installation, self.model.token));
+        !was_met || output.is_some_and(|output| output.awaited().is_some())
     }
 
     /// What would become of the message of somebody who moves because of another version.

@@ -76,11 +76,11 @@ pub struct BacktestPeople {
     pub unknown: u64,
     /// They object to profiling, and no model is asked about them.
     pub objecting: u64,
-    /// An input reads more of their history than there is room for.
+    /// An input reads more of their history than there is room or time for.
     pub too_large: u64,
     /// Something of them cannot be read.
     pub unreadable: u64,
-    /// Of those compared: what the live version says of them is not known yet.
+    /// Of those compared: what the live version says of them is not known yet, or may be what the one before said.
     pub pending: u64,
 }
 
@@ -116,7 +116,7 @@ pub struct AudienceEffect {
     pub(super) definition: u64,
     pub entered: u64,
     pub left: u64,
-    /// Whose membership would not be known with the other values.
+    /// Whose membership would not be known with the other values, or is not known yet.
     pub undecided: u64,
     pub on_enter: MessageCounts,
     pub on_exit: MessageCounts,

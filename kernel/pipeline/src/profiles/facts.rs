@@ -4,6 +4,7 @@
 //! the hash of the fact's name. So one more fact about a person with hundreds of them rewrites a few KB, never all.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use kith_model::consent::{Consent, Consents, PROFILING};
 use kith_model::event::Event;
@@ -234,15 +235,27 @@ pub(crate) fn each_row(
     prefix: &Key,
     mut look: impl FnMut(&Key, &[u8]) -> Result<(), ReadError>,
 ) -> Result<(), ReadError> {
+    let all = |key: &Key, value: &[u8]| look(key, value).map(ControlFlow::Continue);
+    each_row_until(store, prefix, all).map(drop)
+}
+
+/// The same, until `look` has seen enough; what it ends with.
+pub(crate) fn each_row_until(
+    store: &dyn Store,
+    prefix: &Key,
+    mut look: impl FnMut(&Key, &[u8]) -> Result<ControlFlow<()>, ReadError>,
+) -> Result<ControlFlow<()>, ReadError> {
     let mut range = prefix.range();
     loop {
         let page = store.scan(&range, 4096)?;
         for (key, value) in &page.rows {
-            look(key, value)?;
+            if look(key, value)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
         match page.next {
             Some(next) => range.from = next,
-            None => return Ok(()),
+            None => return Ok(ControlFlow::Continue(())),
         }
     }
 }

@@ -214,7 +214,10 @@ fn from_history(
 ) -> Result<Value, ReadError> {
     let mut events: Vec<Event> = Vec::new();
     for person in people {
-        history(shared.store.as_ref(), workspace.id, person.id, as_of.position, |event| events.push(event))?;
+        let _all = history(shared.store.as_ref(), workspace.id, person.id, as_of.position, |event| {
+            events.push(event);
+            ControlFlow::Continue(())
+        })?;
     }
     let names = &profile.view.plan.source_names;
     let source = |event: &Event| names.get(&event.source).map_or("", String::as_str);

@@ -1,6 +1,7 @@
 //! One person: who they are, and what is known and computed of them.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use kith_model::change::Change;
@@ -17,7 +18,7 @@ use super::{QueryError, identity, workspace};
 use crate::Kernel;
 use crate::accept::rules::SourceRules;
 use crate::profiles::evaluation::output_value;
-use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribution};
+use crate::profiles::facts::{each_row_until, get_one, read_facts_row, read_head, whole_contribution};
 use crate::profiles::person;
 use crate::rows::derived::{Derived, Output, OutputKind, OutputValue, Track};
 use crate::shared::{KernelState, Workspace};
@@ -393,21 +394,21 @@ fn number(value: &OutputValue) -> Option<f64> {
     }
 }
 
-/// Look at every event of one source identity up to a position, oldest first.
+/// Look at every event of one source identity up to a position, oldest first, until `look` has seen enough; what it ends with.
 pub(crate) fn history(
     store: &dyn Store,
     workspace: WorkspaceId,
     identity: SourceIdentityId,
     up_to: Position,
-    mut look: impl FnMut(Event),
-) -> Result<(), ReadError> {
-    crate::profiles::facts::each_row(store, &Key::events(workspace, identity), |key, value| {
+    mut look: impl FnMut(Event) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, ReadError> {
+    each_row_until(store, &Key::events(workspace, identity), |key, value| {
         if key.position() <= up_to
             && let Change::Recorded(event) = row::decode(value)?
         {
-            look(event);
+            return Ok(look(event));
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     })
 }
 

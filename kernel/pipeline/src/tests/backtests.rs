@@ -1,5 +1,6 @@
 //! Versions that are tried over what is stored: what they would change is what an upgrade then changes, and nothing before it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,10 +11,11 @@ use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
-use kith_store::{Key, KeyRange};
+use kith_store::{Key, KeyRange, Operation, Unit};
 use parking_lot::{Mutex, RwLock};
 
 use super::harness::*;
+use crate::questions::profile::history;
 use crate::shadow::report::OutputComparison;
 use crate::{
     AudienceEffect, BacktestChange, BacktestEnd, BacktestLine, BacktestState, BacktestView, Kernel, MessageCounts,
@@ -127,9 +129,14 @@ fn upgrade(bench: &Bench, model: &Arc<Threshold>) {
     });
 }
 
+/// The key of the report.
+fn report_key() -> Key {
+    Key::definition(WORKSPACE, Definition::BacktestReport, &LEVEL.0.to_be_bytes())
+}
+
 /// Everything that is stored, but for what is counted of backtests.
 fn stored(bench: &Bench) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let report = Key::definition(WORKSPACE, Definition::BacktestReport, &LEVEL.0.to_be_bytes());
+    let report = report_key();
     let mut range = KeyRange { from: Key::resumed(&[]), to: Key::resumed(&[0xff; 64]) };
     let mut rows = Vec::new();
     loop {
@@ -301,4 +308,70 @@ fn a_report_says_what_has_changed_since_and_ends_with_what_it_is_of() {
     drop(closed);
     bench.settle();
     assert_eq!(bench.kernel.backtest(WORKSPACE, LEVEL), None, "it was cancelled");
+}
+
+/// Regression: the values of the version before counted as those of the live one.
+#[test]
+fn who_waits_for_the_live_version_is_pending() {
+    let bench = Bench::new(vec![]);
+    six_people(&bench);
+    let (live, tried) = (Threshold::new(3), Threshold::new(1));
+    let closed = live.gate.write();
+    bench.configure(|setup| {
+        let installed = &mut setup.installations[1];
+        installed.role = Role::TagModel(Arc::clone(&live) as Arc<dyn ComputeModel>);
+        installed.digest = "digest-of-the-live-one".into();
+    });
+    try_over_history(&bench, &tried);
+    bench.wait_until("everybody was looked at", || is_done(&bench));
+    let people = view(&bench).report.people;
+    assert_eq!((people.compared, people.pending), (6, 6));
+    drop(closed);
+}
+
+/// Regression: a batch that ended between the change that ended its backtest and the new setup put the deleted report back.
+#[test]
+fn a_report_that_was_deleted_does_not_come_back() {
+    let bench = Bench::new(vec![]);
+    six_people(&bench);
+    let model = Threshold::new(1);
+    let closed = model.gate.write();
+    try_over_history(&bench, &model);
+    bench.wait_until("it is asked", || model.asked.load(Ordering::SeqCst) == 1);
+    let is_there = || bench.store.get(&[report_key()]).unwrap()[0].is_some();
+    assert!(is_there());
+    let operations = vec![Operation::Delete(report_key())];
+    bench.store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    drop(closed);
+    bench.wait_until("everybody was looked at", || is_done(&bench));
+    assert!(!is_there());
+    bench.configure(|setup| setup.installations[1].backtest = None);
+    assert!(!is_there());
+}
+
+/// A backtest that is cancelled after its first write leaves no report, whenever that write was made.
+#[test]
+fn the_first_write_goes_with_the_run() {
+    let bench = Bench::new(vec![]);
+    six_people(&bench);
+    let model = Threshold::new(1);
+    let closed = model.gate.write();
+    try_over_history(&bench, &model);
+    bench.wait_until("it is asked", || model.asked.load(Ordering::SeqCst) == 1);
+    bench.configure(|setup| setup.installations[1].backtest = None);
+    assert!(bench.store.get(&[report_key()]).unwrap()[0].is_none());
+    drop(closed);
+}
+
+#[test]
+fn a_look_at_a_history_ends_when_it_has_seen_enough() {
+    let bench = Bench::new(vec![]);
+    bench.send(orders("u1", 0, 3));
+    let identity = bench.profile("user_id", "u1").unwrap().id.0;
+    let mut seen = 0;
+    let read = history(bench.store.as_ref(), WORKSPACE, identity, bench.store.head(), |_| {
+        seen += 1;
+        if seen == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    assert_eq!((read.unwrap(), seen), (ControlFlow::Break(()), 2));
 }

@@ -28,14 +28,14 @@ use crate::api::plugins::insist_on_offered;
 use crate::api::profiles::person;
 use crate::api::signatures::insist_on_trust;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, Scope};
 use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{BacktestRow, CatalogueError, Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 use crate::wiring::ShadowProblem;
 
 pub(crate) use shown::BacktestBody;
-use shown::shown;
+use shown::{BacktestSight, shown};
 
 /// Which version is to be tried over what is stored.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -69,7 +69,8 @@ fn backtest_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Ba
             app.reads.note(caller, "installation.backtest", people.into_iter().map(person));
         }
     }
-    let body = shown(&tables, (row, backtest, plugin), view, shows_people);
+    let sight = BacktestSight { people: shows_people, audiences: caller.may(Scope::AudiencesRead) };
+    let body = shown(&tables, (row, backtest, plugin), view, sight);
     Ok(TaggedBody { tag: tag(&tables, row), body })
 }
 
@@ -279,6 +280,8 @@ fn check_tried(
 mod tests {
     use kith_model::plugin::InputSpec;
     use kith_model::table::ColumnType;
+    use kith_model::time::Timestamp;
+    use serde_json::json;
 
     use super::*;
     use crate::api::tests::installation_row;
@@ -290,6 +293,20 @@ mod tests {
             Err(ApiError::Conflict { code, .. }) => code,
             Err(other) => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn two_backtests_of_a_version_are_told_apart() {
+        let row = |config: Value, since| {
+            let version = semver::Version::new(2, 0, 0);
+            let backtest = Some(BacktestRow { version, config, since: Timestamp(since) });
+            public(&InstallationRow { backtest, ..installation_row(901, "level") })
+        };
+        let first = row(json!({ "a": 1 }), 0);
+        let shown = json!({ "version": "2.0.0", "config": { "a": 1 }, "since": "1970-01-01T00:00:00.000Z" });
+        assert_eq!(first["backtest"], shown);
+        assert_ne!(first, row(json!({ "a": 2 }), 0));
+        assert_ne!(first, row(json!({ "a": 1 }), 1));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
 use crate::catalogue::draft::unshown::unshown_places;
-use crate::catalogue::{InstallationRow, WorkspaceTables};
+use crate::catalogue::{BacktestRow, InstallationRow, WorkspaceTables};
 use crate::error::ApiError;
 
 /// What to install.
@@ -441,7 +441,8 @@ pub(super) fn public(row: &InstallationRow) -> Value {
         "shadow": row.shadow.as_ref().map(|shadow| &shadow.version),
     });
     if let Some(backtest) = &row.backtest {
-        shown["backtest"] = json!(backtest.version);
+        let BacktestRow { version, config, since } = backtest;
+        shown["backtest"] = json!({ "version": version, "config": config, "since": time(*since) });
     }
     if !row.unshown.paths.is_empty() {
         let set: Vec<String> = row.unshown.paths.iter().map(|path| kith_host::dotted(path)).collect();

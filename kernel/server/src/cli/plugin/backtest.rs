@@ -100,7 +100,7 @@ fn people(people: &Value) -> String {
         ("objecting", "who object to profiling"),
         ("too_large", "whose history is too large"),
         ("unreadable", "who cannot be read"),
-        ("pending", "compared without a live value"),
+        ("pending", "compared before the live version had its say"),
     ];
     let told = reasons.iter().filter(|(name, _)| number(people, name) > 0);
     let told: String = told.map(|(name, why)| format!(", {} {why}", output::count(number(people, name)))).collect();
@@ -108,6 +108,9 @@ fn people(people: &Value) -> String {
 }
 
 fn audiences(answer: &Value) -> String {
+    if answer["audiences"].is_null() {
+        return "\n\nAudiences and their messages need audiences:read.".to_owned();
+    }
     let unmoved = output::count(number(answer, "audiences_unmoved"));
     let audiences = items(&answer["audiences"]);
     if audiences.is_empty() {
@@ -164,7 +167,7 @@ fn told(answer: &Value) -> String {
 }
 
 fn change(change: &Value) -> String {
-    let audience = change["audience"].as_str().map(output::visible).unwrap_or_default();
+    let audience = change["audience"].as_str().map_or_else(|| "an audience".to_owned(), output::visible);
     match field(change, "what").as_str() {
         "version" => "the live version".to_owned(),
         "config" => "its configuration".to_owned(),
@@ -256,6 +259,13 @@ mod tests {
         let mut hidden = answer();
         hidden["outputs"][0]["examples"] = Value::Null;
         assert!(examples(&hidden).contains("profiles:read"));
+        for name in ["audiences", "audiences_unmoved"] {
+            hidden[name] = Value::Null;
+        }
+        hidden["changed"][0]["audience"] = Value::Null;
+        let text = report("levels", &hidden);
+        assert!(text.contains("Audiences and their messages need audiences:read."), "{text}");
+        assert!(text.contains("Changed since it began: an audience is new."), "{text}");
         let given_up = json!({ "state": "given-up", "reason": { "code": "x", "message": "why" }, "version": "0.2.0" });
         assert!(report("levels", &given_up).contains("was given up after 0 of 0 people: why"));
     }

@@ -38,10 +38,11 @@ pub(crate) struct BacktestBody {
     /// Of those for whom the version gave values, in the order of their names.
     outputs: Vec<BacktestOutputBody>,
     calls: SideBody,
-    /// Those of the audiences whose condition reads one of the outputs that would change.
-    audiences: Vec<BacktestAudienceBody>,
+    /// Those of the audiences whose condition reads one of the outputs that would change; `null` without the scope
+    /// `audiences:read`, as all that names or counts audiences and their messages.
+    audiences: Option<Vec<BacktestAudienceBody>>,
     /// How many more were looked at and would stay as they are.
-    audiences_unmoved: usize,
+    audiences_unmoved: Option<usize>,
     /// What of the installation, the audiences and the workspace is not as it was when it began.
     changed: Vec<BacktestChangeBody>,
     not_followed: BacktestBeyondBody,
@@ -77,10 +78,10 @@ pub(crate) struct BacktestPeopleBody {
     unknown: u64,
     /// They object to profiling.
     objecting: u64,
-    /// An input reads more of their history than there is room for.
+    /// An input reads more of their history than there is room or time for.
     too_large: u64,
     unreadable: u64,
-    /// Of those compared: what the live version says of them is not known yet.
+    /// Of those compared: what the live version says of them is not known yet, or may be what the one before said.
     pending: u64,
 }
 
@@ -115,7 +116,7 @@ pub(crate) struct BacktestAudienceBody {
     name: String,
     entered: u64,
     left: u64,
-    /// Whether they belong to it would not be known.
+    /// Whether they belong to it would not be known, or is not known yet.
     undecided: u64,
     /// The messages of those who would enter; `null` without such an action.
     on_enter: Option<BacktestMessagesBody>,
@@ -153,7 +154,7 @@ pub(crate) struct BacktestMoveBody {
 pub(crate) struct BacktestChangeBody {
     /// `version`, `config`, `fit`, `time-zone`, `audience`, `audience-added` or `audience-removed`.
     what: String,
-    /// The audience's name.
+    /// The audience's name; `null` without the scope `audiences:read`.
     audience: Option<String>,
 }
 
@@ -162,8 +163,17 @@ pub(crate) struct BacktestChangeBody {
 pub(crate) struct BacktestBeyondBody {
     /// Tag models and scorers that read one of the outputs, directly or through others.
     installations: Vec<String>,
-    /// Audiences that those decide: what is said of them here may not be all.
-    audiences: Vec<String>,
+    /// Audiences that those decide: what is said of them here may not be all. `null` without the scope `audiences:read`.
+    audiences: Option<Vec<String>>,
+}
+
+/// What of a report a caller may see beyond its counts of people.
+#[derive(Clone, Copy)]
+pub(super) struct BacktestSight {
+    /// Examples of people.
+    pub people: bool,
+    /// Names and counts of audiences, and of their messages.
+    pub audiences: bool,
 }
 
 /// The names of what a report speaks of by its numbers.
@@ -253,7 +263,7 @@ fn audiences(report: &BacktestReport, tables: &WorkspaceTables, examples: &Examp
     audience.collect()
 }
 
-fn change(change: &BacktestChange, names: &Names<'_>) -> BacktestChangeBody {
+fn change(change: &BacktestChange, names: &Names<'_>, sight: BacktestSight) -> BacktestChangeBody {
     let (what, audience) = match change {
         BacktestChange::Version => ("version", None),
         BacktestChange::Config => ("config", None),
@@ -263,7 +273,7 @@ fn change(change: &BacktestChange, names: &Names<'_>) -> BacktestChangeBody {
         BacktestChange::AudienceAdded(id) => ("audience-added", Some(names.audience(*id))),
         BacktestChange::AudienceRemoved(id) => ("audience-removed", Some(names.audience(*id))),
     };
-    BacktestChangeBody { what: what.to_owned(), audience }
+    BacktestChangeBody { what: what.to_owned(), audience: audience.filter(|_| sight.audiences) }
 }
 
 /// How a backtest stands, why it was given up, and when it ended. Without a view it cannot be made to run.
@@ -285,22 +295,25 @@ pub(super) fn shown(
     tables: &WorkspaceTables,
     (row, backtest, plugin): (&InstallationRow, &BacktestRow, &PluginRow),
     view: Option<BacktestView>,
-    shows_people: bool,
+    sight: BacktestSight,
 ) -> BacktestBody {
     let names = Names(tables);
     let (state, reason, ended_at) = stands(view.as_ref());
     let none = BacktestReport::default();
     let report = view.as_ref().map_or(&none, |view| &view.report);
-    let examples = Examples(view.as_ref().filter(|_| shows_people).map(|view| &view.examples));
+    let examples = Examples(view.as_ref().filter(|_| sight.people).map(|view| &view.examples));
     let people = report.people;
-    let moved = audiences(report, tables, &examples);
+    let moved = sight.audiences.then(|| audiences(report, tables, &examples));
     let of_view = |view: &BacktestView| {
-        let changed = view.changes.iter().map(|what| change(what, &names)).collect();
+        let changed = view.changes.iter().map(|what| change(what, &names, sight)).collect();
         let installations = view.readers.iter().map(|id| names.installation(*id)).collect();
-        let audiences = view.beyond.iter().map(|id| names.audience(*id)).collect();
+        let audiences = sight.audiences.then(|| view.beyond.iter().map(|id| names.audience(*id)).collect());
         (changed, BacktestBeyondBody { installations, audiences })
     };
-    let nothing = || (Vec::new(), BacktestBeyondBody { installations: Vec::new(), audiences: Vec::new() });
+    let nothing = || {
+        let audiences = sight.audiences.then(Vec::new);
+        (Vec::new(), BacktestBeyondBody { installations: Vec::new(), audiences })
+    };
     let (changed, not_followed) = view.as_ref().map_or_else(nothing, of_view);
     BacktestBody {
         version: backtest.version.to_string(),
@@ -325,13 +338,13 @@ pub(super) fn shown(
         },
         outputs: outputs(report, &examples),
         calls: SideBody::from(&report.version),
-        audiences_unmoved: report.audiences.len() - moved.len(),
+        audiences_unmoved: moved.as_ref().map(|moved| report.audiences.len() - moved.len()),
         audiences: moved,
         changed,
         not_followed,
         last_failure: view
             .as_ref()
             .and_then(|view| view.last_failure.clone())
-            .map(|failure| FailureBody::of(failure, shows_people)),
+            .map(|failure| FailureBody::of(failure, sight.people)),
     }
 }
