@@ -160,7 +160,7 @@ impl AnsweredRequest {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::sending::{InboundResponse, MailReply, OutboundMail, OutboundRequest};
+    use kith_model::sending::{InboundResponse, MailReply, OutboundRequest};
 
     use super::*;
 
@@ -187,7 +187,7 @@ mod tests {
         for fault in [late(), PluginFault::Unavailable("busy".into()), trap] {
             assert_eq!(read(&relay_says(250), Err(fault)), Next::taken(None));
         }
-        let (mail, request) = (Step::Mail(Box::new(OutboundMail::default())), Step::Send(OutboundRequest::default()));
+        let (mail, request) = (Step::Mail(Box::default()), Step::Send(OutboundRequest::default()));
         for step in [retry(), mail, request] {
             let Next::End { end, wrong } = read(&relay_says(250), Ok(step.clone())) else { panic!("{step:?}") };
             assert_eq!(end, End::Outcome(Outcome::Accepted { provider_id: None }), "{step:?}");
