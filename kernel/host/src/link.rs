@@ -113,7 +113,7 @@ fn link_dataset(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Resul
 
 fn link_emitting(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     instance.func_wrap("emit", |store: Store<'_>, (row, event): (u32, emitting::Emitted)| {
-        timed(store, |state| emitting::Host::emit(state, row, event))
+        timed(store, |state| emitting::Host::emit(state, row, event)).map(|((),)| ())
     })
 }
 

@@ -122,7 +122,7 @@ mod tests {
             (0, event("Lost", "", ""), "the event `Lost` is not among those that `emits`"),
             (0, event(" ", "", ""), "has 1 to 256 bytes"),
             (0, event("Won", "[]", ""), "are no JSON object"),
-            (0, event("Won", &long, ""), "8201 bytes of properties"),
+            (0, event("Won", &long, ""), "8200 bytes of properties"),
             (0, event("Won", "", &"k".repeat(257)), "that of `Won` has 257"),
         ] {
             let refused = held(row, wrong).unwrap_err();
