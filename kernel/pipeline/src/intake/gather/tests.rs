@@ -1,3 +1,5 @@
+//! Who waits for whom, and what a call takes along.
+
 use kith_model::plugin::ReplayScope;
 use kith_model::time::ManualClock;
 
