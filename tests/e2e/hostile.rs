@@ -179,7 +179,9 @@ fn what_a_tag_model_emits_is_an_event_of_the_person_and_of_its_version() {
         admin.post(&path, &json!({})).is(200)
     };
     assert_eq!((&foreseen()[0]["installation"], &foreseen()[0]["taken_back"]), (&json!("model"), &Value::Null));
-    admin.delete("/api/v1/installations/model").is(204);
+    let asked = admin.delete("/api/v1/installations/model").is_problem(409, "confirmation-required");
+    let confirmed = format!("/api/v1/installations/model?confirm={}", asked["token"].as_str().unwrap());
+    admin.delete(&confirmed).is(204);
     assert_eq!(foreseen(), json!([]));
 }
 
