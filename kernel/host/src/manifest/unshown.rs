@@ -79,6 +79,20 @@ pub fn parted(config: Value, paths: &BTreeSet<String>) -> Parted {
     parted
 }
 
+/// Whether a patch says anything of what lies at these JSON pointers, or takes the place of what they lead through.
+pub fn writes(patch: &Value, paths: &BTreeSet<String>) -> bool {
+    let is_reached = |path: &String| {
+        let mut at = patch;
+        for name in path.split('/').skip(1) {
+            let Some(members) = at.as_object() else { return true };
+            let Some(next) = members.get(&unescaped(name)) else { return false };
+            at = next;
+        }
+        true
+    };
+    paths.iter().any(is_reached)
+}
+
 /// Put a value where a JSON pointer leads, through objects that are made where they are missing.
 fn put(whole: &mut Value, path: &str, value: Value) {
     let mut at = whole;
@@ -152,6 +166,22 @@ mod tests {
             "keys": { "writeOnly": true, "properties": { "a": { "writeOnly": true } } },
             "list": { "items": { "properties": { "token": { "writeOnly": true } } } },
         } })
+    }
+
+    #[test]
+    fn a_patch_writes_what_it_names_and_what_it_takes_the_place_of() {
+        let paths = BTreeSet::from(["/token".to_owned(), "/a/b~1c".to_owned()]);
+        for (patch, expected) in [
+            (json!({ "token": "guess" }), true),
+            (json!({ "token": null }), true),
+            (json!({ "a": { "b/c": 1 } }), true),
+            (json!({ "a": null }), true),
+            (json!([]), true),
+            (json!({ "a": { "b": 1 }, "other": 2 }), false),
+            (json!({}), false),
+        ] {
+            assert_eq!(writes(&patch, &paths), expected, "{patch}");
+        }
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Reactor {
     }
 
     /// The number of a model version that has answered for somebody.
-    fn numbered(&self, version: &ModelVersion) -> Option<u32> {
+    pub(super) fn numbered(&self, version: &ModelVersion) -> Option<u32> {
         let projection = self.workspace.projection.read();
         let mut all = projection.versions.iter().chain(&self.pass.changes.versions);
         all.position(|known| known.as_ref() == version).and_then(|number| u32::try_from(number).ok())

@@ -26,7 +26,7 @@ use crate::accept::aside::Input;
 use crate::accept::readers::Reader;
 use crate::accept::rules::RuledDraft;
 use crate::accept::{Sender, Submission, event_text};
-use crate::plan::{ModelPlan, Task};
+use crate::plan::ModelPlan;
 use crate::profiles::facts::{each_row, get_one};
 use crate::rows::derived::{Freshness, Output};
 use crate::rows::emitted::{Emission, EmittedDay, WaitingEvent, message_id, told_by};
@@ -128,7 +128,7 @@ impl Reactor {
         let (installation, person) = (model.installed.id, row.profile);
         let news = self.news(installation, person, events);
         let Some(News { events, mut day, of_others }) = self.readable(person, news)? else { return Ok(()) };
-        let is_news = self.is_news(model, held);
+        let is_news = self.is_news(model, result, held);
         let (mut waiting, mut beyond) = (Vec::new(), false);
         for (key, event) in events {
             if is_news && day.events + of_others >= table::PERSON_EVENTS.default {
@@ -211,10 +211,12 @@ impl Reactor {
     }
 
     /// Whether an answer in the place of `held` is news: as with messages to those who enter an audience, what a person's own event or
-    /// time brought about, once the model has been heard of everybody.
-    fn is_news(&self, model: &ModelPlan, held: &Output) -> bool {
+    /// time brought about. Until the model has been heard of everybody, that is so of those who waited for a first answer and of whom
+    /// the same version has been heard.
+    fn is_news(&self, model: &ModelPlan, result: &JobResult, held: &Output) -> bool {
         let Freshness::Pending { cause: Cause::Event | Cause::Time, .. } = held.freshness else { return false };
-        self.readiness.done.contains(&Task::Model(model.installed.id, model.token))
+        let is_same = || self.numbered(&result.version) == Some(held.version);
+        self.is_settled(model) || held.values.is_empty() || is_same()
     }
 
     /// Hand what waits to the lane, a submission at a time. It never blocks, and what goes wrong is tried again.

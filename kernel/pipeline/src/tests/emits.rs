@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use super::delivery::watched::Watched;
 use super::harness::*;
+use super::models::is_computed;
 use crate::{DeadLetter, Patience, Role, Setup, ShadowVersion};
 
 const REACHED: &str = "Level Reached";
@@ -208,6 +209,24 @@ fn a_first_computation_and_an_import_are_no_news() {
     wait_for_told(&bench, "u1", 1);
     assert_eq!(told(&bench, "u1")[0].properties, r#"{"orders":3}"#, "what changed since is news");
     assert!(told(&bench, "u2").is_empty());
+}
+
+/// Somebody who became known while a version was asked about everybody was never told of.
+#[test]
+fn who_comes_while_a_version_is_asked_about_everybody_is_told_of() {
+    let store = Watched::new();
+    let bench = Bench::over(store.clone(), vec![], heralded(&Herald::new(each_level)));
+    bench.send(orders("u1", 0, 1));
+    wait_for_told(&bench, "u1", 1);
+    // What comes and the upgrade are in one pass then.
+    *store.refuse.lock() = Some(Box::new(is_computed));
+    bench.send([orders("u1", 1, 2), orders("u2", 0, 1)].concat());
+    bench.wait_until("a pass was refused", || !store.refused.lock().is_empty());
+    bench.configure(upgrade);
+    *store.refuse.lock() = None;
+    wait_for_told(&bench, "u2", 1);
+    wait_for_the_next(&bench);
+    assert_eq!(told(&bench, "u1").len(), 1, "it is the version that says so of her");
 }
 
 /// A model whose own events are among its inputs went round without end.

@@ -16,7 +16,7 @@ use super::delivery::watched::Watched;
 use super::harness::*;
 use super::provenance::upgraded;
 use crate::guests::{Caller, GuestClass};
-use crate::{DeadLetter, Role};
+use crate::{DeadLetter, Role, Setup};
 
 /// So long that no pass waits for the model.
 const SLOW: Duration = Duration::from_millis(300);
@@ -37,7 +37,7 @@ impl ComputeModel for Grade {
 }
 
 /// Whether a unit writes what is computed of somebody.
-fn is_computed(unit: &Unit) -> bool {
+pub(super) fn is_computed(unit: &Unit) -> bool {
     unit.operations.iter().any(|one| matches!(one, Operation::Put(key, _) if key.as_derived().is_some()))
 }
 
@@ -218,36 +218,33 @@ fn who_waits_for_a_first_answer_while_a_model_is_upgraded_is_written_to() {
     assert_eq!(written_to(&bench), ["new".to_owned()].into());
 }
 
-/// The same where they became known while the later version was asked about everybody. Who was known before is another thing,
-/// also where they did something meanwhile: it is the version that says otherwise of them.
-#[test]
-fn who_comes_while_a_version_is_asked_about_everybody_is_written_to() {
+/// Who is written to where somebody comes, and somebody who was there does something, in one pass with a change of the model.
+fn written_to_beside(change: impl FnOnce(&mut Setup)) -> BTreeSet<String> {
     let store = Watched::new();
     let bench = Bench::over(store.clone(), those_with_many(), |_| {});
     bench.send(orders("known", 0, 1));
     bench.settle();
-    // What comes and the upgrade are in one pass then.
     *store.refuse.lock() = Some(Box::new(is_computed));
     bench.send(orders("new", 0, 1).into_iter().chain(orders("known", 1, 1)).collect());
     bench.wait_until("a pass was refused", || !store.refused.lock().is_empty());
-    bench.configure(upgraded);
+    bench.configure(change);
     *store.refuse.lock() = None;
     bench.wait_until("both are members", || bench.size(1) == Some(2));
     bench.settle();
-    assert_eq!(written_to(&bench), ["new".to_owned()].into());
+    written_to(&bench)
+}
+
+/// The same where they became known while the later version was asked about everybody. Who was known before is another thing,
+/// also where they did something meanwhile: it is the version that says otherwise of them.
+#[test]
+fn who_comes_while_a_version_is_asked_about_everybody_is_written_to() {
+    assert_eq!(written_to_beside(upgraded), ["new".to_owned()].into());
 }
 
 /// And where the later version reads more, so that nobody is asked about before a history has been read.
 #[test]
 fn who_comes_while_the_inputs_of_a_version_are_read_from_history_is_written_to() {
-    let store = Watched::new();
-    let bench = Bench::over(store.clone(), those_with_many(), |_| {});
-    bench.send(orders("known", 0, 1));
-    bench.settle();
-    *store.refuse.lock() = Some(Box::new(is_computed));
-    bench.send(orders("new", 0, 1).into_iter().chain(orders("known", 1, 1)).collect());
-    bench.wait_until("a pass was refused", || !store.refused.lock().is_empty());
-    bench.configure(|setup| {
+    let written_to = written_to_beside(|setup| {
         upgraded(setup);
         setup.installations[1].inputs.push(InputSpec {
             name: "returns".into(),
@@ -256,10 +253,7 @@ fn who_comes_while_the_inputs_of_a_version_are_read_from_history_is_written_to()
             reason: "to count".into(),
         });
     });
-    *store.refuse.lock() = None;
-    bench.wait_until("both are members", || bench.size(1) == Some(2));
-    bench.settle();
-    assert_eq!(written_to(&bench), ["new".to_owned()].into());
+    assert_eq!(written_to, ["new".to_owned()].into());
 }
 
 /// A version that had failed on somebody when it was asked about everybody did not write to them for an event of their own

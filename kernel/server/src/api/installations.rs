@@ -14,6 +14,7 @@ mod policy;
 mod removal;
 mod seen;
 mod shadow;
+mod trial;
 mod versions;
 
 use std::sync::Arc;

@@ -20,6 +20,7 @@ use super::changes::merged;
 use super::edit::{CheckedConfig, WantedConfig, check_sensitive, widened};
 use super::seen::may_read_words;
 use super::shadow::{earlier_config, refused};
+use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
 use super::{named, present_version};
 use crate::api::etag::{IfMatch, TaggedBody};
@@ -36,6 +37,9 @@ use crate::wiring::ShadowProblem;
 
 pub(crate) use shown::BacktestBody;
 use shown::{BacktestSight, shown};
+
+/// What the audit log calls each change of it.
+const ACTION: &str = "installation.backtest";
 
 /// Which version is to be tried over what is stored.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -113,16 +117,8 @@ pub(crate) async fn begin_backtest(
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
-        app.change_after_loading(workspace, actor, patience, |draft| {
-            let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            if_match.check(&format!("installation `{name}`"), || tag(draft.tables(), &before))?;
-            let row = tried(app, draft, &before, &wanted, &checked)?;
-            if row.backtest != before.backtest {
-                draft.audit("installation.backtest", &row.name, Some(public(&before)), Some(public(&row)))?;
-                draft.put_installation(row);
-            }
-            Ok(())
-        })?;
+        let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
+        trial.change(app, patience, |draft, before| tried(app, draft, before, &wanted, &checked))?;
         Ok((StatusCode::ACCEPTED, backtest_body(app, &caller, &name)?))
     })
     .await
@@ -145,16 +141,9 @@ pub(crate) async fn end_backtest(
 ) -> Result<StatusCode, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
-        app.change_after_loading(workspace, actor, patience, |draft| {
-            let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            if_match.check(&format!("installation `{name}`"), || tag(draft.tables(), &before))?;
-            if before.backtest.is_some() {
-                let row = InstallationRow { backtest: None, ..before.clone() };
-                draft.audit("installation.backtest", &row.name, Some(public(&before)), Some(public(&row)))?;
-                draft.put_installation(row);
-            }
-            Ok(StatusCode::NO_CONTENT)
-        })
+        let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
+        trial.change(app, patience, |_, before| Ok(InstallationRow { backtest: None, ..before.clone() }))?;
+        Ok(StatusCode::NO_CONTENT)
     })
     .await
 }
@@ -180,14 +169,14 @@ fn tried(
     let whole = draft.whole_config(before).map_err(CatalogueError::from)?;
     let unshown = unshown_places(before, &next.manifest);
     let asked = match &wanted.config {
+        // Before anything is compared: nobody learns whether a guess is what is there.
+        Some(patch) if kith_host::writes(patch, &unshown) => return Err(changes_unshown()),
         Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
         None => earlier_config(before, version, whole.clone()),
     };
     let config = kith_host::parted(checked.check(draft, &next, asked, &unshown)?, &unshown);
     if config.unshown != kith_host::parted(whole, &before.unshown.paths).unshown {
-        let message = "what of the configuration is never shown is the installation's own in a backtest; leave it as it is, or have \
-                       the version run beside the live one";
-        return Err(refused("backtest-changes-unshown", message.to_owned()));
+        return Err(changes_unshown());
     }
     let backtest = BacktestRow { version: version.clone(), config: config.shown, since: draft.now() };
     let tried = InstallationRow { version: version.clone(), config: backtest.config.clone(), ..before.clone() };
@@ -204,6 +193,12 @@ fn tried(
         return Err(refused("backtest-under-way", message));
     }
     Ok(InstallationRow { backtest: Some(backtest), ..before.clone() })
+}
+
+fn changes_unshown() -> ApiError {
+    let message = "what of the configuration is never shown is the installation's own in a backtest; leave it as it is, or have \
+                   the version run beside the live one";
+    refused("backtest-changes-unshown", message.to_owned())
 }
 
 /// The backtest of an installation that has not ended.

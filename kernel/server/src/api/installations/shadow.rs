@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::body::{public, tag};
 use super::edit::{CheckedConfig, WantedConfig, widened};
 use super::seen::may_read_words;
+use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
 use super::{named, present_version};
 use crate::api::etag::{IfMatch, TaggedBody};
@@ -31,6 +32,9 @@ use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, ShadowRow};
 use crate::error::{ApiError, Problem};
 use crate::wiring::ShadowProblem;
+
+/// What the audit log calls each change of it.
+const ACTION: &str = "installation.shadow";
 
 /// Which version is to run beside the live one.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -268,16 +272,8 @@ pub(crate) async fn put_shadow(
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
-        app.change_after_loading(workspace, actor, patience, |draft| {
-            let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            if_match.check(&format!("installation `{name}`"), || tag(draft.tables(), &before))?;
-            let row = shadowed(app, draft, &before, &wanted, &checked)?;
-            if row.shadow != before.shadow {
-                draft.audit("installation.shadow", &row.name, Some(public(&before)), Some(public(&row)))?;
-                draft.put_installation(row);
-            }
-            Ok(())
-        })?;
+        let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
+        trial.change(app, patience, |draft, before| shadowed(app, draft, before, &wanted, &checked))?;
         shadow_body(app, &caller, &name)
     })
     .await
@@ -300,16 +296,9 @@ pub(crate) async fn end_shadow(
 ) -> Result<StatusCode, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());
     app.ask(move |app, patience| {
-        app.change_after_loading(workspace, actor, patience, |draft| {
-            let before = InstallationRow::clone(named(draft.tables(), &name)?);
-            if_match.check(&format!("installation `{name}`"), || tag(draft.tables(), &before))?;
-            if before.shadow.is_some() {
-                let row = InstallationRow { shadow: None, ..before.clone() };
-                draft.audit("installation.shadow", &row.name, Some(public(&before)), Some(public(&row)))?;
-                draft.put_installation(row);
-            }
-            Ok(StatusCode::NO_CONTENT)
-        })
+        let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
+        trial.change(app, patience, |_, before| Ok(InstallationRow { shadow: None, ..before.clone() }))?;
+        Ok(StatusCode::NO_CONTENT)
     })
     .await
 }
