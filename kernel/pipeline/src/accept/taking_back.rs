@@ -158,6 +158,8 @@ pub(crate) fn event_key(workspace: WorkspaceId, event: &Event, position: Positio
 pub(crate) struct Found {
     /// The events, those among them that are in their person's history.
     pub events: Vec<(Position, Event)>,
+    /// Those that are in none any more and said something of consents: what they agreed to may hold still.
+    pub spoken: Vec<(Position, Event)>,
     /// Up to where the log was read.
     pub at: Position,
     pub unreadable: u64,
@@ -175,7 +177,7 @@ impl ReadBy {
         limits: ChangeLimits,
     ) -> Result<Found, ReadError> {
         let changes = store.changes(workspace, from, limits)?;
-        let mut found = Found { events: Vec::new(), at: from, unreadable: 0, looked_at: 0 };
+        let mut found = Found { events: Vec::new(), spoken: Vec::new(), at: from, unreadable: 0, looked_at: 0 };
         for record in changes.records.iter().take_while(|record| record.position <= up_to) {
             found.looked_at += 1;
             match row::decode::<Change>(&record.bytes) {
@@ -190,8 +192,14 @@ impl ReadBy {
         found.at = changes.up_to.min(up_to).max(from);
         let keys: Vec<Key> =
             found.events.iter().map(|(position, event)| event_key(workspace, event, *position)).collect();
-        let mut held = store.get(&keys)?.into_iter().map(|value| value.is_some());
-        found.events.retain(|_| held.next().unwrap_or(false));
+        let held = store.get(&keys)?;
+        for (event, held) in std::mem::take(&mut found.events).into_iter().zip(held) {
+            match held {
+                Some(_) => found.events.push(event),
+                None if consents(&event.1).is_empty() => {}
+                None => found.spoken.push(event),
+            }
+        }
         Ok(found)
     }
 }

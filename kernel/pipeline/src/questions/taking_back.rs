@@ -64,6 +64,7 @@ impl Kernel {
             let row = TakenBackRow::read(self.shared.store.as_ref(), workspace.id, undo)?;
             return Ok(row.map_or(UndoProgress::Waiting, |row| match (row.is_done, row.progress()) {
                 (true, _) => UndoProgress::Done,
+                (false, _) if row.from.is_none() => UndoProgress::Waiting,
                 (false, (done, of)) => UndoProgress::UnderWay { done, of },
             }));
         }

@@ -79,7 +79,7 @@ impl Reactor {
         self.pass.rebuilt.extend(wanted.iter().map(|leaf| ((identity, *leaf), position)));
         let keys = self.identities.drop_leaves(identity, |leaf| !wanted.contains(&leaf));
         if !keys.is_empty() {
-            self.pass.effects.push(Effect::Unsealed { keys });
+            self.pass.effects.push(Effect::Dropped { keys });
         }
         let all = Key::events(self.workspace.id, identity).range();
         let mut range = KeyRange { from: all.from, to: all.to };

@@ -74,8 +74,8 @@ pub(crate) enum Effect {
         number: u32,
         row: Vec<u8>,
     },
-    /// Sealed parts that are wanted no longer.
-    Unsealed {
+    /// Rows that are wanted no longer: sealed parts, and what a removed model was told to have emitted.
+    Dropped {
         keys: Vec<Key>,
     },
     /// What is kept of what models emitted, encoded.
@@ -161,7 +161,7 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
         Effect::Sealed { identity, leaf, number, row } => {
             operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));
         }
-        Effect::Unsealed { keys } => operations.extend(keys.into_iter().map(Operation::Delete)),
+        Effect::Dropped { keys } => operations.extend(keys.into_iter().map(Operation::Delete)),
         Effect::Emitted { key, row } => operations.push(Operation::Put(key, row)),
         Effect::Version { number, version } => {
             let key = Key::definition(workspace, Definition::ModelVersion, &number.to_be_bytes());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kith_model::audience::Cause;
 use kith_model::budget::table;
 use kith_model::event::{DraftEvent, EventKind, EventOrigin, RejectedRecord};
-use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
+use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::plugin::{EmittedEvent, PluginFault};
 use kith_store::{CommitError, Key, Operation, ReadError, Store, Unit, row};
 use tokio::sync::oneshot;
@@ -39,6 +39,12 @@ const MAX_EVENTS: usize = 256;
 /// Rows that are read for one.
 const MAX_ROWS: usize = 256;
 
+/// Rows that wait at most without a record of the log between them.
+const ROWS_PER_RECORD: u64 = 1 << 20;
+
+/// Marks of one person that are dropped at once.
+const MAX_MARKS: usize = 4_096;
+
 /// The path that a letter names of what was emitted.
 const PATH: &str = "emit";
 
@@ -64,7 +70,10 @@ pub(super) struct Emissions {
 impl Emissions {
     /// What a process that is no more has left.
     pub(super) fn read(store: &dyn Store, workspace: WorkspaceId) -> Result<Emissions, ReadError> {
-        let mut emissions = Emissions::default();
+        // Above each number that was given before: with its event the lane deletes a row by its number, also where the reactor has
+        // been opened anew meanwhile.
+        let next = store.head_of(workspace).0.saturating_mul(ROWS_PER_RECORD);
+        let mut emissions = Emissions { next, ..Emissions::default() };
         each_row(store, &Key::emissions(workspace), |key, _| {
             if let Some((installation, number)) = key.as_emission(workspace) {
                 emissions.next = emissions.next.max(number + 1);
@@ -154,6 +163,23 @@ impl Reactor {
             let limit = table::PERSON_EVENTS.default;
             let fault = PluginFault::LimitExceeded { what: "events of one person in a day", limit };
             self.letter_of(result, &fault, 1, &[person])?;
+        }
+        Ok(())
+    }
+
+    /// Drop what is remembered of what a removed installation emitted about these, who are one.
+    pub(super) fn forget_emitted(
+        &mut self,
+        installation: InstallationId,
+        members: &[SourceIdentityId],
+    ) -> Result<(), ReadError> {
+        for member in members {
+            let all = Key::emitted_by(self.workspace.id, *member, installation).range();
+            let keys: Vec<Key> =
+                self.shared.store.scan(&all, MAX_MARKS)?.rows.into_iter().map(|(key, _)| key).collect();
+            if !keys.is_empty() {
+                self.pass.effects.push(Effect::Dropped { keys });
+            }
         }
         Ok(())
     }

@@ -64,7 +64,10 @@ impl Reactor {
         }
         for task in touch.tasks.clone().iter().flat_map(|tasks| tasks.iter()) {
             match task {
-                Task::Retract(removed) => touch.features.extend(self.retract(*removed, profile, &members)),
+                Task::Retract(removed) => {
+                    touch.features.extend(self.retract(*removed, profile, &members));
+                    self.forget_emitted(*removed, &members)?;
+                }
                 Task::Undo(number) => self.take_back(*number, profile, &members, &mut touch),
                 Task::Model(..) | Task::Audience(..) => {}
             }

@@ -227,7 +227,7 @@ impl Identities {
         for (id, edit) in &mut self.pass {
             let Some(derived) = &mut edit.person.derived else { continue };
             if !edit.expired.is_empty() {
-                effects.push(Effect::Unsealed { keys: std::mem::take(&mut edit.expired) });
+                effects.push(Effect::Dropped { keys: std::mem::take(&mut edit.expired) });
             }
             // What grew large is sealed, so that one more event does not rewrite what came before.
             for SealedChunk { leaf, number, state } in derived.leaves.seal_large() {

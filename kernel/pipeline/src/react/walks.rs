@@ -138,7 +138,7 @@ impl Reactor {
                 let is_kept = |leaf| !wanted.contains(&leaf) && plan.program.leaf(leaf).is_some();
                 let keys = self.identities.drop_leaves(identity, is_kept);
                 if !keys.is_empty() {
-                    self.pass.effects.push(Effect::Unsealed { keys });
+                    self.pass.effects.push(Effect::Dropped { keys });
                 }
                 all.from
             }

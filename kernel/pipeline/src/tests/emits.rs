@@ -229,6 +229,23 @@ fn who_comes_while_a_version_is_asked_about_everybody_is_told_of() {
     assert_eq!(told(&bench, "u1").len(), 1, "it is the version that says so of her");
 }
 
+/// What was remembered of a removed model's events stayed for good.
+#[test]
+fn what_is_remembered_of_a_removed_models_events_goes() {
+    let bench = bench(&Herald::new(each_level));
+    bench.send(orders("u1", 0, 3));
+    wait_for_told(&bench, "u1", 1);
+    let person = bench.profile("user_id", "u1").unwrap().id;
+    let marks = || {
+        let of_model = Key::emitted_by(WORKSPACE, person.0, LEVEL).range();
+        bench.store.scan(&of_model, 10).unwrap().rows.len()
+    };
+    assert_eq!(marks(), 2, "that it was told, and how much today");
+    configure(&bench, |setup| drop(setup.installations.remove(1)));
+    bench.wait_until("nothing is left", || marks() == 0);
+    assert_eq!(told(&bench, "u1").len(), 1, "the event is the person's");
+}
+
 /// A model whose own events are among its inputs went round without end.
 #[test]
 fn what_a_models_own_events_set_off_comes_to_an_end() {

@@ -311,6 +311,77 @@ fn agreements_fall_back_and_refusals_stay() {
     assert!(fact("u1").is_some_and(|said| said.contains(r#""calls":false"#)), "the proof of a refusal");
 }
 
+/// What is held of consents by each identity of whom an identifier names.
+fn held_by_each(bench: &Bench, kind: &str, value: &str) -> Vec<(String, bool)> {
+    let profile = bench.profile(kind, value).unwrap();
+    let said = profile.consents.iter().flat_map(|(_, said)| said.answers());
+    said.map(|(key, consent)| (key.to_owned(), consent.refused.is_some())).collect()
+}
+
+/// What was refused under a spelling of an address was forgotten at its normal form, so that whoever is written to there, or under
+/// another spelling, might have been.
+#[test]
+fn what_was_refused_under_a_spelling_stays_refused_at_its_normal_form() {
+    let bench = Bench::new(vec![]);
+    let says = |id: &str, address: &str, said: &str| {
+        let now = kith_model::time::Clock::now(&bench.clock);
+        bench.send(vec![identify(id, &[("email", address)], &format!(r#"{{"consent":{said}}}"#), now)]);
+        bench.clock.advance_ms(1_000);
+    };
+    says("a", "Ada@X.io", r#"{"news":false}"#);
+    read_by(&bench, BAD);
+    says("b", "ADA@x.io", r#"{"news":true}"#);
+    says("c", "Ada@X.io", r#"{"news":true}"#);
+    read_by(&bench, GOOD);
+    bench.settle();
+    take_back(&bench, 1);
+    let refused = ("news".to_owned(), true);
+    assert_eq!(
+        held_by_each(&bench, "email", "Ada@X.io"),
+        [refused.clone(), refused],
+        "under the spelling, and its form"
+    );
+}
+
+/// What an event had agreed to that was corrected before it was taken back held for good.
+#[test]
+fn what_a_corrected_event_agreed_to_is_taken_back_as_well() {
+    let bench = Bench::new(vec![]);
+    let says = |traits: &str| bench.try_import(vec![identify("a", &[("user_id", "u1")], traits, START)]).unwrap();
+    read_by(&bench, BAD);
+    assert_eq!(says(r#"{"consent":{"news":true}}"#).acceptance.accepted, 1);
+    bench.configure(|setup| {
+        setup.installations[0].digest = GOOD.into();
+        setup.installations[0].corrects = true;
+    });
+    assert_eq!(says(r#"{"city":"Oslo"}"#).acceptance.corrected, 1);
+    bench.settle();
+    assert_eq!(held_by_each(&bench, "user_id", "u1"), [("news".to_owned(), false)]);
+    assert_eq!(take_back(&bench, 1).events, 0, "the event is another version's now");
+    assert_eq!(held_by_each(&bench, "user_id", "u1"), []);
+}
+
+/// Where an undo ends moved while it waited: what the version wrote meanwhile was taken back as well.
+#[test]
+fn an_undo_that_waits_ends_where_it_was_asked_for() {
+    let mut bench = Bench::new(vec![]);
+    read_by(&bench, BAD);
+    bench.send(orders("u1", 0, 2));
+    bench.settle();
+    let other = Undo { number: 1, installation: SOURCE, digest: "of nobody".into(), of: Undone::Events };
+    bench.configure(|setup| setup.undos = vec![other.clone(), undo(2)]);
+    bench.wait_until("both are at their ends", || is_done(&bench, 1) && is_done(&bench, 2));
+    bench.send(orders("u1", 2, 1));
+    bench.settle();
+    bench.restart();
+    bench.configure(|setup| {
+        setup.undos = vec![other, undo(2), Undo { number: 3, digest: "of no other".into(), ..undo(2) }]
+    });
+    bench.wait_until("all are at their ends", || is_done(&bench, 3));
+    bench.settle();
+    assert_eq!(bench.count("events('Order Completed').size() == 1"), 1, "what came later stays");
+}
+
 #[test]
 fn the_same_may_come_again_for_another_version_to_read() {
     let bench = Bench::new(vec![]);

@@ -7,6 +7,7 @@ use kith_model::change::{Change, SupersededEvent};
 use kith_model::consent::{Consents, Giver, is_consent, refusal};
 use kith_model::event::Event;
 use kith_model::id::{InstallationId, Position, SourceIdentityId};
+use kith_model::identity::{Edge, Evidence};
 use kith_model::profile::Contribution;
 use kith_store::{ChangeLimits, CommitError, Key, Operation, ReadError, Store, Unit, row};
 use serde_json::value::RawValue;
@@ -15,7 +16,7 @@ use super::Workspace;
 use crate::accept::named;
 use crate::accept::people::hear_again;
 use crate::accept::readers::ReadBy;
-use crate::accept::taking_back::{EventUndo, LOG, TakenBackRow, consents, event_key};
+use crate::accept::taking_back::{EventUndo, Found, LOG, TakenBackRow, consents, event_key};
 use crate::profiles::consents::read_statements;
 use crate::profiles::facts::{each_row, record_event};
 
@@ -29,6 +30,14 @@ pub(in crate::accept) struct TakingBack {
 
 /// An event that leaves its history, with its position.
 type Gone = (Position, Event);
+
+/// What of an identity is taken back.
+#[derive(Default)]
+struct GoneOfOne {
+    events: Vec<Gone>,
+    /// What is in no history any more, and said something of consents.
+    spoken: Vec<Event>,
+}
 
 /// What an identity's history says without what is taken back.
 #[derive(Default)]
@@ -50,7 +59,9 @@ impl Workspace {
         }
         let mut open = Vec::new();
         for undo in wanted.iter() {
-            let row = TakenBackRow::read(self.store.as_ref(), self.id, &undo.undo)?;
+            // Where it ends stays: what the version writes while the undo waits is no more its business than what comes later.
+            let held = self.taking_back.open.iter().find(|(open, _)| open == undo).map(|(_, row)| row.clone());
+            let row = TakenBackRow::read(self.store.as_ref(), self.id, &undo.undo)?.or(held);
             let begun = || TakenBackRow::begin(undo.undo.number, self.store.head_of(self.id));
             let row = row.unwrap_or_else(begun);
             if !row.is_done {
@@ -136,7 +147,7 @@ impl Workspace {
                 if limits.records == 0 {
                     row.taken_back.unreadable += found.events.len() as u64;
                 } else {
-                    self.take_out(undo, row, &read, found.events, &mut operations)?;
+                    self.take_out(undo, row, &read, found, &mut operations)?;
                 }
             }
         }
@@ -144,8 +155,11 @@ impl Workspace {
         self.seen.write(&mut operations)?;
         operations.extend(self.note_applied());
         let preconditions = self.count_people(&mut operations);
-        let key = TakenBackRow::key(self.id, source, &undo.undo.digest);
-        operations.push(Operation::Put(key, row::encode(row)));
+        let waiting = self.taking_back.open.iter().filter(|(open, _)| open != undo).map(|(open, row)| (open, row));
+        for (undo, row) in waiting.chain([(undo, &*row)]) {
+            let key = TakenBackRow::key(self.id, undo.undo.installation, &undo.undo.digest);
+            operations.push(Operation::Put(key, row::encode(row)));
+        }
         Ok(Unit { preconditions, operations, ..Unit::default() })
     }
 
@@ -155,22 +169,25 @@ impl Workspace {
         undo: &EventUndo,
         row: &mut TakenBackRow,
         read: &ReadBy,
-        events: Vec<Gone>,
+        found: Found,
         operations: &mut Vec<Operation>,
     ) -> Result<(), ReadError> {
-        let mut people: BTreeMap<SourceIdentityId, Vec<Gone>> = BTreeMap::new();
-        for (position, event) in events {
-            people.entry(event.identity).or_default().push((position, event));
+        let mut people: BTreeMap<SourceIdentityId, GoneOfOne> = BTreeMap::new();
+        for gone in found.events {
+            people.entry(gone.1.identity).or_default().events.push(gone);
         }
-        for (identity, gone) in people {
+        for spoken in found.spoken {
+            people.entry(spoken.1.identity).or_default().spoken.push(spoken.1);
+        }
+        for (identity, GoneOfOne { events: gone, spoken }) in people {
             let count = gone.len() as u64;
             let mut taken_back = row.taken_back;
             gone.iter().for_each(|(_, event)| taken_back.count(event));
-            match self.take_out_of(identity, gone, read, undo) {
+            match self.take_out_of(identity, (gone, &spoken), read, undo) {
                 Ok((own, is_empty)) => {
                     self.people.keep_event();
                     operations.extend(own);
-                    taken_back.left_empty += u64::from(is_empty);
+                    taken_back.left_empty += u64::from(is_empty && count > 0);
                     row.taken_back = taken_back;
                     let counts = self.totals.unit();
                     counts.events = counts.events.saturating_sub(count);
@@ -190,22 +207,27 @@ impl Workspace {
     fn take_out_of(
         &mut self,
         identity: SourceIdentityId,
-        gone: Vec<Gone>,
+        (gone, spoken): (Vec<Gone>, &[Event]),
         read: &ReadBy,
         undo: &EventUndo,
     ) -> Result<(Vec<Operation>, bool), ReadError> {
-        let rest = self.rest_of(identity, &gone, read)?;
+        let rest = self.rest_of(&[identity], &gone, !spoken.is_empty(), read)?;
         for (_, event) in gone.iter().filter(|(_, event)| !event.traits.is_empty()) {
             // The trait that refused is the proof of the refusal, which stays.
             let stays = |name: &str, said: &RawValue| is_consent(name) && refusal(said.get()).is_some();
             self.people.retract_traits(identity, event, &rest.facts, stays)?;
         }
-        if speaks(&gone) {
-            let ids: BTreeSet<&str> = gone.iter().map(|(_, event)| event.message_id.as_str()).collect();
+        let said: Vec<&Event> =
+            gone.iter().map(|(_, event)| event).filter(|event| !consents(event).is_empty()).collect();
+        let said: Vec<&Event> = said.into_iter().chain(spoken).collect();
+        if !said.is_empty() {
+            let ids: BTreeSet<&str> = said.iter().map(|event| event.message_id.as_str()).collect();
             let is_gone = |source: InstallationId, id: &str| source == undo.undo.installation && ids.contains(id);
             self.people.retract_agreements(identity, is_gone, &rest.consents)?;
-            for form in self.forms_of(identity, &gone)? {
-                let rest = self.rest_of(form, &gone, read)?;
+            for form in self.forms_of(identity, &said)? {
+                // What was heard there was said under its spellings, and is in their histories.
+                let heard = self.spellings_of(form)?;
+                let rest = self.rest_of(&heard, &gone, true, read)?;
                 self.people.retract_agreements(form, is_gone, &rest.consents)?;
             }
         }
@@ -222,9 +244,13 @@ impl Workspace {
 
     /// The normal forms of the identifiers under which these events spoke of consents: what was said under a spelling of an
     /// address was heard under its normal form too.
-    fn forms_of(&mut self, identity: SourceIdentityId, gone: &[Gone]) -> Result<BTreeSet<SourceIdentityId>, ReadError> {
+    fn forms_of(
+        &mut self,
+        identity: SourceIdentityId,
+        said: &[&Event],
+    ) -> Result<BTreeSet<SourceIdentityId>, ReadError> {
         let mut forms = BTreeSet::new();
-        for (_, event) in gone.iter().filter(|(_, event)| !consents(event).is_empty()) {
+        for event in said {
             let (named, _) = named::of(event.kind, &event.identifiers, &self.rules);
             let Some(first) = named.first().filter(|first| first.spelled != first.normal) else { continue };
             forms.extend(self.people.find(&first.normal)?.filter(|form| *form != identity));
@@ -232,18 +258,56 @@ impl Workspace {
         Ok(forms)
     }
 
-    /// What an identity's history says without these events, and without the others that were read by the same, whose turn comes.
-    fn rest_of(&self, identity: SourceIdentityId, gone: &[Gone], read: &ReadBy) -> Result<Rest, ReadError> {
+    /// A normal form and those that are spellings of it.
+    fn spellings_of(&self, form: SourceIdentityId) -> Result<Vec<SourceIdentityId>, ReadError> {
+        let mut heard = vec![form];
+        each_row(self.store.as_ref(), &Key::edges(self.id, form), |_, value| {
+            let Edge { id, .. } = row::decode(value)?;
+            if matches!(id.evidence, Evidence::Spelling(_) | Evidence::Former(_)) {
+                heard.push(if id.low == form { id.high } else { id.low });
+            }
+            Ok(())
+        })?;
+        Ok(heard)
+    }
+
+    /// What the history of these identities says without these events, and without the others that were read by the same, whose turn
+    /// comes; of consents where `of_consents`, or where these events speak of them.
+    fn rest_of(
+        &self,
+        identities: &[SourceIdentityId],
+        gone: &[Gone],
+        of_consents: bool,
+        read: &ReadBy,
+    ) -> Result<Rest, ReadError> {
+        let of_consents = of_consents || gone.iter().any(|(_, event)| !consents(event).is_empty());
+        let mut rest = Rest::default();
+        for identity in identities {
+            self.hear_rest(&mut rest, *identity, gone, of_consents, read)?;
+        }
+        if of_consents {
+            gone.iter().for_each(|(_, event)| rest.hear(Some(&Givers::new()), event, true));
+        }
+        Ok(rest)
+    }
+
+    fn hear_rest(
+        &self,
+        rest: &mut Rest,
+        identity: SourceIdentityId,
+        gone: &[Gone],
+        of_consents: bool,
+        read: &ReadBy,
+    ) -> Result<(), ReadError> {
         let store = self.store.as_ref();
         let positions: BTreeSet<Position> = gone.iter().map(|(position, _)| *position).collect();
-        let mut rest = Rest::default();
-        if gone.iter().all(|(_, event)| event.traits.is_empty()) {
+        if !of_consents && gone.iter().all(|(_, event)| event.traits.is_empty()) {
             // Nothing is asked of it but whether it has another one.
             let page = store.scan(&Key::events(self.id, identity).range(), gone.len() + 1)?;
-            rest.has_events = page.rows.iter().any(|(key, _)| !positions.contains(&key.position()));
-            return Ok(rest);
+            rest.has_events |= page.rows.iter().any(|(key, _)| !positions.contains(&key.position()));
+            return Ok(());
         }
-        let givers = speaks(gone).then(|| self.givers_of(identity)).transpose()?;
+        let givers = of_consents.then(|| self.givers_of(identity)).transpose()?;
         each_row(store, &Key::events(self.id, identity), |key, value| {
             let position = key.position();
             if let Change::Recorded(event) = row::decode(value)?
@@ -261,15 +325,17 @@ impl Workspace {
         if givers.is_some() {
             each_row(store, &Key::superseded_of(self.id, identity), |_, value| {
                 match row::decode::<Change>(value)? {
-                    Change::Superseded(before) => rest.hear(givers.as_ref(), &before.event, false),
+                    Change::Superseded(before) => {
+                        let is_gone = read.has(&before.event, before.position);
+                        rest.hear(givers.as_ref(), &before.event, is_gone);
+                    }
                     Change::TakenBack(before) => rest.hear(givers.as_ref(), &before.event, true),
                     _ => {}
                 }
                 Ok(())
             })?;
-            gone.iter().for_each(|(_, event)| rest.hear(givers.as_ref(), event, true));
         }
-        Ok(rest)
+        Ok(())
     }
 
     fn givers_of(&self, identity: SourceIdentityId) -> Result<Givers, ReadError> {
@@ -291,9 +357,4 @@ impl Rest {
             hear_again(&mut self.consents, event, said, giver);
         }
     }
-}
-
-/// Whether some of these events say something of consents.
-fn speaks(gone: &[Gone]) -> bool {
-    gone.iter().any(|(_, event)| !consents(event).is_empty())
 }

@@ -140,7 +140,7 @@ pub(super) fn undone(app: &App, tables: &WorkspaceTables, asked: &Asked) -> Resu
 #[utoipa::path(
     post, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/undo", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path), UndoQuery),
-    security(("key" = ["plugins:admin"])),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses(
         (status = 200, body = Vec<DigestUndoBody>, description = "what a dry run found"),
         (status = 202, body = Vec<DigestUndoBody>), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -150,6 +150,7 @@ pub(super) fn undone(app: &App, tables: &WorkspaceTables, asked: &Asked) -> Resu
 pub(crate) async fn undo(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(path): Path<(String, String, String)>,
     Query(query): Query<UndoQuery>,
 ) -> Result<(StatusCode, Json<Vec<DigestUndoBody>>), ApiError> {
@@ -176,12 +177,13 @@ pub(crate) async fn undo(
 #[utoipa::path(
     delete, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/undo", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path)),
-    security(("key" = ["plugins:admin"])),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = Vec<DigestUndoBody>), (status = 404, body = Problem), (status = 429, body = Problem)),
 )]
 pub(crate) async fn cancel_undo(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(path): Path<(String, String, String)>,
 ) -> Result<Json<Vec<DigestUndoBody>>, ApiError> {
     let (workspace, actor) = (authority.caller.workspace, authority.actor());

@@ -35,7 +35,7 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
         };
         return Ok((left, text));
     }
-    let answer = client.get(&format!("{path}/written"))?;
+    let mut answer = client.get(&format!("{path}/written"))?;
     let mut text = report(&answer);
     if list(&answer, "values").is_empty() && list(&answer, "events").is_empty() {
         return Err(Failure::Failed(format!("{text}\nNothing is of this digest: there is nothing to take back.")));
@@ -43,6 +43,7 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
     if !list(&answer, "events").is_empty() {
         let found = client.post(&format!("{path}/undo?dry_run=true"), &json!({}))?;
         text += &would_be(items(&found));
+        answer["dry_run"] = found;
     }
     if args.dry_run {
         return Ok((answer, text));
