@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::body::{public, tag};
+use super::body::tag;
 use super::changes::merged;
 use super::edit::{CheckedConfig, WantedConfig, check_sensitive, widened};
 use super::seen::may_read_words;
@@ -278,6 +278,7 @@ mod tests {
     use kith_model::time::Timestamp;
     use serde_json::json;
 
+    use super::super::body::public;
     use super::*;
     use crate::api::tests::installation_row;
     use crate::api::tests::installations::plugin_row;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::body::{public, tag};
+use super::body::tag;
 use super::edit::{CheckedConfig, WantedConfig, widened};
 use super::seen::may_read_words;
 use super::trial::Trial;
