@@ -159,12 +159,15 @@ fn plans_are_edited_with_care_and_bad_ones_are_refused_with_their_place() {
         admin.patch(PLAN, &json!({ "events": { "Signup": null } })).is(200)["events"].as_object().unwrap().len(),
         1
     );
+    assert_eq!(admin.patch(PLAN, &json!({ "unplanned": "reject" })).is(200)["unplanned"], "reject");
+    assert_eq!(admin.patch(PLAN, &json!({ "unplanned": null })).is(200)["unplanned"], "allow", "null has the default");
     for (body, code, place) in [
         (json!({ "unplanned": "drop" }), "bad-input", "unplanned"),
         (json!({ "polices": 1 }), "bad-input", "polices"),
         (json!({ "sources": ["nowhere"] }), "bad-input", "sources[0]"),
         (json!({ "events": { "": {} } }), "bad-input", "events."),
         (json!({ "events": { "A": { "schema": { "type": "nummer" } } } }), "bad-schema", "events.A.schema.type"),
+        (json!({ "traits": { "schema": false } }), "bad-schema", "traits.schema"),
         (
             json!({ "events": { "A": { "schema": { "$ref": "https://example.com/a.json" } } } }),
             "bad-schema",

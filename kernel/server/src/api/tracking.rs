@@ -15,7 +15,7 @@ use kith_model::id::{InstallationName, Name, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_model::tracking::{Policy, TrackingPlan};
 use kith_pipeline::Patience;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -37,19 +37,25 @@ use places::MeasuredPlans;
 /// The longest name of an event that an event can have.
 const MAX_EVENT_NAME: usize = 256;
 
-/// What sources are expected to send. What is absent has its default.
+/// What sources are expected to send. What is absent or null has its default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct PlanDocument {
     /// For people; the name unless told.
+    #[schema(value_type = Option<String>)]
+    #[serde(deserialize_with = "or_default")]
     title: String,
     /// The sources that it is of, by their names; all that no other plan names, unless told. A source has one plan.
+    #[schema(value_type = Option<Vec<String>>)]
     sources: Option<BTreeSet<String>>,
     /// What becomes of `track` events whose name is not among `events`: `allow` takes and counts them, `flag` takes them with a
     /// flag, `reject` sets them aside.
-    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
+    #[schema(value_type = Option<String>, pattern = "^(allow|flag|reject)$")]
+    #[serde(deserialize_with = "or_default")]
     unplanned: Policy,
     /// What is expected of each event, by its name.
+    #[schema(value_type = Option<BTreeMap<String, ExpectedBody>>)]
+    #[serde(deserialize_with = "or_default")]
     events: BTreeMap<String, ExpectedBody>,
     /// What is expected of traits, whatever event brings them.
     traits: Option<ExpectedBody>,
@@ -60,13 +66,21 @@ pub(crate) struct PlanDocument {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct ExpectedBody {
     /// What becomes of an event that does not meet the schema: `allow`, `flag` or `reject`.
-    #[schema(value_type = String, pattern = "^(allow|flag|reject)$")]
+    #[schema(value_type = Option<String>, pattern = "^(allow|flag|reject)$")]
+    #[serde(deserialize_with = "or_default")]
     policy: Policy,
     /// JSON Schema (2020-12) of the properties as one object; any are as expected where there is none.
     #[schema(value_type = Option<Object>)]
     schema: Option<Value>,
     /// For people.
+    #[schema(value_type = Option<String>)]
+    #[serde(deserialize_with = "or_default")]
     description: String,
+}
+
+/// A value, or its default where there is null: so a change puts back what it names.
+fn or_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(reader: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(reader).map(Option::unwrap_or_default)
 }
 
 /// A tracking plan: its document, with its name and when it was changed.

@@ -8,6 +8,7 @@ use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::PluginKind;
 use kith_model::tracking::{ExpectedFields, TrackingPlan};
 use parking_lot::Mutex;
+use serde_json::Value;
 
 use crate::catalogue::WorkspaceTables;
 use crate::catalogue::tracking::{ExpectedRow, TrackingPlanRow};
@@ -63,6 +64,12 @@ fn judges_alike(one: &TrackingPlanRow, other: &TrackingPlanRow) -> bool {
     one.unplanned == other.unplanned && one.events == other.events && one.traits == other.traits
 }
 
+/// A schema of properties: of everything or nothing is none.
+fn properties(schema: &Value) -> Result<&Value, ConfigMistake> {
+    let message = || "it is an object, e.g. {\"required\": [\"total\"]}".to_owned();
+    if schema.is_object() { Ok(schema) } else { Err(ConfigMistake { path: String::new(), message: message() }) }
+}
+
 /// Make a plan ready; what is wrong in it is `wrong`'s to refuse, with its place.
 pub(crate) fn compile<E>(
     row: &TrackingPlanRow,
@@ -71,7 +78,7 @@ pub(crate) fn compile<E>(
     let mut places = 0_u64;
     let mut expected = |place: String, row: &ExpectedRow| -> Result<ExpectedFields, E> {
         let Some(schema) = &row.schema else { return Ok(ExpectedFields { policy: row.policy, schema: None }) };
-        let made = PlannedSchema::new(schema).and_then(|schema| {
+        let made = properties(schema).and_then(PlannedSchema::new).and_then(|schema| {
             places = places.saturating_add(schema.size());
             let message =
                 format!("the schemas of the plan have more than {MAX_PLAN_PLACES} places together; make two of it");

@@ -25,8 +25,10 @@ pub(crate) struct IdentityRulesBody {
     /// Types from the strongest to the weakest; an event belongs to its strongest identifier.
     priority: Vec<String>,
     /// Values that name nobody, whatever their type, in any case; beside the placeholders that Kith knows.
+    #[schema(value_type = Vec<String>)]
     blocked_values: BTreeSet<String>,
     /// Values that name somebody although Kith takes them for placeholders.
+    #[schema(value_type = Vec<String>)]
     allowed_values: BTreeSet<String>,
     /// Identifiers of one person at most.
     max_members: usize,
@@ -41,10 +43,12 @@ pub(crate) struct IdentityRulesBody {
     #[schema(value_type = String, pattern = "^(merge|refuse)$")]
     alias: AliasRule,
     /// Identifiers that tie nobody, each as `TYPE:VALUE` in its normal form: all that they tied is undone.
+    #[schema(value_type = Vec<String>)]
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     ties_nobody: BTreeSet<String>,
     /// Evidence that is not followed: `same_event`, `alias`, `spelling` or `same_id`, or one of them with a type, e.g.
     /// `same_event:phone`. All that it tied is undone.
+    #[schema(value_type = Vec<String>)]
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     unfollowed: BTreeSet<String>,
 }
@@ -60,6 +64,7 @@ pub(crate) struct TypeRulesBody {
     #[schema(value_type = String, pattern = "^(any|email|phone)$")]
     shape: Shape,
     /// Values of this type that name nobody.
+    #[schema(value_type = Vec<String>)]
     blocked_values: BTreeSet<String>,
     /// The longest value, in bytes; 512 unless told.
     #[serde(skip_serializing_if = "Option::is_none")]
