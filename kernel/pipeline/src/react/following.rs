@@ -31,7 +31,7 @@ struct Work {
     members: Vec<SourceIdentityId>,
     touch: Touch,
     survey: Survey,
-    /// What the survey has computed of leaves.
+    /// What has been computed of leaves so far: the survey's, and what models' inputs asked for.
     leaf_values: LeafValues,
 }
 
@@ -179,7 +179,8 @@ impl Reactor {
         let today = zone.start_of_day(zone.day(self.now()));
         let (need, ordinal, before) = {
             let people = self.identities.people(&work.members);
-            let profile = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
+            let view = Reactor::view(compiled, &self.readiness, self.now());
+            let profile = Profile::new(people, view).knowing(std::mem::take(&mut work.leaf_values));
             let root = profile.root();
             let before = root.derived.as_ref().and_then(|d| d.outputs.get(&(installation, Track::Live))).cloned();
             let queue = self.queues.get(&installation);
@@ -190,7 +191,9 @@ impl Reactor {
             } else {
                 FirstValue::OfAChange
             };
-            (computation::need(model, &profile, &work.touch, today, first), root.ordinal, before)
+            let need = computation::need(model, &profile, &work.touch, today, first);
+            work.leaf_values = profile.known();
+            (need, root.ordinal, before)
         };
         if model.uses_now {
             let midnight = zone.start_of_day(zone.day(self.now()) + 1);
