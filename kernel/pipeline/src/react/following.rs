@@ -83,7 +83,8 @@ impl Reactor {
         self.load_sealed_of(&compiled, &members, &touch)?;
         let people = self.identities.people(&members);
         let view = Reactor::view(&compiled, &self.readiness, self.now());
-        let surveyed = Profile::new(people, view);
+        let room = LeafValues::with_capacity_and_hasher(touch.leaves.len(), Default::default());
+        let surveyed = Profile::new(people, view).knowing(room);
         let survey = computation::survey(&surveyed, &touch);
         let leaf_values = surveyed.known();
         if touch.acquaintance == Acquaintance::New {
