@@ -34,6 +34,7 @@ mod depth;
 mod fingerprint;
 mod flag;
 mod parts;
+mod plain;
 mod scalar;
 mod scan;
 mod walk;
@@ -45,6 +46,7 @@ pub use depth::is_deeper_than;
 pub use fingerprint::fingerprint;
 pub use flag::{Flag, Flags, MAX_FLAGS, Oddity};
 pub use parts::{Member, elements, member, members, text};
+pub use plain::is_plain_object;
 
 use std::fmt;
 

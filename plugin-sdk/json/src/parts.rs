@@ -148,14 +148,14 @@ impl<'a> Scan<'a> {
         let from = self.at;
         self.at += 1;
         loop {
-            match self.peek() {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
                 None => return Err(Unreadable { at: from, problem: "a text does not end" }),
-                Some(b'\\') => self.at += 2,
-                Some(b'"') => {
-                    self.at += 1;
+                Some(run) if rest[run] == b'"' => {
+                    self.at += run + 1;
                     return Ok(());
                 }
-                Some(_) => self.at += 1,
+                Some(run) => self.at += run + 2,
             }
         }
     }
