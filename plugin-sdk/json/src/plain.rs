@@ -13,21 +13,37 @@ const MAX_KEYS: usize = 16;
 /// assert!(!kith_json::is_plain_object(r#"{"total": 05}"#, 3));
 /// ```
 pub fn is_plain_object(text: &str, most: usize) -> bool {
-    let mut look = Look { text, at: 0 };
-    look.peek() == Some(b'{') && look.value(most).is_some() && look.peek().is_none()
+    Look::new(text).is_plain_object(most)
+}
+
+/// Whether a text is such an object, and has no white space but in texts: then it is as it would be written.
+pub(crate) fn is_written_object(text: &str, most: usize) -> bool {
+    let mut look = Look::new(text);
+    look.is_plain_object(most) && !look.has_blanks
 }
 
 struct Look<'a> {
     text: &'a str,
     at: usize,
+    /// Whether white space was passed over.
+    has_blanks: bool,
 }
 
 impl<'a> Look<'a> {
+    fn new(text: &'a str) -> Look<'a> {
+        Look { text, at: 0, has_blanks: false }
+    }
+
+    fn is_plain_object(&mut self, most: usize) -> bool {
+        self.peek() == Some(b'{') && self.value(most).is_some() && self.peek().is_none()
+    }
+
     /// The next byte that is no white space; the look stands on it afterwards.
     fn peek(&mut self) -> Option<u8> {
         let rest = self.rest();
         let blanks = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')).count();
         self.at += blanks;
+        self.has_blanks |= blanks > 0;
         rest.get(blanks).copied()
     }
 
@@ -161,6 +177,7 @@ mod tests {
             assert!(is_plain_object(text, 3), "{text}");
             let read = read_as(text.as_bytes(), Duplicates::LastHolds, Numbers::Kept).unwrap();
             assert!(read.flags.is_empty() && read.text.starts_with('{'), "{text}");
+            assert!(is_written_object(&read.text, 3) && (read.text == text) == is_written_object(text, 3), "{text}");
             assert!(serde_json::from_str::<serde_json::Value>(text).is_ok_and(|value| value.is_object()), "{text}");
         }
     }
