@@ -7,7 +7,9 @@ use crate::walk::{Walk, is_word};
 /// A hash of what a well-formed document says: neither the order of keys, nor white space, nor how a text is escaped or a number is
 /// written changes it. `hash` hashes bytes. What is not well-formed, or deeper than this crate reads, is hashed as it is.
 pub fn fingerprint(text: &str, hash: fn(&[u8]) -> u64) -> u64 {
-    let mut hashing = Hashing { walk: Walk::new(text), hash, parts: Vec::new(), bytes: Vec::new() };
+    // Room for what an event has, so that neither grows for it.
+    let (parts, bytes) = (Vec::with_capacity(16), Vec::with_capacity(256));
+    let mut hashing = Hashing { walk: Walk::new(text), hash, parts, bytes };
     hashing.value(0).unwrap_or_else(|| hash(text.as_bytes()))
 }
 
