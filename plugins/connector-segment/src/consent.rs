@@ -36,7 +36,7 @@ fn may_be_in(text: &str) -> bool {
 pub(crate) fn said<'a>(object: &Object<'a>, kind: EventKind, shared: &Shared<'a>) -> Vec<Said<'a>> {
     let mut said = shared.consents.clone();
     let of_person = |key: &str, value: Raw<'_>| key == "traits" && kind != EventKind::Group && may_be_in(value.get());
-    for (_, traits) in object.all().filter(|(key, value)| of_person(key, value)) {
+    for (_, traits) in object.all().filter(|&(key, value)| of_person(key, value)) {
         add(traits, &mut said);
     }
     object.all().filter(|(key, _)| *key == "context").for_each(|(_, context)| add_of_context(context, &mut said));
