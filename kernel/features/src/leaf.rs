@@ -227,6 +227,10 @@ impl Leaf {
         let tallies = || states.iter().flat_map(|state| state.borrow().tallies_in(&span));
         match self.aggregate {
             Aggregate::List => {
+                if let [state] = states {
+                    let entries = state.borrow().entries_in(&span);
+                    return Value::List(entries.iter().map(|entry| entry.value.clone()).collect());
+                }
                 let mut ordered: Vec<&Entry> = entries().collect();
                 ordered.sort_by(|one, other| one.order(other));
                 Value::List(ordered.into_iter().map(|entry| entry.value.clone()).collect())
@@ -237,8 +241,9 @@ impl Leaf {
             }
             aggregate => {
                 // Of most people one tally is all there is.
-                let mut all = tallies();
-                if let (Some(only), None, None) = (all.next(), all.next(), entries().next()) {
+                if let [state] = states
+                    && let Some(only) = state.borrow().only_tally(&span)
+                {
                     return only.value();
                 }
                 let mut total = Tally::empty(aggregate);

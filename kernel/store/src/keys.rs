@@ -114,19 +114,23 @@ fn from_sortable(bytes: [u8; 8]) -> Timestamp {
 
 impl Key {
     fn new(space: u8, workspace: WorkspaceId, shard: u16, rest: &[&[u8]]) -> Key {
-        let mut bytes = Vec::with_capacity(SHARD_BYTES + rest.iter().map(|part| part.len()).sum::<usize>());
+        Key::in_shard(space, workspace, shard, &[], rest)
+    }
+
+    fn in_shard(space: u8, workspace: WorkspaceId, shard: u16, of: &[u8], rest: &[&[u8]]) -> Key {
+        let room = SHARD_BYTES + of.len() + rest.iter().map(|part| part.len()).sum::<usize>();
+        let mut bytes = Vec::with_capacity(room);
         bytes.push(space);
         bytes.extend_from_slice(&workspace.0.to_be_bytes());
         bytes.extend_from_slice(&shard.to_be_bytes());
+        bytes.extend_from_slice(of);
         rest.iter().for_each(|part| bytes.extend_from_slice(part));
         Key(bytes)
     }
 
     /// A key that lies with the other rows of `identity`: in its shard, behind its bytes.
     fn of_identity(space: u8, workspace: WorkspaceId, identity: SourceIdentityId, rest: &[&[u8]]) -> Key {
-        let mut key = Key::new(space, workspace, shard_of(&identity.0), &[&identity.0]);
-        rest.iter().for_each(|part| key.0.extend_from_slice(part));
-        key
+        Key::in_shard(space, workspace, shard_of(&identity.0), &identity.0, rest)
     }
 
     /// Whether the row's value is a record of the log.

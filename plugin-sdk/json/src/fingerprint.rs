@@ -7,13 +7,19 @@ use crate::walk::{Walk, is_word};
 /// A hash of what a well-formed document says: neither the order of keys, nor white space, nor how a text is escaped or a number is
 /// written changes it. `hash` hashes bytes. What is not well-formed, or deeper than this crate reads, is hashed as it is.
 pub fn fingerprint(text: &str, hash: fn(&[u8]) -> u64) -> u64 {
-    let mut hashing = Hashing { walk: Walk::new(text), hash };
+    // Room for what an event has, so that neither grows for it.
+    let (parts, bytes) = (Vec::with_capacity(16), Vec::with_capacity(256));
+    let mut hashing = Hashing { walk: Walk::new(text), hash, parts, bytes };
     hashing.value(0).unwrap_or_else(|| hash(text.as_bytes()))
 }
 
 struct Hashing<'a> {
     walk: Walk<'a>,
     hash: fn(&[u8]) -> u64,
+    /// Hashes of the keys and values of all objects and lists that are open; elements of lists have no keys.
+    parts: Vec<(u64, u64)>,
+    /// What is hashed at the moment.
+    bytes: Vec<u8>,
 }
 
 impl Hashing<'_> {
@@ -32,39 +38,48 @@ impl Hashing<'_> {
 
     fn object(&mut self, depth: usize) -> Option<u64> {
         self.walk.skip();
-        let mut entries = Vec::new();
+        let from = self.parts.len();
         while !self.walk.eat(b'}') {
-            if !entries.is_empty() && !self.walk.eat(b',') {
+            if self.parts.len() > from && !self.walk.eat(b',') {
                 return None;
             }
             self.walk.peek().filter(|byte| *byte == b'"')?;
             let key = self.text()?;
             self.walk.eat(b':').then_some(())?;
-            entries.push((key, self.value(depth + 1)?));
+            let value = self.value(depth + 1)?;
+            self.parts.push((key, value));
         }
-        // Of a key that comes again the last holds: it is the first here, since the sort keeps their order.
-        entries.reverse();
+        let entries = &mut self.parts[from..];
         entries.sort_by_key(|(key, _)| *key);
-        entries.dedup_by_key(|(key, _)| *key);
-        let mut bytes = Vec::with_capacity(1 + entries.len() * 16);
-        bytes.push(b'{');
-        for (key, value) in entries {
-            bytes.extend_from_slice(&key.to_be_bytes());
-            bytes.extend_from_slice(&value.to_be_bytes());
+        self.bytes.clear();
+        self.bytes.push(b'{');
+        for (place, (key, value)) in entries.iter().enumerate() {
+            // Of a key that comes again the last holds: the sort keeps their order.
+            if entries.get(place + 1).is_none_or(|(next, _)| next != key) {
+                self.bytes.extend_from_slice(&key.to_be_bytes());
+                self.bytes.extend_from_slice(&value.to_be_bytes());
+            }
         }
-        Some((self.hash)(&bytes))
+        self.parts.truncate(from);
+        Some((self.hash)(&self.bytes))
     }
 
     fn list(&mut self, depth: usize) -> Option<u64> {
         self.walk.skip();
-        let mut bytes = vec![b'['];
+        let from = self.parts.len();
         while !self.walk.eat(b']') {
-            if bytes.len() > 1 && !self.walk.eat(b',') {
+            if self.parts.len() > from && !self.walk.eat(b',') {
                 return None;
             }
-            bytes.extend_from_slice(&self.value(depth + 1)?.to_be_bytes());
+            let value = self.value(depth + 1)?;
+            self.parts.push((0, value));
         }
-        Some((self.hash)(&bytes))
+        self.bytes.clear();
+        self.bytes.push(b'[');
+        for (_, value) in self.parts.drain(from..) {
+            self.bytes.extend_from_slice(&value.to_be_bytes());
+        }
+        Some((self.hash)(&self.bytes))
     }
 
     fn text(&mut self) -> Option<u64> {
@@ -82,8 +97,8 @@ impl Hashing<'_> {
         if is_word(token) {
             return Some((self.hash)(token.as_bytes()));
         }
-        let mut number = Vec::with_capacity(token.len() + 4);
-        push_value_of(token, &mut number);
-        Some((self.hash)(&number))
+        self.bytes.clear();
+        push_value_of(token, &mut self.bytes);
+        Some((self.hash)(&self.bytes))
     }
 }

@@ -24,7 +24,7 @@
 //! Anything else is [`Unreadable`], with its place. [`members`] and [`elements`] find the parts of a document without reading them, so
 //! that one that cannot be read costs no other.
 //!
-//! Time is linear in the bytes but for keys, which are sorted to find the ones that came twice; nothing is recursive.
+//! Time is linear in the bytes but for keys, which are sorted to find the ones that came twice; no recursion is deeper than [`MAX_DEPTH`].
 //! What the texts mean is left to the callers.
 #![deny(missing_docs)]
 
@@ -34,6 +34,7 @@ mod depth;
 mod fingerprint;
 mod flag;
 mod parts;
+mod plain;
 mod scalar;
 mod scan;
 mod walk;
@@ -45,6 +46,7 @@ pub use depth::is_deeper_than;
 pub use fingerprint::fingerprint;
 pub use flag::{Flag, Flags, MAX_FLAGS, Oddity};
 pub use parts::{Member, elements, member, members, text};
+pub use plain::is_plain_object;
 
 use std::fmt;
 
@@ -118,6 +120,12 @@ pub fn read(bytes: &[u8]) -> Result<Document, Unreadable> {
 /// Where it is no JSON by any of the rules.
 pub fn read_as(bytes: &[u8], duplicates: Duplicates, numbers: Numbers) -> Result<Document, Unreadable> {
     let bytes = decoded(bytes);
+    // Nearly every document that a program wrote is so, and is copied.
+    if let Ok(text) = std::str::from_utf8(&bytes)
+        && plain::is_written_object(text, MAX_DEPTH)
+    {
+        return Ok(Document { text: text.to_owned(), flags: Flags::default() });
+    }
     write::Writer::new(&bytes, duplicates, numbers).document()
 }
 

@@ -56,6 +56,10 @@ pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Unreadable> {
 /// The text under a key of the object that `bytes` hold, the last where the key comes again; `None` where there is none.
 pub fn member(bytes: &[u8], key: &str) -> Option<String> {
     let bytes = crate::decoded(bytes);
+    // Most that are asked do not have it; without escapes it would stand there as it is.
+    if std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains(key) && !text.contains('\\')) {
+        return None;
+    }
     let (entries, _) = members(&bytes).ok()?;
     let value = entries.iter().rev().find(|(name, _)| name == key).map(|(_, value)| *value)?;
     text(value).map(Cow::into_owned)
@@ -148,14 +152,14 @@ impl<'a> Scan<'a> {
         let from = self.at;
         self.at += 1;
         loop {
-            match self.peek() {
+            let rest = self.bytes.get(self.at..).unwrap_or_default();
+            match rest.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
                 None => return Err(Unreadable { at: from, problem: "a text does not end" }),
-                Some(b'\\') => self.at += 2,
-                Some(b'"') => {
-                    self.at += 1;
+                Some(run) if rest[run] == b'"' => {
+                    self.at += run + 1;
                     return Ok(());
                 }
-                Some(_) => self.at += 1,
+                Some(run) => self.at += run + 2,
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Texts, numbers and words: what stands between brackets, commas and colons.
 
+use std::io::Write as _;
+
 use crate::{Numbers, Oddity};
 
 /// A value that was written, or that cannot be; and how many bytes it took.
@@ -279,8 +281,9 @@ pub(crate) fn push_value_of(token: &str, out: &mut Vec<u8>) {
     if decimal.is_negative {
         out.push(b'-');
     }
-    match exponent.and_then(|exponent| exponent.checked_add(shift)) {
-        Some(exponent) => out.extend_from_slice(format!("e{exponent}").as_bytes()),
-        None => out.extend_from_slice(format!("e{}{shift:+}", decimal.exponent).as_bytes()),
-    }
+    let written = match exponent.and_then(|exponent| exponent.checked_add(shift)) {
+        Some(exponent) => write!(out, "e{exponent}"),
+        None => write!(out, "e{}{shift:+}", decimal.exponent),
+    };
+    written.expect("a list of bytes takes whatever is written to it");
 }

@@ -231,24 +231,27 @@ impl<'a> Writer<'a> {
     fn close(&mut self) -> Next {
         self.scan.at += 1;
         let Some(frame) = self.stack.pop() else { return Next::CommaOrEnd };
-        let entries = self.entries.split_off(frame.first_entry);
-        if frame.is_object && entries.len() > 1 {
-            self.look_for_duplicates(&frame, &entries);
+        if frame.is_object && self.entries.len() > frame.first_entry + 1 {
+            let again = repeated(&self.out, &self.entries[frame.first_entry..]);
+            if !again.is_empty() {
+                self.tell_of_duplicates(&frame, &again);
+            }
         }
+        self.entries.truncate(frame.first_entry);
         self.out.push(if frame.is_object { '}' } else { ']' });
         self.ended()
     }
 
-    /// Tell of keys that came again, and leave out all but the last.
-    fn look_for_duplicates(&mut self, frame: &Frame, entries: &[Entry]) {
-        let again = repeated(&self.out, entries);
-        for index in &again {
+    /// Tell of keys that come again behind these entries of an object that has ended, and leave out all but the last.
+    fn tell_of_duplicates(&mut self, frame: &Frame, again: &[usize]) {
+        let entries = self.entries.split_off(frame.first_entry);
+        for index in again {
             let key = &self.out[entries[*index].key + 1..entries[*index].key_end - 1];
             let path = if self.flags.has_room() { self.path() } else { String::new() };
             let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
             self.flags.add(Oddity::DuplicateKey, path);
         }
-        if self.duplicates == Duplicates::LastHolds && !again.is_empty() {
+        if self.duplicates == Duplicates::LastHolds {
             let kept = entries.iter().enumerate().filter(|(index, _)| again.binary_search(index).is_err());
             let parts: Vec<&str> = kept.map(|(_, entry)| &self.out[entry.key..entry.end]).collect();
             let whole = parts.join(",");

@@ -33,14 +33,13 @@ fn may_be_in(text: &str) -> bool {
 /// Each `consent` of the person in a message: in its traits, in its context and that of the batch, in their traits and in the
 /// preferences of Segment's consent tools. The traits of
 /// a group are facts about the group.
-pub(crate) fn said<'a>(text: &str, object: &Object<'a>, kind: EventKind, shared: &Shared<'a>) -> Vec<Said<'a>> {
+pub(crate) fn said<'a>(object: &Object<'a>, kind: EventKind, shared: &Shared<'a>) -> Vec<Said<'a>> {
     let mut said = shared.consents.clone();
-    if may_be_in(text) {
-        for (_, traits) in object.all().filter(|(key, _)| *key == "traits" && kind != EventKind::Group) {
-            add(traits, &mut said);
-        }
-        object.all().filter(|(key, _)| *key == "context").for_each(|(_, context)| add_of_context(context, &mut said));
+    let of_person = |key: &str, value: Raw<'_>| key == "traits" && kind != EventKind::Group && may_be_in(value.get());
+    for (_, traits) in object.all().filter(|&(key, value)| of_person(key, value)) {
+        add(traits, &mut said);
     }
+    object.all().filter(|(key, _)| *key == "context").for_each(|(_, context)| add_of_context(context, &mut said));
     said
 }
 

@@ -132,7 +132,7 @@ pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> 
     event.name = name(kind, &fields)?;
     let own_traits = if kind == EventKind::Group { "" } else { fields.traits };
     let traits = object::merge(about.traits, own_traits).map_err(unreadable)?;
-    let traits = consent::with_all(traits, &consent::said(text, &object, kind, shared)).map_err(unreadable)?;
+    let traits = consent::with_all(traits, &consent::said(&object, kind, shared)).map_err(unreadable)?;
     event.identifiers = identifiers(kind, &fields, &traits, about.external_ids)?;
     event.properties = properties(kind, &fields)?;
     event.traits = if object::is_empty_object(&traits) { String::new() } else { traits.into_owned() };
@@ -146,7 +146,7 @@ pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> 
 pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> Option<Event> {
     let object = Object::read(text).ok()?;
     let kind = kind.or_else(|| kind_of(object.get("type")).ok()).unwrap_or(EventKind::Identify);
-    let refused = consent::refused(&consent::said(text, &object, kind, shared))?;
+    let refused = consent::refused(&consent::said(&object, kind, shared))?;
     let readable = |key: &str| object.get(key).filter(|value| id(key, Some(value)).is_ok());
     let part = |key: &str| object.get(key).filter(|value| object::is_object(value)).map_or("", |value| value.get());
     let fields = Fields {
@@ -326,7 +326,7 @@ impl<'a> About<'a> {
     fn read(context: &'a str) -> Result<About<'a>, Problem> {
         let mut about = About::default();
         // Most contexts have neither; looking for the words is cheaper than reading the object.
-        if context.contains("\"traits\"") || context.contains("\"externalIds\"") {
+        if object::may_have(context, ["\"traits\"", "\"externalIds\""]) {
             let context = Object::read(context).map_err(unreadable)?;
             about.traits =
                 context.get("traits").filter(|traits| object::is_object(traits)).map_or("", |traits| traits.get());
@@ -363,7 +363,7 @@ fn identifiers(
         // A user's or a device's: the kernel finds out whose it is.
         add("previous_id", previous);
     }
-    if traits.contains("\"email\"") || traits.contains("\"phone\"") {
+    if object::may_have(traits, ["\"email\"", "\"phone\""]) {
         let traits = Object::read(traits).map_err(unreadable)?;
         for key in ["email", "phone"] {
             // A trait of another type is no identifier, but no reason to refuse the message either.

@@ -83,6 +83,13 @@ impl LeafState {
         self.days.iter().filter(move |(day, _)| *day >= first_day).map(|(_, tally)| tally)
     }
 
+    /// The tally of a span that holds one and nothing else.
+    pub(super) fn only_tally(&self, span: &Span) -> Option<&Tally> {
+        let mut tallies = self.tallies_in(span);
+        let only = tallies.next()?;
+        (tallies.next().is_none() && self.entries_in(span).is_empty()).then_some(only)
+    }
+
     pub(super) fn insert(&mut self, entry: Entry) {
         let place = self.entries.partition_point(|held| held.order(&entry).is_le());
         self.entries.insert(place, entry);

@@ -85,6 +85,12 @@ enum SlotState {
     Changed(Box<LeafState>),
 }
 
+/// About the bytes of a line of the table, room for which spares the row a copy: a hash, and three small numbers.
+const LINE_BYTES: usize = 16;
+
+/// About what an event adds to the states that it feeds: room for it spares them a copy.
+const GROWTH_BYTES: usize = 64;
+
 /// A line of the table.
 #[derive(Serialize, Deserialize)]
 struct Line {
@@ -106,15 +112,15 @@ impl LeafStates {
     /// # Errors
     /// [`UnreadableState::Row`] when the table cannot be read or does not fit the row.
     pub fn decode(row: &[u8]) -> Result<LeafStates, UnreadableState> {
-        Open::read(row).map(|open| LeafStates(Form::Open(open)))
+        Open::read(row.into()).map(|open| LeafStates(Form::Open(open)))
     }
 
-    /// The row. States that did not change are copied, not encoded.
-    pub fn encode(&self) -> Vec<u8> {
+    /// The row. States that did not change are copied, not encoded; where none did the row is at hand.
+    pub fn encode(&self) -> Cow<'_, [u8]> {
         match &self.0 {
-            Form::Packed { row, .. } => row.to_vec(),
-            Form::Open(open) if !open.is_changed() => open.bytes.to_vec(),
-            Form::Open(open) => open.encode(),
+            Form::Packed { row, .. } => Cow::Borrowed(row),
+            Form::Open(open) if !open.is_changed() => Cow::Borrowed(&open.bytes),
+            Form::Open(open) => Cow::Owned(open.encode()),
         }
     }
 
@@ -306,8 +312,8 @@ impl LeafStates {
     }
 
     fn open(&mut self) -> &mut Open {
-        if let Form::Packed { row, .. } = &self.0 {
-            self.0 = Form::Open(unpacked(row));
+        if let Form::Packed { row, .. } = &mut self.0 {
+            self.0 = Form::Open(unpacked(std::mem::take(row)));
         }
         match &mut self.0 {
             Form::Open(open) => open,
@@ -317,7 +323,7 @@ impl LeafStates {
 
     fn look(&self) -> Cow<'_, Open> {
         match &self.0 {
-            Form::Packed { row, .. } => Cow::Owned(unpacked(row)),
+            Form::Packed { row, .. } => Cow::Owned(unpacked(row.clone())),
             Form::Open(open) => Cow::Borrowed(open),
         }
     }
@@ -344,18 +350,18 @@ fn packed_state(row: &[u8], wanted: LeafId) -> Option<&[u8]> {
 }
 
 /// The table of a row that was packed here.
-fn unpacked(row: &[u8]) -> Open {
+fn unpacked(row: Box<[u8]>) -> Open {
     Open::read(row).expect("the row was written by `compact`, in this process")
 }
 
 impl Open {
-    fn read(row: &[u8]) -> Result<Open, UnreadableState> {
+    fn read(row: Box<[u8]>) -> Result<Open, UnreadableState> {
         if row.is_empty() {
             return Ok(Open::default());
         }
         let problem = |problem: &str| UnreadableState::Row(problem.to_owned());
         let (lines, bytes) =
-            postcard::take_from_bytes::<Vec<Line>>(row).map_err(|error| problem(&error.to_string()))?;
+            postcard::take_from_bytes::<Vec<Line>>(&row).map_err(|error| problem(&error.to_string()))?;
         let mut slots: Vec<Slot> = Vec::with_capacity(lines.len());
         let mut at = row.len() - bytes.len();
         for line in lines {
@@ -370,7 +376,7 @@ impl Open {
         if at != row.len() {
             return Err(problem(&format!("its table tells of {at} bytes, and {} are there", row.len())));
         }
-        Ok(Open { slots, bytes: row.into(), has_dropped: false })
+        Ok(Open { slots, bytes: row, has_dropped: false })
     }
 
     fn has_sealed(&self) -> bool {
@@ -383,7 +389,7 @@ impl Open {
 
     fn encode(&self) -> Vec<u8> {
         let mut lines = Vec::with_capacity(self.slots.len());
-        let mut states = Vec::with_capacity(self.bytes.len());
+        let mut states = Vec::with_capacity(self.bytes.len() + GROWTH_BYTES);
         for slot in &self.slots {
             let from = states.len();
             match &slot.held {
@@ -405,8 +411,10 @@ impl Open {
         if lines.is_empty() {
             return Vec::new();
         }
-        let table = postcard::to_allocvec(&lines).expect("numbers can be written");
-        [table, states].concat()
+        let room = Vec::with_capacity(LINE_BYTES * lines.len() + states.len());
+        let mut row = postcard::to_extend(&lines, room).expect("numbers can be written, and memory to grow into");
+        row.append(&mut states);
+        row
     }
 
     fn size_bytes(&self) -> usize {
@@ -445,9 +453,10 @@ impl Open {
     fn changed(&mut self, place: usize) -> Result<&mut LeafState, UnreadableState> {
         self.decoded(place)?;
         let slot = &mut self.slots[place];
-        if let SlotState::Read(_, state) = &mut slot.held {
-            slot.held = SlotState::Changed(std::mem::take(state));
-        }
+        slot.held = match std::mem::replace(&mut slot.held, SlotState::Encoded(0..0)) {
+            SlotState::Read(_, state) => SlotState::Changed(state),
+            held => held,
+        };
         match &mut slot.held {
             SlotState::Changed(state) => Ok(state),
             SlotState::Encoded(_) | SlotState::Read(..) => unreachable!("it was decoded and marked above"),

@@ -284,7 +284,7 @@ impl Kept {
     fn take(&mut self, event: &EventFacts<'_>, identity: usize, now: Timestamp) {
         let row = &mut self.rows[identity];
         for leaf in self.program.leaves_for(event) {
-            let before = row.encode();
+            let before = row.encode().into_owned();
             if !row.apply(leaf, event, now, &self.zone).unwrap() {
                 assert_eq!(row.encode(), before, "an unchanged row is unchanged");
             }
@@ -300,7 +300,10 @@ impl Kept {
         match event.tie() % 5 {
             0 => row.compact(),
             1 => {}
-            _ => *row = LeafStates::decode(&row.encode()).unwrap(),
+            _ => {
+                let written = row.encode().into_owned();
+                *row = LeafStates::decode(&written).unwrap();
+            }
         }
     }
 

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use kith_json::{Duplicates, Numbers, Oddity, fingerprint, read_as};
+use kith_json::{Duplicates, Numbers, Oddity, fingerprint, is_plain_object, read_as};
 use kith_model::event::DraftEvent;
 use kith_model::flag;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+use super::validate::MAX_DEPTH;
 
 /// The draft with texts that are JSON objects, as far as they can be read as such; what had to be changed is flagged. What is no JSON
 /// at all, or too deep, is left for the checks to refuse.
@@ -22,7 +24,8 @@ pub(super) fn cleaned(draft: &DraftEvent) -> Cow<'_, DraftEvent> {
         ("context", &draft.context, Duplicates::LastHolds, |draft| &mut draft.context),
     ];
     for (name, text, duplicates, field) in fields {
-        if text.is_empty() {
+        // Nearly every text is plain, and is as it would be read.
+        if text.is_empty() || is_plain_object(text, MAX_DEPTH) {
             continue;
         }
         let Ok(document) = read_as(text.as_bytes(), duplicates, Numbers::Kept) else { continue };

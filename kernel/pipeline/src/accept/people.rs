@@ -4,6 +4,7 @@
 //! cases, beside the rule itself (in `partition`). Each identifier is a source identity of its own, so that a merge rewrites no event and no fact, and can be undone.
 
 mod apart;
+mod caches;
 mod consents;
 mod evidence;
 mod held;
@@ -28,7 +29,6 @@ use kith_model::profile::{IdentityHead, ProfileRoot};
 use kith_model::time::Timestamp;
 use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, Operation, ReadError, Store, row};
-use quick_cache::Weighter;
 use quick_cache::unsync::Cache;
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
@@ -36,6 +36,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{self, EventFacts, FactOutcome, FactsRow, each_row, facts_key, read_facts_row, read_head};
 use apart::ApartPairs;
+use caches::{RowCache, cache};
 pub(crate) use consents::EventConsents;
 use evidence::HeldEdge;
 pub(crate) use evidence::{EvidenceOutcome, Link};
@@ -61,40 +62,6 @@ const FILTER_ITEMS: usize = 5 << 20;
 /// How many pairs are remembered whose evidence was too connected.
 const TOO_CONNECTED: usize = 10_000;
 
-/// About what a decoded row takes beside its texts and lists.
-const ROW_BYTES: usize = 160;
-
-/// Weighs decoded rows by what they take in memory, because a head or a row of facts may be a thousand times the least.
-#[derive(Clone)]
-struct Bytes;
-
-impl Weighter<Identifier, SourceIdentityId> for Bytes {
-    fn weight(&self, identifier: &Identifier, _: &SourceIdentityId) -> u64 {
-        (ROW_BYTES + identifier.kind.len() + identifier.value.len()) as u64
-    }
-}
-
-impl Weighter<SourceIdentityId, Arc<IdentityHead>> for Bytes {
-    fn weight(&self, _: &SourceIdentityId, head: &Arc<IdentityHead>) -> u64 {
-        let members = head.root.as_ref().map_or(0, |root| 16 * root.members.len() + 32 * root.kinds.len());
-        (ROW_BYTES + head.identifier.value.len() + members + ROW_BYTES * head.evidence.len()) as u64
-    }
-}
-
-impl Weighter<(SourceIdentityId, u8), FactsRow> for Bytes {
-    fn weight(&self, _: &(SourceIdentityId, u8), row: &FactsRow) -> u64 {
-        let facts = row.facts.traits.iter();
-        let bytes = facts.map(|(name, value)| ROW_BYTES + name.len() + value.json.len() + value.message_id.len());
-        (ROW_BYTES + bytes.sum::<usize>() + row.consents.size_bytes()) as u64
-    }
-}
-
-impl Weighter<EdgeId, HeldEdge> for Bytes {
-    fn weight(&self, _: &EdgeId, _: &HeldEdge) -> u64 {
-        ROW_BYTES as u64
-    }
-}
-
 /// What identity work has read and looked at; grows only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Work {
@@ -110,10 +77,10 @@ pub(crate) struct People {
     workspace: WorkspaceId,
     /// Hides identifiers in keys.
     realm_key: [u8; 32],
-    aliases: Cache<Identifier, SourceIdentityId, Bytes>,
-    heads: Cache<SourceIdentityId, Arc<IdentityHead>, Bytes>,
-    facts: Cache<(SourceIdentityId, u8), FactsRow, Bytes>,
-    edges: Cache<EdgeId, HeldEdge, Bytes>,
+    aliases: RowCache<Identifier, SourceIdentityId>,
+    heads: RowCache<SourceIdentityId, Arc<IdentityHead>>,
+    facts: RowCache<(SourceIdentityId, u8), FactsRow>,
+    edges: RowCache<EdgeId, HeldEdge>,
     /// Evidence that was too connected to be weighed: a repeat is not weighed again, and not reported again.
     too_connected: Cache<EdgeId, ()>,
     /// Whose profiles are not yet as their evidence has them.
@@ -153,10 +120,10 @@ impl People {
             store,
             workspace,
             realm_key,
-            aliases: Cache::with_weighter(100_000, ALIASES_BYTES, Bytes),
-            heads: Cache::with_weighter(100_000, HEADS_BYTES, Bytes),
-            facts: Cache::with_weighter(50_000, FACTS_BYTES, Bytes),
-            edges: Cache::with_weighter(100_000, EDGES_BYTES, Bytes),
+            aliases: cache(100_000, ALIASES_BYTES),
+            heads: cache(100_000, HEADS_BYTES),
+            facts: cache(50_000, FACTS_BYTES),
+            edges: cache(100_000, EDGES_BYTES),
             too_connected: Cache::new(TOO_CONNECTED),
             put_off: PutOff::new(BTreeSet::new()),
             workspaces: 1,

@@ -25,7 +25,7 @@ const MAX_TRAITS: usize = 512;
 
 /// How deep lists and objects may lie in each other in an event. JSON readers of 64 or 100 levels are common, and nothing below
 /// reads as deep.
-const MAX_DEPTH: usize = 64;
+pub(super) const MAX_DEPTH: usize = 64;
 
 /// Trait name → JSON text.
 pub(crate) type Traits<'d> = BTreeMap<Cow<'d, str>, &'d RawValue>;
@@ -56,16 +56,20 @@ pub(crate) fn check<'d>(draft: &'d DraftEvent, rules: &IdentityRules) -> Result<
     if draft.message_id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID_BYTES) {
         return refuse("bad-message-id", format!("a message id has 1 to {MAX_ID_BYTES} bytes"));
     }
-    for (what, text) in [("properties", &draft.properties), ("traits", &draft.traits), ("context", &draft.context)] {
+    let texts = [("properties", &draft.properties), ("traits", &draft.traits), ("context", &draft.context)];
+    let are_plain = texts.map(|(_, text)| text.is_empty() || kith_json::is_plain_object(text, MAX_DEPTH));
+    for ((what, text), is_plain) in texts.into_iter().zip(are_plain) {
         if text.len() > MAX_BODY_BYTES {
             return refuse("too-large", format!("{what} have {} bytes; {MAX_BODY_BYTES} are allowed", text.len()));
         }
-        if kith_json::is_deeper_than(text, MAX_DEPTH) {
+        if !is_plain && kith_json::is_deeper_than(text, MAX_DEPTH) {
             return refuse("too-deep", format!("{what} are nested more than {MAX_DEPTH} levels deep"));
         }
     }
-    for (what, text) in [("properties", &draft.properties), ("context", &draft.context)] {
-        if !text.is_empty()
+    for ((what, text), is_plain) in texts.into_iter().zip(are_plain) {
+        // Traits are taken apart below.
+        if what != "traits"
+            && !is_plain
             && (!text.trim_start().starts_with('{') || serde_json::from_str::<IgnoredAny>(text).is_err())
         {
             return refuse("not-an-object", format!("{what} must be a JSON object"));

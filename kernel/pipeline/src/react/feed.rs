@@ -210,6 +210,9 @@ impl Reactor {
             return Ok(());
         }
         for member in members {
+            if !self.identities.person(*member).is_some_and(Person::has_sealed_leaves) {
+                continue;
+            }
             for leaf in &leaves {
                 self.identities.load_sealed(*member, leaf, now, zone)?;
             }

@@ -1,7 +1,7 @@
 //! From touches to effects: the computation of each touched profile is applied to what is in hand, models that answer at once
 //! are heard before audiences decide, and timers are set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_features::{FeatureName, Value};
@@ -20,7 +20,7 @@ use super::objections::Objection;
 use super::reactor::{PassError, Reactor};
 use super::touch::{Acquaintance, Touch};
 use crate::plan::{Task, feature};
-use crate::profiles::evaluation::{LeafValues, Profile};
+use crate::profiles::evaluation::{LeafValues, Profile, output_of};
 use crate::profiles::person::Person;
 use crate::rows::derived::{Entries, EntryMark, Freshness, Track, Waker};
 use crate::shared::CompiledSetup;
@@ -31,7 +31,7 @@ struct Work {
     members: Vec<SourceIdentityId>,
     touch: Touch,
     survey: Survey,
-    /// What the survey has computed of leaves.
+    /// What has been computed of leaves so far: the survey's, and what models' inputs asked for.
     leaf_values: LeafValues,
 }
 
@@ -83,7 +83,8 @@ impl Reactor {
         self.load_sealed_of(&compiled, &members, &touch)?;
         let people = self.identities.people(&members);
         let view = Reactor::view(&compiled, &self.readiness, self.now());
-        let surveyed = Profile::new(people, view);
+        let room = LeafValues::with_capacity_and_hasher(touch.leaves.len(), Default::default());
+        let surveyed = Profile::new(people, view).knowing(room);
         let survey = computation::survey(&surveyed, &touch);
         let leaf_values = surveyed.known();
         if touch.acquaintance == Acquaintance::New {
@@ -179,7 +180,8 @@ impl Reactor {
         let today = zone.start_of_day(zone.day(self.now()));
         let (need, ordinal, before) = {
             let people = self.identities.people(&work.members);
-            let profile = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
+            let view = Reactor::view(compiled, &self.readiness, self.now());
+            let profile = Profile::new(people, view).knowing(std::mem::take(&mut work.leaf_values));
             let root = profile.root();
             let before = root.derived.as_ref().and_then(|d| d.outputs.get(&(installation, Track::Live))).cloned();
             let queue = self.queues.get(&installation);
@@ -190,7 +192,9 @@ impl Reactor {
             } else {
                 FirstValue::OfAChange
             };
-            (computation::need(model, &profile, &work.touch, today, first), root.ordinal, before)
+            let need = computation::need(model, &profile, &work.touch, today, first);
+            work.leaf_values = profile.known();
+            (need, root.ordinal, before)
         };
         if model.uses_now {
             let midnight = zone.start_of_day(zone.day(self.now()) + 1);
@@ -225,21 +229,19 @@ impl Reactor {
     /// Keep an output, and note what readers of it have to look at.
     fn put_output(&mut self, work: &mut Work, model: &crate::plan::ModelPlan, output: crate::rows::derived::Output) {
         let key = (model.installed.id, Track::Live);
-        let shown: Vec<_> = computation::shown(model, &output).collect();
         let Some(derived) = self.identities.derived_mut(work.profile.0) else { return };
-        let is_taken_back = output.is_taken_back();
-        let before = derived.outputs.insert(key, output);
+        let before = derived.outputs.get(&key);
         // What comes in the place of what was taken back is no news.
-        if !is_taken_back && before.as_ref().is_some_and(crate::rows::derived::Output::is_taken_back) {
+        if !output.is_taken_back() && before.is_some_and(crate::rows::derived::Output::is_taken_back) {
             work.touch.cause = work.touch.cause.and(Cause::Undo);
         }
-        let before: BTreeMap<FeatureName, _> =
-            before.iter().flat_map(|before| computation::shown(model, before)).collect();
         let plan = &self.compiled.plan;
-        for (feature, value) in shown {
-            if before.get(&feature) == Some(&value) {
+        for (index, spec) in model.installed.outputs.iter().enumerate() {
+            let value = output_of(&output, index);
+            if before.is_some_and(|before| output_of(before, index) == value) {
                 continue;
             }
+            let feature = model.feature(&spec.name);
             plan.audience_reach.for_feature(&feature, |reader| {
                 work.survey.audiences.insert(reader);
             });
@@ -248,18 +250,19 @@ impl Reactor {
             });
             work.survey.values.push((feature, value));
         }
+        derived.outputs.insert(key, output);
     }
 
-    /// Take in what a quick model answered for profiles that are being computed.
+    /// Take in what a quick model answered for profiles that are being computed; `works` ascend by profile.
     fn hear(&mut self, incoming: Incoming, works: &mut [Work]) -> Result<(), PassError> {
         let compiled = Arc::clone(&self.compiled);
         self.pass.taken.push(incoming.clone());
         let Incoming { result, next } = incoming;
         let Some((_, model)) = compiled.plan.model(result.installation) else { return Ok(()) };
-        let mut at: BTreeMap<ProfileId, &mut Work> = works.iter_mut().map(|work| (work.profile, work)).collect();
         let is_settled = self.is_settled(model);
         for (profile, output) in self.judge(model, &result, next..result.rows.len())? {
-            if let Some(work) = at.get_mut(&profile) {
+            if let Ok(place) = works.binary_search_by_key(&profile, |work| work.profile) {
+                let work = &mut works[place];
                 let held = self.identities.person(profile.0).and_then(|root| root.derived.as_ref());
                 let before = held.and_then(|derived| derived.outputs.get(&(model.installed.id, Track::Live)));
                 let cause = computation::cause_of_answer(before, &output, is_settled);

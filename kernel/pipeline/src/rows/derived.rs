@@ -177,6 +177,14 @@ pub(crate) struct LeafRow {
     pub states: LeafStates,
 }
 
+/// A [`LeafRow`] to be written, of what an identity holds.
+#[derive(Serialize)]
+struct HeldLeafRow<'a> {
+    timers: &'a [(LeafId, Timestamp)],
+    #[serde(serialize_with = "leaf_bytes::serialize")]
+    states: &'a LeafStates,
+}
+
 impl Row for LeafRow {
     const WHAT: &'static str = "a group of an identity's leaves";
     const OWNER: Owner = Owner::React;
@@ -210,14 +218,15 @@ impl Row for Derived {
 
     fn body(&self, bytes: &mut Vec<u8>) {
         row::write_postcard(self, bytes);
-        let own: BTreeSet<u16> = if self.groups.is_empty() { self.leaf_groups().collect() } else { BTreeSet::new() };
-        let rows: Vec<(u16, LeafRow)> = own
-            .into_iter()
-            .map(|group| {
-                let states = self.leaves.group(group).cloned().unwrap_or_default();
-                (group, LeafRow { timers: self.leaf_timers.of_group(group).to_vec(), states })
-            })
-            .collect();
+        let mut own: Vec<u16> = if self.groups.is_empty() { self.leaf_groups().collect() } else { Vec::new() };
+        own.sort_unstable();
+        own.dedup();
+        let none = LeafStates::default();
+        let row_of = |group: &u16| {
+            let states = self.leaves.group(*group).unwrap_or(&none);
+            (*group, HeldLeafRow { timers: self.leaf_timers.of_group(*group), states })
+        };
+        let rows: Vec<(u16, HeldLeafRow<'_>)> = own.iter().map(row_of).collect();
         row::write_postcard(&rows, bytes);
         row::write_postcard(&self.standing, bytes);
     }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::{Edge, EdgeId, Identifier, MustNotLink};
 use kith_model::profile::IdentityHead;
@@ -23,16 +24,16 @@ pub(super) struct PriorStanding {
 /// One layer of changed rows.
 #[derive(Default)]
 pub(super) struct Layer {
-    pub aliases: HashMap<Identifier, SourceIdentityId>,
-    pub heads: HashMap<SourceIdentityId, Arc<IdentityHead>>,
+    pub aliases: HashMap<Identifier, SourceIdentityId, RandomState>,
+    pub heads: HashMap<SourceIdentityId, Arc<IdentityHead>, RandomState>,
     /// Rows of facts, by identity and bucket.
-    pub facts: HashMap<(SourceIdentityId, u8), FactsRow>,
+    pub facts: HashMap<(SourceIdentityId, u8), FactsRow, RandomState>,
     /// For each end the edges that are stored under it (`Some`) or no longer (`None`).
-    pub edges: HashMap<SourceIdentityId, BTreeMap<EdgeId, Option<Edge>>>,
+    pub edges: HashMap<SourceIdentityId, BTreeMap<EdgeId, Option<Edge>>, RandomState>,
     /// For each identity whose head the unit changed.
-    pub before: HashMap<SourceIdentityId, PriorStanding>,
+    pub before: HashMap<SourceIdentityId, PriorStanding, RandomState>,
     /// Identities that have an event.
-    pub owners: HashSet<SourceIdentityId>,
+    pub owners: HashSet<SourceIdentityId, RandomState>,
     pub ordinals: u32,
     /// Must-not-link pairs that were made (`true`) or taken back.
     pub vetoes: BTreeMap<MustNotLink, bool>,
