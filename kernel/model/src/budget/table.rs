@@ -175,6 +175,8 @@ pub static POLL_ANSWERS: Budget = budget("poll-answers", Call, Bytes, 8 << 20, F
 pub static POLL_INTERVAL: Budget = budget("poll-interval", Installation, WallMs, 60_000, "poll.interval");
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
+/// A mail of a channel with all that belongs to it, before it is written for the wire.
+pub static MAIL_SIZE: Budget = budget("mail-size", Call, Bytes, 1 << 20, FIXED);
 /// Key-value state of one installation.
 pub static KV_KEPT: Budget = budget("kv-kept", Installation, Bytes, 16 << 20, "grants.kv_bytes");
 /// Writes and deletions of one call; each is a commit.
@@ -327,6 +329,7 @@ pub static ALL: &[&Budget] = &[
     &POLL_ANSWERS,
     &POLL_INTERVAL,
     &SECRET_PLACES,
+    &MAIL_SIZE,
     &KV_KEPT,
     &KV_CALL_COMMITS,
     &KV_COMMITS,
