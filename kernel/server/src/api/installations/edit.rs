@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use kith_host::{CheckError, ConfigProblem, Hidden, HostPort, Plugin, check_secret};
+use kith_host::{CheckError, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -110,7 +110,7 @@ impl<'a> CheckedConfig<'a> {
         let (given, hidden) = (config.clone(), unshown.clone());
         match self.ask(draft, plugin, move |loaded, of| loaded.check_config(of, &given, &hidden))? {
             Ok(problems) if problems.is_empty() => Ok(()),
-            Ok(problems) => Err(refused_config(told(problems, config, unshown))),
+            Ok(problems) => Err(refused_config(problems)),
             Err(fault) => {
                 let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
                 let message =
@@ -143,7 +143,7 @@ impl<'a> CheckedConfig<'a> {
             }
             Ok(Ok(migrated)) => Ok(migrated),
             Ok(Err(problems)) => {
-                let mistakes = config_mistakes(told(problems, config, unshown));
+                let mistakes = config_mistakes(problems);
                 let first = mistakes.first().map(|mistake| format!("{}: {}", mistake.path, mistake.message));
                 refused(first.unwrap_or_else(|| "it does not say why".to_owned()), mistakes)
             }
@@ -180,16 +180,6 @@ impl<'a> CheckedConfig<'a> {
             }
         }
     }
-}
-
-/// What a plugin says of a configuration, without the values that are not shown: it may quote what it was given.
-fn told(problems: Vec<ConfigProblem>, config: &Value, unshown: &BTreeSet<String>) -> Vec<ConfigProblem> {
-    let hidden = Hidden::new(&kith_host::parted(config.clone(), unshown));
-    let told = |problem: ConfigProblem| ConfigProblem {
-        key: hidden.without(problem.key),
-        message: hidden.without(problem.message),
-    };
-    problems.into_iter().map(told).collect()
 }
 
 /// Only secrets that the manifest asks for can be set, to values that have room in a request and are of the form that it asks for.
