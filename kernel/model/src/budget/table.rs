@@ -131,8 +131,8 @@ pub static GUEST_REQUESTS_SIZE: Budget = budget("guest-requests-size", Call, Byt
 pub static GUEST_EVENTS: Budget = budget("guest-events", Call, Items, 4_096, FIXED);
 /// Bytes of these events: names, properties and keys, and 64 for each.
 pub static GUEST_EVENT_BYTES: Budget = budget("guest-event-bytes", Call, Bytes, 1 << 20, FIXED);
-/// New events that one model emits of one person in a day; further ones are left out and listed with the dead letters, so that a
-/// model which its own events set off comes to an end.
+/// New events that one model emits of one person in a day, and as many that are no news and count as told; further ones
+/// are left out and listed with the dead letters, so that a model which its own events set off comes to an end.
 pub static PERSON_EVENTS: Budget =
     Budget { period: Some(Duration::from_secs(86_400)), ..budget("person-events", Installation, Items, 24, FIXED) };
 /// Memory of all calls under way together, each counted with what it may take at most; a quarter as much again is for requests
