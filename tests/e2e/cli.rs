@@ -475,3 +475,27 @@ fn serve_keeps_its_first_key_and_ends_well() {
     assert_eq!(second.status.code(), Some(1), "{}", text(&second.stdout));
     server.admin().get("/healthz").is(200);
 }
+
+/// The cases of a channel have the answers to what it sends: those in the folder of `kith/mail` pass, and one whose
+/// answer is of something else says so.
+#[test]
+fn a_channel_is_tried_with_the_answers_of_a_relay() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("plugin.wasm");
+    std::fs::write(&plugin, &component("kith/mail").component).unwrap();
+    let test = |folder: &Path| -> Value {
+        let mut command = Command::new(kith());
+        command.args(["plugin", "test", "--json"]).arg(folder).arg("--component").arg(&plugin);
+        serde_json::from_slice(&command.output().unwrap().stdout).unwrap()
+    };
+    let own = root().join("plugins/channel-mail");
+    let tested = test(&own);
+    assert_eq!((&tested["failed"], &tested["cases"][0]["passed"]), (&json!(0), &json!(true)), "{tested}");
+    let name = "cases/answers-of-a-relay.json";
+    let mut case: Value = serde_json::from_str(&std::fs::read_to_string(own.join(name)).unwrap()).unwrap();
+    case["input"]["messages"][1]["answers"] = json!([{ "response": { "status": 200 } }]);
+    std::fs::create_dir(folder.path().join("cases")).unwrap();
+    std::fs::write(folder.path().join(name), case.to_string()).unwrap();
+    let problem = test(folder.path())["cases"][0]["problem"].take();
+    assert_eq!(problem, "message 2, answer 1: a mail is answered with `mailed` or `failed`");
+}

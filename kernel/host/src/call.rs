@@ -136,12 +136,12 @@ fn fault(state: &CallState, error: &wasmtime::Error) -> PluginFault {
     if let Some(message) = message {
         return PluginFault::Trapped { message, backtrace };
     }
-    let text = bounded(&error.root_cause().to_string());
+    let text = error.root_cause().to_string();
     // wasmtime's type for this error is private; its text is all there is to know it by. A test holds it in place.
     if text.contains("fuel allocated for hostcalls has been exhausted") {
         return PluginFault::LimitExceeded { what: "output bytes", limit: state.installed.policy.output_bytes.value };
     }
-    PluginFault::InvalidOutput(text)
+    PluginFault::InvalidOutput(state.installed.hidden.bounded(&text))
 }
 
 /// The guest's frames, innermost first: offset in the module and demangled name.

@@ -1,5 +1,6 @@
 //! Responsible for converting between the generated bindings and the model, by hand and in both directions. Buffers of
-//! columns are moved, not copied. Whether the content keeps the contract is `verify.rs`'s work.
+//! columns are moved, not copied. A guest's words are bounded, without what its configuration does not show. Whether
+//! the content keeps the contract is `verify.rs`'s work.
 
 mod channel;
 mod polling;
@@ -14,6 +15,7 @@ use kith_model::table::{Column, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
 
 use crate::bindings::current::{columns, delivering, fitting, source, types};
+use crate::hidden::Hidden;
 use crate::text::{bounded, cut};
 
 pub(crate) use channel::{
@@ -82,20 +84,20 @@ pub(crate) fn fitted_from_wit(fitted: fitting::Fitted) -> Fitted {
     Fitted { state: fitted.state, metrics: fitted.metrics }
 }
 
-pub(crate) fn failure_from_wit(failure: types::Failure) -> PluginFault {
+pub(crate) fn failure_from_wit(hidden: &Hidden, failure: types::Failure) -> PluginFault {
     match failure {
-        types::Failure::BadInput(text) => PluginFault::BadInput(bounded(&text)),
-        types::Failure::Transient(text) => PluginFault::Transient(bounded(&text)),
-        types::Failure::Permanent(text) => PluginFault::Permanent(bounded(&text)),
+        types::Failure::BadInput(text) => PluginFault::BadInput(hidden.bounded(&text)),
+        types::Failure::Transient(text) => PluginFault::Transient(hidden.bounded(&text)),
+        types::Failure::Permanent(text) => PluginFault::Permanent(hidden.bounded(&text)),
     }
 }
 
-pub(crate) fn compute_failure_from_wit(failure: fitting::ComputeFailure) -> PluginFault {
+pub(crate) fn compute_failure_from_wit(hidden: &Hidden, failure: fitting::ComputeFailure) -> PluginFault {
     match failure {
-        fitting::ComputeFailure::BadInput(text) => PluginFault::BadInput(bounded(&text)),
-        fitting::ComputeFailure::Transient(text) => PluginFault::Transient(bounded(&text)),
-        fitting::ComputeFailure::Permanent(text) => PluginFault::Permanent(bounded(&text)),
-        fitting::ComputeFailure::UnreadableState(text) => PluginFault::UnreadableState(bounded(&text)),
+        fitting::ComputeFailure::BadInput(text) => PluginFault::BadInput(hidden.bounded(&text)),
+        fitting::ComputeFailure::Transient(text) => PluginFault::Transient(hidden.bounded(&text)),
+        fitting::ComputeFailure::Permanent(text) => PluginFault::Permanent(hidden.bounded(&text)),
+        fitting::ComputeFailure::UnreadableState(text) => PluginFault::UnreadableState(hidden.bounded(&text)),
     }
 }
 
@@ -133,11 +135,11 @@ fn place_of(attributes: &[types::Attribute]) -> RecordPlace {
     RecordPlace { place: place.parse().ok(), span }
 }
 
-fn rejected_from_wit(rejected: types::Rejected) -> RejectedRecord {
+fn rejected_from_wit(hidden: &Hidden, rejected: types::Rejected) -> RejectedRecord {
     RejectedRecord {
         place: rejected.place,
-        code: bounded(&rejected.code),
-        message: bounded(&rejected.message),
+        code: hidden.bounded(&rejected.code),
+        message: hidden.bounded(&rejected.message),
         raw: cut(&rejected.raw, MAX_RAW_BYTES).to_owned(),
     }
 }
@@ -161,29 +163,29 @@ pub(crate) fn request_to_wit(request: &SourceRequest) -> source::Request {
     }
 }
 
-pub(crate) fn received_from_wit(received: source::Received) -> Received {
+pub(crate) fn received_from_wit(hidden: &Hidden, received: source::Received) -> Received {
     let answer =
         |answer: source::Answer| Answer { status: answer.status, content_type: answer.content_type, body: answer.body };
     Received {
         places: received.events.iter().map(|event| place_of(&event.attributes)).collect(),
         events: received.events.into_iter().map(event_from_wit).collect(),
-        rejected: received.rejected.into_iter().map(rejected_from_wit).collect(),
+        rejected: received.rejected.into_iter().map(|rejected| rejected_from_wit(hidden, rejected)).collect(),
         consumed: usize::try_from(received.consumed).unwrap_or(usize::MAX),
         resume: received.resume,
         answer: received.answer.map(answer),
-        notes: notes_from_wit(received.notes),
+        notes: notes_from_wit(hidden, received.notes),
     }
 }
 
 /// Notes of one call that are kept; a file of more columns that need a word is one that nobody reads the words of.
 const MAX_NOTES: usize = 200;
 
-fn notes_from_wit(notes: Vec<(String, String)>) -> Vec<(String, String)> {
-    notes.into_iter().take(MAX_NOTES).map(|(name, note)| (bounded(&name), bounded(&note))).collect()
+fn notes_from_wit(hidden: &Hidden, notes: Vec<(String, String)>) -> Vec<(String, String)> {
+    notes.into_iter().take(MAX_NOTES).map(|(name, note)| (hidden.bounded(&name), hidden.bounded(&note))).collect()
 }
 
-pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Refusal {
-    Refusal { status, code: bounded(code), message: bounded(message) }
+pub(crate) fn refusal(hidden: &Hidden, status: u16, code: &str, message: &str) -> Refusal {
+    Refusal { status, code: hidden.bounded(code), message: hidden.bounded(message) }
 }
 
 pub(crate) fn callback_to_wit(callback: &Callback) -> delivering::Callback {
@@ -199,4 +201,61 @@ pub(crate) fn callback_to_wit(callback: &Callback) -> delivering::Callback {
 
 pub(crate) fn receipt_from_wit(receipt: delivering::Receipt) -> Receipt {
     Receipt { message_id: bounded(&receipt.message_id), event: event_from_wit(receipt.event) }
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::BASE64_NOPAD;
+    use serde_json::json;
+
+    use super::*;
+    use crate::bindings::current::polling;
+    use crate::manifest::Parted;
+    use crate::text::MAX_TEXT_BYTES;
+    use crate::verify;
+
+    const SECRET: &str = "s3cret-of-many-letters";
+
+    /// Regression: a guest's words were cut before a value was looked for in them, so that the part of one before the
+    /// cut was kept.
+    #[test]
+    fn no_part_of_a_value_is_kept_of_words_that_are_cut() {
+        let parted = Parted { shown: json!({}), unshown: json!({ "token": SECRET }), paths: Default::default() };
+        let hidden = &Hidden::new(&parted);
+        // All of it but its last letter would be kept.
+        let encoded = BASE64_NOPAD.encode(SECRET.as_bytes());
+        let words = || format!("{}{encoded} and more", "x".repeat(MAX_TEXT_BYTES + 1 - encoded.len()));
+        let later = || delivering::Retry { after_seconds: None, reason: words() };
+        let outcome = |outcome| format!("{:?}", channel::outcome_from_wit(hidden, outcome));
+        let rejected = types::Rejected { place: 0, code: words(), message: words(), raw: String::new() };
+        let rejected = rejected_from_wit(hidden, rejected);
+        let refused = refusal(hidden, 400, &words(), &words());
+        let note = notes_from_wit(hidden, vec![(words(), words())]).remove(0);
+        let manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        let event = DraftEvent { name: words(), ..DraftEvent::default() };
+        let said = [
+            failure_from_wit(hidden, types::Failure::BadInput(words())).to_string(),
+            failure_from_wit(hidden, types::Failure::Transient(words())).to_string(),
+            failure_from_wit(hidden, types::Failure::Permanent(words())).to_string(),
+            compute_failure_from_wit(hidden, fitting::ComputeFailure::BadInput(words())).to_string(),
+            compute_failure_from_wit(hidden, fitting::ComputeFailure::Transient(words())).to_string(),
+            compute_failure_from_wit(hidden, fitting::ComputeFailure::Permanent(words())).to_string(),
+            compute_failure_from_wit(hidden, fitting::ComputeFailure::UnreadableState(words())).to_string(),
+            outcome(delivering::Outcome::Retry(later())),
+            outcome(delivering::Outcome::Permanent(words())),
+            outcome(delivering::Outcome::Stop(words())),
+            format!("{:?}", poll_failure_from_wit(hidden, polling::Failure::Permanent(words()))),
+            rejected.code,
+            rejected.message,
+            refused.code,
+            refused.message,
+            note.0,
+            note.1,
+            verify::receipts(hidden, &manifest, [&event]).unwrap_err().to_string(),
+        ];
+        for (number, said) in said.iter().enumerate() {
+            assert!(said.contains("xx……"), "{number}: {}", said.len());
+            assert!(!said.contains(&encoded[..8]), "{number}");
+        }
+    }
 }

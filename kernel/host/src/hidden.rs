@@ -1,11 +1,12 @@
 //! Responsible for what a plugin says, without the values of its configuration that are not shown: in the plugin's log lines, its
-//! panics and its refusals. A value is found as it is, with letters of it escaped as addresses and JSON escape them, as hexadecimal
-//! digits, and as base64 also within what was encoded with it. What a plugin disguises in another way is not found.
+//! panics, and all words of its answers that are kept. [`Hidden::bounded`] is the one way to keep them, because a value
+//! that was cut before it is looked for is not found. A value is found as it is, with letters of it escaped as
+//! addresses and JSON escape them, as hexadecimal digits, and as base64 also within what was encoded with it. What a
+//! plugin disguises in another way is not found.
 
 use std::ops::Range;
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
-use kith_model::plugin::PluginFault;
 use memchr::memmem;
 use serde_json::Value;
 
@@ -23,12 +24,12 @@ const PLACEHOLDER: char = '…';
 
 /// The values of a configuration that nothing shows.
 #[derive(Default)]
-pub struct Hidden(Vec<HiddenValue>);
+pub(crate) struct Hidden(Vec<HiddenValue>);
 
 impl Hidden {
     /// The values of the part that is not shown. One that stands in the part that is shown as well stays as it is: it is nothing new
     /// there, and whoever writes guesses into what is shown would see by its disappearance which one is right.
-    pub fn new(parted: &Parted) -> Hidden {
+    pub(crate) fn new(parted: &Parted) -> Hidden {
         let (mut unshown, mut shown) = (Vec::new(), Vec::new());
         collect_leaves(&parted.unshown, Names::LeftOut, &mut unshown);
         collect_leaves(&parted.shown, Names::Collected, &mut shown);
@@ -38,8 +39,8 @@ impl Hidden {
         Hidden(long.map(|value| HiddenValue::new(value)).filter(|value| !value.is_in(&shown)).collect())
     }
 
-    /// A text that the plugin says, with each of the values taken out.
-    pub fn without(&self, text: String) -> String {
+    /// A text that is kept whole, with each of the values taken out.
+    fn without(&self, text: String) -> String {
         self.told(&text, text.len()).unwrap_or(text)
     }
 
@@ -82,19 +83,6 @@ impl Hidden {
         }
         told.push_str(text.get(done..end).unwrap_or_default());
         Some(told)
-    }
-
-    /// A fault without them in what it says.
-    pub(crate) fn without_in(&self, fault: PluginFault) -> PluginFault {
-        match fault {
-            PluginFault::BadInput(text) => PluginFault::BadInput(self.without(text)),
-            PluginFault::Transient(text) => PluginFault::Transient(self.without(text)),
-            PluginFault::Permanent(text) => PluginFault::Permanent(self.without(text)),
-            PluginFault::UnreadableState(text) => PluginFault::UnreadableState(self.without(text)),
-            PluginFault::InvalidOutput(text) => PluginFault::InvalidOutput(self.without(text)),
-            // A panic was a line of the log, and the rest is the host's own words.
-            other => other,
-        }
     }
 }
 

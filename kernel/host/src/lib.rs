@@ -43,7 +43,7 @@ mod verify;
 
 pub use abi::{Abi, AbiStatus, AbiWorld};
 pub use compile::{CONFINES, CompileError, CompileMode, CompiledCode, compile_child_main, confine};
-pub use hidden::{Hidden, SHORTEST_HIDDEN};
+pub use hidden::SHORTEST_HIDDEN;
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use key_value::{
     Expected, KeptKey, KeyPage, KeyQuery, KeyValue, KeyValueError, MemoryKeyValue, Setting, has_expired,

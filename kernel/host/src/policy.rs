@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use kith_model::budget::table;
 use kith_model::network::Network;
-use kith_model::plugin::{Grants, LimitRequest, MailRequest, Manifest};
+use kith_model::plugin::{Grants, LimitRequest, MailRequest, Manifest, Purposes};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
 
@@ -199,6 +199,8 @@ pub struct Policy {
     pub secrets: BTreeMap<String, Vec<HostPort>>,
     /// Types of a person's identifiers that a channel is given; `*` for any.
     pub recipients: Vec<String>,
+    /// Purposes that a channel carries messages for; `null` for every one.
+    pub purposes: Purposes,
     /// Grants that have no effect, each with the reason.
     pub without_effect: Vec<String>,
 }
@@ -254,6 +256,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     let networks = networks(grants, ceiling, &mut without_effect);
     let secrets = secret_rules(manifest, grants, &mut without_effect);
     let recipients = recipient_types(manifest, grants, &mut without_effect);
+    without_effect.extend(purposes_in_vain(manifest, grants));
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -272,6 +275,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         networks,
         secrets,
         recipients,
+        purposes: Purposes::of(&manifest.capabilities, grants),
         without_effect,
     }
 }
@@ -402,6 +406,13 @@ fn recipient_types(manifest: &Manifest, grants: &Grants, without_effect: &mut Ve
     allowed.sort();
     allowed.dedup();
     allowed
+}
+
+/// Why purposes that are granted have no effect. A manifest that names none carries every one.
+fn purposes_in_vain(manifest: &Manifest, grants: &Grants) -> Vec<String> {
+    let granted = grants.purposes.iter().flatten();
+    let in_vain = granted.filter(|name| manifest.capabilities.purposes.as_ref().is_some_and(|all| !all.contains(name)));
+    in_vain.map(|name| format!("purposes: the manifest does not name `{name}`")).collect()
 }
 
 #[cfg(test)]

@@ -9,9 +9,7 @@ mod model;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kith_model::plugin::{
-    Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError, Refusal,
-};
+use kith_model::plugin::{Channel, ComputeModel, Connector, Grants, Manifest, PluginFault, PluginKind, ReceiveError};
 use kith_model::secret::Secret;
 use kith_model::sending::PureChannel;
 use parking_lot::Mutex;
@@ -37,7 +35,6 @@ use crate::manifest::{parted, write_only};
 use crate::observed::Observed;
 use crate::policy::effective_policy;
 use crate::state::{CallClass, CallState, InstallationContext, StateWrites};
-use crate::text::bounded;
 use crate::verify;
 
 /// What makes a plugin an installation.
@@ -140,17 +137,11 @@ impl BoundPlugin {
 
     /// A guest's refusal, or the fault that it is none.
     fn refused(&self, status: u16, code: &str, message: &str) -> ReceiveError {
-        let Refusal { status, code, message } = convert::refusal(status, code, message);
-        let refusal = Refusal { status, code, message: self.installed.hidden.without(message) };
+        let refusal = convert::refusal(&self.installed.hidden, status, code, message);
         match self.reported(verify::refusal(&refusal)) {
             Ok(()) => ReceiveError::Refused(refusal),
             Err(fault) => ReceiveError::Fault(fault),
         }
-    }
-
-    /// A failure that a guest tells, without what it may not show.
-    fn told(&self, failure: PluginFault) -> PluginFault {
-        self.installed.hidden.without_in(failure)
     }
 
     /// Count a fault that was found after the call, so that no fault goes unseen.
@@ -159,10 +150,12 @@ impl BoundPlugin {
     }
 }
 
-/// Problems as a guest told them, as many as are shown.
-fn problems(said: Vec<checking::Problem>) -> Vec<ConfigProblem> {
-    let problem =
-        |problem: checking::Problem| ConfigProblem { key: bounded(&problem.key), message: bounded(&problem.message) };
+/// Problems as a guest told them, as many as are shown. It may quote what it was given.
+fn problems(hidden: &Hidden, said: Vec<checking::Problem>) -> Vec<ConfigProblem> {
+    let problem = |problem: checking::Problem| ConfigProblem {
+        key: hidden.bounded(&problem.key),
+        message: hidden.bounded(&problem.message),
+    };
     said.into_iter().take(MAX_PROBLEMS).map(problem).collect()
 }
 
@@ -205,7 +198,8 @@ impl Plugin {
 
     /// What the plugin says of a configuration that its schema has admitted: what it could not work with, each with its key. A
     /// plugin without that function has nothing to say. It runs within what the host's ceiling and the manifest give any call,
-    /// and holds no grant, secret or state. What lies at the places `unshown` is in no line that it logs.
+    /// and holds no grant, secret or state. What lies at the places `unshown` is in no line that it logs, and in no
+    /// problem.
     ///
     /// # Errors
     /// [`CheckError`] where it cannot be asked, or fails.
@@ -221,7 +215,7 @@ impl Plugin {
         }
         let text = bound.installed.config.clone();
         let said: Result<(), Vec<checking::Problem>> = bound.call(CallClass::Plain, VALIDATE, (text.as_str(),))?;
-        Ok(said.err().map(problems).unwrap_or_default())
+        Ok(said.err().map(|said| problems(&bound.installed.hidden, said)).unwrap_or_default())
     }
 
     /// What the plugin makes of a configuration that an installation has with an earlier version, `from`; or why it cannot, each
@@ -246,7 +240,7 @@ impl Plugin {
             bound.call(CallClass::Plain, MIGRATE, (from.as_str(), text.as_str()))?;
         let migrated = match said {
             Ok(migrated) => migrated,
-            Err(said) => return Ok(Err(problems(said))),
+            Err(said) => return Ok(Err(problems(&bound.installed.hidden, said))),
         };
         let read = serde_json::from_str::<Value>(&migrated).ok().filter(Value::is_object);
         let no_object =
@@ -340,6 +334,6 @@ mod tests {
     fn who_checks_a_configuration_logs_nothing_of_it_that_is_not_shown() {
         let (config, unshown) = (json!({ "token": "s3cret" }), BTreeSet::from(["/token".to_owned()]));
         let bound = host().load(&checking("unreachable")).unwrap().bind_bare("test", &config, &unshown).unwrap();
-        assert_eq!(bound.installed.hidden.without("it is s3cret".to_owned()), "it is …");
+        assert_eq!(bound.installed.hidden.bounded("it is s3cret"), "it is …");
     }
 }

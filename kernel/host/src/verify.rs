@@ -8,7 +8,7 @@ use kith_model::plugin::{Fitted, Manifest, OutputSpec, PluginFault, PluginKind, 
 use kith_model::polling::PollTurn;
 use kith_model::table::{Column, Table, Texts, Values};
 
-use crate::text::bounded;
+use crate::hidden::Hidden;
 
 /// A fitted state travels with every call and is stored with every fit.
 const MAX_STATE_BYTES: usize = 1024 * 1024;
@@ -22,27 +22,32 @@ fn invalid<T>(problem: impl Into<String>) -> Result<T, PluginFault> {
 }
 
 /// Whether a table is well formed and holds exactly the manifest's outputs for `rows` rows.
-pub(crate) fn outputs(manifest: &Manifest, rows: usize, table: &Table) -> Result<(), PluginFault> {
+pub(crate) fn outputs(hidden: &Hidden, manifest: &Manifest, rows: usize, table: &Table) -> Result<(), PluginFault> {
     if table.rows != rows {
         return invalid(format!("{} rows came back for {rows}", table.rows));
     }
     if let Err(problem) = table.validate() {
-        return invalid(bounded(&problem.to_string()));
+        return invalid(hidden.bounded(&problem.to_string()));
     }
     let declared = |column: &&Column| !manifest.outputs.iter().any(|output| output.name == column.name);
     if let Some(column) = table.columns.iter().find(declared) {
-        return invalid(format!("the column `{}` is not among the manifest's outputs", bounded(&column.name)));
+        return invalid(format!("the column `{}` is not among the manifest's outputs", hidden.bounded(&column.name)));
     }
     for output in &manifest.outputs {
         match table.column(&output.name) {
             None => return invalid(format!("the output `{}` is missing", output.name)),
-            Some(column) => self::column(manifest.kind, output, rows, column)?,
+            Some(column) => self::column(hidden, (manifest.kind, output), rows, column)?,
         }
     }
     Ok(())
 }
 
-fn column(kind: PluginKind, output: &OutputSpec, rows: usize, column: &Column) -> Result<(), PluginFault> {
+fn column(
+    hidden: &Hidden,
+    (kind, output): (PluginKind, &OutputSpec),
+    rows: usize,
+    column: &Column,
+) -> Result<(), PluginFault> {
     let name = &output.name;
     let found = column.values.column_type();
     if found != output.column_type {
@@ -68,7 +73,7 @@ fn column(kind: PluginKind, output: &OutputSpec, rows: usize, column: &Column) -
     match undeclared {
         Some(value) => {
             let value = String::from_utf8_lossy(value);
-            invalid(format!("`{}` is not among the declared values of `{name}`", bounded(&value)))
+            invalid(format!("`{}` is not among the declared values of `{name}`", hidden.bounded(&value)))
         }
         None => Ok(()),
     }
@@ -108,7 +113,7 @@ fn word(data: &[u8], start: usize, end: usize) -> Option<u64> {
 }
 
 /// Whether a fit's result may be kept.
-pub(crate) fn fitted(fitted: &Fitted) -> Result<(), PluginFault> {
+pub(crate) fn fitted(hidden: &Hidden, fitted: &Fitted) -> Result<(), PluginFault> {
     if fitted.state.len() > MAX_STATE_BYTES {
         return invalid(format!("the state has {} bytes; at most {MAX_STATE_BYTES} are kept", fitted.state.len()));
     }
@@ -116,12 +121,12 @@ pub(crate) fn fitted(fitted: &Fitted) -> Result<(), PluginFault> {
         return invalid(format!("{} metrics; at most {MAX_METRICS} are kept", fitted.metrics.len()));
     }
     match fitted.metrics.iter().find(|(_, value)| !value.is_finite()) {
-        Some((name, value)) => invalid(format!("the metric `{}` is {value}; it must be finite", bounded(name))),
-        None => names_of_metrics(&fitted.metrics),
+        Some((name, value)) => invalid(format!("the metric `{}` is {value}; it must be finite", hidden.bounded(name))),
+        None => names_of_metrics(hidden, &fitted.metrics),
     }
 }
 
-fn names_of_metrics(metrics: &[(String, f64)]) -> Result<(), PluginFault> {
+fn names_of_metrics(hidden: &Hidden, metrics: &[(String, f64)]) -> Result<(), PluginFault> {
     let mut seen = BTreeSet::new();
     for (name, _) in metrics {
         if name.len() > MAX_METRIC_NAME_BYTES {
@@ -129,7 +134,7 @@ fn names_of_metrics(metrics: &[(String, f64)]) -> Result<(), PluginFault> {
             return invalid(format!("a metric's name has {length} bytes; at most {MAX_METRIC_NAME_BYTES} are kept"));
         }
         if !seen.insert(name) {
-            return invalid(format!("there are two metrics `{}`; each has a name of its own", bounded(name)));
+            return invalid(format!("there are two metrics `{}`; each has a name of its own", hidden.bounded(name)));
         }
     }
     Ok(())
@@ -138,6 +143,7 @@ fn names_of_metrics(metrics: &[(String, f64)]) -> Result<(), PluginFault> {
 /// Whether the manifest lets a channel tell of these facts. What a connector emits and may not is refused by the kernel record by
 /// record, because a sender's request must not lose what is right in it.
 pub(crate) fn receipts<'e>(
+    hidden: &Hidden,
     manifest: &Manifest,
     events: impl IntoIterator<Item = &'e DraftEvent>,
 ) -> Result<(), PluginFault> {
@@ -146,7 +152,7 @@ pub(crate) fn receipts<'e>(
     match tracked.find(|event| !names.contains(&event.name)) {
         Some(event) => invalid(format!(
             "the event `{}` is not among those that `emits` under [capabilities] of the manifest names",
-            bounded(&event.name)
+            hidden.bounded(&event.name)
         )),
         None => Ok(()),
     }
@@ -213,7 +219,7 @@ mod tests {
     fn a_metric_has_a_short_name_of_its_own() {
         let of = |names: &[&str]| {
             let metrics = names.iter().map(|name| ((*name).to_owned(), 0.5)).collect();
-            fitted(&Fitted { state: Vec::new(), metrics })
+            fitted(&Hidden::default(), &Fitted { state: Vec::new(), metrics })
         };
         let longest = "m".repeat(MAX_METRIC_NAME_BYTES);
         assert_eq!(of(&["auc", &longest]), Ok(()));

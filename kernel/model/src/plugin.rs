@@ -5,6 +5,7 @@
 
 mod fault;
 mod manifest;
+mod purposes;
 mod roles;
 
 use std::fmt;
@@ -17,6 +18,7 @@ pub use manifest::{
     Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec,
     PollRequest, RecipientRequest, SecretForm, SecretRequest,
 };
+pub use purposes::{Purposes, purpose_problem};
 pub use roles::{
     Answer, Callback, Cancellation, Channel, ComputeModel, Connector, EmittedEvent, Fitted, ModelAnswer, Receipt,
     ReceiveError, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,

@@ -10,7 +10,7 @@ use kith_model::consent::Giver;
 use kith_model::dictionary::Dictionary;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind};
+use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind, Purposes};
 use kith_model::rules::RecordRules;
 use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
@@ -112,6 +112,8 @@ pub struct Installed {
     pub fitted: Option<FittedState>,
     /// The identifier types that a channel may see of a recipient; `None` for all.
     pub recipients: Option<Vec<String>>,
+    /// What a channel carries messages for.
+    pub purposes: Purposes,
     pub idempotence: Idempotence,
     /// What one call may take in memory at most, what it hands to the kernel included.
     pub call_memory_bytes: u64,

@@ -195,17 +195,21 @@ fn a_kill_repeats_messages_only_under_their_ids() {
     server.terminate();
 }
 
-/// A channel sees of a person only the types of identifiers that its grant allows.
+/// A channel sees of a person only the types of identifiers that its grant allows, and carries messages for the
+/// purposes that it allows: another grant holds for audiences that are there.
 #[test]
-fn a_channel_is_given_only_the_identifiers_that_were_granted() {
+fn a_channel_is_given_the_identifiers_and_carries_the_purposes_that_were_granted() {
     let (kernel, receiver) = (TestKernel::start(), Receiver::start());
     let source = kernel.segment();
     kernel.upload(&kernel.admin(), "kith/webhook");
     let host = receiver.host();
+    let granting = |purposes: Value| {
+        let secrets = json!({ "signing": [host] });
+        json!({ "http": [host], "secrets": secrets, "recipients": ["user_id"], "purposes": purposes })
+    };
     let body = json!({
         "plugin": "kith/webhook", "name": "narrow", "config": { "url": format!("http://{host}/") },
-        "grants": { "http": [host], "secrets": { "signing": [host] }, "recipients": ["user_id"] },
-        "secrets": { "signing": SIGNING_SECRET },
+        "grants": granting(json!(["marketing"])), "secrets": { "signing": SIGNING_SECRET },
     });
     kernel.admin().post("/api/v1/installations", &body).is(201);
     define_with(&kernel.admin(), "seen", "events('Seen').size() > 0", message_through("narrow"));
@@ -218,6 +222,19 @@ fn a_channel_is_given_only_the_identifiers_that_were_granted() {
     let arrived = receiver.arrived();
     let recipient = arrived[0].json()["data"]["recipient"].clone();
     assert_eq!(recipient, json!([{ "type": "user_id", "value": "ada" }]));
+    let admin = kernel.admin();
+    admin.patch("/api/v1/installations/narrow", &json!({ "grants": granting(json!(["service"])) })).is(200);
+    send(&source, &[track("bob", "Seen", "s-bob")]);
+    wait_until("the second message is decided", || {
+        deliveries(&admin).iter().any(|delivery| delivery["state"] == "skipped")
+    });
+    let all = deliveries(&admin);
+    let skipped = all.iter().find(|delivery| delivery["state"] == "skipped").unwrap();
+    let said = skipped["reason"].as_str().unwrap_or_default();
+    assert!(["`narrow`", "`service`", "`marketing`"].iter().all(|name| said.contains(name)), "{skipped}");
+    assert_eq!(receiver.arrived().len(), 1);
+    let again = json!({ "name": "again", "condition": "true", "on_enter": message_through("narrow") });
+    admin.post("/api/v1/audiences", &again).is_problem(400, "purpose-not-carried");
 }
 
 /// Texts of a message are templates over declared inputs, checked when the audience is saved.

@@ -9,7 +9,9 @@ use kith_model::sending::{
 
 use crate::bindings::current::{delivering, http_types, types};
 use crate::bindings::v0_1;
+use crate::hidden::Hidden;
 use crate::policy::Policy;
+use crate::state::InstallationContext;
 use crate::text::bounded;
 
 /// The person's identifiers of the types that the policy lets the channel have.
@@ -54,25 +56,28 @@ pub(super) fn after_ms(after_seconds: Option<u32>) -> Option<u64> {
     after_seconds.map(|seconds| u64::from(seconds) * 1_000)
 }
 
-pub(crate) fn outcome_from_wit(outcome: delivering::Outcome) -> Outcome {
+/// An id of a provider is no word to a person, and stays as it is.
+pub(crate) fn outcome_from_wit(hidden: &Hidden, outcome: delivering::Outcome) -> Outcome {
     let id = |id: Option<String>| id.as_deref().map(bounded);
     match outcome {
         delivering::Outcome::Accepted(provider_id) => Outcome::Accepted { provider_id: id(provider_id) },
         delivering::Outcome::Delivered(provider_id) => Outcome::Delivered { provider_id: id(provider_id) },
         delivering::Outcome::Retry(retry) => {
-            Outcome::Retry { after_ms: after_ms(retry.after_seconds), reason: bounded(&retry.reason) }
+            Outcome::Retry { after_ms: after_ms(retry.after_seconds), reason: hidden.bounded(&retry.reason) }
         }
-        delivering::Outcome::Permanent(reason) => Outcome::Permanent { reason: bounded(&reason) },
-        delivering::Outcome::Stop(reason) => Outcome::Stop { reason: bounded(&reason) },
+        delivering::Outcome::Permanent(reason) => Outcome::Permanent { reason: hidden.bounded(&reason) },
+        delivering::Outcome::Stop(reason) => Outcome::Stop { reason: hidden.bounded(&reason) },
     }
 }
 
-pub(crate) fn outcome_from_wit_0_1(outcome: v0_1::delivering::Outcome) -> Outcome {
+pub(crate) fn outcome_from_wit_0_1(hidden: &Hidden, outcome: v0_1::delivering::Outcome) -> Outcome {
     use v0_1::delivering::Outcome as Wit;
     match outcome {
         Wit::Delivered(id) => Outcome::Delivered { provider_id: id.as_deref().map(bounded) },
-        Wit::Retry(retry) => Outcome::Retry { after_ms: after_ms(retry.after_seconds), reason: bounded(&retry.reason) },
-        Wit::Permanent(reason) => Outcome::Permanent { reason: bounded(&reason) },
+        Wit::Retry(retry) => {
+            Outcome::Retry { after_ms: after_ms(retry.after_seconds), reason: hidden.bounded(&retry.reason) }
+        }
+        Wit::Permanent(reason) => Outcome::Permanent { reason: hidden.bounded(&reason) },
     }
 }
 
@@ -122,13 +127,13 @@ fn mail_from_wit(policy: &Policy, message: &Message, mailing: delivering::Mailin
 }
 
 /// What a plugin wants for a message.
-pub(crate) fn step_from_wit(policy: &Policy, message: &Message, step: delivering::Step) -> Step {
+pub(crate) fn step_from_wit(installed: &InstallationContext, message: &Message, step: delivering::Step) -> Step {
     match step {
-        delivering::Step::Mail(mailing) => Step::Mail(Box::new(mail_from_wit(policy, message, mailing))),
+        delivering::Step::Mail(mailing) => Step::Mail(Box::new(mail_from_wit(&installed.policy, message, mailing))),
         delivering::Step::Send(sending) => {
             Step::Send(OutboundRequest { resume: sending.resume, ..outbound_from_wit(sending.request) })
         }
-        delivering::Step::Done(outcome) => Step::Done(outcome_from_wit(outcome)),
+        delivering::Step::Done(outcome) => Step::Done(outcome_from_wit(&installed.hidden, outcome)),
     }
 }
 

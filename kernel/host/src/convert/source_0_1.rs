@@ -6,6 +6,7 @@ use kith_model::polling::PolledPage;
 
 use crate::bindings::current::{delivering, polling, source, types};
 use crate::bindings::v0_1;
+use crate::hidden::Hidden;
 
 fn event(event: v0_1::types::Event) -> types::Event {
     use v0_1::types::EventKind as Wit;
@@ -37,29 +38,31 @@ fn rejected(rejected: v0_1::types::Rejected) -> types::Rejected {
     types::Rejected { place: rejected.place, code: rejected.code, message: rejected.message, raw: rejected.raw }
 }
 
-pub(crate) fn received_from_wit_0_1(received: v0_1::source::Received) -> Received {
+pub(crate) fn received_from_wit_0_1(hidden: &Hidden, received: v0_1::source::Received) -> Received {
     let answer = |answer: v0_1::source::Answer| source::Answer {
         status: answer.status,
         content_type: answer.content_type,
         body: answer.body,
     };
-    super::received_from_wit(source::Received {
+    let received = source::Received {
         events: received.events.into_iter().map(event).collect(),
         rejected: received.rejected.into_iter().map(rejected).collect(),
         consumed: received.consumed,
         resume: received.resume,
         answer: received.answer.map(answer),
         notes: Vec::new(),
-    })
+    };
+    super::received_from_wit(hidden, received)
 }
 
-pub(crate) fn page_from_wit_0_1(page: v0_1::source::Page) -> PolledPage {
-    super::page_from_wit(polling::Page {
+pub(crate) fn page_from_wit_0_1(hidden: &Hidden, page: v0_1::source::Page) -> PolledPage {
+    let page = polling::Page {
         events: page.events.into_iter().map(event).collect(),
         rejected: page.rejected.into_iter().map(rejected).collect(),
         cursor: page.cursor,
         more: page.more,
-    })
+    };
+    super::page_from_wit(hidden, page)
 }
 
 pub(crate) fn receipt_from_wit_0_1(receipt: v0_1::delivering::Receipt) -> Receipt {

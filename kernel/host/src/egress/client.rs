@@ -62,7 +62,11 @@ pub(crate) struct Client {
 impl Client {
     /// A client with no connection: TLS 1.2 and 1.3 with Mozilla's roots, compiled in.
     pub(crate) fn new() -> Result<Client, rustls::Error> {
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        Client::trusting(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() })
+    }
+
+    /// The same with these roots.
+    pub(super) fn trusting(roots: RootCertStore) -> Result<Client, rustls::Error> {
         let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
+use kith_model::budget::table;
 use kith_model::secret::Secret;
 use kith_model::sending::{MailSecurity, Mailbox, OutboundMail};
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
@@ -19,8 +20,6 @@ use crate::state::InstallationContext;
 /// The longest exchange with a relay, connecting included. Relays look at a mail before they take it.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// A mail with all that belongs to it, as the body of a request.
-const MAX_MAIL_BYTES: usize = 1024 * 1024;
 /// Further headers of a mail.
 const MAX_HEADERS: usize = 32;
 /// The value of one: a line of a mail has at most 998 bytes.
@@ -62,8 +61,10 @@ pub(super) fn check(installed: &InstallationContext, mail: &OutboundMail) -> Res
                 .into(),
         );
     }
-    if mail.bytes() > MAX_MAIL_BYTES {
-        return Err(format!("a mail has at most {MAX_MAIL_BYTES} bytes"));
+    let most = table::MAIL_SIZE.default;
+    if mail.bytes() as u64 > most {
+        table::MAIL_SIZE.count();
+        return Err(format!("a mail has at most {most} bytes"));
     }
     Ok(Target { https: false, host: relay.host, port, default_port: false, path_and_query: "/".to_owned() })
 }

@@ -7,8 +7,8 @@ use kith_model::plugin::{EmittedEvent, PluginFault};
 use serde_json::{Map, Value};
 
 use crate::bindings::current::emitting;
+use crate::hidden::Hidden;
 use crate::state::CallState;
-use crate::text::bounded;
 
 /// The longest properties of an event, in bytes.
 const MAX_PROPERTIES_BYTES: usize = 8 << 10;
@@ -33,7 +33,13 @@ impl Emitting {
     }
 
     /// Hold one more event. `names` are those that the manifest declares; `None` for any.
-    fn hold(&mut self, names: Option<&[String]>, row: u32, event: EmittedEvent) -> Result<(), PluginFault> {
+    fn hold(
+        &mut self,
+        hidden: &Hidden,
+        names: Option<&[String]>,
+        row: u32,
+        event: EmittedEvent,
+    ) -> Result<(), PluginFault> {
         let limit = table::GUEST_EVENTS.default;
         if self.events.len() as u64 >= limit {
             return Err(PluginFault::LimitExceeded { what: "events", limit });
@@ -43,7 +49,7 @@ impl Emitting {
         if self.bytes > limit {
             return Err(PluginFault::LimitExceeded { what: "bytes of events", limit });
         }
-        match problem(names, &event) {
+        match problem(hidden, names, &event) {
             Some(problem) => return Err(PluginFault::InvalidOutput(problem)),
             None if row as usize >= self.rows => {
                 let problem = format!("an event of row {row} was emitted, and there are {}", self.rows);
@@ -56,12 +62,12 @@ impl Emitting {
 }
 
 /// Why an event is none that the plugin may emit.
-fn problem(names: Option<&[String]>, event: &EmittedEvent) -> Option<String> {
+fn problem(hidden: &Hidden, names: Option<&[String]>, event: &EmittedEvent) -> Option<String> {
     let EmittedEvent { name, properties, key } = event;
     if name.trim().is_empty() || name.len() > MAX_EVENT_NAME_BYTES {
         return Some(format!("the name of an event has 1 to {MAX_EVENT_NAME_BYTES} bytes; it has {}", name.len()));
     }
-    let shown = bounded(name);
+    let shown = hidden.bounded(name);
     if names.is_some_and(|names| !names.contains(name)) {
         return Some(format!(
             "the event `{shown}` is not among those that `emits` under [capabilities] of the manifest names"
@@ -89,7 +95,7 @@ impl emitting::Host for CallState {
         let emitting::Emitted { name, properties, key } = event;
         let event = EmittedEvent { name, properties, key };
         let held = match &self.emitting {
-            Some(emitting) => emitting.lock().hold(self.installed.emits.as_deref(), row, event),
+            Some(emitting) => emitting.lock().hold(&self.installed.hidden, self.installed.emits.as_deref(), row, event),
             None => {
                 let problem = "an event was emitted outside of `evaluate` and `score`".to_owned();
                 Err(PluginFault::InvalidOutput(problem))
@@ -111,7 +117,7 @@ mod tests {
     fn an_event_is_declared_short_and_of_a_row() {
         let names = ["Won".to_owned()];
         let held = |row, event| {
-            let held = Emitting::of(2).hold(Some(&names), row, event);
+            let held = Emitting::of(2).hold(&Hidden::default(), Some(&names), row, event);
             held.map_err(|fault| fault.to_string())
         };
         assert_eq!(held(1, event("Won", "", "")), Ok(()));
@@ -128,24 +134,27 @@ mod tests {
             let refused = held(row, wrong).unwrap_err();
             assert!(refused.contains(said), "{refused}");
         }
-        assert_eq!(Emitting::of(1).hold(None, 0, event("Any", "", "")), Ok(()));
-        assert!(Emitting::of(1).hold(Some(&[]), 0, event("Any", "", "")).is_err(), "one that declares none emits none");
+        assert_eq!(Emitting::of(1).hold(&Hidden::default(), None, 0, event("Any", "", "")), Ok(()));
+        assert!(
+            Emitting::of(1).hold(&Hidden::default(), Some(&[]), 0, event("Any", "", "")).is_err(),
+            "one that declares none emits none"
+        );
     }
 
     #[test]
     fn a_call_emits_so_many_events_and_so_many_bytes() {
         let mut emitting = Emitting::of(1);
         let most = table::GUEST_EVENTS.default;
-        assert!((0..most).all(|_| emitting.hold(None, 0, event("E", "", "")).is_ok()));
-        let refused = emitting.hold(None, 0, event("E", "", "")).unwrap_err();
+        assert!((0..most).all(|_| emitting.hold(&Hidden::default(), None, 0, event("E", "", "")).is_ok()));
+        let refused = emitting.hold(&Hidden::default(), None, 0, event("E", "", "")).unwrap_err();
         assert_eq!(refused, PluginFault::LimitExceeded { what: "events", limit: most });
         assert_eq!(refused.code(), "limit.events");
         let mut emitting = Emitting::of(1);
         let large = || event("E", &format!("{{\"a\":\"{}\"}}", "x".repeat(8_000)), "");
-        let taken = (0..most).take_while(|_| emitting.hold(None, 0, large()).is_ok()).count();
+        let taken = (0..most).take_while(|_| emitting.hold(&Hidden::default(), None, 0, large()).is_ok()).count();
         assert_eq!(taken, (1 << 20) / large().size_bytes());
         let limit = table::GUEST_EVENT_BYTES.default;
-        let refused = emitting.hold(None, 0, large());
+        let refused = emitting.hold(&Hidden::default(), None, 0, large());
         assert_eq!(refused, Err(PluginFault::LimitExceeded { what: "bytes of events", limit }));
     }
 }

@@ -31,6 +31,9 @@ const VERSION: &str = r"^[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-
 /// The name of an event without spaces around it, or `*` alone.
 const EVENT: &str = r"^(\*|[^* ]([^*]*[^* ])?)$";
 
+/// A purpose without an `@`, capitals of English, and blanks around it.
+const PURPOSE: &str = r"^[^@A-Z\s]([^@A-Z]*[^@A-Z\s])?$";
+
 /// The JSON Schema (2020-12) of a manifest, for editors.
 pub fn manifest_schema() -> Value {
     let mut schema =
@@ -252,6 +255,13 @@ fn capability(key: &str) -> Value {
         "mail" => {
             let description = "Mail through relays that take SMTP, a table for each: [[capabilities.mail]].";
             tables(description, "relay")
+        }
+        "purposes" => {
+            let most = table::PURPOSE_TEXT.default;
+            let purpose = json!({ "type": "string", "pattern": PURPOSE, "maxLength": most });
+            let mut purposes = list("The purposes that a channel carries messages for; every one without it.", purpose);
+            (purposes["minItems"], purposes["uniqueItems"]) = (json!(1), json!(true));
+            purposes
         }
         _ => unknown(),
     }

@@ -14,7 +14,7 @@ pub(super) const INPUT: [&str; 3] = ["expression", "type", "reason"];
 pub(super) const OUTPUT: [&str; 4] = ["type", "values", "description", "category"];
 
 /// `[capabilities]`
-pub(super) const CAPABILITIES: [&str; 6] = ["http", "secrets", "kv", "emits", "recipients", "mail"];
+pub(super) const CAPABILITIES: [&str; 7] = ["http", "secrets", "kv", "emits", "recipients", "mail", "purposes"];
 
 /// `[[capabilities.http]]`
 pub(super) const HTTP: [&str; 3] = ["host", "methods", "reason"];

@@ -258,8 +258,8 @@ pub(super) fn allowed(abi: Abi, kind: PluginKind) -> &'static [&'static str] {
         PluginKind::TagModel | PluginKind::Scorer if abi == Abi::V0_1 => &[],
         PluginKind::TagModel | PluginKind::Scorer => &["emits"],
         PluginKind::Connector => &["http", "secrets", "kv", "emits"],
-        PluginKind::Channel if abi == Abi::V0_1 => &["http", "secrets", "kv", "emits", "recipients"],
-        PluginKind::Channel => &["http", "secrets", "emits", "recipients", "mail"],
+        PluginKind::Channel if abi == Abi::V0_1 => &["http", "secrets", "kv", "emits", "recipients", "purposes"],
+        PluginKind::Channel => &["http", "secrets", "emits", "recipients", "mail", "purposes"],
     }
 }
 
@@ -281,7 +281,8 @@ fn read_capabilities(root: &Section<'_, '_>, kind: Option<PluginKind>, abi: Opti
     let hosts: Vec<&str> = http.iter().map(|request| request.host.as_str()).chain(relays).collect();
     let secrets = read_secrets(&section, &hosts);
     let (kv_bytes, kv_reason) = read_kv(&section);
-    Capabilities { http, mail, secrets, kv_bytes, kv_reason, emits: words::read_emits(&section), recipients }
+    let (emits, purposes) = (words::read_emits(&section), words::read_purposes(&section));
+    Capabilities { http, mail, secrets, kv_bytes, kv_reason, emits, recipients, purposes }
 }
 
 /// Note what a kind may not ask for.

@@ -134,7 +134,7 @@ pub fn dotted(path: &str) -> String {
 }
 
 /// Whether what was not shown of a configuration would be shown in another one, where it was not before, in one of the forms in
-/// which [`Hidden`](crate::Hidden) finds it.
+/// which it is found in what a plugin says.
 pub fn would_show(before: &Value, after: &Value, places: &BTreeSet<String>) -> bool {
     let (before, after) = (parted(before.clone(), places), parted(after.clone(), places));
     let (mut unshown, mut known, mut shown) = (Vec::new(), Vec::new(), Vec::new());

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use kith_model::event::MAX_EVENT_NAME_BYTES;
+use kith_model::plugin::purpose_problem;
 
 use super::reader::{Reading, Section};
 use crate::text::{bounded, steers};
@@ -130,6 +131,19 @@ pub(super) fn read_emits(section: &Section<'_, '_>) -> Vec<String> {
         note_doubles(section, "emits", &names);
     }
     names.into_iter().map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The purposes that a channel carries messages for; `None` where the manifest says nothing of them.
+pub(super) fn read_purposes(section: &Section<'_, '_>) -> Option<Vec<String>> {
+    section.table.get("purposes")?;
+    let names = section.required_texts("purposes", "one purpose at least, or leave it out for every one");
+    for (name, place) in &names {
+        if let Some(problem) = purpose_problem(name) {
+            section.notes.add(place, format!("`{}` in `purposes` {problem}", bounded(name)));
+        }
+    }
+    note_doubles(section, "purposes", &names);
+    Some(names.into_iter().map(|(name, _)| name.to_owned()).collect())
 }
 
 /// What a text is that is no name of an event, with what to write.

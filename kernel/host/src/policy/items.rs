@@ -12,6 +12,9 @@ use super::{
     effective_policy,
 };
 
+/// The name of the item of a channel whose manifest names no purposes.
+const EVERY_PURPOSE: &str = "*";
+
 /// What an item is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -32,6 +35,8 @@ pub enum ItemKind {
     Input,
     /// A type of a person's identifiers.
     Recipient,
+    /// A purpose that messages are carried for.
+    Purpose,
     /// Something that the data dictionary calls sensitive.
     Sensitive,
     /// Whether consent is agreed to, and not only refused.
@@ -52,6 +57,7 @@ impl ItemKind {
             ItemKind::Event => "event",
             ItemKind::Input => "input",
             ItemKind::Recipient => "recipient",
+            ItemKind::Purpose => "purpose",
             ItemKind::Sensitive => "sensitive",
             ItemKind::Consent => "consent",
             ItemKind::Limit => "limit",
@@ -112,6 +118,7 @@ pub fn policy_items(
     items.extend(of.events());
     items.extend(of.inputs());
     items.extend(of.recipients());
+    items.extend(of.purposes());
     items.extend(of.sensitive(sensitive));
     items.extend(of.consent());
     items.extend(of.limits());
@@ -307,6 +314,34 @@ impl Sides<'_> {
         let others = granted.unwrap_or_default().iter().filter(|kind| *kind != ANY_RECIPIENT && !is_asked(kind));
         items.extend(others.map(|kind| PolicyItem::in_vain(ItemKind::Recipient, kind)));
         items
+    }
+
+    /// Each purpose that the manifest names, or one item for every purpose where it names none; then those that are
+    /// granted in vain.
+    fn purposes(&self) -> Vec<PolicyItem> {
+        if self.manifest.kind != PluginKind::Channel {
+            return Vec::new();
+        }
+        let granted = self.grants.purposes.as_deref();
+        let decided_by = if granted.is_some() { LimitSource::Grant } else { LimitSource::Manifest };
+        let Some(asked) = &self.manifest.capabilities.purposes else {
+            let every = || vec![EVERY_PURPOSE.to_owned()];
+            return vec![PolicyItem {
+                asked: Some(Side::Names(every())),
+                granted: granted.map(|granted| Side::Names(granted.to_vec())),
+                effective: Some(Side::Names(self.policy.purposes.names().map_or_else(every, <[String]>::to_vec))),
+                ..PolicyItem::bare(ItemKind::Purpose, EVERY_PURPOSE, decided_by)
+            }];
+        };
+        let named = |name: &String, holds: bool| Side::Names(holds.then(|| name.clone()).into_iter().collect());
+        let of_manifest = asked.iter().map(|name| PolicyItem {
+            asked: Some(named(name, true)),
+            granted: granted.map(|granted| named(name, granted.contains(name))),
+            effective: Some(named(name, self.policy.purposes.carries(name))),
+            ..PolicyItem::bare(ItemKind::Purpose, name, decided_by)
+        });
+        let others = granted.unwrap_or_default().iter().filter(|name| !asked.contains(name));
+        of_manifest.chain(others.map(|name| PolicyItem::in_vain(ItemKind::Purpose, name))).collect()
     }
 
     fn sensitive(&self, seen: &[SeenSensitive]) -> Vec<PolicyItem> {
@@ -534,6 +569,47 @@ mod tests {
         assert!(in_vain[1].contains("names no port") && in_vain.len() == 2, "{in_vain:?}");
         manifest.idempotent = true;
         assert_eq!(effective_policy(&manifest, &grants, &Limits::default()).mail, []);
+    }
+
+    #[test]
+    fn a_channel_carries_the_purposes_that_its_manifest_names_and_the_grant_leaves() {
+        let mut manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        let items = |manifest: &Manifest, granted: Option<&[&str]>| {
+            let grants = Grants { purposes: granted.map(texts), ..Grants::default() };
+            let in_vain = effective_policy(manifest, &grants, &Limits::default()).without_effect;
+            (policy_items(manifest, &grants, &Limits::default(), &[]), in_vain)
+        };
+        let (manifests, granted) = (LimitSource::Manifest, LimitSource::Grant);
+        for (narrowed, holds, by) in [
+            (None, names(&["*"]), manifests),
+            (Some(&["news"][..]), names(&["news"]), granted),
+            (Some(&[][..]), names(&[]), granted),
+        ] {
+            let (items, in_vain) = items(&manifest, narrowed);
+            assert_eq!(shown(&items, ItemKind::Purpose), [("*", Some(&holds), by)], "{narrowed:?}");
+            assert_eq!(in_vain, [""; 0]);
+        }
+        manifest.capabilities.purposes = Some(texts(&["service", "news"]));
+        let (all, none) = ([names(&["service"]), names(&["news"])], names(&[]));
+        let (whole, _) = items(&manifest, None);
+        assert_eq!(
+            shown(&whole, ItemKind::Purpose),
+            [("service", Some(&all[0]), manifests), ("news", Some(&all[1]), manifests)]
+        );
+        let (narrowed, in_vain) = items(&manifest, Some(&["news", "alarms"]));
+        assert_eq!(
+            shown(&narrowed, ItemKind::Purpose),
+            [("service", Some(&none), granted), ("news", Some(&all[1]), granted), ("alarms", Some(&none), manifests)]
+        );
+        assert_eq!(in_vain, ["purposes: the manifest does not name `alarms`"]);
+        assert!(
+            shown(&policy_items(&connector(), &Grants::default(), &Limits::default(), &[]), ItemKind::Purpose)
+                .is_empty()
+        );
+    }
+
+    fn connector() -> Manifest {
+        crate::parse_manifest(crate::guests::CONNECTOR).unwrap()
     }
 
     #[test]

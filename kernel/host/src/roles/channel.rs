@@ -27,7 +27,8 @@ impl Channel for WasmChannel {
         let wit: Vec<_> = messages.iter().map(|message| convert::message_to_wit_0_1(policy, message)).collect();
         let outcomes: Vec<v0_1::delivering::Outcome> = bound.call(CallClass::Plain, "send", (&wit[..],))?;
         bound.reported(verify::one_each("outcomes", messages.len(), outcomes.len()))?;
-        Ok(outcomes.into_iter().map(convert::outcome_from_wit_0_1).map(|outcome| told(bound, outcome)).collect())
+        let hidden = &bound.installed.hidden;
+        Ok(outcomes.into_iter().map(|outcome| convert::outcome_from_wit_0_1(hidden, outcome)).collect())
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
@@ -47,7 +48,7 @@ impl PureChannel for WasmPureChannel {
         let wit: Vec<_> = messages.iter().map(|message| convert::message_to_wit(policy, message)).collect();
         let steps: Vec<delivering::Step> = bound.call(CallClass::Plain, "requests", (&wit[..],))?;
         bound.reported(verify::one_each("steps", messages.len(), steps.len()))?;
-        let step = |(step, of): (_, &Message)| told_step(bound, convert::step_from_wit(policy, of, step));
+        let step = |(step, of): (_, &Message)| convert::step_from_wit(&bound.installed, of, step);
         Ok(steps.into_iter().zip(messages).map(step).collect())
     }
 
@@ -58,7 +59,7 @@ impl PureChannel for WasmPureChannel {
         let steps: Vec<delivering::Step> = bound.call(CallClass::Plain, "outcomes", (&wit[..],))?;
         bound.reported(verify::one_each("steps", answers.len(), steps.len()))?;
         let step = |(step, answer): (_, &SentAnswer)| {
-            within_rounds((told_step(bound, convert::step_from_wit(policy, &answer.message, step)), answer))
+            within_rounds((convert::step_from_wit(&bound.installed, &answer.message, step), answer))
         };
         Ok(steps.into_iter().zip(answers).map(step).collect())
     }
@@ -69,24 +70,6 @@ impl PureChannel for WasmPureChannel {
 
     fn transport(&self) -> Arc<dyn Transport> {
         Arc::new(InstallationTransport::new(self.bound.installed.clone()))
-    }
-}
-
-/// An outcome whose reason has nothing of what the configuration does not show.
-fn told(bound: &BoundPlugin, outcome: Outcome) -> Outcome {
-    let without = |reason| bound.installed.hidden.without(reason);
-    match outcome {
-        Outcome::Retry { after_ms, reason } => Outcome::Retry { after_ms, reason: without(reason) },
-        Outcome::Permanent { reason } => Outcome::Permanent { reason: without(reason) },
-        Outcome::Stop { reason } => Outcome::Stop { reason: without(reason) },
-        Outcome::Accepted { .. } | Outcome::Delivered { .. } => outcome,
-    }
-}
-
-fn told_step(bound: &BoundPlugin, step: Step) -> Step {
-    match step {
-        Step::Done(outcome) => Step::Done(told(bound, outcome)),
-        step => step,
     }
 }
 
@@ -115,7 +98,11 @@ where
     match called.map_err(ReceiveError::Fault)? {
         Ok(receipts) => {
             let receipts: Vec<Receipt> = receipts.into_iter().map(receipt_from_wit).collect();
-            let checked = verify::receipts(&bound.manifest, receipts.iter().map(|receipt| &receipt.event));
+            let checked = verify::receipts(
+                &bound.installed.hidden,
+                &bound.manifest,
+                receipts.iter().map(|receipt| &receipt.event),
+            );
             bound.reported(checked).map(|()| receipts).map_err(ReceiveError::Fault)
         }
         Err(rejection) => Err(bound.refused(rejection.status, &rejection.code, &rejection.message)),

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use kith_model::event::RejectedRecord;
 use kith_model::plugin::{Connector, PluginFault, ReceiveError, Received, SourceRequest};
 use kith_model::polling::{PollAnswer, PollError, PollTurn, WantedPage};
 use kith_model::sending::Transport;
@@ -31,7 +30,8 @@ impl Connector for WasmConnector {
                 let wit = convert::request_to_wit(request);
                 let called: Result<Result<v0_1::source::Received, source::Rejection>, _> =
                     self.bound.call(CallClass::Plain, "receive", (&wit,));
-                called.map(|answer| answer.map(convert::received_from_wit_0_1)).map_err(ReceiveError::Fault)?
+                let received = |received| convert::received_from_wit_0_1(&self.bound.installed.hidden, received);
+                called.map(|answer| answer.map(received)).map_err(ReceiveError::Fault)?
             }
             // There is one for each request.
             Abi::V0_2 => self.together(&[request]).map_err(ReceiveError::Fault)?.swap_remove(0),
@@ -60,7 +60,9 @@ impl Connector for WasmConnector {
             Abi::V0_1 => {
                 let called: Result<v0_1::source::Page, types::Failure> =
                     self.bound.call(CallClass::Plain, "poll", (cursor,))?;
-                let page = called.map(convert::page_from_wit_0_1).map_err(convert::failure_from_wit);
+                let hidden = &self.bound.installed.hidden;
+                let page = called.map(|page| convert::page_from_wit_0_1(hidden, page));
+                let page = page.map_err(|failure| convert::failure_from_wit(hidden, failure));
                 self.checked(page.map(PollTurn::Page).map_err(PollError::of_failure))
             }
             Abi::V0_2 => self.turn("poll", (&convert::wanted_to_wit(wanted),)),
@@ -90,7 +92,8 @@ impl WasmConnector {
         let counted = verify::one_each("answers", requests.len(), answers.len());
         // Of several it is seen again where each is called alone, if it is the plugin's way.
         if requests.len() > 1 { counted } else { self.bound.reported(counted) }?;
-        Ok(answers.into_iter().map(|answer| answer.map(convert::received_from_wit)).collect())
+        let received = |received| convert::received_from_wit(&self.bound.installed.hidden, received);
+        Ok(answers.into_iter().map(|answer| answer.map(received)).collect())
     }
 
     /// The answer to a request, or the fault that it is none.
@@ -100,8 +103,7 @@ impl WasmConnector {
         answer: Result<Received, source::Rejection>,
     ) -> Result<Received, ReceiveError> {
         match answer {
-            Ok(mut received) => {
-                self.tell(&mut received.rejected);
+            Ok(received) => {
                 let checked = verify::received(request, &received);
                 self.bound.reported(checked).map(|()| received).map_err(ReceiveError::Fault)
             }
@@ -114,32 +116,14 @@ impl WasmConnector {
         let prepare = |state: &mut CallState| state.is_pure = true;
         let called: Result<polling::Turn, polling::Failure> =
             self.bound.call_with(CallClass::Plain, prepare, function, params)?;
-        self.checked(called.map(convert::turn_from_wit).map_err(convert::poll_failure_from_wit))
+        let hidden = &self.bound.installed.hidden;
+        let turn = called.map(|turn| convert::turn_from_wit(hidden, turn));
+        self.checked(turn.map_err(|failure| convert::poll_failure_from_wit(hidden, failure)))
     }
 
     fn checked(&self, turn: Result<PollTurn, PollError>) -> Result<PollTurn, PollError> {
-        let mut turn = turn.map_err(|error| self.told(error))?;
-        if let PollTurn::Page(page) = &mut turn {
-            self.tell(&mut page.rejected);
-        }
+        let turn = turn?;
         self.bound.reported(verify::turn(&turn))?;
         Ok(turn)
-    }
-
-    /// Why a poll failed, without what of the configuration is not shown.
-    fn told(&self, error: PollError) -> PollError {
-        let without = |reason| self.bound.installed.hidden.without(reason);
-        match error {
-            PollError::Later { after_ms, reason } => PollError::Later { after_ms, reason: without(reason) },
-            PollError::Permanent(reason) => PollError::Permanent(without(reason)),
-            PollError::Fault(fault) => PollError::Fault(self.bound.told(fault)),
-        }
-    }
-
-    /// The same of the records that it rejects.
-    fn tell(&self, rejected: &mut [RejectedRecord]) {
-        for record in rejected {
-            record.message = self.bound.installed.hidden.without(std::mem::take(&mut record.message));
-        }
     }
 }

@@ -32,9 +32,9 @@ impl ComputeModel for WasmModel {
             state.cancellation = Some(cancellation.clone());
         };
         let called: Result<fitting::Fitted, types::Failure> = bound.call_with(CallClass::Fit, give, "fit", ())?;
-        let fitted =
-            convert::fitted_from_wit(called.map_err(|failure| bound.told(convert::failure_from_wit(failure)))?);
-        bound.reported(verify::fitted(&fitted)).map(|()| fitted)
+        let hidden = &bound.installed.hidden;
+        let fitted = convert::fitted_from_wit(called.map_err(|failure| convert::failure_from_wit(hidden, failure))?);
+        bound.reported(verify::fitted(hidden, &fitted)).map(|()| fitted)
     }
 
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
@@ -42,7 +42,7 @@ impl ComputeModel for WasmModel {
     }
 
     fn answer(&self, state: &[u8], rows: Table) -> Result<ModelAnswer, PluginFault> {
-        let bound = &self.bound;
+        let (bound, hidden) = (&self.bound, &self.bound.installed.hidden);
         let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
         let count = rows.rows;
         bound.installed.observed.rows(count);
@@ -52,17 +52,17 @@ impl ComputeModel for WasmModel {
             // It has no word for a state that it cannot read, and none for an event.
             Abi::V0_1 => {
                 let called: Result<_, types::Failure> = bound.call(CallClass::Plain, function, (state, &rows))?;
-                called.map_err(convert::failure_from_wit)
+                called.map_err(|failure| convert::failure_from_wit(hidden, failure))
             }
             Abi::V0_2 => {
                 let give = |state: &mut CallState| state.emitting = Some(Arc::clone(&emitting));
                 let called: Result<_, fitting::ComputeFailure> =
                     bound.call_with(CallClass::Plain, give, function, (state, &rows))?;
-                called.map_err(convert::compute_failure_from_wit)
+                called.map_err(|failure| convert::compute_failure_from_wit(hidden, failure))
             }
         };
-        let table = convert::table_from_wit(called.map_err(|failure| bound.told(failure))?);
-        bound.reported(verify::outputs(&bound.manifest, count, &table))?;
+        let table = convert::table_from_wit(called?);
+        bound.reported(verify::outputs(hidden, &bound.manifest, count, &table))?;
         let events = std::mem::take(&mut emitting.lock().events);
         Ok(ModelAnswer { table, events })
     }

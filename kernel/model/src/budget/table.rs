@@ -131,8 +131,8 @@ pub static GUEST_REQUESTS_SIZE: Budget = budget("guest-requests-size", Call, Byt
 pub static GUEST_EVENTS: Budget = budget("guest-events", Call, Items, 4_096, FIXED);
 /// Bytes of these events: names, properties and keys, and 64 for each.
 pub static GUEST_EVENT_BYTES: Budget = budget("guest-event-bytes", Call, Bytes, 1 << 20, FIXED);
-/// New events that one model emits of one person in a day; further ones are left out and listed with the dead letters, so that a
-/// model which its own events set off comes to an end.
+/// New events that one model emits of one person in a day, and as many that are no news and count as told; further ones
+/// are left out and listed with the dead letters, so that a model which its own events set off comes to an end.
 pub static PERSON_EVENTS: Budget =
     Budget { period: Some(Duration::from_secs(86_400)), ..budget("person-events", Installation, Items, 24, FIXED) };
 /// Memory of all calls under way together, each counted with what it may take at most; a quarter as much again is for requests
@@ -175,6 +175,8 @@ pub static POLL_ANSWERS: Budget = budget("poll-answers", Call, Bytes, 8 << 20, F
 pub static POLL_INTERVAL: Budget = budget("poll-interval", Installation, WallMs, 60_000, "poll.interval");
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
+/// A mail of a channel with all that belongs to it, before it is written for the wire.
+pub static MAIL_SIZE: Budget = budget("mail-size", Call, Bytes, 1 << 20, FIXED);
 /// Key-value state of one installation.
 pub static KV_KEPT: Budget = budget("kv-kept", Installation, Bytes, 16 << 20, "grants.kv_bytes");
 /// Writes and deletions of one call; each is a commit.
@@ -327,6 +329,7 @@ pub static ALL: &[&Budget] = &[
     &POLL_ANSWERS,
     &POLL_INTERVAL,
     &SECRET_PLACES,
+    &MAIL_SIZE,
     &KV_KEPT,
     &KV_CALL_COMMITS,
     &KV_COMMITS,

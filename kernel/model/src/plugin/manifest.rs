@@ -111,6 +111,9 @@ pub struct Capabilities {
     /// Channels: which of a person's identifiers it is given.
     #[serde(default)]
     pub recipients: Vec<RecipientRequest>,
+    /// Channels: the purposes that it carries messages for, as consents are kept by them; absent for every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purposes: Option<Vec<String>>,
 }
 
 /// A type of identifiers that a channel asks to be given.
@@ -182,6 +185,9 @@ pub struct Grants {
     /// Types of identifiers that a channel is given, of those that its manifest asks for; absent means all of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipients: Option<Vec<String>>,
+    /// Purposes that a channel carries messages for, of those that its manifest names; absent means all of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub purposes: Option<Vec<String>>,
     /// Whether what a connector's events say of consent may end refusals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentGrant>,

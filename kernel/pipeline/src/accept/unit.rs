@@ -41,6 +41,7 @@ use super::validate::CheckedDraft;
 use super::{Submission, content, validate};
 use crate::profiles::facts::EventFacts;
 use crate::rows::Letter;
+use crate::rows::emitted::is_emitted;
 use crate::views::{Acceptance, Verdict};
 use notes::surplus_traits;
 use refusals::{REFUSAL_LOST, REFUSAL_TAKEN};
@@ -323,6 +324,8 @@ impl Workspace {
                 return Ok(Ok(Message { message_id, unseen: None, superseding: None }));
             }
             Recognition::Same => return Ok(Err(Verdict::Duplicate)),
+            // It is one by its id: rules that were changed between its commit and a repeat make no other one of it.
+            Recognition::Other(..) if is_emitted(submission.origin, &message_id) => return Ok(Err(Verdict::Duplicate)),
             Recognition::Other(of, unseen) => match self.supersede(submission, checked, &message_id, of)? {
                 Some(operations) => (unseen, Some(operations)),
                 None => return Ok(Err(Verdict::Conflict { message_id })),

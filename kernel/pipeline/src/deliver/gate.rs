@@ -98,6 +98,10 @@ pub(super) fn judge(
     if !sends.into_iter().flatten().any(|action| action.channel == channel.id) {
         return refuse("its audience no longer sends through this channel");
     }
+    // Whoever saved the audience was told; since then there may be another version of the plugin, or another grant.
+    if let Some(reason) = channel.purposes.refusal(channel.name.as_str(), &row.purpose) {
+        return Verdict::Refuse { reason };
+    }
     let person = match found {
         ProfileLookup::Person(person) => person,
         ProfileLookup::Nobody => return refuse("the person does not exist any more"),

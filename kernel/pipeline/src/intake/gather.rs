@@ -5,13 +5,15 @@
 //! there are in a call follows from how busy the source is. A call of several is one turn, so that other sources wait for none
 //! longer than for another.
 //!
-//! A call of several that fails is halved until the request that it fails on is alone, and what that one gets is its own. Where it
-//! passed its time each has a turn of its own again, because each half with the request that passes it would spend that once more.
-//! For a while behind it the source's requests are called one by one: whoever sends what its connector fails on again and again has
-//! its neighbours wait once, and no longer than without gathering after it. Only connectors whose calls leave nothing behind are asked
-//! about several requests ([`Connector::takes_several`]), since what a call has left would be left once more by each part.
+//! A call of several that fails, or in which the host panics, is halved until the request that it fails on is alone,
+//! and what that one gets is its own. Where it passed its time each has a turn of its own again, because each half with
+//! the request that passes it would spend that once more. For a while behind it the source's requests are called one by
+//! one: whoever sends what its connector fails on again and again has its neighbours wait once, and no longer than
+//! without gathering after it. Only connectors whose calls leave nothing behind are asked about several requests
+//! ([`Connector::takes_several`]), since what a call has left would be left once more by each part.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +67,7 @@ struct Source {
 
 /// A request that waits for its call.
 struct Waiting {
+    of: SourceKey,
     number: u64,
     /// As it ran when the request came.
     connector: Arc<dyn Connector>,
@@ -119,7 +122,7 @@ impl Gathering {
         let number = state.next_number;
         state.next_number += 1;
         let (connector, request) = (Arc::clone(connector), Arc::clone(request));
-        let waiting = Waiting { number, connector, request, reply, place: None };
+        let waiting = Waiting { of, number, connector, request, reply, place: None };
         state.sources.entry(of).or_default().waiting.push_back(waiting);
         drop(state);
         let asked = Asked { gathering: Arc::clone(self), of, number, answered };
@@ -269,12 +272,21 @@ impl Waiting {
         drop(self.reply.send(Answered { request: self.request, received, seen }));
     }
 
-    /// Call the connector for this request alone, if somebody still waits for it.
+    /// Call the connector for this request alone, if somebody still waits for it. After a panic it is dropped without
+    /// an answer, by which whoever waits is told, and those that are called behind it are called all the same.
     fn alone(self) {
-        if !self.reply.is_closed() {
-            let (seen, received) = SeenCall::of(|| self.connector.receive(&self.request));
-            self.answer(received, Some(seen));
+        if self.reply.is_closed() {
+            return;
         }
+        match catch_unwind(AssertUnwindSafe(|| SeenCall::of(|| self.connector.receive(&self.request)))) {
+            Ok((seen, received)) => self.answer(received, Some(seen)),
+            Err(_) => self.say_panicked(1),
+        }
+    }
+
+    fn say_panicked(&self, requests: usize) {
+        let (workspace, source) = self.of;
+        tracing::error!(workspace = workspace.0, installation = source.0, requests, "a call panicked");
     }
 
     /// The same in a turn of its own, or here where there is no room for one more that waits.
@@ -308,13 +320,19 @@ fn call(connector: &dyn Connector, mut taken: Vec<Waiting>) -> Together {
         return Together::Works;
     }
     let requests: Vec<&SourceRequest> = taken.iter().map(|waiting| waiting.request.as_ref()).collect();
-    let fault = match connector.receive_all(&requests) {
-        Ok(answers) if answers.len() == taken.len() => {
+    let fault = match catch_unwind(AssertUnwindSafe(|| connector.receive_all(&requests))) {
+        Ok(Ok(answers)) if answers.len() == taken.len() => {
             taken.into_iter().zip(answers).for_each(|(waiting, received)| waiting.answer(received, None));
             return Together::Works;
         }
-        Ok(answers) => PluginFault::InvalidOutput(format!("{} answers came back for {}", answers.len(), taken.len())),
-        Err(fault) => fault,
+        Ok(Ok(answers)) => {
+            PluginFault::InvalidOutput(format!("{} answers came back for {}", answers.len(), taken.len()))
+        }
+        Ok(Err(fault)) => fault,
+        Err(_) => {
+            taken[0].say_panicked(taken.len());
+            PluginFault::Unavailable("the host panicked".to_owned())
+        }
     };
     tracing::debug!(code = fault.code(), requests = taken.len(), "requests are called apart that failed together");
     match fault {

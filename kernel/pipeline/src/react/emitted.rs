@@ -2,8 +2,9 @@
 //! it was told; the accept lane takes it through the door that everybody's events come by, and the row goes in the commit of its
 //! events. So a crash in between repeats the way to the lane, and the events have ids by which a repeat is seen.
 //!
-//! What an answer tells that is no news counts as told and goes nowhere. News are bounded for each person and day, so that a model
-//! that is asked again because of its own events comes to an end.
+//! What an answer tells that is no news counts as told and goes nowhere. Both are bounded for each person and day:
+//! news, so that a model that is asked again because of its own events comes to an end, and the others because each
+//! leaves a mark.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -119,7 +120,7 @@ struct News<'e> {
     events: Vec<(Key, &'e EmittedEvent)>,
     /// What was emitted today under the profile's own name, and of its other members while they were by themselves.
     day: EmittedDay,
-    of_others: u64,
+    of_others: EmittedDay,
 }
 
 impl Reactor {
@@ -138,27 +139,31 @@ impl Reactor {
         let news = self.news(installation, person, events);
         let Some(News { events, mut day, of_others }) = self.readable(person, news)? else { return Ok(()) };
         let is_news = self.is_news(model, result, held);
-        let (mut waiting, mut beyond) = (Vec::new(), false);
-        for (key, event) in events {
-            if is_news && day.events + of_others >= table::PERSON_EVENTS.default {
-                beyond = true;
-                continue;
-            }
+        let (own, of_others) = match is_news {
+            true => (&mut day.events, of_others.events),
+            false => (&mut day.no_news, of_others.no_news),
+        };
+        let room = table::PERSON_EVENTS.default.saturating_sub(*own + of_others);
+        let (taken, beyond) = events.split_at(events.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
+        *own += taken.len() as u64;
+        let mut waiting = Vec::new();
+        for (key, event) in taken {
             if is_news {
-                day.events += 1;
                 let (name, properties) = (event.name.clone(), event.properties.clone());
                 waiting.push(WaitingEvent { message_id: message_id(installation, person, event), name, properties });
             }
             self.pass.told.marks.insert(key.clone());
-            self.pass.effects.push(Effect::Emitted { key, row: Vec::new() });
+            self.pass.effects.push(Effect::Emitted { key: key.clone(), row: Vec::new() });
         }
         if !waiting.is_empty() {
             self.let_wait(installation, person, result, waiting);
+        }
+        if !taken.is_empty() {
             let key = Key::emitted_by(self.workspace.id, person.0, installation);
             self.pass.told.days.insert(key.clone(), day);
             self.pass.effects.push(Effect::Emitted { key, row: row::encode(&day) });
         }
-        if beyond {
+        if !beyond.is_empty() {
             table::PERSON_EVENTS.count();
             let limit = table::PERSON_EVENTS.default;
             let fault = PluginFault::LimitExceeded { what: "events of one person in a day", limit };
@@ -211,7 +216,8 @@ impl Reactor {
     ) -> Result<News<'e>, ReadError> {
         let (workspace, store) = (self.workspace.id, self.shared.store.as_ref());
         let members = self.identities.person(person.0).map(|root| root.members()).unwrap_or_default();
-        let (mut day, mut of_others) = (EmittedDay::default().at(self.now()), 0);
+        let mut day = EmittedDay::default().at(self.now());
+        let mut of_others = day;
         for member in &members {
             let key = Key::emitted_by(workspace, *member, installation);
             let held = match self.pass.told.days.get(&key) {
@@ -220,7 +226,10 @@ impl Reactor {
             };
             match held.at(self.now()) {
                 own if *member == person.0 => day = own,
-                other => of_others += other.events,
+                other => {
+                    of_others.events += other.events;
+                    of_others.no_news += other.no_news;
+                }
             }
         }
         let (mut untold, mut seen) = (Vec::new(), BTreeSet::new());

@@ -1,9 +1,11 @@
 //! The rows of events that models emit: what was told of a person, and what waits for the accept lane.
 
+use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, ProfileId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::EmittedEvent;
 use kith_model::time::{DAY_MS, Timestamp};
+use kith_store::row::{self, Owner, Row};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -11,22 +13,41 @@ use super::rows;
 use crate::accept::readers::Reader;
 
 rows! {
-    EmittedDay: "what a model emitted about a person on a day", React, 1;
     Emission: "events that a model emitted", React, 1;
 }
 
-/// How many new events an installation emitted about one person on the last day on which it did. Days are those of UTC.
+/// How an id of an emitted event begins.
+const ID: &str = "kith-emit-";
+
+/// How much an installation emitted about one person on the last day on which it did. Days are those of UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EmittedDay {
     pub day: i64,
+    /// New events.
     pub events: u64,
+    /// Events that were no news, and count as told since.
+    pub no_news: u64,
 }
 
 impl EmittedDay {
     /// What was emitted on the day of `now`, where this is what is kept of the last one.
     pub(crate) fn at(self, now: Timestamp) -> EmittedDay {
         let day = now.0.div_euclid(DAY_MS);
-        if self.day == day { self } else { EmittedDay { day, events: 0 } }
+        if self.day == day { self } else { EmittedDay { day, ..EmittedDay::default() } }
+    }
+}
+
+impl Row for EmittedDay {
+    const WHAT: &'static str = "what a model emitted about a person on a day";
+    const OWNER: Owner = Owner::React;
+    const VERSION: u8 = 2;
+
+    /// The version before counted news alone.
+    fn before(version: u8, body: &[u8]) -> Option<Result<EmittedDay, String>> {
+        (version == 1).then(|| {
+            let (day, events) = row::read_postcard(body)?;
+            Ok(EmittedDay { day, events, no_news: 0 })
+        })
     }
 }
 
@@ -70,7 +91,12 @@ pub(crate) fn message_id(installation: InstallationId, person: ProfileId, event:
     hash.update(&installation.0.to_be_bytes());
     hash.update(&person.0.0);
     hash.update(&told_by(event).to_be_bytes());
-    format!("kith-emit-{:032x}", hash.digest128())
+    format!("{ID}{:032x}", hash.digest128())
+}
+
+/// Whether an id is that of an event that a model emitted.
+pub(crate) fn is_emitted(origin: EventOrigin, message_id: &str) -> bool {
+    origin == EventOrigin::Kernel && message_id.starts_with(ID)
 }
 
 #[cfg(test)]
@@ -108,8 +134,17 @@ mod tests {
 
     #[test]
     fn a_day_begins_anew() {
-        let of = EmittedDay { day: 3, events: 7 };
+        let of = EmittedDay { day: 3, events: 7, no_news: 5 };
         assert_eq!(of.at(Timestamp(3 * DAY_MS + 5)), of);
-        assert_eq!(of.at(Timestamp(4 * DAY_MS)), EmittedDay { day: 4, events: 0 });
+        assert_eq!(of.at(Timestamp(4 * DAY_MS)), EmittedDay { day: 4, events: 0, no_news: 0 });
+    }
+
+    #[test]
+    fn a_day_of_the_version_before_is_read() {
+        let mut before = vec![1];
+        row::write_postcard(&(3_i64, 7_u64), &mut before);
+        assert_eq!(row::decode::<EmittedDay>(&before).unwrap(), EmittedDay { day: 3, events: 7, no_news: 0 });
+        let now = EmittedDay { day: 3, events: 7, no_news: 5 };
+        assert_eq!(row::decode::<EmittedDay>(&row::encode(&now)).unwrap(), now);
     }
 }

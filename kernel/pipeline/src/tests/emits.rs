@@ -184,10 +184,21 @@ fn what_was_emitted_before_the_end_comes_in_after_it_and_once() {
     };
     let operations: Vec<Operation> = store.committed.lock().iter().flat_map(rows).collect();
     assert_eq!(operations.len(), 1);
+    store.inner.commit(Unit { operations: operations.clone(), ..Unit::default() }).unwrap();
+    bench.restart();
+    bench.wait_until("nothing waits", || is_handed_over(&bench));
+    assert_eq!(told(&bench, "u1").len(), 1);
+    // Also where the rules have changed since: that made of it a message with the id of another one.
+    configure(&bench, |setup| {
+        let drops = rule(Act::Drop, Target::Property, "orders", Vec::new());
+        setup.record_rules = Arc::new(RecordRules { version: 1, rules: vec![drops] });
+    });
     store.inner.commit(Unit { operations, ..Unit::default() }).unwrap();
     bench.restart();
     bench.wait_until("nothing waits", || is_handed_over(&bench));
     assert_eq!(told(&bench, "u1").len(), 1);
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    assert!(letters.is_empty(), "{letters:?}");
 }
 
 /// As with messages to members: who was there before the version is not announced, now or later.
@@ -270,6 +281,31 @@ fn what_a_models_own_events_set_off_comes_to_an_end() {
     wait_for_told(&bench, "u1", 2 * most);
 }
 
+/// What a version said of somebody's history left as many marks of the person as it liked.
+#[test]
+fn what_is_no_news_counts_as_told_within_the_bounds_of_news() {
+    const SAID: usize = 30;
+    let says: Saying = |_| (0..SAID).map(|number| reached("", &number.to_string())).collect();
+    let bench = bench(&Herald::new(says));
+    bench.try_import(orders("u1", 0, 1)).unwrap();
+    wait_for_answers(&bench);
+    let most = usize::try_from(table::PERSON_EVENTS.default).unwrap();
+    let person = bench.profile("user_id", "u1").unwrap().id;
+    let kept = || {
+        let of_model = Key::emitted_by(WORKSPACE, person.0, LEVEL).range();
+        bench.store.scan(&of_model, 100).unwrap().rows.len()
+    };
+    bench.wait_until("it is told of", || kept() > 0);
+    assert_eq!(kept(), most + 1, "a mark of each, and how many there were today");
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    let [DeadLetter::Computation { code, people, .. }] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!((code.as_str(), people.len()), ("limit.events", 1));
+    assert!(told(&bench, "u1").is_empty());
+    // News of the same day have bounds of their own, and what left no mark is told when it is said again.
+    bench.send(orders("u1", 1, 1));
+    wait_for_told(&bench, "u1", SAID - most);
+}
+
 /// Who became one person was told of as each of the two.
 #[test]
 fn what_was_told_of_a_part_is_not_told_of_the_whole() {
@@ -290,6 +326,10 @@ fn what_was_told_of_a_part_is_not_told_of_the_whole() {
     assert_eq!(said, [r#"{"orders":1}"#, r#"{"orders":1}"#, r#"{"orders":3}"#]);
 }
 
+fn rule(act: Act, what: Target, name: &str, sources: Vec<String>) -> Rule {
+    Rule { id: name.replace('_', "-"), act, what, name: name.into(), event: None, to: None, sources }
+}
+
 #[test]
 fn what_is_emitted_obeys_the_rules_and_what_the_version_declares() {
     let says: Saying = |orders| match orders {
@@ -298,15 +338,6 @@ fn what_is_emitted_obeys_the_rules_and_what_the_version_declares() {
     };
     let bench = bench(&Herald::new(says));
     configure(&bench, |setup| {
-        let rule = |act, what, name: &str, sources| Rule {
-            id: name.replace('_', "-"),
-            act,
-            what,
-            name: name.into(),
-            event: None,
-            to: None,
-            sources,
-        };
         let drops = rule(Act::Drop, Target::Property, "secret", Vec::new());
         let hashes = rule(Act::Hash, Target::Identifier, "user_id", vec!["level".into()]);
         setup.record_rules = Arc::new(RecordRules { version: 1, rules: vec![drops, hashes] });

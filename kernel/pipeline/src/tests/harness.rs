@@ -152,6 +152,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         outputs: vec![],
         fitted: None,
         recipients: None,
+        purposes: Default::default(),
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         giver: kith_model::consent::Giver::MayAgree,

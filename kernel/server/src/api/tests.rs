@@ -283,6 +283,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         outputs: Vec::new(),
         fitted: None,
         recipients: None,
+        purposes: Default::default(),
         call_memory_bytes: 1 << 20,
         idempotence: Idempotence::Idempotent,
         giver: kith_model::consent::Giver::RefusesOnly,

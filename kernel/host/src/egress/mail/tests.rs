@@ -1,5 +1,7 @@
 //! Mail against a relay on this machine: what is said to it, what it says, and what does not leave.
 
+mod tls;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -242,6 +244,17 @@ fn what_may_not_leave_is_refused_before_anything_is_said() {
         assert!(matches!(&sent, Err(SendFailure::Denied(reason)) if reason.contains(expected)), "{what}: {sent:?}");
     }
     assert_eq!(relay.heard(), "", "no byte of them left");
+}
+
+#[test]
+fn a_mail_has_so_many_bytes_with_everything_and_no_more() {
+    let relay = "127.0.0.1:9";
+    let (transport, empty) = (transport(relay), OutboundMail { text: Some(String::new()), ..mail(relay) });
+    let most = usize::try_from(kith_model::budget::table::MAIL_SIZE.default).unwrap();
+    let of_bytes = |bytes: usize| OutboundMail { text: Some("x".repeat(bytes - empty.bytes())), ..empty.clone() };
+    assert!(transport.mail_target(&of_bytes(most)).is_ok());
+    let refused = transport.mail_target(&of_bytes(most + 1));
+    assert_eq!(refused, Err(SendFailure::Denied("a mail has at most 1048576 bytes".to_owned())));
 }
 
 #[test]

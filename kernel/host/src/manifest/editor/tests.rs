@@ -170,6 +170,11 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (CHANNEL, "\"key\"", "\"a key\""),
         (CHANNEL, "\"text\"", "\"words\""),
         (CHANNEL, "\"email\"", "\"E-mail\""),
+        (CHANNEL, "[capabilities]\n", "[capabilities]\npurposes = []\n"),
+        (CHANNEL, "[capabilities]\n", "[capabilities]\npurposes = [\"News\"]\n"),
+        (CHANNEL, "[capabilities]\n", "[capabilities]\npurposes = [\"news@email\"]\n"),
+        (CHANNEL, "[capabilities]\n", "[capabilities]\npurposes = [\"news\", \"news\"]\n"),
+        (TAG_MODEL, "[limits]", "[capabilities]\npurposes = [\"news\"]\n[limits]"),
         (CHANNEL, "[capabilities]\n", "[capabilities]\nmail = [{ host = \"smtp://a.b\", reason = \"x\" }]\n"),
         (CHANNEL, "[capabilities]\n", "[capabilities]\nkv = { bytes = 1, reason = \"x\" }\n"),
         (CHANNEL, "idempotent = false", "state_version = 1"),
@@ -189,6 +194,11 @@ fn what_the_schema_refuses_the_reader_refuses() {
     assert!(parse_manifest(&emits).is_ok() && validator.is_valid(&as_json(&emits)));
     let emits = emits.replace("\"0.2\"", "\"0.1\"");
     assert!(parse_manifest(&emits).is_err() && !validator.is_valid(&as_json(&emits)));
+    // A channel of either contract says what it carries.
+    let purposes = CHANNEL.replace("[capabilities]\n", "[capabilities]\npurposes = [\"news\", \"service mails\"]\n");
+    for text in [purposes.replace("\"0.2\"", "\"0.1\""), purposes] {
+        assert!(parse_manifest(&text).is_ok() && validator.is_valid(&as_json(&text)), "{text}");
+    }
     // Of the older contract a channel has state, and no columns.
     let older = CHANNEL.replace("\"0.2\"", "\"0.1\"");
     let state = older.replace("[capabilities]\n", "[capabilities]\nkv = { bytes = 1, reason = \"x\" }\n");

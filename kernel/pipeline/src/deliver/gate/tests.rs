@@ -4,6 +4,7 @@ use kith_model::audience::{Action, Audience, ConsentBasis};
 use kith_model::change::Movement;
 use kith_model::consent::{Consents, Dating, Giver, Statement};
 use kith_model::id::AudienceId;
+use kith_model::plugin::{Capabilities, Grants, Purposes};
 use kith_model::profile::ProfileRoot;
 
 use super::*;
@@ -253,6 +254,28 @@ fn a_channel_is_given_the_identifiers_that_it_may_have_and_no_others() {
     let Verdict::Refuse { reason } = judged(&[]) else { panic!("it is given nothing") };
     let said = "its manifest declares no `[[capabilities.recipients]]`, or none of them is granted; `kith plugin show ";
     assert!(reason.contains(said), "{reason}");
+}
+
+/// An upgrade or a grant may take a purpose from a channel after the audience was saved: nothing for it leaves, whoever
+/// agreed.
+#[test]
+fn a_message_leaves_only_through_a_channel_that_carries_its_purpose() {
+    let mut setup = setup();
+    let mut judged = |manifest: Option<&str>, granted: Option<&str>| {
+        let capabilities = Capabilities { purposes: manifest.map(|name| vec![name.to_owned()]), ..Default::default() };
+        let grants = Grants { purposes: granted.map(|name| vec![name.to_owned()]), ..Grants::default() };
+        let channel = setup.installations.iter_mut().find(|installed| installed.id == InstallationId(3)).unwrap();
+        channel.purposes = Purposes::of(&capabilities, &grants);
+        judge(&setup, installed(&setup, InstallationId(3)).unwrap(), &pending(), &somebody(), NOW)
+    };
+    for (manifest, granted) in [(None, None), (Some("marketing"), None), (None, Some("marketing"))] {
+        assert!(matches!(judged(manifest, granted), Verdict::Pass { .. }), "{manifest:?} {granted:?}");
+    }
+    for (manifest, granted) in [(Some("service"), None), (None, Some("service")), (Some("marketing"), Some("service"))]
+    {
+        let Verdict::Refuse { reason } = judged(manifest, granted) else { panic!("{manifest:?} {granted:?}") };
+        assert!(reason.contains("the channel `postbox`") && reason.contains("none for `marketing`"), "{reason}");
+    }
 }
 
 #[test]

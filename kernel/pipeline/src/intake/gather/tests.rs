@@ -14,6 +14,8 @@ enum Way {
     Well,
     /// It fails so on each call with the request `bad`.
     Fails(fn() -> PluginFault),
+    /// The host panics in each such call.
+    Panics,
     /// It forgets the last answer, unless there is but one request.
     Forgets,
 }
@@ -37,6 +39,7 @@ impl Noting {
         if let (Way::Fails(fault), true) = (self.way, is_bad) {
             return Err(fault());
         }
+        assert!(!(is_bad && matches!(self.way, Way::Panics)), "a test of a panic");
         Ok(requests.iter().map(|request| echoed(request)).collect())
     }
 
@@ -95,7 +98,7 @@ fn taken(connector: &Arc<Noting>, bodies: &[&str]) -> (Vec<Waiting>, Vec<oneshot
     let waiting = |(body, number): (&&str, u64)| {
         let (reply, answered) = oneshot::channel();
         let connector = Arc::clone(connector) as Arc<dyn Connector>;
-        (Waiting { number, connector, request: request(body), reply, place: None }, answered)
+        (Waiting { of: OF, number, connector, request: request(body), reply, place: None }, answered)
     };
     bodies.iter().zip(0..).map(waiting).unzip()
 }
@@ -132,6 +135,17 @@ fn each_request_gets_its_own_answer_and_the_one_that_fails_takes_no_neighbour_al
     assert_eq!(call(failing.as_ref(), requests), Together::Fails);
     assert_eq!(answers(waiting), bodies.map(|body| if body == "bad" { Err(trap()) } else { own(body) }));
     assert_eq!(failing.sizes(), [8, 4, 4, 2, 1, 1, 2], "halves, until it is alone");
+}
+
+/// A panic in a call of several dropped all of them, and each was told that the server is shutting down.
+#[test]
+fn a_request_that_the_host_panics_on_takes_no_neighbour_along() {
+    let panicking = Noting::new(Way::Panics);
+    let (requests, waiting) = taken(&panicking, &["a", "b", "bad", "bad", "e", "f"]);
+    assert_eq!(call(panicking.as_ref(), requests), Together::Fails);
+    let gone: Vec<bool> = waiting.into_iter().map(|answered| answered.blocking_recv().is_err()).collect();
+    assert_eq!(gone, [false, false, true, true, false, false]);
+    assert_eq!(panicking.sizes(), [6, 3, 1, 2, 1, 1, 3, 1, 2], "halves, until each of the two is alone");
 }
 
 #[test]

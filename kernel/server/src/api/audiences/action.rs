@@ -7,7 +7,7 @@ use kith_features::Duration;
 use kith_model::audience::{Action, ConsentBasis, ReEntry, Reach};
 use kith_model::budget::table;
 use kith_model::consent;
-use kith_model::plugin::PluginKind;
+use kith_model::plugin::{PluginKind, Purposes};
 use kith_model::time::DAY_MS;
 
 use super::body::{ActionBody, PatchAction, ReEntryBody};
@@ -35,6 +35,16 @@ impl Moment {
         };
         ApiError::at(format!("{action}.{part}"), message)
     }
+
+    /// The same for a channel that does not carry the purpose.
+    fn not_carried(self, message: String) -> ApiError {
+        match self.at("purpose", message) {
+            ApiError::BadInput { message, mistakes, .. } => {
+                ApiError::BadInput { code: "purpose-not-carried", message, mistakes }
+            }
+            other => other,
+        }
+    }
 }
 
 /// The action that is asked for, if one is.
@@ -57,6 +67,10 @@ pub(super) fn read(
     if !consent::is_plain(&wanted.purpose) {
         let read = consent::reading(&wanted.purpose);
         return Err(moment.at("purpose", format!("its letters only read as `{read}`; nobody could agree to it")));
+    }
+    let purposes = Purposes::of(&plugin.manifest.capabilities, &channel.grants);
+    if let Some(refusal) = purposes.refusal(channel.name.as_str(), &wanted.purpose) {
+        return Err(moment.not_carried(refusal));
     }
     check_text(&table::PAYLOAD_TEXT, wanted.payload.get())?;
     // Beyond it a value would be kept as `null`.

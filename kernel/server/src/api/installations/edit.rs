@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use kith_host::{CheckError, ConfigProblem, Hidden, HostPort, Plugin, check_secret};
+use kith_host::{CheckError, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
-use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginFault, PluginKind};
+use kith_model::plugin::{Grants, InstallationMode, LimitRequest, Manifest, PluginFault, PluginKind, purpose_problem};
 use kith_model::polling::parse_interval;
 use kith_model::sending::MAX_SENDING;
 use kith_pipeline::Patience;
@@ -110,7 +110,7 @@ impl<'a> CheckedConfig<'a> {
         let (given, hidden) = (config.clone(), unshown.clone());
         match self.ask(draft, plugin, move |loaded, of| loaded.check_config(of, &given, &hidden))? {
             Ok(problems) if problems.is_empty() => Ok(()),
-            Ok(problems) => Err(refused_config(told(problems, config, unshown))),
+            Ok(problems) => Err(refused_config(problems)),
             Err(fault) => {
                 let (id, version) = (&plugin.manifest.id, &plugin.manifest.version);
                 let message =
@@ -143,7 +143,7 @@ impl<'a> CheckedConfig<'a> {
             }
             Ok(Ok(migrated)) => Ok(migrated),
             Ok(Err(problems)) => {
-                let mistakes = config_mistakes(told(problems, config, unshown));
+                let mistakes = config_mistakes(problems);
                 let first = mistakes.first().map(|mistake| format!("{}: {}", mistake.path, mistake.message));
                 refused(first.unwrap_or_else(|| "it does not say why".to_owned()), mistakes)
             }
@@ -180,16 +180,6 @@ impl<'a> CheckedConfig<'a> {
             }
         }
     }
-}
-
-/// What a plugin says of a configuration, without the values that are not shown: it may quote what it was given.
-fn told(problems: Vec<ConfigProblem>, config: &Value, unshown: &BTreeSet<String>) -> Vec<ConfigProblem> {
-    let hidden = Hidden::new(&kith_host::parted(config.clone(), unshown));
-    let told = |problem: ConfigProblem| ConfigProblem {
-        key: hidden.without(problem.key),
-        message: hidden.without(problem.message),
-    };
-    problems.into_iter().map(told).collect()
 }
 
 /// Only secrets that the manifest asks for can be set, to values that have room in a request and are of the form that it asks for.
@@ -250,6 +240,7 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
     if grants.consent.is_some() && kind != PluginKind::Connector {
         return Err(ApiError::at("grants.consent", format!("a {kind} tells of nobody's consent; leave it out")));
     }
+    check_purposes(kind, grants)?;
     if grants.sensitive.len() > MAX_SENSITIVE {
         return Err(ApiError::at("grants.sensitive", format!("at most {MAX_SENSITIVE}")));
     }
@@ -262,6 +253,20 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
         return Err(ApiError::at(format!("grants.networks[{place}]"), message));
     }
     check_hosts(grants, before)
+}
+
+/// Purposes are granted to channels alone, as they are compared: one that is written otherwise would be carried by
+/// nothing.
+fn check_purposes(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
+    if grants.purposes.is_some() && kind != PluginKind::Channel {
+        return Err(ApiError::at("grants.purposes", format!("a {kind} carries no messages; leave it out")));
+    }
+    for (place, name) in grants.purposes.iter().flatten().enumerate() {
+        if let Some(problem) = purpose_problem(name) {
+            return Err(ApiError::at(format!("grants.purposes[{place}]"), problem));
+        }
+    }
+    Ok(())
 }
 
 /// What names no host would have no effect, which whoever grants it would hear of only from the policy. One that was granted when
@@ -344,6 +349,7 @@ pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
     let was_given = |request: &String| {
         request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"))
             || request.starts_with(EMITTING) && had.contains(ANY_EVENT)
+            || request.starts_with(CARRYING) && had.contains(EVERY_PURPOSE)
     };
     let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request) && !was_given(request)).collect();
     more.into_iter().collect()
@@ -355,6 +361,10 @@ const IDENTIFIERS: &str = "to be given a recipient's";
 /// How the request to emit an event begins, and the one to emit every event.
 const EMITTING: &str = "to emit `";
 const ANY_EVENT: &str = "to emit events of any name";
+
+/// How the request to carry messages for a purpose begins, and the one to carry messages for every purpose.
+const CARRYING: &str = "to carry messages for `";
+const EVERY_PURPOSE: &str = "to carry messages for every purpose";
 
 fn identifiers_of(kind: &str) -> String {
     match kind {
@@ -388,6 +398,10 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         None => vec![ANY_EVENT.to_owned()],
         Some(names) => names.iter().map(|name| format!("{EMITTING}{name}`")).collect(),
     };
+    let carried = match (manifest.kind, &capabilities.purposes) {
+        (PluginKind::Channel, None) => vec![EVERY_PURPOSE.to_owned()],
+        (_, names) => names.iter().flatten().map(|name| format!("{CARRYING}{name}`")).collect(),
+    };
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
     inputs
@@ -397,6 +411,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         .chain(secrets)
         .chain(checking)
         .chain(emits)
+        .chain(carried)
         .chain(state)
         .chain(polling)
 }
@@ -495,6 +510,36 @@ mod tests {
             assert_eq!(widened(&connector(&["A"]), &connector(any)), ["to emit events of any name"]);
             assert!(widened(&connector(any), &connector(&["A"])).is_empty());
         }
+    }
+
+    #[test]
+    fn a_channel_that_wants_to_carry_more_needs_consent_for_just_that() {
+        let carrying = |purposes: Option<&[&str]>| {
+            let mut manifest = channel(&[], &[]);
+            manifest.capabilities.purposes = purposes.map(|all| all.iter().map(|name| (*name).to_owned()).collect());
+            manifest
+        };
+        let (some, more) = (carrying(Some(&["service"])), carrying(Some(&["service", "news"])));
+        assert_eq!(widened(&some, &more), ["to carry messages for `news`"]);
+        assert_eq!(widened(&some, &carrying(None)), ["to carry messages for every purpose"]);
+        assert!(widened(&more, &some).is_empty() && widened(&carrying(None), &more).is_empty());
+    }
+
+    #[test]
+    fn purposes_are_granted_to_channels_as_they_are_compared() {
+        let refused = |kind, name: &str| {
+            let grants = Grants { purposes: Some(vec!["service".to_owned(), name.to_owned()]), ..Grants::default() };
+            match check_grants(kind, &grants, &Grants::default()) {
+                Ok(()) => None,
+                Err(ApiError::BadInput { mistakes, .. }) => Some(mistakes[0].path.clone()),
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(refused(PluginKind::Channel, "news"), None);
+        for bad in ["News", "", "*", "news@email"] {
+            assert_eq!(refused(PluginKind::Channel, bad).as_deref(), Some("grants.purposes[1]"), "{bad}");
+        }
+        assert_eq!(refused(PluginKind::Connector, "news").as_deref(), Some("grants.purposes"));
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub(crate) struct PolicyBody {
 /// One thing that an installation may do, or may not.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PolicyItemBody {
-    /// `http`, `mail`, `network`, `secret`, `kv`, `event`, `input`, `recipient`, `sensitive`, `consent` or `limit`.
+    /// `http`, `mail`, `network`, `secret`, `kv`, `event`, `input`, `recipient`, `purpose`, `sensitive`, `consent` or
+    /// `limit`.
     kind: String,
     /// What it is of its kind, e.g. `api.example.com` or `cpu_ms`.
     name: String,

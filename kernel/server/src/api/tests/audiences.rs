@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use kith_model::plugin::PluginKind;
+use kith_model::plugin::{Grants, PluginKind};
 use serde_json::{Value, json};
 
 use super::installations::keep;
 use super::{FIRST, Response, ask, installation_row, source};
+use crate::catalogue::InstallationRow;
 use crate::serve::tests::{TestServer, server};
 
 /// A server with a channel `post`, and as many people as the text has lines.
@@ -100,6 +101,34 @@ async fn a_mistake_in_an_action_is_named_by_its_path() {
         assert_eq!(body["errors"][0]["path"], path, "{body}");
     }
     ask(&server, "GET", "/api/v1/audiences/bad").admin().empty().await.problem(404, "not-found");
+}
+
+/// Whoever saves an audience is told at once what the gate would say of each of its messages.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_action_is_refused_for_a_purpose_that_its_channel_does_not_carry() {
+    let server = server();
+    let grants = Grants { purposes: Some(vec!["receipts".to_owned(), "service".to_owned()]), ..Grants::default() };
+    let row = InstallationRow { grants, ..installation_row(901, "post") };
+    keep(&server, &row, PluginKind::Channel, &[]);
+    let with = |purpose: &str| action(json!({ "purpose": purpose }));
+    for part in ["on_enter", "on_exit"] {
+        let body = create(&server, "all", json!({ part: with("marketing") })).await.problem(400, "purpose-not-carried");
+        assert_eq!(body["errors"][0]["path"], format!("{part}.purpose"));
+        let said = body["message"].as_str().unwrap();
+        assert!(["`post`", "`marketing`", "`receipts`, `service`"].iter().all(|name| said.contains(name)), "{said}");
+    }
+    create(&server, "all", json!({ "on_enter": with("Service") })).await.with(201);
+    let patch = |body: Value| ask(&server, "PATCH", "/api/v1/audiences/all").admin().json(body);
+    patch(json!({ "on_enter": { "purpose": "marketing" } })).await.problem(400, "purpose-not-carried");
+    // What does not touch the action is nobody's question.
+    patch(json!({ "title": "Everybody" })).await.with(200);
+    let shown = ask(&server, "GET", "/api/v1/installations/post/policy").admin().empty().await.with(200);
+    let purposes = shown["items"].as_array().unwrap().iter().find(|item| item["kind"] == "purpose").unwrap();
+    assert_eq!(
+        (&purposes["effective"], &purposes["decided_by"]),
+        (&json!(["receipts", "service"]), &json!("grant")),
+        "{purposes}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -271,11 +271,12 @@ pub(crate) struct VerifyArgs {
 }
 
 /// What grants something by itself, and so cannot stand beside a file of grants.
-const GRANTING: [&str; 11] = [
+const GRANTING: [&str; 12] = [
     "grant_http",
     "grant_mail",
     "grant_network",
     "grant_recipient",
+    "grant_purpose",
     "grant_sensitive",
     "grant_kv",
     "grant_consent",
@@ -314,6 +315,9 @@ pub(crate) struct InstallArgs {
     /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,
+    /// A purpose that a channel carries messages for, e.g. `service`; repeat for more. The default is all that it names
+    #[arg(long, value_name = "PURPOSE")]
+    pub(crate) grant_purpose: Vec<String>,
     /// Something sensitive that it may read, as conditions write it, e.g. `traits.salary`; repeat for more
     #[arg(long, value_name = "NAME")]
     pub(crate) grant_sensitive: Vec<String>,
@@ -325,7 +329,7 @@ pub(crate) struct InstallArgs {
     #[arg(long)]
     pub(crate) grant_consent: bool,
     /// Install it without grants although its configuration names hosts; they are granted later
-    #[arg(long, conflicts_with_all = ["grant_http", "grant_mail", "grant_network", "grant_recipient", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
+    #[arg(long, conflicts_with_all = ["grant_http", "grant_mail", "grant_network", "grant_recipient", "grant_purpose", "grant_sensitive", "grant_kv", "grant_consent", "secret", "limits", "messages_at_once", "requests_per_host"])]
     pub(crate) grants_later: bool,
     /// How often it polls, e.g. `5m`, where its plugin does; the default is the plugin's
     #[arg(long, value_name = "TIME")]
@@ -371,6 +375,9 @@ pub(crate) struct InstallationChangeArgs {
     /// A type of identifiers that a channel is given; those that are given take the place of the present ones
     #[arg(long, value_name = "TYPE")]
     pub(crate) grant_recipient: Vec<String>,
+    /// A purpose that a channel carries messages for; those that are given take the place of the present ones
+    #[arg(long, value_name = "PURPOSE")]
+    pub(crate) grant_purpose: Vec<String>,
     /// Something sensitive that it may read; those that are given take the place of the present ones
     #[arg(long, value_name = "NAME")]
     pub(crate) grant_sensitive: Vec<String>,
@@ -400,7 +407,7 @@ pub(crate) struct InstallationChangeArgs {
 }
 
 /// What `--revoke` takes: the members of the API's grants that are lists.
-const REVOCABLE: [&str; 5] = ["http", "mail", "networks", "recipients", "sensitive"];
+const REVOCABLE: [&str; 6] = ["http", "mail", "networks", "recipients", "purposes", "sensitive"];
 
 #[derive(Debug, Args)]
 pub(crate) struct UpgradeArgs {

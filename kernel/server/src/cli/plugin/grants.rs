@@ -39,6 +39,7 @@ struct Refused {
     mail: Vec<String>,
     secrets: Vec<String>,
     recipients: Vec<String>,
+    purposes: Vec<String>,
     /// All state of its own.
     kv: bool,
 }
@@ -110,6 +111,9 @@ fn decide(manifest: &Manifest, mut grants: Grants, refused: &Refused) -> Decided
         // Over the API that would be all of them; here what is not named is not granted.
         grants.recipients = Some(Vec::new());
     }
+    if grants.purposes.is_none() && capabilities.purposes.is_some() {
+        grants.purposes = Some(Vec::new());
+    }
     // What the server allows it knows itself.
     let networks = grants.networks.iter().filter_map(|text| text.parse().ok()).collect();
     let ceiling = Limits { networks, ..Limits::default() };
@@ -131,6 +135,15 @@ fn decide(manifest: &Manifest, mut grants: Grants, refused: &Refused) -> Decided
     Decided { grants, mistakes }
 }
 
+/// Grants of what a plugin is given of people, and of what it writes to them for.
+pub(super) fn of_people(
+    recipients: &[String],
+    purposes: &[String],
+    sensitive: &[String],
+) -> [(&'static str, Value); 3] {
+    [("recipients", json!(recipients)), ("purposes", json!(purposes)), ("sensitive", json!(sensitive))]
+}
+
 /// Whether something is asked for and not granted.
 fn is_open(item: &PolicyItem) -> bool {
     let is_none = |side: &Option<Side>| match side {
@@ -139,7 +152,9 @@ fn is_open(item: &PolicyItem) -> bool {
         Some(Side::Names(names)) => names.is_empty(),
     };
     match item.kind {
-        ItemKind::Http | ItemKind::Mail | ItemKind::Recipient => item.asked.is_some() && is_none(&item.effective),
+        ItemKind::Http | ItemKind::Mail | ItemKind::Recipient | ItemKind::Purpose => {
+            item.asked.is_some() && is_none(&item.effective)
+        }
         // One that signatures are checked with goes to no host.
         ItemKind::Secret => item.asked.is_some() && item.granted.is_none(),
         ItemKind::Kv => !is_none(&item.asked) && is_none(&item.granted),
@@ -159,6 +174,7 @@ fn places(item: &PolicyItem) -> (&'static str, &'static str) {
         ItemKind::Mail => ("grants.mail", "refused.mail"),
         ItemKind::Secret => ("grants.secrets", "refused.secrets"),
         ItemKind::Recipient => ("grants.recipients", "refused.recipients"),
+        ItemKind::Purpose => ("grants.purposes", "refused.purposes"),
         _ => ("grants.kv_bytes", "refused.kv"),
     }
 }
@@ -177,6 +193,7 @@ impl Refused {
             ItemKind::Mail => self.mail.contains(&item.name),
             ItemKind::Secret => self.secrets.contains(&item.name),
             ItemKind::Recipient => self.recipients.contains(&item.name),
+            ItemKind::Purpose => self.purposes.contains(&item.name),
             _ => self.kv,
         }
     }
@@ -188,6 +205,7 @@ impl Refused {
             ("mail", ItemKind::Mail, &self.mail),
             ("secrets", ItemKind::Secret, &self.secrets),
             ("recipients", ItemKind::Recipient, &self.recipients),
+            ("purposes", ItemKind::Purpose, &self.purposes),
         ];
         let mut mistakes = Vec::new();
         for (place, kind, names) in lists {
@@ -475,6 +493,37 @@ url = "https://api.example.com"
         };
         assert_eq!(only(false).unwrap(), "2.0.0-rc.1");
         assert!(only(true).unwrap_err().to_string().contains("plugin upload"));
+    }
+
+    #[test]
+    fn each_purpose_that_is_named_is_granted_or_refused() {
+        let text = NOTES.replacen(
+            "[[capabilities.http]]",
+            "[capabilities]\npurposes = [\"news\", \"service\"]\n[[capabilities.http]]",
+            1,
+        );
+        let [naming, silent] = [text.as_str(), NOTES].map(|text| kith_host::parse_manifest(text).unwrap());
+        let of_purposes = |manifest: &Manifest, granted: Option<&[&str]>, refused: &[&str]| -> Vec<String> {
+            let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            let grants = Grants { purposes: granted.map(texts), ..Grants::default() };
+            let mistakes =
+                decide(manifest, grants, &Refused { purposes: texts(refused), ..Refused::default() }).mistakes;
+            mistakes.into_iter().filter(|mistake| mistake.contains("purposes")).collect()
+        };
+        assert!(of_purposes(&naming, Some(&["news"]), &["service"]).is_empty());
+        assert!(of_purposes(&naming, Some(&["news", "service"]), &[]).is_empty());
+        let open = of_purposes(&naming, None, &["service"]);
+        assert_eq!(open, ["neither grants.purposes nor refused.purposes decides on `news`"]);
+        assert!(of_purposes(&naming, Some(&["news", "service"]), &["service"])[0].contains("is granted as well"));
+        let in_vain = of_purposes(&naming, Some(&["news", "service", "alarms"]), &[]);
+        assert_eq!(in_vain, ["grants.purposes: the manifest does not name `alarms`"]);
+        // Of a plugin that names none a file may narrow it, and need not.
+        assert!(of_purposes(&silent, None, &[]).is_empty() && of_purposes(&silent, Some(&["news"]), &[]).is_empty());
+        let template = template::text(&naming);
+        assert!(
+            template.contains("purposes = [\"news\", \"service\"]") && template.contains("purposes = []"),
+            "{template}"
+        );
     }
 
     #[test]

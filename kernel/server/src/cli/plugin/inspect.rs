@@ -148,9 +148,18 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
         .map(|request| row("secret", format!("{} for {}", request.name, request.hosts.join(", ")), &request.reason));
     let recipients =
         capabilities.recipients.iter().map(|request| row("recipient", request.kind.clone(), &request.reason));
+    let purposes = capabilities.purposes.as_ref().map(|names| row("purposes", names.join(", "), ""));
     let state = (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), ""));
     let emits = (!capabilities.emits.is_empty()).then(|| row("events", capabilities.emits.join(", "), ""));
-    inputs.chain(hosts).chain(relays).chain(secrets).chain(recipients).chain(state).chain(emits).collect()
+    inputs
+        .chain(hosts)
+        .chain(relays)
+        .chain(secrets)
+        .chain(recipients)
+        .chain(purposes)
+        .chain(state)
+        .chain(emits)
+        .collect()
 }
 
 fn part_row(part: &AnatomyPart) -> Vec<String> {

@@ -63,6 +63,7 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
     }
     if kind == "channel" {
         rows.push(vec!["recipients".to_owned(), recipients(installation)]);
+        rows.extend(purposes(installation).map(|purposes| vec!["carries".to_owned(), purposes]));
     }
     rows
 }
@@ -96,6 +97,15 @@ fn recipients(installation: &Value) -> String {
         (Value::Null, false) => "all that the plugin asks for".to_owned(),
         (granted, false) => list(granted),
     }
+}
+
+/// The purposes that a channel carries messages for, where those are not all.
+fn purposes(installation: &Value) -> Option<String> {
+    let names = installation["effective_policy"]["purposes"].as_array()?;
+    Some(match names.as_slice() {
+        [] => "messages for no purpose, and so it sends nothing".to_owned(),
+        names => format!("messages for {}", names.iter().map(output::plain).collect::<Vec<_>>().join(", ")),
+    })
 }
 
 fn installation_table(installations: &[Value]) -> String {
@@ -312,6 +322,14 @@ mod tests {
             assert!(shown.contains(said), "{channel}: {shown}");
             assert_eq!(shown.contains("sends nothing"), given == json!([]), "{channel}: {shown}");
         }
+    }
+
+    #[test]
+    fn a_channel_says_what_it_carries_where_that_is_bounded() {
+        let shown = |carried: Value| purposes(&json!({ "effective_policy": { "purposes": carried } }));
+        assert_eq!(shown(Value::Null), None);
+        assert_eq!(shown(json!(["news", "service"])).as_deref(), Some("messages for news, service"));
+        assert!(shown(json!([])).is_some_and(|said| said.contains("it sends nothing")));
     }
 
     #[test]

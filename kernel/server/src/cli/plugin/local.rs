@@ -1,7 +1,8 @@
 //! One plugin in the host that servers have, on this machine and without one of them: admitted, configured and called as
 //! a server does it, under the same limits, with nothing stored and nothing sent. What goes in and comes out is
-//! `local/lines.rs`.
+//! `local/lines.rs`, and what a channel is answered `local/answers.rs`.
 
+mod answers;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -373,10 +374,10 @@ fn requests(plugin: &Plugin, binding: Binding, messages: &[Value], now: Timestam
     }
     let messages = lines::messages(messages, now)?;
     let channel = plugin.pure_channel(binding).map_err(unbound)?;
-    Ok(match channel.requests(&messages) {
-        Ok(steps) => Answer::well(steps.iter().map(lines::step).collect()),
-        Err(fault) => Answer::fault(&fault),
-    })
+    let (output, fault) = answers::exchange(channel.as_ref(), messages)?;
+    let Some(fault) = fault else { return Ok(Answer::well(output)) };
+    let Answer { output: end, problem, remarks } = Answer::fault(&fault);
+    Ok(Answer { output: output.into_iter().chain(end).collect(), problem, remarks })
 }
 
 /// The figures of a call, for programs.

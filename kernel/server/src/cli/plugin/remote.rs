@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::backtest::backtest;
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
-use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, pin, template};
+use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, of_people, pin, template};
 use super::installation::{changed, installations, one_installation, with_to_do};
 use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
@@ -220,9 +220,8 @@ fn installation(args: &InstallArgs, plugin: &PluginReference) -> Result<Value, F
         "grants": { "http": args.grant_http, "secrets": secret_hosts, "kv_bytes": args.grant_kv },
     });
     let (relays, networks) = (json!(args.grant_mail), json!(args.grant_network));
-    let (recipients, sensitive) = (json!(args.grant_recipient), json!(args.grant_sensitive));
-    let named = [("mail", relays), ("networks", networks), ("recipients", recipients), ("sensitive", sensitive)];
-    put_named(&mut body["grants"], named);
+    put_named(&mut body["grants"], [("mail", relays), ("networks", networks)]);
+    put_named(&mut body["grants"], of_people(&args.grant_recipient, &args.grant_purpose, &args.grant_sensitive));
     if args.grant_consent {
         body["grants"]["consent"] = json!("give");
     }
@@ -365,6 +364,7 @@ impl InstallationChangeArgs {
             || !self.grant_mail.is_empty()
             || !self.grant_network.is_empty()
             || !self.grant_recipient.is_empty()
+            || !self.grant_purpose.is_empty()
             || !self.grant_sensitive.is_empty()
             || self.grant_kv.is_some()
             || self.grant_consent.is_some()
@@ -396,7 +396,8 @@ fn grants(
     let before = reach(&grants);
     // What is taken back can be given otherwise by the same command.
     for kind in &args.revoke {
-        // Without `recipients` a channel is given all that its manifest asks for; none at all is an empty list.
+        // Without `recipients` and `purposes` a channel is given all that its manifest asks for; none at all is an
+        // empty list.
         grants[kind.as_str()] = json!([]);
     }
     put_named(&mut grants, [("http", json!(args.grant_http)), ("mail", json!(args.grant_mail))]);
@@ -421,9 +422,8 @@ fn grants(
     for (name, hosts) in of_secrets {
         grants["secrets"][name] = json!(hosts);
     }
-    let (networks, recipients) = (json!(args.grant_network), json!(args.grant_recipient));
-    let sensitive = json!(args.grant_sensitive);
-    put_named(&mut grants, [("networks", networks), ("recipients", recipients), ("sensitive", sensitive)]);
+    put_named(&mut grants, [("networks", json!(args.grant_network))]);
+    put_named(&mut grants, of_people(&args.grant_recipient, &args.grant_purpose, &args.grant_sensitive));
     if let Some(bytes) = args.grant_kv {
         grants["kv_bytes"] = json!(bytes);
     }
@@ -516,6 +516,7 @@ mod tests {
             grant_mail: Vec::new(),
             grant_network: vec!["10.1.0.0/16".parse().unwrap()],
             grant_recipient: Vec::new(),
+            grant_purpose: Vec::new(),
             grant_sensitive: Vec::new(),
             grant_kv: None,
             grant_consent: Some(ConsentGrantArg::Give),
@@ -603,6 +604,7 @@ mod tests {
             grant_network: Vec::new(),
             secret: vec!["signing=whsec_x=".into()],
             grant_recipient: Vec::new(),
+            grant_purpose: Vec::new(),
             grant_sensitive: Vec::new(),
             grant_kv: 0,
             grant_consent: true,
@@ -633,6 +635,8 @@ mod tests {
         assert_eq!(installation(&args).unwrap()["grants"]["networks"], json!(["10.1.0.0/16"]));
         assert_eq!(installation(&args).unwrap()["grants"]["recipients"], json!(["email"]));
         assert_eq!(installation(&args).unwrap()["grants"].get("limits"), None, "the server's");
+        let args = InstallArgs { grant_purpose: vec!["service".into()], ..args };
+        assert_eq!(installation(&args).unwrap()["grants"]["purposes"], json!(["service"]));
         let sending = SendingArgs { messages_at_once: Some(LimitArg::At(8)), ..Default::default() };
         let args = InstallArgs { sending, ..args };
         assert_eq!(installation(&args).unwrap()["grants"]["limits"], json!({ "messages_at_once": 8 }));

@@ -10,7 +10,7 @@ use crate::cli::output::visible;
 pub(super) fn document(manifest: &Manifest) -> Value {
     json!({
         "grants": suggested(manifest),
-        "refused": { "http": [], "secrets": [], "recipients": [], "kv": false },
+        "refused": { "http": [], "secrets": [], "recipients": [], "purposes": [], "kv": false },
     })
 }
 
@@ -31,6 +31,7 @@ pub(super) fn text(manifest: &Manifest) -> String {
         ("http = []", !capabilities.http.is_empty()),
         ("mail = []", !capabilities.mail.is_empty()),
         ("recipients = []", !capabilities.recipients.is_empty()),
+        ("purposes = []", capabilities.purposes.is_some()),
         ("secrets = []", !capabilities.secrets.is_empty()),
         ("kv = false", capabilities.kv_bytes > 0),
     ] {
@@ -91,6 +92,10 @@ fn grants(manifest: &Manifest) -> Vec<String> {
     if let Some(kinds) = &suggested.recipients {
         lines.push(format!("recipients = {}", list(kinds)));
     }
+    if let Some(purposes) = &suggested.purposes {
+        lines.push("# The purposes of the messages that it carries:".to_owned());
+        lines.push(format!("purposes = {}", list(purposes)));
+    }
     if capabilities.kv_bytes > 0 {
         lines.push(comment(&format!("State of its own: {}", capabilities.kv_reason)));
         lines.push(format!("kv_bytes = {}", capabilities.kv_bytes));
@@ -144,6 +149,7 @@ fn suggested(manifest: &Manifest) -> Grants {
         secrets: secrets.filter(is_whole).collect(),
         kv_bytes: capabilities.kv_bytes,
         recipients: (!capabilities.recipients.is_empty()).then(|| recipients.collect()),
+        purposes: capabilities.purposes.clone(),
         ..Grants::default()
     }
 }
@@ -156,9 +162,9 @@ fn exact(hosts: &[String]) -> Vec<String> {
     named
 }
 
-/// A list in TOML. Hosts and types of identifiers have no characters that would need another spelling.
+/// A list in TOML, which spells its texts as JSON does: a purpose may have quotes in it.
 fn list(names: &[String]) -> String {
-    format!("[{}]", names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "))
+    format!("[{}]", names.iter().map(|name| json!(name).to_string()).collect::<Vec<_>>().join(", "))
 }
 
 /// A text as comments: whoever wrote the manifest chose it, and no line of it is one of the file's.

@@ -15,6 +15,7 @@ use kith_pipeline::{AnswerToRow, EventOutcome, event_text, outcomes_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::answers::{TriedMessage, WrittenAnswer};
 use crate::cli::{Failure, digits};
 
 pub(super) fn fault(fault: &PluginFault) -> Value {
@@ -145,6 +146,8 @@ struct WrittenMessage {
     payload: Map<String, Value>,
     #[serde(default)]
     inputs: Map<String, Value>,
+    #[serde(default)]
+    answers: Vec<WrittenAnswer>,
 }
 
 fn first_id() -> String {
@@ -155,11 +158,11 @@ fn first_attempt() -> u32 {
     1
 }
 
-pub(super) fn messages(written: &[Value], now: Timestamp) -> Result<Vec<Message>, Failure> {
+pub(super) fn messages(written: &[Value], now: Timestamp) -> Result<Vec<TriedMessage>, Failure> {
     let read = |(value, number): (&Value, u32)| {
         let written: WrittenMessage = serde_json::from_value(value.clone())
             .map_err(|error| Failure::Usage(format!("message {number} is none: {error}")))?;
-        Ok(Message {
+        let message = Message {
             id: written.id,
             attempt: written.attempt,
             recipient: written.recipient.into_iter().map(|(kind, value)| Identifier::new(kind, value)).collect(),
@@ -167,7 +170,8 @@ pub(super) fn messages(written: &[Value], now: Timestamp) -> Result<Vec<Message>
             payload: digits::line(&Value::Object(written.payload)),
             inputs: written.inputs.into_iter().map(|(name, value)| (name, digits::line(&value))).collect(),
             created_at: now,
-        })
+        };
+        Ok(TriedMessage { message, answers: written.answers })
     };
     written.iter().zip(1..).map(read).collect()
 }
@@ -373,10 +377,11 @@ mod tests {
     fn a_message_has_what_was_written_and_no_more() {
         let now = Timestamp(5);
         let written = json!({ "recipient": { "email": "ada@example.com" }, "payload": { "text": "hi" } });
-        let [message]: [Message; 1] = messages(&[written], now).unwrap().try_into().unwrap();
+        let [tried]: [TriedMessage; 1] = messages(&[written], now).unwrap().try_into().ok().unwrap();
+        let message = &tried.message;
         assert_eq!((message.id.as_str(), message.attempt, message.created_at), ("message-1", 1, now));
         assert_eq!(message.payload, r#"{"text":"hi"}"#);
-        let refused = messages(&[json!({}), json!({ "to": "ada" })], now).unwrap_err();
+        let refused = messages(&[json!({}), json!({ "to": "ada" })], now).err().unwrap();
         assert!(refused.to_string().starts_with("message 2 is none: unknown field `to`"), "{refused}");
     }
 }
