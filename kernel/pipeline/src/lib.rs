@@ -59,9 +59,10 @@ use roaring::RoaringBitmap;
 pub use accept::taking_back::TakenBack;
 pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
 pub use backtest::report::{
-    AudienceEffect, BacktestChange, BacktestEnd, BacktestPeople, BacktestReport, MessageCounts,
+    AudienceEffect, BacktestChange, BacktestEnd, BacktestExample, BacktestKey, BacktestLine, BacktestPeople,
+    BacktestReport, MessageCounts, MessageVerdict,
 };
-pub use backtest::{BacktestExample, BacktestLine, BacktestState, BacktestView, MessageVerdict};
+pub use backtest::{BacktestState, BacktestView, backtest_has_ended};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitInput, FitProgress, FitSlot};
