@@ -370,11 +370,13 @@ impl Workspace {
             origin: submission.origin,
             said_time: event.time,
             is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
+            form: None,
         };
         let evidence = EventFacts { time: evidence_time(submission, time), ..given };
         let (identity, mut tied) = self.tie_ruled(&checked.identifiers, ruled, submission, &evidence)?;
         if !checked.traits.is_empty() {
-            self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
+            let form = self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
+            let spoken = EventConsents { form, ..spoken };
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }

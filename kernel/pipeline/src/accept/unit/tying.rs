@@ -97,21 +97,22 @@ impl Workspace {
         Ok(spelled)
     }
 
-    /// What an event said of consents under a spelling of an address is said under its form, too.
+    /// What an event said of consents under a spelling of an address is said under its form, too, which this is.
     pub(super) fn hear_as_form(
         &mut self,
         named: &EventIdentifier,
         spoken: EventConsents<'_>,
         given: &EventFacts<'_>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<Option<SourceIdentityId>, ReadError> {
         let shape = self.rules.types.get(&named.normal.kind).map_or(Shape::Any, |own| own.shape);
         if spoken.said.is_empty() || shape == Shape::Any || named.spelled == named.normal {
-            return Ok(());
+            return Ok(None);
         }
-        match self.people.find(&named.normal)? {
-            Some(form) => self.people.hear_as_form(form, spoken, given),
-            None => Ok(()),
+        let form = self.people.find(&named.normal)?;
+        if let Some(form) = form {
+            self.people.hear_as_form(form, spoken, given)?;
         }
+        Ok(form)
     }
 
     /// Note who is named by a value, where an identity is named by the value's hash: a rule that hashes holds from one moment on
