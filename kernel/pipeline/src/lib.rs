@@ -255,7 +255,7 @@ impl Kernel {
         }
         if let Some(workspace) = self.shared.workspace(id) {
             let setup = Arc::clone(&workspace.compiled.load().setup);
-            self.shared.shadows.follow(&setup);
+            self.shared.shadows.follow(&self.shared, &setup);
             backtest::follow(&self.shared, &workspace);
             self.shared.accept.set_rules(&setup);
         }
