@@ -114,6 +114,7 @@ fn tried_before_it_is_put_in_place(kernel: &mut TestKernel) {
     kernel.restart();
     let text = said(kernel, &["plugin", "backtest", "hostile"]);
     assert!(text.contains("0.1.0 was tried over 1 of 1 people. 0.2.0 of hostile is live"), "{text}");
+    assert_eq!(kernel.admin().get(BACKTEST).is(200)["outputs"], outputs, "with its examples");
     said(kernel, &["plugin", "upgrade", "hostile", "--version", "0.1.0", "--allow-downgrade"]);
     let admin = kernel.admin();
     wait_until("it is as it was told", || size(&admin) == 1);

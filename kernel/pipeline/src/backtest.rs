@@ -4,8 +4,8 @@
 //!
 //! It is a task of the workers that hands one batch of people after the other to the thread of the versions that run beside the
 //! live ones, which yields to all others, and so never has more than one call under way. How far it is and what it counted are
-//! one row, written at most every [`COMMIT_PERIOD`]: after a restart it goes on from there. Examples of people are in memory
-//! alone.
+//! one row, written at most every [`COMMIT_PERIOD`], with examples of people: after a restart it goes on from there. A version of which
+//! all is known is let go of.
 
 mod batch;
 mod effects;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_features::{Expression, FeatureName};
-use kith_model::id::{AudienceId, InstallationId, ProfileId, WorkspaceId};
+use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_store::keys::Definition;
 use kith_store::{CommitError, Key, Operation, Precondition, ReadError, Store, Unit, row};
 use parking_lot::Mutex;
@@ -31,47 +31,21 @@ use crate::shared::{CompiledSetup, KernelState, Workspace};
 use crate::workers::{Ending, TaskScope};
 use crate::{Kernel, offload};
 
-use report::{BacktestChange, BacktestEnd, BacktestKey, BacktestReport, LiveKey, changes};
+use report::{
+    BacktestChange, BacktestEnd, BacktestExample, BacktestKey, BacktestLine, BacktestReport, LiveKey, changes,
+};
 
 /// The name of the tasks.
 const BACKTEST: &str = "backtest";
+
+/// What the examples of one backtest take at most: they go with its row.
+const MAX_EXAMPLE_BYTES: usize = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 
 /// The longest wait between two looks at what one waits for.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A batch ends within the limits of a call; a machine under load may take this long.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// What an example is of.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum BacktestLine {
-    /// An output that would be another.
-    Output(String),
-    Entered(AudienceId),
-    Left(AudienceId),
-}
-
-/// What would become of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MessageVerdict {
-    /// It would leave.
-    Passes,
-    /// The gate would refuse it.
-    Refused { reason: String },
-    /// The action would not be taken.
-    NotDue,
-}
-
-/// Somebody for whom something would change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BacktestExample {
-    pub profile: ProfileId,
-    /// Of an output, as JSON, long texts cut; `None` where it has nothing.
-    pub live: Option<String>,
-    pub version: Option<String>,
-    /// Of an audience with an action.
-    pub message: Option<MessageVerdict>,
-}
 
 /// How a backtest stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +61,7 @@ pub enum BacktestState {
 pub struct BacktestView {
     pub state: BacktestState,
     pub report: BacktestReport,
-    /// The first of each line, since the kernel was started.
+    /// The first of each line, as far as there is room for them.
     pub examples: BTreeMap<BacktestLine, Vec<BacktestExample>>,
     pub last_failure: Option<ShadowFailure>,
     /// What is not as it was when it began.
@@ -118,7 +92,8 @@ struct Kept {
     stored: Option<Vec<u8>>,
     /// Whether the row was found as it was left, and so was not written behind a change that had deleted it.
     is_confirmed: bool,
-    examples: BTreeMap<BacktestLine, Vec<BacktestExample>>,
+    /// What the examples take.
+    example_bytes: usize,
     last_failure: Option<ShadowFailure>,
     /// Batches in a row of which it answered for nobody.
     fruitless: u32,
@@ -133,9 +108,15 @@ impl Kept {
     }
 
     fn example(&mut self, line: BacktestLine, example: impl FnOnce() -> BacktestExample) {
-        let kept = self.examples.entry(line).or_default();
-        if kept.len() < MAX_EXAMPLES {
-            kept.push(example());
+        let kept = self.report.get_or_insert_default().examples.entry(line).or_default();
+        if kept.len() >= MAX_EXAMPLES {
+            return;
+        }
+        let example = example();
+        let bytes = self.example_bytes.saturating_add(example.size_bytes());
+        if bytes <= MAX_EXAMPLE_BYTES {
+            kept.push(example);
+            self.example_bytes = bytes;
         }
     }
 }
@@ -242,7 +223,7 @@ async fn work(shared: Arc<KernelState>, workspace: Arc<Workspace>, run: Arc<Run>
             Ok(batch::Next::Nothing) | Err(_) => break,
         }
     }
-    offload::run(move || run.keep(&shared)).await;
+    offload::run(move || run.close(&shared)).await;
 }
 
 /// Look at the next people of a run. A panic gives it up: the next turn would meet the same people, after a restart too.
@@ -272,6 +253,33 @@ async fn wait_for_reactor(shared: &KernelState, workspace: &Workspace, run: &Run
     }
 }
 
+fn key(workspace: WorkspaceId, installation: InstallationId) -> Key {
+    Key::definition(workspace, Definition::BacktestReport, &installation.0.to_be_bytes())
+}
+
+/// The report of a run as it was written, with its row.
+fn read(store: &dyn Store, key: &Key, of: &BacktestKey) -> Option<(BacktestReport, Vec<u8>)> {
+    let decoded = |bytes: kith_store::Value| -> Result<(BacktestReport, Vec<u8>), ReadError> {
+        Ok((row::decode(&bytes)?, bytes.to_vec()))
+    };
+    let read = get_one(store, key).and_then(|found| found.map(decoded).transpose());
+    let read = read.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what came of a backtest does not read");
+        None
+    });
+    read.filter(|(report, _)| report.of == *of)
+}
+
+/// Whether a backtest has ended as far as its row says: of one that has, nothing has to be loaded, since it is asked nothing more.
+pub fn backtest_has_ended(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    installation: InstallationId,
+    of: &BacktestKey,
+) -> bool {
+    read(store, &key(workspace, installation), of).is_some_and(|(report, _)| report.ended.is_some())
+}
+
 impl Run {
     /// Whether it is still asked for, and its workspace runs.
     fn is_current(&self, shared: &KernelState, workspace: &Workspace) -> bool {
@@ -285,27 +293,21 @@ impl Run {
     }
 
     fn key(&self) -> Key {
-        Key::definition(self.workspace, Definition::BacktestReport, &self.installation.0.to_be_bytes())
+        key(self.workspace, self.installation)
     }
 
     /// The report as it was written, with its row; `None` where there is none of this run.
     fn read(&self, store: &dyn Store) -> Option<(BacktestReport, Vec<u8>)> {
-        let decoded = |bytes: kith_store::Value| -> Result<(BacktestReport, Vec<u8>), ReadError> {
-            Ok((row::decode(&bytes)?, bytes.to_vec()))
-        };
-        let read = get_one(store, &self.key()).and_then(|found| found.map(decoded).transpose());
-        let read = read.unwrap_or_else(|error| {
-            tracing::warn!(installation = self.installation.0, %error, "what came of a backtest does not read");
-            None
-        });
-        read.filter(|(report, _)| report.of == self.of)
+        read(store, &self.key(), &self.of)
     }
 
     /// What is kept, with the report read.
     fn look<'k>(&self, store: &dyn Store, kept: &'k mut Kept) -> &'k mut Kept {
         if kept.report.is_none() {
             let (report, stored) = self.read(store).unzip();
-            kept.report = Some(report.unwrap_or_else(|| BacktestReport::new(self.of.clone())));
+            let report = report.unwrap_or_else(|| BacktestReport::new(self.of.clone()));
+            kept.example_bytes = report.examples.values().flatten().map(BacktestExample::size_bytes).sum();
+            kept.report = Some(report);
             (kept.is_confirmed, kept.stored) = (stored.is_some(), stored);
         }
         kept
@@ -333,6 +335,15 @@ impl Run {
     fn give_up(&self, shared: &KernelState, code: &str, message: String) {
         tracing::warn!(installation = self.installation.0, code, message, "a backtest was given up");
         self.end(shared, BacktestEnd::GivenUp { at: shared.clock.now(), code: code.to_owned(), message });
+    }
+
+    /// Nothing more is asked, for now or for good.
+    fn close(&self, shared: &KernelState) {
+        self.keep(shared);
+        let store = shared.store.as_ref();
+        if backtest_has_ended(store, self.workspace, self.installation, &self.of) {
+            shared.observer.backtest_ended(self.workspace, self.installation);
+        }
     }
 
     /// Write what is not yet written.
@@ -431,11 +442,12 @@ impl Kernel {
         let known = self.shared.workspace(workspace)?;
         let compiled: Arc<CompiledSetup> = known.compiled.load_full();
         let run = self.shared.backtests.run_of(workspace, compiled.setup.installation(installation)?)?;
-        let (report, examples, last_failure) = {
+        let (mut report, last_failure) = {
             let mut kept = run.kept.lock();
             let kept = run.look(self.shared.store.as_ref(), &mut kept);
-            (kept.report().clone(), kept.examples.clone(), kept.last_failure.clone())
+            (kept.report().clone(), kept.last_failure.clone())
         };
+        let examples = std::mem::take(&mut report.examples);
         let state = match (&report.ended, report.begun_at) {
             (Some(end), _) => BacktestState::Ended(end.clone()),
             (None, Some(_)) => BacktestState::Running,
@@ -451,5 +463,29 @@ impl Kernel {
             beyond = compiled.plan.audiences.iter().filter(decides).map(|audience| audience.audience.id).collect();
         }
         Some(BacktestView { state, report, examples, last_failure, changes: changed, readers: followed, beyond })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::{ProfileId, SourceIdentityId};
+
+    use super::*;
+
+    #[test]
+    fn examples_take_no_more_than_they_may() {
+        let mut kept = Kept::default();
+        let example = || BacktestExample {
+            profile: ProfileId(SourceIdentityId([1; 16])),
+            live: None,
+            version: None,
+            message: None,
+        };
+        for number in 0..30 * 200 {
+            kept.example(BacktestLine::Entered(AudienceId(number / 30)), example);
+        }
+        let lines = || kept.report.iter().flat_map(|report| report.examples.values());
+        assert_eq!(lines().map(Vec::len).max(), Some(MAX_EXAMPLES));
+        assert_eq!(lines().flatten().count(), MAX_EXAMPLE_BYTES / example().size_bytes());
     }
 }

@@ -59,9 +59,10 @@ use roaring::RoaringBitmap;
 pub use accept::taking_back::TakenBack;
 pub use accept::{EventOutcome, MAX_REPORTED_REJECTIONS, event_text, outcomes_of};
 pub use backtest::report::{
-    AudienceEffect, BacktestChange, BacktestEnd, BacktestPeople, BacktestReport, MessageCounts,
+    AudienceEffect, BacktestChange, BacktestEnd, BacktestExample, BacktestKey, BacktestLine, BacktestPeople,
+    BacktestReport, MessageCounts, MessageVerdict,
 };
-pub use backtest::{BacktestExample, BacktestLine, BacktestState, BacktestView, MessageVerdict};
+pub use backtest::{BacktestState, BacktestView, backtest_has_ended};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
 pub use fit::{FitError, FitInput, FitProgress, FitSlot};
@@ -254,7 +255,7 @@ impl Kernel {
         }
         if let Some(workspace) = self.shared.workspace(id) {
             let setup = Arc::clone(&workspace.compiled.load().setup);
-            self.shared.shadows.follow(&setup);
+            self.shared.shadows.follow(&self.shared, &setup);
             backtest::follow(&self.shared, &workspace);
             self.shared.accept.set_rules(&setup);
         }

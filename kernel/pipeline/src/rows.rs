@@ -117,6 +117,7 @@ mod tests {
     use crate::accept::quality::SourceCounts;
     use crate::accept::readers::ReaderRow;
     use crate::accept::taking_back::TakenBackRow;
+    use crate::profiles::consents::StatementRow;
     use crate::profiles::facts::FactsRow;
     use crate::react::readiness::Readiness;
     use crate::react::seen::SeenRow;
@@ -136,6 +137,7 @@ mod tests {
             line::<LetterTime>(),
             line::<SourceCounts>(),
             line::<ReaderRow>(),
+            line::<StatementRow>(),
             line::<TakenBackRow>(),
         ];
         let sent = [line::<DeliveryRow>(), line::<DeliveryTotals>()];

@@ -205,6 +205,11 @@ pub trait Observer: Send + Sync {
         );
     }
 
+    /// A backtest has ended, and its version is asked nothing more: see [`backtest_has_ended`](crate::backtest_has_ended).
+    fn backtest_ended(&self, workspace: WorkspaceId, installation: InstallationId) {
+        tracing::debug!(workspace = workspace.0, installation = installation.0, "nobody lets go of what was tried");
+    }
+
     /// A page that was polled came to this.
     fn polled(&self, acceptance: &Acceptance) {
         tracing::debug!(accepted = acceptance.accepted, "nobody counts what was polled");

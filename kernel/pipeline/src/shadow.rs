@@ -19,7 +19,7 @@ use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
 use kith_model::plugin::{InputSpec, OutputSpec, PluginFault};
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
-use kith_store::{Key, Operation, Store, Unit, row};
+use kith_store::{CommitError, Key, Operation, Precondition, Store, Unit, row};
 use parking_lot::Mutex;
 
 use crate::Kernel;
@@ -135,6 +135,10 @@ struct Waiting {
 struct Kept {
     /// Read from its row when it is needed first.
     report: Option<ShadowReport>,
+    /// The row as it was written last, or read.
+    stored: Option<Vec<u8>>,
+    /// Whether the row was found as it was left, and so was not written behind a change that had deleted it.
+    is_confirmed: bool,
     examples: VecDeque<ShadowExample>,
     last_failure: Option<ShadowFailure>,
     committed_at: Option<Instant>,
@@ -220,11 +224,17 @@ impl Shadows {
     }
 
     /// Another setup is in force: forget the runs that have ended.
-    pub(crate) fn follow(&self, setup: &Setup) {
+    pub(crate) fn follow(&self, shared: &KernelState, setup: &Setup) {
+        let mut dropped = Vec::new();
         self.runs.lock().retain(|(workspace, id), run| {
-            *workspace != setup.workspace
-                || setup.installation(*id).and_then(ShadowKey::of).is_some_and(|of| of == run.of)
+            let stays = *workspace != setup.workspace
+                || setup.installation(*id).and_then(ShadowKey::of).is_some_and(|of| of == run.of);
+            if !stays {
+                dropped.push(Arc::clone(run));
+            }
+            stays
         });
+        dropped.iter().for_each(|run| run.forget(shared));
     }
 
     /// Write what is not yet written, of one workspace or of all.
@@ -288,24 +298,40 @@ impl Run {
         !workspace.is_stopping() && installed.and_then(ShadowKey::of).is_some_and(|of| of == self.of)
     }
 
+    /// Whether it is the run that the setup in force asks for.
+    fn is_in_force(&self, workspace: &Workspace) -> bool {
+        let compiled = workspace.compiled.load();
+        compiled.setup.installation(self.installation).and_then(ShadowKey::of).is_some_and(|of| of == self.of)
+    }
+
     fn key(&self) -> Key {
         Key::definition(self.workspace, Definition::ShadowReport, &self.installation.0.to_be_bytes())
     }
 
-    /// The report as it was written; an empty one where there is none of this run.
-    fn read(&self, store: &dyn Store) -> ShadowReport {
-        let read = get_one(store, &self.key()).and_then(|row| row.map(|row| row::decode(&row)).transpose());
-        let read: Option<ShadowReport> = read.unwrap_or_else(|error| {
+    /// The row, whichever run it is of.
+    fn row(&self, store: &dyn Store) -> Option<Vec<u8>> {
+        let read = get_one(store, &self.key()).map(|row| row.map(|row| row.to_vec()));
+        read.unwrap_or_else(|error| {
             tracing::warn!(installation = self.installation.0, %error, "what came of a shadow does not read");
             None
+        })
+    }
+
+    /// The report that a row has, if it is this run's.
+    fn own(&self, row: &[u8]) -> Option<ShadowReport> {
+        let read = row::decode::<ShadowReport>(row).inspect_err(|error| {
+            tracing::warn!(installation = self.installation.0, %error, "what came of a shadow does not read");
         });
-        read.filter(|read| read.of == self.of).unwrap_or_else(|| ShadowReport::new(self.of.clone()))
+        read.ok().filter(|read| read.of == self.of)
     }
 
     /// What is kept, with the report read and what was skipped in it.
     fn look<'k>(&self, store: &dyn Store, kept: &'k mut Kept) -> &'k mut Kept {
         if kept.report.is_none() {
-            kept.report = Some(self.read(store));
+            kept.stored = self.row(store);
+            let own = kept.stored.as_deref().and_then(|row| self.own(row));
+            kept.is_confirmed = own.is_some();
+            kept.report = Some(own.unwrap_or_else(|| ShadowReport::new(self.of.clone())));
         }
         let skipped = std::mem::take(&mut self.waiting.lock().skipped);
         kept.report().skipped.add_all(skipped);
@@ -323,16 +349,46 @@ impl Run {
     }
 
     fn commit(&self, shared: &KernelState, kept: &mut Kept) {
-        let report = self.look(shared.store.as_ref(), kept).report();
-        let operation = Operation::Put(self.key(), row::encode(report));
-        match shared.commit(Unit { operations: vec![operation], ..Unit::default() }) {
-            Ok(_) => kept.has_news = false,
+        kept.committed_at = Some(Instant::now());
+        // Of one that runs no longer nothing is kept. The workspace itself may be about to stop.
+        if !shared.workspace(self.workspace).is_some_and(|known| self.is_in_force(&known)) {
+            return;
+        }
+        let row = row::encode(self.look(shared.store.as_ref(), kept).report());
+        let operations = vec![Operation::Put(self.key(), row.clone())];
+        // A change that ends it deletes the row before its setup is in force, and no other row comes in that place.
+        let preconditions = kept.stored.iter().map(|stored| Precondition::Holds(self.key(), stored.clone())).collect();
+        match shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
+            Ok(_) => {
+                kept.is_confirmed |= kept.stored.is_some();
+                (kept.stored, kept.has_news) = (Some(row), false);
+            }
+            // The answer to the last write may have been an error though it was made.
+            Err(CommitError::Conflict(_)) => match self.row(shared.store.as_ref()) {
+                Some(found) => kept.stored = Some(found),
+                None => kept.has_news = false,
+            },
             // It is in memory still, and is tried with what comes next.
             Err(error) => {
                 tracing::warn!(installation = self.installation.0, %error, "what came of a shadow was not kept")
             }
         }
-        kept.committed_at = Some(Instant::now());
+    }
+
+    /// It runs no longer. Its first write may have come between the change that ended it, which deleted the row, and this; a later
+    /// one finds that there is none.
+    fn forget(&self, shared: &KernelState) {
+        // A write under way ends before this, and none comes after it.
+        let kept = self.kept.lock();
+        if kept.is_confirmed || kept.stored.is_none() {
+            return;
+        }
+        let Some(found) = self.row(shared.store.as_ref()).filter(|row| self.own(row).is_some()) else { return };
+        let preconditions = vec![Precondition::Holds(self.key(), found)];
+        let operations = vec![Operation::Delete(self.key())];
+        if let Err(error) = shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
+            tracing::warn!(installation = self.installation.0, %error, "what came of a shadow is there still");
+        }
     }
 }
 

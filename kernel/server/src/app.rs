@@ -232,6 +232,19 @@ impl App {
         Ok(answer)
     }
 
+    /// Make anew what a workspace runs, where something has changed that it is made of and that is not in the catalogue.
+    pub(crate) fn make_anew(&self, workspace: WorkspaceId) -> Result<(), ApiError> {
+        // Held until it is in force: nobody changes the workspace meanwhile.
+        let change = self.catalogue.begin(workspace, Actor::kernel())?;
+        if change.tables().row.state.is_active() {
+            let checked = self.kernel.check(self.setup(&change, Loading::Done)?, None)?;
+            let loaded = self.wiring.loaded(change.tables());
+            self.kernel.put_in_force(checked);
+            self.wiring.keep_loaded(workspace, loaded);
+        }
+        Ok(())
+    }
+
     /// A change that may need a plugin that is not loaded: it is made on paper first and what it needs is loaded, because a
     /// component may take half a minute to compile, and no other change of the workspace can be made meanwhile.
     pub(crate) fn change_after_loading<T>(

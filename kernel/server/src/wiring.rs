@@ -76,6 +76,7 @@ pub struct Wiring {
     components: Components,
     ceiling: Limits,
     states: kv::States,
+    store: Arc<dyn Store>,
     realms: RealmKeys,
     /// What each installation was last made into, with what it was made from: a change of one installation neither binds
     /// nor compiles another again, whose component may be one that takes half a minute to be refused.
@@ -130,7 +131,8 @@ impl Wiring {
         Wiring {
             components: Components::new(host, artifacts),
             ceiling,
-            states: kv::States::new(store),
+            states: kv::States::new(Arc::clone(&store)),
+            store,
             realms,
             made: Mutex::default(),
             in_force: Mutex::default(),
@@ -168,7 +170,7 @@ impl Wiring {
     pub(crate) fn loaded(&self, tables: &WorkspaceTables) -> Vec<LoadedPlugin> {
         let plugins = tables
             .installed()
-            .flat_map(|row| [tables.plugin_of(row), tables.shadow_of(row), tables.backtest_of(row)])
+            .flat_map(|row| [tables.plugin_of(row), tables.shadow_of(row), self.under_way(tables, row)])
             .flatten();
         plugins.filter_map(|plugin| self.components.loaded(&plugin.digest)).collect()
     }

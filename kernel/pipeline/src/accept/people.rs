@@ -7,6 +7,7 @@ mod apart;
 mod caches;
 mod consents;
 mod evidence;
+mod given;
 mod held;
 mod layers;
 mod partition;
@@ -17,12 +18,10 @@ mod stated;
 mod tests;
 mod weigh;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_model::change::IdentityChange;
-use kith_model::consent::CONSENT;
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{EdgeId, Identifier, MustNotLink};
 use kith_model::profile::{IdentityHead, ProfileRoot};
@@ -30,11 +29,10 @@ use kith_model::time::Timestamp;
 use kith_store::keys::{PersonRow, alias_digest};
 use kith_store::{Key, Operation, ReadError, Store, row};
 use quick_cache::unsync::Cache;
-use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::never_seen::{FilterPart, NeverSeen};
-use crate::profiles::facts::{self, EventFacts, FactOutcome, FactsRow, each_row, facts_key, read_facts_row, read_head};
+use crate::profiles::facts::{FactsRow, each_row, facts_key, read_facts_row, read_head};
 use apart::ApartPairs;
 use caches::{RowCache, cache};
 pub(crate) use consents::EventConsents;
@@ -272,45 +270,6 @@ impl People {
         }
         self.work.rows_read += 1;
         Ok(read_facts_row(self.store.as_ref(), self.workspace, identity, bucket)?.unwrap_or_default())
-    }
-
-    /// Facts that an event gave about its identity, and all that it said of consents; the names of those that found no room.
-    pub(crate) fn record_traits<'t>(
-        &mut self,
-        identity: SourceIdentityId,
-        traits: BTreeMap<Cow<'t, str>, &RawValue>,
-        spoken: EventConsents<'_>,
-        event: &EventFacts<'_>,
-    ) -> Result<Vec<Cow<'t, str>>, ReadError> {
-        let mut surplus = Vec::new();
-        let mut summary = self.facts_row(identity, 0)?;
-        let taken = self.hear(identity, &mut summary, spoken, event);
-        if !taken.had_room {
-            surplus.push(Cow::Borrowed(CONSENT));
-        }
-        for (name, value) in traits {
-            let value = facts::fact(value.get(), event);
-            let recorded = if summary.is_split {
-                let bucket = facts::bucket_of(&name);
-                let mut row = self.facts_row(identity, bucket)?;
-                let recorded = facts::record(&mut summary.totals, &mut row.facts, &name, value);
-                self.layers.event.facts.insert((identity, bucket), row);
-                recorded
-            } else {
-                facts::record(&mut summary.totals, &mut summary.facts, &name, value)
-            };
-            for (bucket, row) in summary.split().into_iter().flatten() {
-                self.layers.event.facts.insert((identity, bucket), row);
-            }
-            if recorded == FactOutcome::Surplus {
-                surplus.push(name);
-            }
-        }
-        self.layers.event.facts.insert((identity, 0), summary);
-        if spoken.is_of_person && !taken.agreed.is_empty() {
-            self.note_answered(identity, &taken.agreed)?;
-        }
-        Ok(surplus)
     }
 
     /// The event is part of its unit.

@@ -93,18 +93,37 @@ impl ReaderRange {
 }
 
 /// The versions that read a source's events, in the order in which they began. What lies before the first of them was read before
-/// this was noted.
+/// this was noted. A row that cannot be read is as good as none.
 pub(crate) fn ranges(
     store: &dyn Store,
     workspace: WorkspaceId,
     source: InstallationId,
 ) -> Result<Vec<ReaderRange>, ReadError> {
-    let mut ranges: Vec<ReaderRange> = Vec::new();
+    Ok(readable_ranges(store, workspace, source)?.0)
+}
+
+/// The same, and how many rows cannot be read.
+fn readable_ranges(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    source: InstallationId,
+) -> Result<(Vec<ReaderRange>, u64), ReadError> {
+    let (mut ranges, mut unreadable): (Vec<ReaderRange>, u64) = (Vec::new(), 0);
     let prefix = Key::readers(workspace, source);
     each_row(store, &prefix, |key, value| {
-        let row: ReaderRow = row::decode(value)?;
         let Some((after, _)) = key.as_reader(&prefix) else { return Ok(()) };
-        if let Some(last) = ranges.last_mut().filter(|last| last.row.number == 0) {
+        let last = ranges.last_mut().filter(|last| last.row.number == 0 && last.up_to.is_none());
+        let row: ReaderRow = match row::decode(value) {
+            Ok(row) => row,
+            Err(error) => {
+                tracing::error!(workspace = workspace.0, source = source.0, %error, "nobody knows who read some of a source's events");
+                unreadable += 1;
+                // It ends there all the same.
+                last.into_iter().for_each(|last| last.up_to = Some(after));
+                return Ok(());
+            }
+        };
+        if let Some(last) = last {
             last.up_to = Some(after);
             last.events = row.before.saturating_sub(last.row.before);
         }
@@ -112,10 +131,10 @@ pub(crate) fn ranges(
         ranges.push(ReaderRange { row, after, up_to, events });
         Ok(())
     })?;
-    if let Some(last) = ranges.last_mut().filter(|last| last.row.number == 0) {
+    if let Some(last) = ranges.last_mut().filter(|last| last.row.number == 0 && last.up_to.is_none()) {
         last.events = events_of(store, workspace, source)?.saturating_sub(last.row.before);
     }
-    Ok(ranges)
+    Ok((ranges, unreadable))
 }
 
 /// What one component read of a source, up to a position of the log: the ranges of its versions.
@@ -123,6 +142,8 @@ pub(crate) fn ranges(
 pub(crate) struct ReadBy {
     source: InstallationId,
     pub ranges: Vec<ReaderRange>,
+    /// Rows of versions of the source that cannot be read, one of which may have been this.
+    pub unreadable: u64,
     up_to: Position,
 }
 
@@ -134,9 +155,9 @@ impl ReadBy {
         (source, digest): (InstallationId, &str),
         up_to: Position,
     ) -> Result<ReadBy, ReadError> {
-        let mut ranges = ranges(store, workspace, source)?;
+        let (mut ranges, unreadable) = readable_ranges(store, workspace, source)?;
         ranges.retain(|range| range.row.reader.digest == digest);
-        Ok(ReadBy { source, ranges, up_to })
+        Ok(ReadBy { source, ranges, unreadable, up_to })
     }
 
     /// Whether an event at a position is one of these.

@@ -7,6 +7,7 @@
 //! else that was said comes to; what it refused stays refused, and what it was as evidence stays too. Its message is forgotten, so
 //! that the same may come again, read by another version.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::change::Change;
@@ -33,6 +34,8 @@ pub(crate) struct EventUndo {
     pub undo: Undo,
     /// The name of the source, under which the rows of its files are remembered.
     pub source: String,
+    /// Those that have that name or had it.
+    pub sources: BTreeSet<InstallationId>,
 }
 
 impl EventUndo {
@@ -41,7 +44,8 @@ impl EventUndo {
         let undos = setup.undos.iter().filter(|undo| undo.of == Undone::Events);
         let named = undos.map(|undo| {
             let source = setup.source_names.get(&undo.installation).cloned().unwrap_or_default();
-            EventUndo { undo: undo.clone(), source }
+            let of_name = setup.source_names.iter().filter(|(_, name)| **name == source).map(|(id, _)| *id);
+            EventUndo { undo: undo.clone(), sources: of_name.chain([undo.installation]).collect(), source }
         });
         named.collect()
     }
@@ -62,7 +66,8 @@ pub struct TakenBack {
     pub tying: u64,
     /// Identifiers that have no event since, and stay.
     pub left_empty: u64,
-    /// Events and records of the log that could not be read, and stay.
+    /// Events that stay, and rows and records of the log that could not be read: with a row that cannot be read, too large for a
+    /// commit, or of a person of whom there is more than is read.
     pub unreadable: u64,
 }
 
@@ -79,8 +84,9 @@ impl TakenBack {
 }
 
 /// What an event says of consents, each as it stands there.
-pub(super) fn consents(event: &Event) -> Vec<&RawValue> {
-    if !mentions_consent(&event.traits) {
+pub(crate) fn consents(event: &Event) -> Vec<&RawValue> {
+    // A name may be written with escapes.
+    if !mentions_consent(&event.traits) && !event.traits.contains('\\') {
         return Vec::new();
     }
     // The text was checked when the event was accepted.
@@ -116,6 +122,12 @@ impl TakenBackRow {
     /// Nothing was looked at yet.
     pub(crate) fn begin(number: u32, until: Position) -> TakenBackRow {
         TakenBackRow { number, from: None, at: Position(0), until, is_done: false, taken_back: TakenBack::default() }
+    }
+
+    /// Nothing tells how far it had come: it ends here, and what is left may be asked for again.
+    pub(super) fn lost(number: u32) -> TakenBackRow {
+        let taken_back = TakenBack { unreadable: 1, ..TakenBack::default() };
+        TakenBackRow { taken_back, ..TakenBackRow::begin(number, Position(0)) }
     }
 
     pub(crate) fn key(workspace: WorkspaceId, source: InstallationId, digest: &str) -> Key {

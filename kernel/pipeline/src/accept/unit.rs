@@ -32,7 +32,7 @@ use super::counts::Totals;
 use super::dedupe::{Recognition, SeenMessages, Unseen};
 use super::moment::{self, Moment};
 use super::named;
-use super::people::{EventConsents, EvidenceOutcome, People};
+use super::people::{EvidenceOutcome, People};
 use super::quality::{LATE_AFTER_MS, Quality, SourceCounts};
 use super::readers::Readers;
 use super::reweigh::{self, AppliedRules, RulesDurability};
@@ -367,17 +367,12 @@ impl Workspace {
             message_id: &message_id,
             place,
         };
-        let spoken = EventConsents {
-            said: &checked.consents,
-            giver: submission.giver,
-            origin: submission.origin,
-            said_time: event.time,
-            is_of_person: self.rules.is_of_person(&checked.identifiers[0].normal.kind),
-        };
+        let is_of_person = self.rules.is_of_person(&checked.identifiers[0].normal.kind);
+        let spoken = submission.spoken(&checked.consents, event.time, is_of_person);
         let evidence = EventFacts { time: evidence_time(submission, time), ..given };
         let (identity, mut tied) = self.tie_ruled(&checked.identifiers, ruled, submission, &evidence)?;
         if !checked.traits.is_empty() {
-            self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
+            let spoken = self.hear_as_form(&checked.identifiers[0], spoken, &given)?;
             let surplus = self.people.record_traits(identity, checked.traits, spoken, &given)?;
             tied.notes.extend((!surplus.is_empty()).then(|| surplus_traits(&surplus)));
         }

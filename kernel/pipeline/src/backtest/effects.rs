@@ -9,9 +9,9 @@ use kith_model::change::Movement;
 use kith_model::id::{AudienceId, ProfileId};
 use kith_store::{Key, ReadError, row};
 
+use super::Kept;
 use super::batch::Bench;
-use super::report::{MessageCounts, definition};
-use super::{BacktestExample, BacktestLine, Kept, MessageVerdict};
+use super::report::{BacktestExample, BacktestLine, MessageCounts, MessageVerdict, definition};
 use crate::deliver::gate::beforehand::{self, Imagined};
 use crate::plan::{AudiencePlan, Task};
 use crate::profiles::evaluation::Profile;

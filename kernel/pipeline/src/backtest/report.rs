@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use kith_model::audience::Audience;
-use kith_model::id::{AudienceId, SourceIdentityId};
+use kith_model::id::{AudienceId, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
+use kith_store::row::{Owner, Row, read_postcard};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::plan::AudiencePlan;
-use crate::rows::rows;
 use crate::setup::Installed;
 use crate::shadow::ShadowVersion;
 use crate::shadow::report::{OutputComparison, ShadowSide};
@@ -18,7 +18,8 @@ use crate::shared::CompiledSetup;
 
 /// Which run of which version a report is of. Another configuration or another beginning is another one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BacktestKey {
+pub struct BacktestKey {
+    /// SHA-256 of the component, in hexadecimal.
     pub digest: String,
     pub config_hash: u64,
     pub since: Timestamp,
@@ -28,6 +29,50 @@ impl BacktestKey {
     pub(super) fn of(version: &ShadowVersion) -> BacktestKey {
         let ShadowVersion { digest, config_hash, since, .. } = version;
         BacktestKey { digest: digest.clone(), config_hash: *config_hash, since: *since }
+    }
+}
+
+/// What an example is of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum BacktestLine {
+    /// An output that would be another.
+    Output(String),
+    Entered(AudienceId),
+    Left(AudienceId),
+}
+
+/// What would become of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MessageVerdict {
+    /// It would leave.
+    Passes,
+    /// The gate would refuse it.
+    Refused { reason: String },
+    /// The action would not be taken.
+    NotDue,
+}
+
+/// Somebody for whom something would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BacktestExample {
+    pub profile: ProfileId,
+    /// Of an output, as JSON, long texts cut; `None` where it has nothing.
+    pub live: Option<String>,
+    pub version: Option<String>,
+    /// Of an audience with an action.
+    pub message: Option<MessageVerdict>,
+}
+
+impl BacktestExample {
+    /// What it takes, about.
+    pub(super) fn size_bytes(&self) -> usize {
+        const EXAMPLE_BYTES: usize = 64;
+        let values = [&self.live, &self.version].into_iter().flatten().map(String::len).sum::<usize>();
+        let reason = match &self.message {
+            Some(MessageVerdict::Refused { reason }) => reason.len(),
+            Some(MessageVerdict::Passes | MessageVerdict::NotDue) | None => 0,
+        };
+        EXAMPLE_BYTES + values + reason
     }
 }
 
@@ -154,10 +199,42 @@ pub struct BacktestReport {
     pub version: ShadowSide,
     /// Those whose condition reads one of the outputs.
     pub audiences: BTreeMap<AudienceId, AudienceEffect>,
+    /// The first of each line.
+    pub(super) examples: BTreeMap<BacktestLine, Vec<BacktestExample>>,
 }
 
-rows! {
-    BacktestReport: "what came of a backtest", React, 1;
+/// [`BacktestReport`] before it kept examples.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct BacktestReportV1 {
+    of: BacktestKey,
+    live: LiveKey,
+    last: Option<SourceIdentityId>,
+    begun_at: Option<Timestamp>,
+    ended: Option<BacktestEnd>,
+    of_all: u64,
+    people: BacktestPeople,
+    outputs: BTreeMap<String, OutputComparison>,
+    version: ShadowSide,
+    audiences: BTreeMap<AudienceId, AudienceEffect>,
+}
+
+impl Row for BacktestReport {
+    const WHAT: &'static str = "what came of a backtest";
+    const OWNER: Owner = Owner::React;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<BacktestReport, String>> {
+        (version == 1).then(|| read_postcard::<BacktestReportV1>(body).map(BacktestReport::from))
+    }
+}
+
+impl From<BacktestReportV1> for BacktestReport {
+    fn from(before: BacktestReportV1) -> BacktestReport {
+        let BacktestReportV1 { of, live, last, begun_at, ended, of_all, people, outputs, version, audiences } = before;
+        let examples = BTreeMap::new();
+        BacktestReport { of, live, last, begun_at, ended, of_all, people, outputs, version, audiences, examples }
+    }
 }
 
 impl BacktestReport {
@@ -214,9 +291,20 @@ pub(super) fn changes<'a>(
 
 #[cfg(test)]
 mod tests {
-    use kith_store::row::Row;
+    use kith_store::row;
 
     use super::*;
+
+    #[test]
+    fn rows_of_the_release_before_are_read() {
+        let now = BacktestReport { of_all: 7, begun_at: Some(Timestamp(5)), ..BacktestReport::default() };
+        let BacktestReport { of, live, last, begun_at, ended, of_all, people, outputs, version, audiences, .. } =
+            now.clone();
+        let before = BacktestReportV1 { of, live, last, begun_at, ended, of_all, people, outputs, version, audiences };
+        let mut bytes = vec![1];
+        row::write_postcard(&before, &mut bytes);
+        assert_eq!(row::decode::<BacktestReport>(&bytes).unwrap(), now);
+    }
 
     #[test]
     fn the_format_describes_the_row() {

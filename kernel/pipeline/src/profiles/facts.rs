@@ -118,6 +118,11 @@ pub(crate) struct EventFacts<'a> {
 /// Take an accepted event's facts into the whole contribution of its identity, by the rule and in the order by which accept
 /// took them: who follows the feed and keeps contributions in memory then has what the rows have.
 pub(crate) fn record_event(contribution: &mut Contribution, event: &Event) {
+    record_some(contribution, event, |_, _| true);
+}
+
+/// The same of those of its facts that are wanted.
+pub(crate) fn record_some(contribution: &mut Contribution, event: &Event, is_wanted: impl Fn(&str, &RawValue) -> bool) {
     if event.traits.is_empty() {
         return;
     }
@@ -132,7 +137,7 @@ pub(crate) fn record_event(contribution: &mut Contribution, event: &Event) {
         message_id: &event.message_id,
         place: event.place,
     };
-    for (name, value) in traits {
+    for (name, value) in traits.into_iter().filter(|(name, value)| is_wanted(name, value)) {
         record(&mut totals, contribution, &name, fact(value.get(), &given));
     }
 }

@@ -132,6 +132,7 @@ fn preview(
     let store = shared.store.as_ref();
     let mut preview = UndoPreview { source, takes_back: TakenBack::default(), messages: 0, is_all: true };
     let read = ReadBy::find(store, workspace, (source, digest), store.head_of(workspace))?;
+    preview.takes_back.unreadable += read.unreadable;
     for stretch in read.stretches() {
         preview.is_all &= count((store, workspace), &read, stretch, &mut preview.takes_back, room, turn)?;
     }

@@ -7,18 +7,19 @@ use std::sync::Arc;
 use kith_features::{EventFacts, FeatureName, LeafId, Value};
 use kith_model::audience::Cause;
 use kith_model::change::{Change, SupersededEvent};
-use kith_model::consent::{is_consent, speaks_of_profiling};
 use kith_model::event::Event;
 use kith_model::id::{Position, SourceIdentityId};
-use kith_store::{Key, KeyRange, ReadError, row};
+use kith_store::{Key, KeyRange, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
 use super::effects::Effect;
 use super::feed::RecordError;
+use super::objections::is_of_profiling;
 use super::reactor::Reactor;
 use super::touch::Profiling;
 use super::walks::PAGE_EVENTS;
 use crate::profiles::facts::read_contribution;
+use crate::setup::Undone;
 
 impl Reactor {
     /// An event is no longer part of its person's history, which the store has without it already.
@@ -34,33 +35,52 @@ impl Reactor {
         let (profile, is_known) = (person.profile(), person.derived.is_some());
         // Where nothing was computed of it yet, its next event brings all there is.
         if !is_known {
-            return Ok(());
+            return self.look_at_forms(event, cause, position);
         }
         self.touch(profile, cause, position)?;
         self.identities.load_profile(profile)?;
-        self.take_back_traits(event, identity)?;
+        let facts = self.take_back_traits(event, identity)?;
         let leaves = self.rebuild(position, gone)?;
         if let Some(touch) = self.pass.touched.get_mut(&profile) {
             leaves.into_iter().for_each(|leaf| touch.leaf(leaf, || Value::Unknown));
-            if let Ok(traits) = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits) {
-                if traits.iter().any(|(name, said)| is_consent(name) && speaks_of_profiling(said.get())) {
-                    touch.profiling = Profiling::MayHaveChanged;
-                }
-                touch.features.extend(traits.into_keys().map(|name| FeatureName::Trait(name.as_str().into())));
+            touch.features.extend(facts.into_iter().map(|name| FeatureName::Trait(name.as_str().into())));
+            if is_of_profiling(event) {
+                touch.profiling = Profiling::MayHaveChanged;
             }
         }
-        Ok(())
+        self.look_at_forms(event, cause, position)
     }
 
-    /// The facts are what accept has made of them.
-    fn take_back_traits(&mut self, event: &Event, identity: SourceIdentityId) -> Result<(), ReadError> {
-        if !event.traits.is_empty() {
-            let (contribution, profiling) = read_contribution(self.shared.store.as_ref(), self.workspace.id, identity)?;
-            if let Some(person) = self.identities.person_mut(identity) {
-                (person.contribution, person.profiling) = (contribution, profiling);
-            }
+    /// Events of a part of the feed that are taken back in it. Whoever was not met before has not come, and whoever was has what
+    /// else came.
+    pub(super) fn gone_within(&self, records: &[LogRecord]) -> BTreeSet<Position> {
+        if !self.compiled.setup.undos.iter().any(|undo| undo.of == Undone::Events) {
+            return BTreeSet::new();
         }
-        Ok(())
+        let gone = records.iter().filter_map(|record| match row::decode::<Change>(&record.bytes) {
+            Ok(Change::TakenBack(gone)) => Some(gone.position),
+            _ => None,
+        });
+        gone.collect()
+    }
+
+    /// The facts are what accept has made of them; the names of those that the event stated, and of those that are others since,
+    /// e.g. because they have found room.
+    fn take_back_traits(&mut self, event: &Event, identity: SourceIdentityId) -> Result<BTreeSet<String>, ReadError> {
+        if event.traits.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let stated = serde_json::from_str::<BTreeMap<String, &RawValue>>(&event.traits).unwrap_or_default();
+        let mut names: BTreeSet<String> = stated.into_keys().collect();
+        let (contribution, profiling) = read_contribution(self.shared.store.as_ref(), self.workspace.id, identity)?;
+        if let Some(person) = self.identities.person_mut(identity) {
+            let before = std::mem::replace(&mut person.contribution, contribution);
+            let now = &person.contribution.traits;
+            let is_other = |name: &&String| now.get(*name) != before.traits.get(*name);
+            names.extend(now.keys().chain(before.traits.keys()).filter(is_other).cloned());
+            person.profiling = profiling;
+        }
+        Ok(names)
     }
 
     /// Make the leaves again that the event fed, of what came before `position` and was fed to them; all that it fed. One that

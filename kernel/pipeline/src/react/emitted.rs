@@ -37,6 +37,9 @@ use crate::views::Acceptance;
 /// Events of one submission, by which no unit of the lane is too large for them.
 const MAX_EVENTS: usize = 256;
 
+/// Bytes of them: what goes beyond waits for the next one.
+const MAX_BYTES: usize = 1 << 20;
+
 /// Rows that are read for one.
 const MAX_ROWS: usize = 256;
 
@@ -101,10 +104,11 @@ impl Emissions {
         self.paused = Some((Instant::now(), failures));
     }
 
-    /// The installation whose turn it is, after the last one.
-    fn turn(&self) -> Option<InstallationId> {
-        let after = self.last.and_then(|last| self.waiting.range(InstallationId(last.0 + 1)..).next());
-        after.or_else(|| self.waiting.first()).copied()
+    /// The installation whose turn it is, after the last one and without those that were refused.
+    fn turn(&self, refused: &BTreeSet<InstallationId>) -> Option<InstallationId> {
+        let waiting = || self.waiting.difference(refused).copied();
+        let after = self.last.and_then(|last| waiting().find(|installation| *installation > last));
+        after.or_else(|| waiting().next())
     }
 }
 
@@ -271,7 +275,9 @@ impl Reactor {
         if self.emissions.rests() {
             return;
         }
-        while let Some(installation) = self.emissions.turn() {
+        // One that has no room holds up no other.
+        let mut refused = BTreeSet::new();
+        while let Some(installation) = self.emissions.turn(&refused) {
             self.emissions.last = Some(installation);
             match self.hand_over(installation) {
                 Ok(Handed::Nothing) => {
@@ -282,18 +288,25 @@ impl Reactor {
                     self.emissions.under_way = Some(answered);
                     return;
                 }
-                Ok(Handed::NotNow) => return self.emissions.pause(),
+                Ok(Handed::NotNow) => {
+                    refused.insert(installation);
+                }
                 Err(error) => {
                     tracing::error!(workspace = self.workspace.id.0, installation = installation.0, %error, "what a model emitted cannot be handed over yet");
-                    return self.emissions.pause();
+                    refused.insert(installation);
                 }
             }
+        }
+        if !refused.is_empty() {
+            self.emissions.pause();
         }
     }
 
     fn hand_over(&self, installation: InstallationId) -> Result<Handed, PassError> {
         let (workspace, now) = (self.workspace.id, self.shared.clock.now());
-        let page = self.shared.store.scan(&Key::emissions_of(workspace, installation).range(), MAX_ROWS)?;
+        let is_over = self.shared.volumes.check((workspace, installation), now).is_err();
+        let rows = if is_over { 1 } else { MAX_ROWS };
+        let page = self.shared.store.scan(&Key::emissions_of(workspace, installation).range(), rows)?;
         if page.rows.is_empty() {
             return Ok(Handed::Nothing);
         }
@@ -304,7 +317,7 @@ impl Reactor {
             self.shared.commit(Unit { operations, ..Unit::default() })?;
             return Ok(Handed::Dropped);
         };
-        if self.shared.volumes.check((workspace, installation), now).is_err() {
+        if is_over {
             return Ok(Handed::NotNow);
         }
         let mut batch = Batch::default();
@@ -363,7 +376,8 @@ struct Batch {
 
 impl Batch {
     fn takes(&self, emission: &Emission) -> bool {
-        self.by.as_ref().is_none_or(|by| *by == emission.by) && self.drafts.len() < MAX_EVENTS
+        let has_room = self.drafts.len() < MAX_EVENTS && self.bytes < MAX_BYTES;
+        has_room && self.by.as_ref().is_none_or(|by| *by == emission.by)
     }
 
     fn add(&mut self, key: Key, emission: Emission) {
@@ -429,5 +443,49 @@ impl Batch {
             ..nothing
         };
         (submission.events.len() + submission.rejected.len(), submission)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_refused_holds_up_no_other() {
+        let ids =
+            |numbers: &[u32]| -> BTreeSet<InstallationId> { numbers.iter().copied().map(InstallationId).collect() };
+        let turn = |last: Option<u32>, refused: &[u32]| {
+            let (waiting, last) = (ids(&[1, 2, 3]), last.map(InstallationId));
+            Emissions { waiting, last, ..Emissions::default() }.turn(&ids(refused)).map(|turn| turn.0)
+        };
+        assert_eq!([turn(None, &[]), turn(Some(1), &[]), turn(Some(3), &[])], [Some(1), Some(2), Some(1)]);
+        assert_eq!([turn(Some(1), &[2]), turn(Some(3), &[1, 2]), turn(Some(1), &[1, 2, 3])], [Some(3), Some(3), None]);
+    }
+
+    #[test]
+    fn what_goes_to_the_lane_together_is_bounded_in_events_and_bytes() {
+        let emission = |properties: usize| Emission {
+            by: Reader { version: "1.0.0".into(), digest: "d".into() },
+            person: kith_model::identity::Identifier::new("user_id", "u1"),
+            at: kith_model::time::Timestamp(0),
+            events: vec![WaitingEvent {
+                message_id: "m".into(),
+                name: "Won".into(),
+                properties: "x".repeat(properties),
+            }],
+        };
+        let taken = |properties: usize| {
+            let mut batch = Batch::default();
+            (0..2 * MAX_EVENTS)
+                .take_while(|_| {
+                    let takes = batch.takes(&emission(properties));
+                    if takes {
+                        batch.add(Key::emission(WorkspaceId(1), InstallationId(1), 0), emission(properties));
+                    }
+                    takes
+                })
+                .count()
+        };
+        assert_eq!([taken(0), taken(MAX_BYTES / 2)], [MAX_EVENTS, 2]);
     }
 }

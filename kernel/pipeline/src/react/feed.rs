@@ -6,7 +6,6 @@ use std::sync::Arc;
 use kith_features::{EventFacts, FeatureName, Leaf, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
 use kith_model::change::{Change, IdentityChange, SupersededEvent};
-use kith_model::consent::{is_consent, speaks_of_profiling};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
@@ -14,10 +13,11 @@ use serde_json::value::RawValue;
 
 use super::aside::left_out;
 use super::effects::Effect;
+use super::objections::is_of_profiling;
 use super::reactor::{FEED_BYTES, PassError, Reactor};
 use super::touch::{Acquaintance, Models, Profiling};
 use crate::profiles::evaluation::Profile;
-use crate::profiles::facts::{FactsRow, read_facts_row, record_event};
+use crate::profiles::facts::record_event;
 use crate::profiles::person::Person;
 use crate::rows::derived::Waker;
 use crate::shared::CompiledSetup;
@@ -53,13 +53,14 @@ impl Reactor {
         let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
         self.pass.rebuilt.clear();
         self.read_bytes = changes.records.iter().map(|record| record.bytes.len()).sum();
+        let gone = self.gone_within(&changes.records);
         let mut records = changes.records.iter();
         while let Some(record) = records.next() {
             if self.leaves_out() {
                 let error = left_out("a record of the log".to_owned());
                 self.set_aside(record.position, &error, &record.bytes);
             } else {
-                match self.record(record, records.as_slice().first()) {
+                match self.record(record, records.as_slice().first(), &gone) {
                     Ok(()) => {}
                     Err(RecordError::Unreadable(error)) => self.set_aside(record.position, &error, &record.bytes),
                     Err(RecordError::Pass(error)) => return Err(error),
@@ -77,12 +78,24 @@ impl Reactor {
         Ok(())
     }
 
-    /// Take in a record; `next` is the one behind it, where that is in hand.
-    fn record(&mut self, record: &LogRecord, next: Option<&LogRecord>) -> Result<(), RecordError> {
+    /// Take in a record; `next` is the one behind it, where that is in hand. Of events in `gone` the store has nothing any more, and
+    /// nothing comes of them.
+    fn record(
+        &mut self,
+        record: &LogRecord,
+        next: Option<&LogRecord>,
+        gone: &BTreeSet<Position>,
+    ) -> Result<(), RecordError> {
         match row::decode::<Change>(&record.bytes)? {
-            Change::Recorded(event) => self.event(record.position, &event),
+            Change::Recorded(event) => {
+                self.pass.seen.note(&self.seen.book, &event);
+                if gone.contains(&record.position) { Ok(()) } else { self.event(record.position, &event) }
+            }
             Change::Identified(identified) => {
-                let bringing = self.bringing(record.position, next)?;
+                let bringing = match next {
+                    Some(next) if gone.contains(&next.position) => Cause::Undo,
+                    next => self.bringing(record.position, next)?,
+                };
                 self.identified(record.position, &identified, bringing)
             }
             Change::Superseded(gone) => {
@@ -128,7 +141,6 @@ impl Reactor {
     }
 
     fn event(&mut self, position: Position, event: &Event) -> Result<(), RecordError> {
-        self.pass.seen.note(&self.seen.book, event);
         if !self.identities.load(event.identity)? {
             let what = format!("source identity {}", event.identity);
             let problem = "the log names it, but it has no rows".to_owned();
@@ -143,7 +155,8 @@ impl Reactor {
             self.meet(event.identity, profile);
         }
         self.take_traits(event, profile)?;
-        self.take_event(position, event, profile, &members)
+        self.take_event(position, event, profile, &members)?;
+        self.look_at_forms(event, cause, position)
     }
 
     /// An identity that react sees for the first time: it is a profile of its own until the feed says otherwise.
@@ -170,24 +183,14 @@ impl Reactor {
         };
         let Some(person) = self.identities.person_mut(event.identity) else { return Ok(()) };
         record_event(&mut person.contribution, event);
-        let is_of_profiling = traits.iter().any(|(name, said)| is_consent(name) && speaks_of_profiling(said.get()));
-        if is_of_profiling {
-            self.look_at_profiling(event.identity, profile)?;
+        if is_of_profiling(event) {
+            self.look_at_profiling(event.identity)?;
+            if let Some(touch) = self.pass.touched.get_mut(&profile) {
+                touch.profiling = Profiling::MayHaveChanged;
+            }
         }
         if let Some(touch) = self.pass.touched.get_mut(&profile) {
             touch.features.extend(traits.into_keys().map(|name| FeatureName::Trait(name.as_str().into())));
-        }
-        Ok(())
-    }
-
-    /// The person in hand may have been read before accept took the answer.
-    fn look_at_profiling(&mut self, identity: SourceIdentityId, profile: ProfileId) -> Result<(), ReadError> {
-        let row = read_facts_row(self.shared.store.as_ref(), self.workspace.id, identity, 0)?;
-        if let Some(person) = self.identities.person_mut(identity) {
-            person.profiling = row.as_ref().and_then(FactsRow::profiling).cloned();
-        }
-        if let Some(touch) = self.pass.touched.get_mut(&profile) {
-            touch.profiling = Profiling::MayHaveChanged;
         }
         Ok(())
     }

@@ -3,11 +3,20 @@
 use std::collections::BTreeSet;
 
 use kith_features::FeatureName;
-use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
+use kith_model::audience::Cause;
+use kith_model::consent::speaks_of_profiling;
+use kith_model::event::Event;
+use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_store::ReadError;
 
+use super::feed::RecordError;
 use super::identities::Identities;
 use super::reactor::Reactor;
+use super::touch::Profiling;
+use crate::accept::taking_back::consents;
+use crate::profiles::consents::forms_of;
 use crate::profiles::evaluation::Profile;
+use crate::profiles::facts::{FactsRow, read_facts_row};
 use crate::profiles::person::Person;
 use crate::rows::derived::Standing;
 use crate::shared::CompiledSetup;
@@ -21,7 +30,40 @@ pub(super) enum Objection {
     TakenBack,
 }
 
+/// Whether an event says something of profiling, also where a consent comes twice.
+pub(super) fn is_of_profiling(event: &Event) -> bool {
+    consents(event).iter().any(|said| speaks_of_profiling(said.get()))
+}
+
 impl Reactor {
+    /// Read what an identity in hand said of profiling, who may have been read before accept took the answer.
+    pub(super) fn look_at_profiling(&mut self, identity: SourceIdentityId) -> Result<(), ReadError> {
+        let row = read_facts_row(self.shared.store.as_ref(), self.workspace.id, identity, 0)?;
+        if let Some(person) = self.identities.person_mut(identity) {
+            person.profiling = row.as_ref().and_then(FactsRow::profiling).cloned();
+        }
+        Ok(())
+    }
+
+    /// The same of the normal forms under which an event was heard too, or a former one holds again: they may be other people.
+    pub(super) fn look_at_forms(&mut self, event: &Event, cause: Cause, position: Position) -> Result<(), RecordError> {
+        if !is_of_profiling(event) {
+            return Ok(());
+        }
+        for form in forms_of(self.shared.store.as_ref(), self.workspace.id, event.identity)? {
+            if form == event.identity || !self.identities.load(form)? {
+                continue;
+            }
+            let known = self.identities.person(form).filter(|person| person.derived.is_some());
+            if let Some(profile) = known.map(Person::profile) {
+                self.touch(profile, cause, position)?.profiling = Profiling::MayHaveChanged;
+                self.identities.load_profile(profile)?;
+            }
+            self.look_at_profiling(form)?;
+        }
+        Ok(())
+    }
+
     /// Whether a person objects to profiling, or did when it was looked at before; noted for the next time.
     pub(super) fn objection(
         &mut self,

@@ -18,8 +18,8 @@ use super::harness::*;
 use crate::questions::profile::history;
 use crate::shadow::report::OutputComparison;
 use crate::{
-    AudienceEffect, BacktestChange, BacktestEnd, BacktestLine, BacktestState, BacktestView, Kernel, MessageCounts,
-    MessageVerdict, Role, ShadowVersion,
+    AudienceEffect, BacktestChange, BacktestEnd, BacktestKey, BacktestLine, BacktestState, BacktestView, Kernel,
+    MessageCounts, MessageVerdict, Role, ShadowVersion,
 };
 
 /// A tag model for which so many orders are many.
@@ -279,9 +279,20 @@ fn a_backtest_goes_on_after_a_restart_and_counts_nobody_twice() {
     assert_eq!((seen.people.done, seen.people.compared, seen.of_all), (300, 300, 300));
     assert_eq!((seen.outputs["level"].changed, seen.audiences[&AudienceId(1)].entered), (300, 300));
     assert_eq!((seen.version.calls, model.asked.load(Ordering::SeqCst)), (2, 3), "one was cut off");
+    let examples = view(&bench).examples;
+    let count = |line: &BacktestLine| examples.get(line).map(Vec::len);
+    let lines = [BacktestLine::Output("level".into()), BacktestLine::Entered(AudienceId(1))];
+    assert_eq!([count(&lines[0]), count(&lines[1])], [Some(20); 2]);
+    bench.wait_until("it is said that it has ended", || !bench.notes.1.lock().is_empty());
     bench.restart();
     bench.wait_until("it is there", || is_done(&bench));
     assert_eq!((view(&bench).report, model.asked.load(Ordering::SeqCst)), (seen, 3), "it has ended for good");
+    assert_eq!(view(&bench).examples, examples, "of the people who were looked at before both restarts");
+    let key = BacktestKey { digest: "digest-of-the-next".into(), config_hash: 0, since: Timestamp(1) };
+    let other = BacktestKey { since: Timestamp(2), ..key.clone() };
+    let has_ended = |of| crate::backtest_has_ended(bench.store.as_ref(), WORKSPACE, LEVEL, of);
+    assert_eq!((has_ended(&key), has_ended(&other)), (true, false));
+    assert_eq!(*bench.notes.1.lock(), [LEVEL], "once");
 }
 
 #[test]

@@ -112,9 +112,9 @@ impl Channel for Postbox {
     }
 }
 
-/// Notes who was quarantined or waits for a fit.
+/// Notes who was quarantined or waits for a fit, and of whom a backtest has ended.
 #[derive(Default)]
-pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>);
+pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>, pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
     fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
@@ -123,6 +123,10 @@ impl Observer for Notes {
 
     fn waits_for_fit(&self, _: WorkspaceId, installed: &Installed, _: &str) {
         self.0.lock().push(installed.id);
+    }
+
+    fn backtest_ended(&self, _: WorkspaceId, installation: InstallationId) {
+        self.1.lock().push(installation);
     }
 }
 
@@ -328,7 +332,7 @@ impl Bench {
         self.runtime.block_on(async { self.kernel.intake(WORKSPACE, SOURCE, head, LIVE.giver)?.whole(body).await })
     }
 
-    fn request(&self, events: Vec<DraftEvent>) -> SourceRequest {
+    pub(super) fn request(&self, events: Vec<DraftEvent>) -> SourceRequest {
         let number = {
             let mut prepared = self.prepared.0.lock();
             prepared.push(events);

@@ -8,6 +8,8 @@ use kith_model::audience::ConsentBasis;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
+use kith_store::keys::Definition;
+use kith_store::{Key, Operation, Unit};
 use parking_lot::{Mutex, RwLock};
 
 use super::harness::*;
@@ -228,4 +230,30 @@ fn a_connectors_shadow_is_given_the_same_request_and_the_live_one_answers() {
     assert!(seen().report.live.failures.is_empty());
     assert_eq!(seen().last_failure.map(|failure| failure.message), Some("no-thanks: not today".to_owned()));
     assert_eq!(*bench.notes.0.lock(), []);
+}
+
+/// Regression: a comparison that ended between the change that ended its shadow and the new setup put the deleted report back.
+#[test]
+fn a_report_goes_with_its_shadow_and_does_not_come_back() {
+    let mut bench = Bench::new(vec![]);
+    let model = Stubborn::new(Ok("many"));
+    beside_level(&bench, &model);
+    let key = Key::definition(WORKSPACE, Definition::ShadowReport, &LEVEL.0.to_be_bytes());
+    let is_there = |bench: &Bench| bench.store.get(std::slice::from_ref(&key)).unwrap()[0].is_some();
+    let compare = |bench: &Bench, user: &str| {
+        let before = view(bench).report.compared;
+        bench.send(orders(user, 0, 1));
+        bench.wait_until("it is compared", || view(bench).report.compared > before);
+    };
+    compare(&bench, "u1");
+    assert!(is_there(&bench));
+    let operations = vec![Operation::Delete(key.clone())];
+    bench.store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    compare(&bench, "u2");
+    bench.restart();
+    assert!(!is_there(&bench), "what is kept at the end is kept of what is there");
+    compare(&bench, "u3");
+    assert!(is_there(&bench));
+    bench.configure(|setup| setup.installations[1].shadow = None);
+    assert!(!is_there(&bench), "the first write goes with the run");
 }

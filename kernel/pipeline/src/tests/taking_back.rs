@@ -1,6 +1,9 @@
 //! What a version of a connector read is taken back, seen from below: histories, facts, features, tags and audiences are then those
 //! of the same history without these events, wherever the process ended meanwhile; and no message leaves because of it.
 
+mod bounds;
+mod said;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -28,6 +28,8 @@ enum HoldKind {
     Quarantine,
     /// It ended: the installation did its work in a trial.
     Recovery,
+    /// Nothing ended but its backtest, of which nothing stays loaded.
+    BacktestEnd,
     /// It cannot read this fit, with the component of this digest.
     WaitsForFit {
         fit: Option<u32>,
@@ -63,6 +65,10 @@ impl kith_pipeline::Observer for Observer {
         self.leave(Note { workspace, installation: installed.id, reason: reason.to_owned(), kind });
     }
 
+    fn backtest_ended(&self, workspace: WorkspaceId, installation: InstallationId) {
+        self.leave(Note { workspace, installation, reason: String::new(), kind: HoldKind::BacktestEnd });
+    }
+
     fn polled(&self, acceptance: &Acceptance) {
         count_records(acceptance);
     }
@@ -93,6 +99,9 @@ pub(super) fn write_down(app: &Arc<App>, notes: Receiver<Note>) -> io::Result<()
 }
 
 fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
+    if matches!(note.kind, HoldKind::BacktestEnd) {
+        return app.make_anew(note.workspace);
+    }
     app.change(note.workspace, Actor::kernel(), |draft| {
         let row = draft.tables().installations.get(&note.installation).filter(|row| row.removed_at.is_none());
         let Some(row) = row.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
@@ -101,6 +110,7 @@ fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
             // Where an admin was quicker, the admin's word holds.
             HoldKind::Recovery if row.mode != InstallationMode::Quarantined => Ok(()),
             HoldKind::Recovery => recover(draft, row, &note.reason),
+            HoldKind::BacktestEnd => Ok(()),
             HoldKind::WaitsForFit { fit, digest } => {
                 // Where an admin was quicker, the note is about what is no more.
                 let is_same = draft.tables().plugin_of(&row).is_some_and(|plugin| plugin.digest == *digest);

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use kith_model::budget::table;
 use kith_model::plugin::{Grants, InputSpec};
 use kith_model::time::Timestamp;
-use kith_pipeline::{ShadowVersion, shadow_inputs};
+use kith_pipeline::{BacktestKey, Role, ShadowVersion, backtest_has_ended, shadow_inputs};
 
 use super::roles::Part;
-use super::{Loading, Source, Wiring, WiringError, config_hash, held_by_sensitivity, inputs};
+use super::{Loading, Source, Wiring, WiringError, config_hash, held_by_sensitivity, inputs, unavailable};
 use crate::catalogue::{BacktestRow, InstallationRow, PluginRow, ShadowRow, WorkspaceTables};
 use crate::fitting;
 
@@ -88,6 +88,14 @@ impl Wiring {
     ) -> Result<Option<Arc<ShadowVersion>>, WiringError> {
         let Some((wanted, plugin)) = row.backtest.as_ref().zip(source.tables.backtest_of(row)) else { return Ok(None) };
         let tried = as_tried(row, wanted);
+        if self.has_ended(source.tables, row, (wanted, plugin)) {
+            if !loading.is_on_paper() {
+                self.made.lock().remove(&(source.tables.row.id, row.id, Part::Backtest));
+            }
+            let why = "the backtest has ended".to_owned();
+            let role = unavailable::role(plugin.manifest.kind, why);
+            return Ok(Some(self.version(&tried, plugin, wanted.since, role)));
+        }
         let problem = self.problem(source.tables, (&tried, plugin)).map(|problem| problem.to_string());
         let problem = problem.or_else(|| held_by_sensitivity(source.tables, &tried, plugin).map(|held| held.why));
         if let Some(problem) = problem {
@@ -112,8 +120,12 @@ impl Wiring {
             Ok(role) => role,
             Err(_) => return Ok(None),
         };
+        Ok(Some(self.version(row, plugin, since, role)))
+    }
+
+    fn version(&self, row: &InstallationRow, plugin: &PluginRow, since: Timestamp, role: Role) -> Arc<ShadowVersion> {
         let policy = self.effective_policy(&plugin.manifest, &row.grants);
-        Ok(Some(Arc::new(ShadowVersion {
+        Arc::new(ShadowVersion {
             plugin_version: row.version.clone(),
             digest: plugin.digest.clone(),
             config_hash: config_hash(row),
@@ -122,7 +134,30 @@ impl Wiring {
             outputs: plugin.manifest.outputs.clone(),
             call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
             role,
-        })))
+        })
+    }
+
+    /// What is tried of an installation and is not known yet, which has to be loaded.
+    pub(super) fn under_way<'t>(
+        &self,
+        tables: &'t WorkspaceTables,
+        row: &InstallationRow,
+    ) -> Option<&'t Arc<PluginRow>> {
+        let plugin = tables.backtest_of(row)?;
+        let wanted = row.backtest.as_ref()?;
+        (!self.has_ended(tables, row, (wanted, plugin))).then_some(plugin)
+    }
+
+    /// Whether all is known of what is tried of an installation.
+    fn has_ended(
+        &self,
+        tables: &WorkspaceTables,
+        row: &InstallationRow,
+        (wanted, plugin): (&BacktestRow, &PluginRow),
+    ) -> bool {
+        let config_hash = config_hash(&as_tried(row, wanted));
+        let of = BacktestKey { digest: plugin.digest.clone(), config_hash, since: wanted.since };
+        backtest_has_ended(self.store.as_ref(), tables.row.id, row.id, &of)
     }
 
     /// Why a version cannot run beside the live one as the installation is.

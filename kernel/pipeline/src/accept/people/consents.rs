@@ -1,5 +1,7 @@
 //! What events say of consents, on its way into the rows of their identities.
 
+use std::collections::BTreeMap;
+
 use kith_model::consent::{Dating, Giver, MAX_ANSWERED, Outcome, Statement};
 use kith_model::event::EventOrigin;
 use kith_model::id::SourceIdentityId;
@@ -22,6 +24,8 @@ pub(crate) struct EventConsents<'a> {
     pub said_time: Option<Timestamp>,
     /// Whether the identity stands for the person, and so answers for the others.
     pub is_of_person: bool,
+    /// The normal form of its identifier, where it is heard under that too.
+    pub form: Option<SourceIdentityId>,
 }
 
 impl EventConsents<'_> {
@@ -55,43 +59,47 @@ impl EventConsents<'_> {
     }
 }
 
-/// Agreements of an event that count now, by their keys, and whether all that it said found room.
-pub(super) struct CountedAgreements {
+/// What was heard of an event.
+pub(super) struct HeardConsents {
+    /// The keys of its agreements that count now.
     pub agreed: Vec<String>,
+    /// Whether all that it said found room.
     pub had_room: bool,
+    statements: Vec<StatementRow>,
+}
+
+/// Take what an event says into the summary of its identity. It has quotas of its own, because a sender that fills those of
+/// the facts must not silence a refusal.
+pub(super) fn hear(summary: &mut FactsRow, spoken: EventConsents<'_>, event: &EventFacts<'_>) -> HeardConsents {
+    let mut taken = HeardConsents { agreed: Vec::new(), had_room: true, statements: Vec::new() };
+    for said in spoken.said {
+        let statement = spoken.statement(said, event);
+        let number = summary.consents.statements;
+        let heard = summary.consents.record(&statement);
+        taken.had_room &= heard.iter().all(|answer| !matches!(answer.outcome, Outcome::NoRoom | Outcome::NameTooLong));
+        let counted = heard.iter().filter(|answer| answer.refused.is_none() && answer.outcome == Outcome::Counted);
+        taken.agreed.extend(counted.map(|answer| answer.key.clone()));
+        taken.statements.push(StatementRow {
+            number,
+            time: statement.time,
+            received_at: event.received_at,
+            source: event.source,
+            message_id: event.message_id.to_owned(),
+            giver: spoken.giver,
+            heard,
+            answers: BTreeMap::new(),
+            form: spoken.form,
+        });
+    }
+    taken
 }
 
 impl People {
-    /// Take what an event says into the summary of its identity. It has quotas of its own, because a sender that fills those of
-    /// the facts must not silence a refusal.
-    pub(super) fn hear(
-        &mut self,
-        identity: SourceIdentityId,
-        summary: &mut FactsRow,
-        spoken: EventConsents<'_>,
-        event: &EventFacts<'_>,
-    ) -> CountedAgreements {
-        let mut taken = CountedAgreements { agreed: Vec::new(), had_room: true };
-        for said in spoken.said {
-            let statement = spoken.statement(said, event);
-            let number = summary.consents.statements;
-            let heard = summary.consents.record(&statement);
-            taken.had_room &=
-                heard.iter().all(|answer| !matches!(answer.outcome, Outcome::NoRoom | Outcome::NameTooLong));
-            let counted = heard.iter().filter(|answer| answer.refused.is_none() && answer.outcome == Outcome::Counted);
-            taken.agreed.extend(counted.map(|answer| answer.key.clone()));
-            let row = StatementRow {
-                number,
-                time: statement.time,
-                received_at: event.received_at,
-                source: event.source,
-                message_id: event.message_id.to_owned(),
-                giver: spoken.giver,
-                heard,
-            };
-            self.layers.event.statements.push(consents::keep(self.workspace, identity, &row));
-        }
-        taken
+    /// Keep what was heard of an identity.
+    pub(super) fn keep_statements(&mut self, identity: SourceIdentityId, heard: &HeardConsents) {
+        let workspace = self.workspace;
+        let rows = heard.statements.iter().map(|row| consents::keep(workspace, identity, row));
+        self.layers.event.statements.extend(rows);
     }
 
     /// Take what was said under a spelling of an address as said under its normal form too: it is one mailbox, also where the two
@@ -115,7 +123,12 @@ impl People {
     /// Note whose refusals the agreements of an event answer: those of the identities that are one person with its own now. Only
     /// who stands for the person answers for the others, because a device may be shared and an address typed in by somebody
     /// else.
-    pub(super) fn note_answered(&mut self, identity: SourceIdentityId, agreed: &[String]) -> Result<(), ReadError> {
+    pub(super) fn note_answered(
+        &mut self,
+        identity: SourceIdentityId,
+        heard: &mut HeardConsents,
+    ) -> Result<(), ReadError> {
+        let HeardConsents { agreed, statements, .. } = heard;
         let (_, root) = self.root(identity)?;
         let mut answered: Vec<Vec<SourceIdentityId>> = vec![Vec::new(); agreed.len()];
         for member in root.members.into_iter().filter(|member| *member != identity) {
@@ -131,6 +144,9 @@ impl People {
         }
         let mut summary = self.facts_row(identity, 0)?;
         for (key, answered) in agreed.iter().zip(answered) {
+            for statement in statements.iter_mut().filter(|statement| statement.agreed_to(key)) {
+                statement.answers.insert(key.clone(), answered.clone());
+            }
             if let Some(consent) = summary.consents.agreement_mut(key) {
                 consent.answers = answered;
             }

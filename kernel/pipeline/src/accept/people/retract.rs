@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kith_model::consent::{Consents, Giver};
+use kith_model::consent::{AnswerOutcome, Consents, Giver};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{InstallationId, SourceIdentityId};
 use kith_model::profile::Contribution;
@@ -61,8 +61,15 @@ impl People {
     }
 }
 
-/// Take what an event of the log says of consents into `consents`, as it was heard when it came.
-pub(crate) fn hear_again(consents: &mut Consents, event: &Event, said: &RawValue, giver: Giver) {
+/// Take what an event of the log says of consents into `consents`, as it was heard when it came. One that is gone agrees to nothing,
+/// and what it refused keeps the date that it had.
+pub(crate) fn hear_again(
+    consents: &mut Consents,
+    event: &Event,
+    said: &RawValue,
+    giver: Giver,
+    is_gone: bool,
+) -> Vec<AnswerOutcome> {
     // Of a record of history without a time of its own the log has its receipt, and nobody knows since when it holds.
     let is_dated = event.origin != EventOrigin::Import || event.time != event.received_at;
     let spoken = EventConsents {
@@ -71,6 +78,7 @@ pub(crate) fn hear_again(consents: &mut Consents, event: &Event, said: &RawValue
         origin: event.origin,
         said_time: is_dated.then_some(event.time),
         is_of_person: false,
+        form: None,
     };
     let facts = EventFacts {
         time: event.time,
@@ -79,7 +87,11 @@ pub(crate) fn hear_again(consents: &mut Consents, event: &Event, said: &RawValue
         message_id: &event.message_id,
         place: event.place,
     };
-    consents.record(&spoken.statement(said, &facts));
+    let mut statement = spoken.statement(said, &facts);
+    if is_gone {
+        statement.giver = Giver::RefusesOnly;
+    }
+    consents.record(&statement)
 }
 
 fn retract(totals: &mut FactTotals, facts: &mut Contribution, name: &str, gone: &Event, others: &Contribution) {

@@ -1,24 +1,23 @@
 //! A slice of taking events back: what of it leaves the histories, as one unit.
 
+mod rest;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kith_model::change::{Change, SupersededEvent};
-use kith_model::consent::{Consents, Giver, is_consent, refusal};
+use kith_model::consent::{is_consent, refusal};
 use kith_model::event::Event;
 use kith_model::id::{InstallationId, Position, SourceIdentityId};
-use kith_model::identity::{Edge, Evidence};
-use kith_model::profile::Contribution;
 use kith_store::{ChangeLimits, CommitError, Key, Operation, ReadError, Store, Unit, row};
 use serde_json::value::RawValue;
 
 use super::Workspace;
 use crate::accept::named;
-use crate::accept::people::hear_again;
 use crate::accept::readers::ReadBy;
 use crate::accept::taking_back::{EventUndo, Found, LOG, TakenBackRow, consents, event_key};
-use crate::profiles::consents::read_statements;
-use crate::profiles::facts::{each_row, record_event};
+use crate::profiles::consents::forms_of;
+use rest::{Asked, HISTORY, Room, Stays};
 
 /// The events that are to be taken back, and how far each undo has come.
 #[derive(Default)]
@@ -26,6 +25,8 @@ pub(in crate::accept) struct TakingBack {
     wanted: Arc<[EventUndo]>,
     /// Those that have not come to their end.
     open: Vec<(EventUndo, TakenBackRow)>,
+    /// People of whom there is more than is read.
+    too_much: BTreeSet<SourceIdentityId>,
 }
 
 /// An event that leaves its history, with its position.
@@ -39,17 +40,8 @@ struct GoneOfOne {
     spoken: Vec<Event>,
 }
 
-/// What an identity's history says without what is taken back.
-#[derive(Default)]
-struct Rest {
-    facts: Contribution,
-    /// With what was refused by events that are gone.
-    consents: Consents,
-    has_events: bool,
-}
-
-/// Who may agree, by the events of an identity that said something of consents, as far as that is kept.
-type Givers = BTreeMap<(InstallationId, String), Giver>;
+/// People of whom there is more than is read, remembered at most: each slice would begin to read them again.
+const MAX_TOO_MUCH: usize = 10_000;
 
 impl Workspace {
     /// Take over what is to be taken back.
@@ -60,15 +52,24 @@ impl Workspace {
         let mut open = Vec::new();
         for undo in wanted.iter() {
             // Where it ends stays: what the version writes while the undo waits is no more its business than what comes later.
-            let held = self.taking_back.open.iter().find(|(open, _)| open == undo).map(|(_, row)| row.clone());
-            let row = TakenBackRow::read(self.store.as_ref(), self.id, &undo.undo)?.or(held);
+            let held = self.taking_back.open.iter().find(|(open, _)| open.undo == undo.undo);
+            let held = held.map(|(_, row)| row.clone());
+            let row = match TakenBackRow::read(self.store.as_ref(), self.id, &undo.undo) {
+                Ok(row) => row.or(held),
+                Err(error @ (ReadError::Io { .. } | ReadError::Truncated { .. })) => return Err(error),
+                // The others go on.
+                Err(error) => {
+                    tracing::error!(workspace = self.id.0, source = undo.undo.installation.0, %error, "nothing tells how far events were taken back");
+                    held.or_else(|| Some(TakenBackRow::lost(undo.undo.number)))
+                }
+            };
             let begun = || TakenBackRow::begin(undo.undo.number, self.store.head_of(self.id));
             let row = row.unwrap_or_else(begun);
             if !row.is_done {
                 open.push((undo.clone(), row));
             }
         }
-        self.taking_back = TakingBack { wanted: Arc::clone(wanted), open };
+        self.taking_back = TakingBack { wanted: Arc::clone(wanted), open, too_much: BTreeSet::new() };
         Ok(())
     }
 
@@ -96,6 +97,8 @@ impl Workspace {
             }
             Err(error) => {
                 tracing::error!(workspace = self.id.0, source = undo.undo.installation.0, %error, "events of a version wait to be taken back");
+                // Another one is not held up by it.
+                self.taking_back.open.rotate_left(1);
                 self.forget_unit();
                 self.committed_in_part()?;
                 Ok(false)
@@ -103,7 +106,7 @@ impl Workspace {
         }
     }
 
-    /// Commit a slice, halved until it fits a unit; how far the undo is with it.
+    /// Commit a slice, halved until it fits a unit and takes no more reading than it may; how far the undo is with it.
     fn take_slice_back(
         &mut self,
         store: &Arc<dyn Store>,
@@ -114,7 +117,8 @@ impl Workspace {
         loop {
             let mut row = before.clone();
             let unit = self.unit_of_taking_back(undo, &mut row, limits)?;
-            if unit.size_bytes() <= self.max_unit_bytes {
+            let bytes = unit.as_ref().map_or(0, Unit::size_bytes);
+            if let Some(unit) = unit.filter(|_| bytes <= self.max_unit_bytes) {
                 self.keep_unit();
                 store.commit(unit)?;
                 self.committed();
@@ -122,22 +126,25 @@ impl Workspace {
             }
             self.forget_unit();
             if limits.records == 0 {
-                return Err(CommitError::TooLarge { bytes: unit.size_bytes(), limit: self.max_unit_bytes });
+                return Err(CommitError::TooLarge { bytes, limit: self.max_unit_bytes });
             }
             limits.records /= 2;
         }
     }
 
-    /// The next slice. One of no records leaves out the next one, which alone is too large.
+    /// The next slice; `None` where it takes too much reading. One of no records leaves out the next one, which alone is too large.
     fn unit_of_taking_back(
         &mut self,
         undo: &EventUndo,
         row: &mut TakenBackRow,
         limits: ChangeLimits,
-    ) -> Result<Unit, ReadError> {
+    ) -> Result<Option<Unit>, ReadError> {
         let (store, source) = (Arc::clone(&self.store), undo.undo.installation);
         let mut operations = Vec::new();
         let read = ReadBy::find(store.as_ref(), self.id, (source, &undo.undo.digest), row.until)?;
+        if row.from.is_none() {
+            row.taken_back.unreadable += read.unreadable;
+        }
         match row.next(&read) {
             None => row.is_done = true,
             Some(up_to) => {
@@ -146,8 +153,8 @@ impl Workspace {
                 (row.at, row.taken_back.unreadable) = (found.at, row.taken_back.unreadable + found.unreadable);
                 if limits.records == 0 {
                     row.taken_back.unreadable += found.events.len() as u64;
-                } else {
-                    self.take_out(undo, row, &read, found, &mut operations)?;
+                } else if !self.take_out(undo, row, &read, found, limits.records == 1, &mut operations)? {
+                    return Ok(None);
                 }
             }
         }
@@ -160,18 +167,20 @@ impl Workspace {
             let key = TakenBackRow::key(self.id, undo.undo.installation, &undo.undo.digest);
             operations.push(Operation::Put(key, row::encode(row)));
         }
-        Ok(Unit { preconditions, operations, ..Unit::default() })
+        Ok(Some(Unit { preconditions, operations, ..Unit::default() }))
     }
 
-    /// Take events out of the histories of their people. What of a person cannot be read stays, and is counted.
+    /// Take events out of the histories of their people; whether that took no more reading than it may, which is not asked of the
+    /// least. What of a person cannot be read stays, and is counted.
     fn take_out(
         &mut self,
         undo: &EventUndo,
         row: &mut TakenBackRow,
         read: &ReadBy,
         found: Found,
+        is_least: bool,
         operations: &mut Vec<Operation>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<bool, ReadError> {
         let mut people: BTreeMap<SourceIdentityId, GoneOfOne> = BTreeMap::new();
         for gone in found.events {
             people.entry(gone.1.identity).or_default().events.push(gone);
@@ -179,11 +188,21 @@ impl Workspace {
         for spoken in found.spoken {
             people.entry(spoken.1.identity).or_default().spoken.push(spoken.1);
         }
-        for (identity, GoneOfOne { events: gone, spoken }) in people {
-            let count = gone.len() as u64;
+        let mut left = HISTORY;
+        for (identity, of_one) in people {
+            if left.is_over() && !is_least {
+                return Ok(false);
+            }
+            let (count, all) = (of_one.events.len() as u64, (of_one.events.len() + of_one.spoken.len()) as u64);
             let mut taken_back = row.taken_back;
-            gone.iter().for_each(|(_, event)| taken_back.count(event));
-            match self.take_out_of(identity, (gone, &spoken), read, undo) {
+            of_one.events.iter().for_each(|(_, event)| taken_back.count(event));
+            let mut room = HISTORY;
+            let taken_out = match self.taking_back.too_much.contains(&identity) {
+                true => Err(Stays::TooMuch),
+                false => self.take_out_of(identity, of_one, (undo, read), &mut room),
+            };
+            left = left.without(room);
+            match taken_out {
                 Ok((own, is_empty)) => {
                     self.people.keep_event();
                     operations.extend(own);
@@ -192,48 +211,71 @@ impl Workspace {
                     let counts = self.totals.unit();
                     counts.events = counts.events.saturating_sub(count);
                 }
-                Err(error @ (ReadError::Io { .. } | ReadError::Truncated { .. })) => return Err(error),
-                Err(error) => {
+                Err(Stays::Unreadable(error @ (ReadError::Io { .. } | ReadError::Truncated { .. }))) => {
+                    return Err(error);
+                }
+                Err(stays) => {
                     self.people.forget_event();
-                    row.taken_back.unreadable += count;
-                    tracing::error!(workspace = self.id.0, %identity, %error, "events of a person are not taken back, because a row cannot be read");
+                    row.taken_back.unreadable += all;
+                    self.note_staying(identity, &stays);
                 }
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Write down why the events of a person stay.
+    fn note_staying(&mut self, identity: SourceIdentityId, stays: &Stays) {
+        match stays {
+            Stays::Unreadable(error) => {
+                tracing::error!(workspace = self.id.0, %identity, %error, "events of a person are not taken back, because a row cannot be read");
+            }
+            Stays::TooMuch => {
+                tracing::warn!(workspace = self.id.0, %identity, "events of a person are not taken back, because there is more of them than is read");
+                let too_much = &mut self.taking_back.too_much;
+                if too_much.len() >= MAX_TOO_MUCH {
+                    too_much.clear();
+                }
+                too_much.insert(identity);
+            }
+        }
     }
 
     /// Take events out of the history of one identity: the operations that do it, and whether none is left.
     fn take_out_of(
         &mut self,
         identity: SourceIdentityId,
-        (gone, spoken): (Vec<Gone>, &[Event]),
-        read: &ReadBy,
-        undo: &EventUndo,
-    ) -> Result<(Vec<Operation>, bool), ReadError> {
-        let rest = self.rest_of(&[identity], &gone, !spoken.is_empty(), read)?;
+        GoneOfOne { events: gone, spoken }: GoneOfOne,
+        (undo, read): (&EventUndo, &ReadBy),
+        room: &mut Room,
+    ) -> Result<(Vec<Operation>, bool), Stays> {
+        let said: Vec<&Event> =
+            gone.iter().map(|(_, event)| event).chain(&spoken).filter(|event| !consents(event).is_empty()).collect();
+        let asked = Asked { undo, read, gone: &gone, of_consents: !said.is_empty() };
+        let rest = self.rest_of(identity, &asked, room)?;
         for (_, event) in gone.iter().filter(|(_, event)| !event.traits.is_empty()) {
             // The trait that refused is the proof of the refusal, which stays.
             let stays = |name: &str, said: &RawValue| is_consent(name) && refusal(said.get()).is_some();
             self.people.retract_traits(identity, event, &rest.facts, stays)?;
         }
-        let said: Vec<&Event> =
-            gone.iter().map(|(_, event)| event).filter(|event| !consents(event).is_empty()).collect();
-        let said: Vec<&Event> = said.into_iter().chain(spoken).collect();
+        if !rest.facts.traits.is_empty() {
+            self.people.fill_up(identity, &rest.facts)?;
+        }
         if !said.is_empty() {
             let ids: BTreeSet<&str> = said.iter().map(|event| event.message_id.as_str()).collect();
             let is_gone = |source: InstallationId, id: &str| source == undo.undo.installation && ids.contains(id);
             self.people.retract_agreements(identity, is_gone, &rest.consents)?;
             for form in self.forms_of(identity, &said)? {
-                // What was heard there was said under its spellings, and is in their histories.
-                let heard = self.spellings_of(form)?;
-                let rest = self.rest_of(&heard, &gone, true, read)?;
+                let rest = self.rest_of_form(form, identity, &asked, room)?;
                 self.people.retract_agreements(form, is_gone, &rest.consents)?;
             }
         }
         let mut operations = Vec::with_capacity(3 * gone.len());
         for (position, event) in gone {
-            self.seen.forget(&undo.source, &event, &mut operations);
+            // What another event has said as well is known still.
+            if !rest.ids.contains(&event.message_id) {
+                self.seen.forget(&undo.source, &event, &mut operations);
+            }
             operations.push(Operation::Delete(event_key(self.id, &event, position)));
             let row = Some(Key::superseded(self.id, identity, event.time));
             let record = row::encode(&Change::TakenBack(SupersededEvent { position, event }));
@@ -243,118 +285,19 @@ impl Workspace {
     }
 
     /// The normal forms of the identifiers under which these events spoke of consents: what was said under a spelling of an
-    /// address was heard under its normal form too.
+    /// address was heard under its normal form too, by the rules of then.
     fn forms_of(
         &mut self,
         identity: SourceIdentityId,
         said: &[&Event],
     ) -> Result<BTreeSet<SourceIdentityId>, ReadError> {
-        let mut forms = BTreeSet::new();
+        let mut forms = forms_of(self.store.as_ref(), self.id, identity)?;
         for event in said {
             let (named, _) = named::of(event.kind, &event.identifiers, &self.rules);
             let Some(first) = named.first().filter(|first| first.spelled != first.normal) else { continue };
-            forms.extend(self.people.find(&first.normal)?.filter(|form| *form != identity));
+            forms.extend(self.people.find(&first.normal)?);
         }
+        forms.remove(&identity);
         Ok(forms)
-    }
-
-    /// A normal form and those that are spellings of it.
-    fn spellings_of(&self, form: SourceIdentityId) -> Result<Vec<SourceIdentityId>, ReadError> {
-        let mut heard = vec![form];
-        each_row(self.store.as_ref(), &Key::edges(self.id, form), |_, value| {
-            let Edge { id, .. } = row::decode(value)?;
-            if matches!(id.evidence, Evidence::Spelling(_) | Evidence::Former(_)) {
-                heard.push(if id.low == form { id.high } else { id.low });
-            }
-            Ok(())
-        })?;
-        Ok(heard)
-    }
-
-    /// What the history of these identities says without these events, and without the others that were read by the same, whose turn
-    /// comes; of consents where `of_consents`, or where these events speak of them.
-    fn rest_of(
-        &self,
-        identities: &[SourceIdentityId],
-        gone: &[Gone],
-        of_consents: bool,
-        read: &ReadBy,
-    ) -> Result<Rest, ReadError> {
-        let of_consents = of_consents || gone.iter().any(|(_, event)| !consents(event).is_empty());
-        let mut rest = Rest::default();
-        for identity in identities {
-            self.hear_rest(&mut rest, *identity, gone, of_consents, read)?;
-        }
-        if of_consents {
-            gone.iter().for_each(|(_, event)| rest.hear(Some(&Givers::new()), event, true));
-        }
-        Ok(rest)
-    }
-
-    fn hear_rest(
-        &self,
-        rest: &mut Rest,
-        identity: SourceIdentityId,
-        gone: &[Gone],
-        of_consents: bool,
-        read: &ReadBy,
-    ) -> Result<(), ReadError> {
-        let store = self.store.as_ref();
-        let positions: BTreeSet<Position> = gone.iter().map(|(position, _)| *position).collect();
-        if !of_consents && gone.iter().all(|(_, event)| event.traits.is_empty()) {
-            // Nothing is asked of it but whether it has another one.
-            let page = store.scan(&Key::events(self.id, identity).range(), gone.len() + 1)?;
-            rest.has_events |= page.rows.iter().any(|(key, _)| !positions.contains(&key.position()));
-            return Ok(());
-        }
-        let givers = of_consents.then(|| self.givers_of(identity)).transpose()?;
-        each_row(store, &Key::events(self.id, identity), |key, value| {
-            let position = key.position();
-            if let Change::Recorded(event) = row::decode(value)?
-                && !positions.contains(&position)
-            {
-                rest.has_events = true;
-                let is_gone = read.has(&event, position);
-                if !is_gone {
-                    record_event(&mut rest.facts, &event);
-                }
-                rest.hear(givers.as_ref(), &event, is_gone);
-            }
-            Ok(())
-        })?;
-        if givers.is_some() {
-            each_row(store, &Key::superseded_of(self.id, identity), |_, value| {
-                match row::decode::<Change>(value)? {
-                    Change::Superseded(before) => {
-                        let is_gone = read.has(&before.event, before.position);
-                        rest.hear(givers.as_ref(), &before.event, is_gone);
-                    }
-                    Change::TakenBack(before) => rest.hear(givers.as_ref(), &before.event, true),
-                    _ => {}
-                }
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    fn givers_of(&self, identity: SourceIdentityId) -> Result<Givers, ReadError> {
-        let said = read_statements(self.store.as_ref(), self.id, identity)?;
-        Ok(said.into_iter().map(|said| ((said.source, said.message_id), said.giver)).collect())
-    }
-}
-
-impl Rest {
-    /// Take in what an event says of consents. One that is gone agrees to nothing, and so does one of which nobody knows any more
-    /// whether it may.
-    fn hear(&mut self, givers: Option<&Givers>, event: &Event, is_gone: bool) {
-        let Some(givers) = givers else { return };
-        for said in consents(event) {
-            let giver = match is_gone {
-                true => Giver::RefusesOnly,
-                false => givers.get(&(event.source, event.message_id.clone())).copied().unwrap_or_default(),
-            };
-            hear_again(&mut self.consents, event, said, giver);
-        }
     }
 }

@@ -7,6 +7,7 @@ use kith_model::profile::believed;
 use kith_model::rules::HASHED;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
+use serde_json::value::RawValue;
 
 use super::Workspace;
 use super::notes::{Note, not_followed};
@@ -21,6 +22,19 @@ pub(super) struct TyingOutcome {
     pub notes: Vec<Note>,
     /// Pieces of evidence that join nobody.
     pub not_followed: u64,
+}
+
+impl Submission {
+    /// What one of its events says of consents, with the right that its sender has.
+    pub(super) fn spoken<'c>(
+        &self,
+        said: &'c [&'c RawValue],
+        said_time: Option<Timestamp>,
+        is_of_person: bool,
+    ) -> EventConsents<'c> {
+        let (giver, origin) = (self.giver, self.origin);
+        EventConsents { said, giver, origin, said_time, is_of_person, form: None }
+    }
 }
 
 impl Workspace {
@@ -97,21 +111,22 @@ impl Workspace {
         Ok(spelled)
     }
 
-    /// What an event said of consents under a spelling of an address is said under its form, too.
-    pub(super) fn hear_as_form(
+    /// What an event said of consents under a spelling of an address is said under its form, too, which comes to it.
+    pub(super) fn hear_as_form<'c>(
         &mut self,
         named: &EventIdentifier,
-        spoken: EventConsents<'_>,
+        spoken: EventConsents<'c>,
         given: &EventFacts<'_>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<EventConsents<'c>, ReadError> {
         let shape = self.rules.types.get(&named.normal.kind).map_or(Shape::Any, |own| own.shape);
         if spoken.said.is_empty() || shape == Shape::Any || named.spelled == named.normal {
-            return Ok(());
+            return Ok(spoken);
         }
-        match self.people.find(&named.normal)? {
-            Some(form) => self.people.hear_as_form(form, spoken, given),
-            None => Ok(()),
+        let form = self.people.find(&named.normal)?;
+        if let Some(form) = form {
+            self.people.hear_as_form(form, spoken, given)?;
         }
+        Ok(EventConsents { form, ..spoken })
     }
 
     /// Note who is named by a value, where an identity is named by the value's hash: a rule that hashes holds from one moment on

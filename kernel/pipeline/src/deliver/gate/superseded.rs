@@ -4,12 +4,13 @@
 //! to is what the corrected record says: whoever mends a mistyped address wants nothing sent to the one before.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use kith_model::change::Change;
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Edge, Evidence, Identifier, IdentityRules};
-use kith_store::{Key, KeyRange, ReadError, Store, row};
+use kith_store::{Key, ReadError, Store, row};
 
 use super::parted::is_address_type;
 use super::{Person, ProfileLookup};
@@ -18,9 +19,44 @@ use crate::profiles::facts::each_row;
 /// Events that are read at once.
 const PAGE_EVENTS: usize = 500;
 
-/// Of a person with more events than this, an address that none of the first of them names is left out: rather than to an
-/// address that was corrected nothing is sent.
-const MAX_EVENTS: usize = 20_000;
+/// How much of a person's events is read: of those that are superseded, and as much of the others. Of a person with more of the
+/// first any address may be one of theirs, and one that none of the first of the others names is left out: rather than to an address
+/// that was corrected nothing is sent.
+#[derive(Clone, Copy)]
+struct Room {
+    events: usize,
+    bytes: usize,
+}
+
+const MAX: Room = Room { events: 20_000, bytes: 32 << 20 };
+
+impl Room {
+    /// Look at events below `prefix` until `look` has seen enough; whether there was room for all.
+    fn each(
+        &mut self,
+        store: &dyn Store,
+        prefix: &Key,
+        mut look: impl FnMut(Change) -> ControlFlow<()>,
+    ) -> Result<bool, ReadError> {
+        let mut range = prefix.range();
+        loop {
+            let page = store.scan(&range, PAGE_EVENTS)?;
+            for (_, value) in &page.rows {
+                let Some(left) = self.events.checked_sub(1).zip(self.bytes.checked_sub(value.len())) else {
+                    return Ok(false);
+                };
+                (self.events, self.bytes) = left;
+                if look(row::decode::<Change>(value)?).is_break() {
+                    return Ok(true);
+                }
+            }
+            match page.next {
+                Some(next) => range.from = next,
+                None => return Ok(true),
+            }
+        }
+    }
+}
 
 /// Leave out the addresses of each person that no events but superseded ones, or those taken back, have named. A suppression of
 /// one holds all the same.
@@ -31,7 +67,7 @@ pub(in super::super) fn leave_out(
 ) -> Result<(), ReadError> {
     for one in found.iter_mut() {
         let ProfileLookup::Person(person) = one else { continue };
-        match only_superseded(store, by, person) {
+        match only_superseded(store, by, person, MAX) {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => {
                 let is_gone = |identifier: &Identifier| by.1.judge(identifier).is_ok_and(|form| gone.contains(&form));
@@ -51,19 +87,25 @@ fn only_superseded(
     store: &dyn Store,
     (workspace, rules): (WorkspaceId, &IdentityRules),
     person: &Person,
+    most: Room,
 ) -> Result<BTreeSet<Identifier>, ReadError> {
     let own: Vec<_> = person.consents.iter().filter(|said| said.beside.is_none()).collect();
     let members: Vec<SourceIdentityId> = own.iter().map(|said| said.identity).collect();
     let addresses: BTreeSet<&Identifier> =
         own.iter().filter_map(|said| said.form.as_ref()).filter(|form| is_address_type(&form.kind, rules)).collect();
     let mut gone = BTreeSet::new();
+    let mut room = most;
     for member in &members {
-        each_row(store, &Key::superseded_of(workspace, *member), |_, value| {
-            if let Change::Superseded(superseded) | Change::TakenBack(superseded) = row::decode(value)? {
+        let had_room = room.each(store, &Key::superseded_of(workspace, *member), |change| {
+            if let Change::Superseded(superseded) | Change::TakenBack(superseded) = change {
                 gone.extend(forms(&superseded.event, rules).filter(|form| addresses.contains(form)));
             }
-            Ok(())
+            ControlFlow::Continue(())
         })?;
+        if !had_room {
+            gone.extend(addresses.iter().copied().cloned());
+            break;
+        }
     }
     if gone.is_empty() {
         return Ok(gone);
@@ -80,27 +122,20 @@ fn only_superseded(
             Ok(())
         })?;
     }
-    let mut room = MAX_EVENTS;
+    let mut room = most;
     for member in &members {
-        let all = Key::events(workspace, *member).range();
-        let mut range = KeyRange { from: all.from, to: all.to };
-        while !gone.is_empty() {
-            let page = store.scan(&range, PAGE_EVENTS)?;
-            room = room.saturating_sub(page.rows.len());
-            for (_, value) in &page.rows {
-                if let Change::Recorded(event) = row::decode::<Change>(value)?
-                    && event.origin != EventOrigin::Kernel
-                {
-                    for form in forms(&event, rules) {
-                        gone.remove(&form);
-                    }
+        let had_room = room.each(store, &Key::events(workspace, *member), |change| {
+            if let Change::Recorded(event) = change
+                && event.origin != EventOrigin::Kernel
+            {
+                for form in forms(&event, rules) {
+                    gone.remove(&form);
                 }
             }
-            match page.next {
-                Some(_) if room == 0 => return Ok(gone),
-                Some(next) => range.from = next,
-                None => break,
-            }
+            if gone.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        if !had_room || gone.is_empty() {
+            break;
         }
     }
     Ok(gone)
@@ -109,4 +144,83 @@ fn only_superseded(
 /// The normal forms of the identifiers that came with an event.
 fn forms<'e>(event: &'e Event, rules: &'e IdentityRules) -> impl Iterator<Item = Identifier> + 'e {
     event.identifiers.iter().filter_map(|identifier| rules.judge(identifier).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::change::SupersededEvent;
+    use kith_model::consent::fold::{ConsentRow, Contributor};
+    use kith_model::event::EventKind;
+    use kith_model::id::{InstallationId, Position, ProfileId};
+    use kith_model::time::Timestamp;
+    use kith_store::{Operation, Unit};
+
+    use super::*;
+
+    const WORKSPACE: WorkspaceId = WorkspaceId(1);
+
+    fn email(name: &str) -> Identifier {
+        Identifier::new("email", format!("{name}@x.io"))
+    }
+
+    fn event(identity: SourceIdentityId, address: &str) -> Event {
+        Event {
+            message_id: "m".into(),
+            kind: EventKind::Track,
+            name: "Order Completed".into(),
+            time: Timestamp(5),
+            received_at: Timestamp(5),
+            source: InstallationId(1),
+            identity,
+            identifiers: vec![email(address)],
+            properties: String::new(),
+            traits: String::new(),
+            context: String::new(),
+            origin: EventOrigin::Import,
+            flags: Vec::new(),
+            original_time: None,
+            place: 0,
+            reader: 0,
+        }
+    }
+
+    /// All superseded events of a person were read at each of their messages.
+    #[test]
+    fn of_more_superseded_events_than_are_read_every_address_may_be_one_of_theirs() {
+        let store = kith_store::memory();
+        let id = |number: u8| SourceIdentityId([number; 16]);
+        let superseded = || {
+            let record = Change::Superseded(SupersededEvent { position: Position(1), event: event(id(1), "gone") });
+            let row = Some(Key::superseded(WORKSPACE, id(1), Timestamp(5)));
+            Operation::Append { workspace: WORKSPACE, record: row::encode(&record), row }
+        };
+        let recorded = Operation::Append {
+            workspace: WORKSPACE,
+            record: row::encode(&Change::Recorded(event(id(1), "kept"))),
+            row: Some(Key::event(WORKSPACE, id(1), Timestamp(5))),
+        };
+        let operations = vec![superseded(), superseded(), superseded(), recorded];
+        store.commit(Unit { operations, ..Unit::default() }).unwrap();
+        let said = (1..).zip(["gone", "kept", "unnamed"]).map(|(number, name)| Contributor {
+            identity: id(number),
+            kind: "email".into(),
+            form: Some(email(name)),
+            row: ConsentRow::Absent,
+            beside: None,
+        });
+        let person = Person {
+            profile: ProfileId(id(1)),
+            identifiers: Vec::new(),
+            parted: Vec::new(),
+            consents: said.collect(),
+            suppressed: None,
+        };
+        let rules = IdentityRules::default();
+        let found = |most: Room| -> Vec<Identifier> {
+            only_superseded(&store, (WORKSPACE, &rules), &person, most).unwrap().into_iter().collect()
+        };
+        assert_eq!(found(MAX), [email("gone")]);
+        assert_eq!(found(Room { events: 2, ..MAX }), [email("gone"), email("unnamed")]);
+        assert_eq!(found(Room { bytes: 10, ..MAX }), [email("gone"), email("kept"), email("unnamed")]);
+    }
 }

@@ -12,13 +12,13 @@ use kith_model::plugin::{
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, Patience, Role, Setup};
+use kith_pipeline::{Activity, Patience, Role, Setup, ShadowVersion};
 use kith_store::Key;
 use serde_json::json;
 
 use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
 use crate::auth::{KeyId, Scope};
-use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::catalogue::{Actor, BacktestRow, FitInputRow, FitRow, InstallationRow, PluginRow};
 use crate::error::ApiError;
 use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
@@ -322,6 +322,46 @@ async fn what_a_workspace_runs_stays_loaded_until_it_is_suspended_and_again_when
         let patch = json!({ "state": state });
         ask(&server, "PATCH", "/api/v1/workspaces/other").admin().json(patch).await.with(200);
         assert_eq!(kept(), loaded, "{state}");
+    }
+}
+
+/// What was tried over what is stored stayed loaded until it was forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_which_a_backtest_tells_all_is_loaded_no_more() {
+    let server = server();
+    with_tags(&server).await;
+    let (app, since) = (server.app(), Timestamp(1));
+    let backtest = BacktestRow { version: semver::Version::new(1, 0, 0), config: json!(null), since };
+    let row = InstallationRow { backtest: Some(backtest), ..installation_row(901, "level") };
+    let mut change = app.catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_installation(row.clone());
+    drop(change.commit().unwrap());
+    let tables = app.catalogue.workspace(FIRST).unwrap();
+    let sealer = app.catalogue.sealer();
+    let wired = || {
+        let source = Source { tables: &tables, must_run: &Default::default(), sealer, now: Timestamp(2) };
+        let setup = app.wiring.setup(source, Loading::Done).unwrap();
+        setup.installations.into_iter().find(|installed| installed.id == row.id).unwrap()
+    };
+    let before = wired();
+    assert!(before.backtest.is_none(), "its component is nowhere, and it is not known that none is needed");
+    let role = || Role::TagModel(Arc::new(Level));
+    let mut level = running(&row, PluginKind::TagModel, role());
+    level.outputs = plugin_row("level", PluginKind::TagModel).manifest.outputs;
+    level.backtest = Some(Arc::new(ShadowVersion {
+        plugin_version: row.version.clone(),
+        digest: tables.backtest_of(&row).unwrap().digest.clone(),
+        config_hash: before.config_hash,
+        since,
+        inputs: Vec::new(),
+        outputs: level.outputs.clone(),
+        call_memory_bytes: 1 << 20,
+        role: role(),
+    }));
+    let audiences = vec![audience("tags.level == 'few'")];
+    app.kernel.configure(Setup { audiences, ..setup(FIRST, vec![lines().1, level]) }).unwrap();
+    while wired().backtest.is_none() {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -204,7 +204,7 @@ fn examples(answer: &Value) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    format!("\n\nSome of them, since the server began:\n{}", output::table(&["profile", "what", "message"], rows))
+    format!("\n\nSome of them:\n{}", output::table(&["profile", "what", "message"], rows))
 }
 
 /// What would become of somebody's message.

@@ -94,7 +94,7 @@ pub(crate) struct BacktestOutputBody {
     changed: u64,
     only_live: u64,
     only_backtest: u64,
-    /// Some of those for whom it differs, since the server began; `null` without the scope `profiles:read`, or where the data
+    /// Some of those for whom it differs; `null` without the scope `profiles:read`, or where the data
     /// dictionary calls something sensitive and the key has no `sensitive:read`.
     examples: Option<Vec<BacktestValueBody>>,
 }
