@@ -135,7 +135,7 @@ impl FitSlot {
         self.rows_done.load(Ordering::Relaxed)
     }
 
-    /// What the plugin has taken of each numeric input.
+    /// What the plugin has taken of each input.
     pub fn inputs(&self) -> Vec<FitInput> {
         self.inputs.read()
     }

@@ -36,8 +36,8 @@ pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause,
-    FitInputRow, FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow,
+    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, DriftBounds, FitBound,
+    FitCause, FitInputRow, FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow,
     ShadowRow, UnshownRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
 };
 

@@ -2,6 +2,7 @@
 //! The kernel runs them; `api/fits.rs` has the routes, `fitting/schedule.rs` begins those that are due.
 
 mod choice;
+pub(crate) mod drift;
 mod guard;
 mod kept;
 pub(crate) mod schedule;
@@ -137,8 +138,8 @@ fn keep(
     let id = row.installation;
     let row = FitRow { rows: Some(slot.rows_done()), ..row };
     let inputs = slot.inputs().into_iter().map(|input| {
-        let FitInput { name, present, absent, mean } = input;
-        FitInputRow { name, present, absent, mean }
+        let FitInput { name, present, absent, mean, deviation } = input;
+        FitInputRow { name, present, absent, mean, deviation }
     });
     let mut came_to = FitStatus::Failed;
     let stored = app.change(workspace, Actor::kernel(), |draft| {

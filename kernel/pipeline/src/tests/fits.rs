@@ -71,7 +71,8 @@ fn a_fit_says_what_it_read_of_how_many_people() {
     let digest = bench.setup.lock().installation(LEVEL).unwrap().digest.clone();
     let (keep, kept) = std::sync::mpsc::channel();
     bench.kernel.fit(slot, digest, move |_, slot| keep.send((slot.rows_done(), slot.inputs())).unwrap());
-    let orders = FitInput { name: "orders".to_owned(), present: 3, absent: 0, mean: 1.0 };
+    let (mean, deviation) = (Some(1.0), Some(0.0));
+    let orders = FitInput { name: "orders".to_owned(), present: 3, absent: 0, mean, deviation };
     assert_eq!(kept.recv_timeout(SOON), Ok((3, vec![orders])));
 }
 

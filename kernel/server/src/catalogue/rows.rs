@@ -50,9 +50,9 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 4 reads 1;
+    InstallationRow: "an installation", 5 reads 1;
     AudienceRow: "an audience", 1;
-    FitRow: "a fit", 2 reads 1;
+    FitRow: "a fit", 3 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
@@ -302,6 +302,21 @@ pub struct FittingRow {
     /// Bounds on the figures of a fit, by their names, within which it is put in use.
     #[serde(default)]
     pub guard: BTreeMap<String, FitBound>,
+    /// How far the inputs may move from those of the fit in use. Installations of before version 5 had no such bounds.
+    #[serde(default)]
+    pub drift: DriftBounds,
+}
+
+/// How far what a fit reads of an input may be from what the fit in use read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriftBounds {
+    /// How far its mean, in standard deviations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_shift: Option<f64>,
+    /// How far the share of people without it, from 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_absent_change: Option<f64>,
 }
 
 /// What a figure of a fit may be.
@@ -363,15 +378,18 @@ pub enum FitCause {
     Scheduled,
 }
 
-/// What a fit read of one numeric input.
+/// What a fit read of one input.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FitInputRow {
     pub name: String,
     /// How many people had a value, and how many had none.
     pub present: u64,
     pub absent: u64,
-    /// Of the values.
-    pub mean: f64,
+    /// Of numbers, and of truth values with 1 for what is true. Version 2 of a fit knew numbers alone, and had 0 where nobody had one.
+    pub mean: Option<f64>,
+    /// The standard deviation of the same values; version 2 of a fit kept none.
+    #[serde(default)]
+    pub deviation: Option<f64>,
 }
 
 /// One fit of an installation; its state, if it succeeded, is a row of its own.
@@ -393,7 +411,7 @@ pub struct FitRow {
     /// How many people it read. Version 1 did not keep it.
     #[serde(default)]
     pub rows: Option<u64>,
-    /// What it read of each numeric input, of one that went well.
+    /// What it read of each input, of one that went well.
     #[serde(default)]
     pub inputs: Vec<FitInputRow>,
     pub metrics: Vec<(String, f64)>,
@@ -532,6 +550,20 @@ mod tests {
         let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
         let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows", "inputs"])).unwrap();
         assert_eq!((read.version, read.cause, read.rows), (2, FitCause::Asked, None));
+    }
+
+    /// Of a fit of version 2 every input is a number, with 0 for the mean where nobody had one.
+    #[test]
+    fn fits_of_before_deviations_and_rules_of_before_drift_read() {
+        let input = serde_json::json!({ "name": "orders", "present": 3, "absent": 1, "mean": 12.5 });
+        let mut row = serde_json::to_value(crate::fitting::tests::succeeded(2, "1.0.0", Some(1))).unwrap();
+        row["inputs"] = serde_json::json!([input]);
+        let read: FitRow = decode(&[&[2][..], row.to_string().as_bytes()].concat()).unwrap();
+        assert_eq!((read.inputs[0].mean, read.inputs[0].deviation), (Some(12.5), None));
+        let mut row = serde_json::to_value(crate::api::tests::installation_row(3, "level")).unwrap();
+        row["fitting"] = serde_json::json!({ "every_ms": 3_600_000, "since": 1, "guard": { "auc": { "min": 0.7 } } });
+        let read: InstallationRow = decode(&[&[4][..], row.to_string().as_bytes()].concat()).unwrap();
+        assert_eq!((read.fitting.every_ms, read.fitting.drift), (Some(3_600_000), DriftBounds::default()));
     }
 
     #[test]

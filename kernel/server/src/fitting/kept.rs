@@ -1,4 +1,4 @@
-//! What comes of a fit that went well: its state is kept, and put in use unless it breaks a bound or somebody chose another. So
+//! What comes of a fit that went well: its state is kept, and put in use unless something holds it or somebody chose another. So
 //! many are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,8 +8,8 @@ use kith_model::id::InstallationId;
 use kith_model::plugin::Fitted;
 use serde_json::json;
 
-use super::{Wish, fits_of, guard};
-use crate::catalogue::{CatalogueError, Draft, FitRow, FitStatus, InstallationRow};
+use super::{Wish, drift, fits_of, guard};
+use crate::catalogue::{CatalogueError, Draft, FitRow, FitStatus, FittingRow, InstallationRow};
 
 /// Keep a fit that went well, of which `done` is all but what it learnt.
 pub(super) fn put_fitted(
@@ -21,7 +21,7 @@ pub(super) fn put_fitted(
 ) -> Result<(), CatalogueError> {
     let (id, version) = (done.installation, done.version);
     let in_use = present.fit.and_then(|fit| draft.tables().fits.get(&(id, fit)));
-    let error = guard::broken(&present.fitting.guard, &fitted.metrics, in_use.map(AsRef::as_ref));
+    let error = why_held(&present.fitting, &done, &fitted.metrics, in_use.map(AsRef::as_ref));
     let status = if error.is_some() { FitStatus::Held } else { FitStatus::Succeeded };
     if let Some(why) = &error {
         draft.audit("installation.hold-fit", &present.name, None, Some(json!({ "fit": version, "why": why })))?;
@@ -38,6 +38,14 @@ pub(super) fn put_fitted(
         draft.keep_state(id, version, fitted.state.clone());
     }
     Ok(())
+}
+
+/// What holds a fit with these figures, in words; `None` where nothing does.
+fn why_held(rules: &FittingRow, done: &FitRow, metrics: &[(String, f64)], in_use: Option<&FitRow>) -> Option<String> {
+    let broken = guard::broken(&rules.guard, metrics, in_use);
+    let drifted = drift::beyond(rules.drift, &done.inputs, in_use);
+    let reasons: Vec<String> = broken.into_iter().chain(drifted).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// Take out the fits that are beyond what is kept of an installation.

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::api::plugins::computes;
 use crate::api::view::time;
 use crate::app::App;
-use crate::catalogue::{FitBound, FitStatus, FittingRow, InstallationRow, WorkspaceTables};
+use crate::catalogue::{DriftBounds, FitBound, FitStatus, FittingRow, InstallationRow, WorkspaceTables};
 use crate::error::ApiError;
 use crate::fitting::{self, schedule};
 
@@ -42,6 +42,12 @@ pub(crate) struct WantedFitting {
     #[serde(default)]
     #[schema(value_type = Object, required = false)]
     guard: BTreeMap<String, Option<FitBound>>,
+    /// How far the inputs of a fit may be from those of the fit in use, e.g. `{"max_shift": 0.5, "max_absent_change": 0.1}`: the mean of
+    /// each in standard deviations, and the share of people without it. A fit beyond one is held and not put in use. They take the
+    /// place of the present ones; with `null` there are none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<DriftBounds>)]
+    drift: Option<Option<DriftBounds>>,
 }
 
 /// Tells a `null` from an absent field.
@@ -68,6 +74,9 @@ impl WantedFitting {
                 row.guard.insert(name.clone(), checked(name, *bound)?);
             }
         }
+        if let Some(drift) = self.drift {
+            row.drift = drift.map_or(Ok(DriftBounds::default()), checked_drift)?;
+        }
         if row.guard.len() > MAX_BOUNDS {
             return Err(ApiError::at("fitting.guard", format!("at most {MAX_BOUNDS} figures have bounds")));
         }
@@ -90,6 +99,18 @@ fn checked(name: &str, bound: FitBound) -> Result<FitBound, ApiError> {
     };
     let shown: String = name.chars().take(64).collect();
     Err(ApiError::at(format!("fitting.guard.{shown}"), message))
+}
+
+/// Bounds on drift that say something.
+fn checked_drift(bounds: DriftBounds) -> Result<DriftBounds, ApiError> {
+    let DriftBounds { max_shift, max_absent_change } = bounds;
+    let message = match (max_shift, max_absent_change) {
+        (None, None) => "says nothing; give `max_shift` or `max_absent_change`, or `null` to take the bounds out",
+        (Some(shift), _) if shift < 0.0 => "`max_shift` is less than 0",
+        (_, Some(change)) if !(0.0..=1.0).contains(&change) => "`max_absent_change` is a share, from 0 to 1",
+        _ => return Ok(bounds),
+    };
+    Err(ApiError::at("fitting.drift", message))
 }
 
 fn read_every(text: &str) -> Result<i64, ApiError> {
@@ -115,6 +136,8 @@ pub(crate) struct FittingBody {
     failed_in_a_row: u32,
     /// Bounds on the figures of a fit, by their names, within which it is put in use.
     guard: BTreeMap<String, FitBound>,
+    /// How far the inputs of a fit may be from those of the fit in use; `null` without a bound.
+    drift: Option<DriftBounds>,
     /// Whether somebody chose the fit in use in the place of a newer one, so that no later one takes its place by itself.
     chosen: bool,
     /// The newest fit that ended, where it is held or failed.
@@ -138,6 +161,7 @@ pub(super) fn fitting_body(app: &App, tables: &WorkspaceTables, row: &Installati
         next_at: schedule::next_at(app, tables, row, app.clock.now()).map(time),
         failed_in_a_row: schedule::failed_in_a_row(tables, row),
         guard: row.fitting.guard.clone(),
+        drift: drift_of(&row.fitting),
         chosen: row.fit_is_chosen,
         alarm: fitting::alarm(tables, row).map(|fit| FitAlarmBody {
             fit: fit.version,
@@ -149,5 +173,10 @@ pub(super) fn fitting_body(app: &App, tables: &WorkspaceTables, row: &Installati
 
 /// What people edit of it, as changes and the audit log show it.
 pub(super) fn rules(row: &FittingRow) -> Value {
-    json!({ "every": row.every_ms.map(|every| Duration(every).to_string()), "guard": row.guard })
+    let every = row.every_ms.map(|every| Duration(every).to_string());
+    json!({ "every": every, "guard": row.guard, "drift": drift_of(row) })
+}
+
+fn drift_of(row: &FittingRow) -> Option<DriftBounds> {
+    Some(row.drift).filter(|drift| *drift != DriftBounds::default())
 }

@@ -453,24 +453,29 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
         (json!({ "guard": { "auc": {} } }), "fitting.guard.auc"),
         (json!({ "guard": { "auc": { "min": 1, "max": 0 } } }), "fitting.guard.auc"),
         (json!({ "guard": { "auc": { "max_change": -1 } } }), "fitting.guard.auc"),
+        (json!({ "drift": {} }), "fitting.drift"),
+        (json!({ "drift": { "max_shift": -0.5 } }), "fitting.drift"),
+        (json!({ "drift": { "max_absent_change": 1.5 } }), "fitting.drift"),
     ] {
         let refused = ask(&server, "PATCH", path).admin().json(json!({ "fitting": fitting })).await;
         assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], place, "{fitting}");
     }
-    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } } });
+    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } }, "drift": { "max_shift": 0.5 } });
     let of_channel = json!({ "mode": "disabled", "fitting": wanted });
     let refused = ask(&server, "PATCH", "/api/v1/installations/mail").admin().json(of_channel.clone()).await;
     assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], "fitting");
     // One that is switched off is not loaded.
     let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
     let shown = json!({
-        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "chosen": false, "alarm": null,
+        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "drift": { "max_shift": 0.5 },
+        "chosen": false, "alarm": null,
     });
     assert_eq!(set["fitting"], shown);
     let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();
-    assert_eq!(changed, ["fitting.every", "fitting.guard", "mode"]);
-    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null } } });
+    assert_eq!(changed, ["fitting.drift", "fitting.every", "fitting.guard", "mode"]);
+    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null }, "drift": null } });
     let off = ask(&server, "PATCH", path).admin().json(off).await.with(200);
+    assert_eq!(off["fitting"]["drift"], json!(null));
     assert_eq!((&off["fitting"]["every"], &off["fitting"]["guard"]), (&json!(null), &json!({})));
     let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
     assert_eq!(audit["items"].as_array().unwrap().last().unwrap()["before"]["fitting"], wanted);
@@ -483,17 +488,27 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
 async fn what_a_fit_read_is_shown_to_who_may_read_people() {
     let server = server();
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
-    let inputs = vec![FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: 12.5 }];
+    let spent =
+        |mean| FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: Some(mean), deviation: Some(2.0) };
+    let city = FitInputRow { name: "city".to_owned(), present: 4, absent: 0, mean: None, deviation: None };
     let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
-    change.put_fit(FitRow { inputs, ..succeeded(1, "1.0.0", None) });
+    let fit = |version, inputs| FitRow { inputs, ..succeeded(version, "1.0.0", None) };
+    change.put_fit(fit(1, vec![spent(11.5)]));
+    change.put_fit(fit(2, vec![spent(12.5), city]));
+    change.put_state(InstallationId(901), 1, vec![1]);
+    change.put_installation(InstallationRow { fit: Some(1), ..installation_row(901, "level") });
     drop(change.commit().unwrap());
     let path = "/api/v1/installations/level/fits";
     let seen = ask(&server, "GET", path).admin().empty().await.with(200)["items"][0].clone();
-    assert_eq!(seen["inputs"], json!([{ "name": "spent", "mean": 12.5, "absent_share": 0.25 }]));
+    let inputs = json!([
+        { "name": "spent", "mean": 12.5, "deviation": 2.0, "absent_share": 0.25, "shift": 0.5 },
+        { "name": "city", "mean": null, "deviation": null, "absent_share": 0.0, "shift": null },
+    ]);
+    assert_eq!(seen["inputs"], inputs, "beside the fit in use");
     assert_eq!((&seen["took_ms"], &seen["rows"], &seen["cause"]), (&json!(1), &json!(1), &json!("asked")));
     let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
     let seen = ask(&server, "GET", path).key(&blind).empty().await.with(200)["items"][0].clone();
-    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(1)));
+    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -462,4 +462,9 @@ pub(crate) struct FittingArgs {
     /// fit in use; `null` takes a bound out): a fit that breaks one is held and not used
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) fit_guard: Option<String>,
+    /// How far the inputs of a fit may be from those of the fit in use, as JSON or `@FILE`, e.g. `{"max_shift": 0.5,
+    /// "max_absent_change": 0.1}`: means in standard deviations, and shares of people without one; `null` takes the bounds out. A
+    /// fit beyond one is held and not used
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) fit_drift: Option<String>,
 }

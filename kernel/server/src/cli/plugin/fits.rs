@@ -77,8 +77,8 @@ pub(super) fn fits_of(installation: &Value, fits: &[Value]) -> String {
     text
 }
 
-/// The numeric inputs as the fit in use read them, beside how the newest that went well did; `None` where these are one, and for
-/// a key that may not see them.
+/// The inputs as the fit in use read them, beside how the newest that went well did; `None` where these are one, and for a key that
+/// may not see them.
 fn drift(fits: &[Value]) -> Option<String> {
     let inputs = |fit: &'_ Value| fit["inputs"].as_array().filter(|inputs| !inputs.is_empty()).cloned();
     let in_use = fits.iter().find(|fit| fit["in_use"] == true)?;
@@ -95,13 +95,15 @@ fn drift(fits: &[Value]) -> Option<String> {
     let rows = now.iter().map(|input| {
         let [mean_now, absent_now] = figures(Some(input));
         let [mean_then, absent_then] = figures(then.iter().find(|then| then["name"] == input["name"]));
-        vec![field(input, "name"), mean_then, mean_now, absent_then, absent_now]
+        let moved = input["shift"].as_f64().map(|shift| format!("{shift:.2} sd")).unwrap_or_default();
+        vec![field(input, "name"), mean_then, mean_now, moved, absent_then, absent_now]
     });
     let [then, now] = [in_use, newest].map(|fit| format!("fit {}", field(fit, "version")));
     let header = [
         "input",
         &format!("mean, {then}"),
         &format!("mean, {now}"),
+        "moved by",
         &format!("absent, {then}"),
         &format!("absent, {now}"),
     ];
@@ -211,14 +213,15 @@ mod tests {
         let fit = |version: u32, in_use: bool, inputs: Value| json!({ "version": version, "in_use": in_use, "inputs": inputs });
         let then = json!([{ "name": "orders", "mean": 2.0, "absent_share": 0.25 }]);
         let now = json!([
-            { "name": "orders", "mean": 3.5, "absent_share": 0.0 }, { "name": "spent", "mean": null, "absent_share": 1.0 },
+            { "name": "orders", "mean": 3.5, "absent_share": 0.0, "shift": 0.75 },
+            { "name": "spent", "mean": null, "absent_share": 1.0, "shift": null },
         ]);
         let fits = [fit(3, false, json!([])), fit(2, false, now.clone()), fit(1, true, then.clone())];
         insta::assert_snapshot!(drift(&fits).unwrap(), @r"
-         input    mean, fit 1   mean, fit 2   absent, fit 1   absent, fit 2
-        ────────────────────────────────────────────────────────────────────
-         orders        2.0000        3.5000   25.0 %          0.0 %
-         spent                                                100.0 %
+         input    mean, fit 1   mean, fit 2   moved by   absent, fit 1   absent, fit 2
+        ───────────────────────────────────────────────────────────────────────────────
+         orders        2.0000        3.5000   0.75 sd    25.0 %          0.0 %
+         spent                                                           100.0 %
         ");
         assert_eq!(drift(&[fit(2, true, now.clone()), fit(1, false, then)]), None, "the newest is in use");
         assert_eq!(drift(&[fit(2, false, now), fit(1, true, Value::Null)]), None, "there is nothing to compare");

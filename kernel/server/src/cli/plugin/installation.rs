@@ -153,6 +153,10 @@ pub(super) fn one_installation(answer: &Value) -> String {
     for (figure, bound) in answer["fitting"]["guard"].as_object().into_iter().flatten() {
         rows.push(named(&format!("a fit's {figure}"), output::plain(bound)));
     }
+    let drift = &answer["fitting"]["drift"];
+    if drift.is_object() {
+        rows.push(named("a fit's inputs", output::plain(drift)));
+    }
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
         let [name, state, under_way, reason] =

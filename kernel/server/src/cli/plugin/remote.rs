@@ -334,7 +334,7 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
         body["fitting"] = fitting;
     }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, --fit-drift, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -353,6 +353,9 @@ impl FittingArgs {
         }
         if let Some(guard) = &self.fit_guard {
             wanted["guard"] = json_argument("--fit-guard", guard)?;
+        }
+        if let Some(drift) = &self.fit_drift {
+            wanted["drift"] = json_argument("--fit-drift", drift)?;
         }
         Ok((wanted != json!({})).then_some(wanted))
     }
@@ -611,16 +614,21 @@ mod tests {
             disabled: false,
             pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
-            fitting: FittingArgs { fit_every: Some("7d".to_owned()), fit_guard: None },
+            fitting: FittingArgs { fit_every: Some("7d".to_owned()), ..FittingArgs::default() },
             registry: RegistryArgs::default(),
         };
         let body = installation(&args).unwrap();
         assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));
         assert_eq!(body["fitting"], json!({ "every": "7d" }));
         let guard = r#"{"auc": {"min": 0.7}, "mae": null}"#.to_owned();
-        let never = FittingArgs { fit_every: Some("never".to_owned()), fit_guard: Some(guard) };
+        let never =
+            FittingArgs { fit_every: Some("never".to_owned()), fit_guard: Some(guard), ..FittingArgs::default() };
         let expected = json!({ "every": null, "guard": { "auc": { "min": 0.7 }, "mae": null } });
         assert_eq!(never.wanted().unwrap(), Some(expected));
+        for (drift, expected) in [(r#"{"max_shift": 0.5}"#, json!({ "max_shift": 0.5 })), ("null", json!(null))] {
+            let args = FittingArgs { fit_drift: Some(drift.to_owned()), ..FittingArgs::default() };
+            assert_eq!(args.wanted().unwrap(), Some(json!({ "drift": expected })));
+        }
         assert_eq!(FittingArgs::default().wanted().unwrap(), None);
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));
