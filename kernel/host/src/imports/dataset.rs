@@ -7,7 +7,7 @@ use crate::state::CallState;
 impl dataset::Host for CallState {
     /// Does not count as a host call: the number of batches is the kernel's choice.
     fn next(&mut self) -> wasmtime::Result<Option<columns::Table>> {
-        let next = self.dataset.as_mut().and_then(Iterator::next);
+        let next = self.dataset.as_mut().and_then(|dataset| dataset.next_batch());
         if next.is_none() {
             self.dataset = None;
         }
@@ -16,6 +16,6 @@ impl dataset::Host for CallState {
         if self.remaining_wall().is_zero() {
             return Err(self.stop_for_wall());
         }
-        Ok(next.map(table_to_wit))
+        Ok(next.map(|batch| table_to_wit(batch.rows)))
     }
 }
