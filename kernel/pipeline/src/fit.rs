@@ -4,29 +4,25 @@
 //! threads, and hands what came of it to whoever keeps it. A stop cancels it: it ends within moments and nothing of it is kept.
 
 mod inputs;
+pub(crate) mod rows;
+pub(crate) mod training;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kith_features::LeafSet;
 use kith_model::budget::Exhausted;
 use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Cancellation, Fitted, PluginFault, PluginKind};
-use kith_model::table::Table;
-use kith_model::time::Timestamp;
+use kith_model::plugin::{Batch, Cancellation, Dataset, Fitted, PluginFault, PluginKind};
 use parking_lot::Mutex;
 
 pub use self::inputs::FitInput;
 use self::inputs::InputFigures;
+use self::rows::{Rows, Source};
+pub use self::training::{Labelled, Part};
 use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
-use crate::plan::ModelPlan;
-use crate::profiles::evaluation::{Evaluation, Profile};
-use crate::profiles::person::Person;
-use crate::profiles::scan::ProfilePages;
-use crate::react::models::{self, InputRow};
 use crate::setup::{Activity, Installed};
 use crate::shared::{CompiledSetup, Culprit, KernelState, Workspace};
 use crate::workers::{Ending, Phase, TaskScope};
@@ -253,24 +249,15 @@ impl Call {
             });
         };
         let failed = Arc::new(Mutex::new(None));
-        let (complete, as_of) = {
-            let projection = self.workspace.projection.read();
-            (Arc::clone(&projection.complete), projection.as_of)
-        };
-        let dataset = Dataset {
-            pages: ProfilePages::new(Arc::clone(&self.shared.store), self.workspace.id),
-            shared: Arc::clone(&self.shared),
-            workspace: Arc::clone(&self.workspace),
-            compiled: Arc::clone(&self.compiled),
-            complete,
-            installation: self.installation,
-            now: as_of.time,
-            profiles: Vec::new().into_iter(),
-            left_over: None,
+        let Call { shared, workspace, compiled, installation, cancellation, .. } = &self;
+        let source = Source::now(shared, workspace, compiled, *installation, cancellation);
+        let position = source.position();
+        let dataset = FitRows {
+            rows: Rows::new(source, Part::Learning),
+            taken: 0,
+            done: Arc::clone(&self.rows),
             failed: Arc::clone(&failed),
-            rows: self.rows,
-            inputs: self.inputs,
-            cancellation: self.cancellation.clone(),
+            inputs: Arc::clone(&self.inputs),
         };
         let fitted = model.model.fit(Box::new(dataset), &self.cancellation);
         // A data set that was cut off makes a model that looks like a good one.
@@ -281,114 +268,50 @@ impl Call {
             if fault == PluginFault::Cancelled {
                 return FitError::Stopping;
             }
-            let culprit = Culprit::Content(as_of.position.0);
+            let culprit = Culprit::Content(position.0);
             self.shared.strike(&self.workspace, self.installation, &fault, culprit);
             FitError::Fault(fault)
         })
     }
 }
 
-/// The rows of a fit, made as the plugin asks for them.
-struct Dataset {
-    shared: Arc<KernelState>,
-    workspace: Arc<Workspace>,
-    compiled: Arc<CompiledSetup>,
-    complete: Arc<LeafSet>,
-    pages: ProfilePages,
-    installation: InstallationId,
-    now: Timestamp,
-    /// The profiles of the page that was read last that are not rows yet.
-    profiles: std::vec::IntoIter<Vec<Person>>,
-    /// The row that would have made the last table too large.
-    left_over: Option<InputRow>,
+/// The rows of a fit, as the plugin asks for them.
+struct FitRows {
+    rows: Rows,
+    /// How many the plugin has taken in this pass.
+    taken: u64,
+    /// The most that it has taken in one pass.
+    done: Arc<AtomicU64>,
     /// Where the reader's error is left for the caller: the plugin sees only the data set's end.
     failed: Arc<Mutex<Option<FitError>>>,
-    rows: Arc<AtomicU64>,
     inputs: Arc<InputFigures>,
-    cancellation: Cancellation,
 }
 
-impl Dataset {
-    fn next_table(&mut self) -> Result<Option<Table>, FitError> {
-        let compiled = Arc::clone(&self.compiled);
-        let Some((_, model)) = compiled.plan.model(self.installation) else {
-            return Err(FitError::UnknownInstallation);
-        };
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while rows.len() < models::MAX_BATCH_ROWS
-            && let Some(row) = self.next_row(model)?
-        {
-            bytes += models::row_bytes(&row);
-            if bytes > models::MAX_BATCH_BYTES && !rows.is_empty() {
-                self.left_over = Some(row);
-                break;
-            }
-            rows.push(row);
-        }
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let columns: Vec<_> = model.inputs.iter().map(|(spec, _)| spec.clone()).collect();
-        let table = models::table(&columns, rows.iter().map(|row| row.cells.as_slice())).map_err(FitError::Fault)?;
-        self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        self.inputs.add(&table);
-        Ok(Some(table))
-    }
-
-    /// The next profile's inputs, made when they are asked for: those of a page of profiles may take more than the profiles.
-    fn next_row(&mut self, model: &ModelPlan) -> Result<Option<InputRow>, FitError> {
-        if let Some(row) = self.left_over.take() {
-            return Ok(Some(row));
-        }
-        loop {
-            if self.cancellation.is_cancelled() {
-                return Err(FitError::Stopping);
-            }
-            if let Some(people) = self.profiles.next() {
-                if let Some(row) = self.row(model, people)? {
-                    return Ok(Some(row));
-                }
-                continue;
-            }
-            match self.pages.next_page().map_err(unread)? {
-                Some(profiles) => self.profiles = profiles.into_iter(),
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// One profile's inputs; none while one of them is unknown, or where one is no cell of its column: such a person has a dead
-    /// letter from the computation, and would keep the model from learning of everybody else.
-    fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<InputRow>, FitError> {
-        let compiled = &self.compiled;
-        for person in &mut people {
-            let leaves = model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf));
-            person.load_sealed(self.shared.store.as_ref(), self.workspace.id, leaves).map_err(unread)?;
-        }
-        let zone = &compiled.setup.zone;
-        let view = Evaluation { plan: &compiled.plan, zone, complete: &self.complete, now: self.now };
-        let profile = Profile::new(people.iter().collect(), view);
-        let today = zone.start_of_day(zone.day(self.now));
-        Ok(models::inputs(model, &profile, today).filter(|row| row.misfit.is_none()))
-    }
-}
-
-impl Iterator for Dataset {
-    type Item = Table;
-
-    fn next(&mut self) -> Option<Table> {
-        match self.next_table() {
-            Ok(table) => table,
+impl Dataset for FitRows {
+    fn next_batch(&mut self) -> Option<Batch> {
+        match self.rows.next_batch() {
+            Ok(batch) => batch.inspect(|batch| self.note(batch)),
             Err(problem) => {
                 *self.failed.lock() = Some(problem);
                 None
             }
         }
     }
+
+    fn rewind(&mut self) {
+        self.rows.rewind();
+        self.taken = 0;
+    }
 }
 
-fn unread(error: kith_store::ReadError) -> FitError {
-    FitError::Read(error.to_string())
+impl FitRows {
+    /// Count the rows of a batch, those of a later pass not again.
+    fn note(&mut self, batch: &Batch) {
+        self.taken += batch.rows.rows as u64;
+        if self.done.fetch_max(self.taken, Ordering::Relaxed) < self.taken {
+            self.inputs.add(&batch.rows);
+        }
+    }
 }
 
 /// Wait until the leaves behind the model's inputs hold their history, up to where the log was when the fit was asked for.

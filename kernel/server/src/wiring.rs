@@ -19,7 +19,7 @@ use kith_features::Zone;
 use kith_host::{BindError, Host, Limits, LineSpace, LoadError, Observed, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
+use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind, Training};
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Polling, Setup};
 use kith_store::Store;
@@ -250,6 +250,11 @@ impl Wiring {
             // Making its role fails for the same reason, and says so.
             Err(_) => Vec::new(),
         };
+        let training = match training(row, &plugin.manifest) {
+            Ok(training) => training,
+            Err(error) if source.must_run.contains(&row.id) => return Err(error),
+            Err(_) => None,
+        };
         // What runs already goes on as it did.
         if source.must_run.contains(&row.id)
             && let Some((input, problem)) = declared::mistyped_input(&inputs)
@@ -297,6 +302,7 @@ impl Wiring {
             config_hash: config_hash(row),
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
+            training,
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
             recipients: policy.recipient_types().map(<[String]>::to_vec),
             call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
@@ -398,4 +404,15 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
             Ok(InputSpec { expression, ..input.clone() })
         });
     filled_in.collect()
+}
+
+/// How a model learns from the history, with the configuration's values in its label.
+fn training(row: &InstallationRow, manifest: &Manifest) -> Result<Option<Training>, WiringError> {
+    let Some(training) = &manifest.training else { return Ok(None) };
+    let label = substitute::config(&training.label, &row.config).map_err(|problem| WiringError::Input {
+        installation: row.name.to_string(),
+        input: "label".to_owned(),
+        problem,
+    })?;
+    Ok(Some(Training { label, ..training.clone() }))
 }

@@ -171,6 +171,7 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         idempotent: idempotent.unwrap_or(true),
         state_version,
         poll: None,
+        training: None,
         limits: LimitRequest::default(),
     })
 }

@@ -160,8 +160,8 @@ fn a_late_answer_about_an_older_fit_holds_nothing() {
 struct Tables(Mutex<Vec<(usize, usize)>>);
 
 impl ComputeModel for Tables {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
-        for table in dataset {
+    fn fit(&self, mut dataset: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        while let Some(Batch { rows: table, .. }) = dataset.next_batch() {
             let column = table.column("bio").unwrap();
             let bytes = (0..table.rows).map(|row| match column.cell(row) {
                 Cell::Text(text) => text.len(),

@@ -27,7 +27,7 @@ struct Settings {
 impl TagModel for Hostile {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
-        let rows: usize = dataset.map(|table| table.len()).sum();
+        let rows: usize = dataset.map(|batch| batch.rows.len()).sum();
         (0..settings.burn_fit_millions * 1_000_000).for_each(|step| {
             black_box(step);
         });

@@ -435,6 +435,7 @@ mod tests {
             idempotent: true,
             state_version: None,
             poll: None,
+            training: None,
             limits: LimitRequest::default(),
         }
     }

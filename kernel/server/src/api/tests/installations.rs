@@ -7,7 +7,7 @@ use kith_host::{Expected, KeyValue as _, Setting};
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::{
-    Cancellation, Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
+    Cancellation, Capabilities, ComputeModel, Dataset, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
     PluginFault, PluginId, PluginKind,
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
@@ -30,7 +30,7 @@ const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/con
 struct Level;
 
 impl ComputeModel for Level {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Ok(Fitted { state: Vec::new(), metrics: Vec::new() })
     }
 
@@ -71,6 +71,7 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         idempotent: true,
         state_version: None,
         poll: None,
+        training: None,
         limits: LimitRequest::default(),
     };
     PluginRow {

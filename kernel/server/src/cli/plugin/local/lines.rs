@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use kith_features::Value as RowValue;
+use kith_features::{Value as RowValue, Zone};
 use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{EmittedEvent, Manifest, PluginFault, Received, Refusal};
 use kith_model::sending::{Mailbox, OutboundMail, OutboundRequest, Signature, Step};
-use kith_model::table::Cell;
+use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
-use kith_pipeline::{AnswerToRow, EventOutcome, event_text, outcomes_of};
+use kith_pipeline::{AnswerToRow, EventOutcome, GivenRow, event_text, outcomes_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -89,6 +89,51 @@ pub(super) fn rows(manifest: &Manifest, rows: &[Value]) -> Result<Vec<Vec<RowVal
         Ok(inputs.iter().map(|input| value(&input.name)).collect())
     };
     rows.iter().zip(1..).map(read).collect()
+}
+
+/// Where a row of a fit has whose it is, as of when it is, and what came after it; no input has such a name.
+const ID: &str = "(id)";
+const CUT_OFF: &str = "(cut_off)";
+const LABEL: &str = "(label)";
+
+/// Rows that a model learns from: as [`rows`], and each with an id, by default its number, and of a model with labels with a cut-off,
+/// by default `now`, and a label, by default none.
+pub(super) fn fit_rows(manifest: &Manifest, given: &[Value], now: Timestamp) -> Result<Vec<GivenRow>, Failure> {
+    let is_labelled = manifest.training.is_some();
+    let (mut of_inputs, mut beside) = (given.to_vec(), Vec::with_capacity(given.len()));
+    for (row, number) in of_inputs.iter_mut().zip(1..) {
+        let mut take = |key: &str| row.as_object_mut().and_then(|row| row.remove(key));
+        let (id, cut_off, label) = (take(ID), take(CUT_OFF), take(LABEL));
+        let wrong = |key: &str, write: &str| Failure::Usage(format!("row {number}: `{key}` is {write}"));
+        if !is_labelled && (cut_off.is_some() || label.is_some()) {
+            let message =
+                format!("row {number}: the manifest has no [training], so that no row has `{CUT_OFF}` or `{LABEL}`");
+            return Err(Failure::Usage(message));
+        }
+        let id = match id {
+            None => number,
+            Some(id) => digits::line(&id).parse().ok().ok_or_else(|| wrong(ID, "a whole number from 0"))?,
+        };
+        let cut_off = match cut_off {
+            None => now,
+            Some(time) => time
+                .as_str()
+                .and_then(|time| time.parse().ok())
+                .ok_or_else(|| wrong(CUT_OFF, "a time in RFC 3339, e.g. \"2026-11-21T10:00:00Z\""))?,
+        };
+        let label = label.map_or(RowValue::Null, |label| RowValue::from_json_text(&digits::line(&label)));
+        let label = match label {
+            RowValue::Null => None,
+            RowValue::Bool(holds) => Some(f64::from(u8::from(holds))),
+            label => match label.to_cell(ColumnType::Float64, &Zone::utc()) {
+                Ok(Cell::Float64(number)) => Some(number),
+                _ => return Err(wrong(LABEL, "true, false, a number or null")),
+            },
+        };
+        beside.push((id, is_labelled.then_some((cut_off, label))));
+    }
+    let values = rows(manifest, &of_inputs)?;
+    Ok(values.into_iter().zip(beside).map(|(values, (id, past))| GivenRow { values, id, past }).collect())
 }
 
 /// Where a row has the events that were emitted of it; no output has such a name.
