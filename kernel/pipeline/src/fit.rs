@@ -2,8 +2,11 @@
 //!
 //! A fit is a task of the workers. It waits for the history behind its inputs without a thread, calls the guest on the guests'
 //! threads, and hands what came of it to whoever keeps it. A stop cancels it: it ends within moments and nothing of it is kept.
+//! Of a model with labels, what came of it is compared with the fit in use before that.
 
+mod held_out;
 mod inputs;
+mod measures;
 pub(crate) mod rows;
 pub(crate) mod training;
 
@@ -13,16 +16,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kith_model::budget::Exhausted;
-use kith_model::id::{InstallationId, WorkspaceId};
+use kith_model::id::{InstallationId, Position, WorkspaceId};
 use kith_model::plugin::{Batch, Cancellation, Dataset, Fitted, PluginFault, PluginKind};
 use parking_lot::Mutex;
 
+use self::held_out::Comparison;
+pub use self::held_out::{HeldOut, Judged};
 pub use self::inputs::FitInput;
 use self::inputs::InputFigures;
+pub use self::measures::Measure;
 use self::rows::{Rows, Source};
+use self::training::LabelledBatches;
 pub use self::training::{Labelled, Part};
 use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
+use crate::plan::ModelPlan;
 use crate::setup::{Activity, Installed};
 use crate::shared::{CompiledSetup, Culprit, KernelState, Workspace};
 use crate::workers::{Ending, Phase, TaskScope};
@@ -106,6 +114,7 @@ pub struct FitSlot {
     rows_done: Arc<AtomicU64>,
     /// Written by the guest's thread, too.
     inputs: Arc<InputFigures>,
+    held_out: Arc<Mutex<Option<HeldOut>>>,
 }
 
 impl FitSlot {
@@ -121,7 +130,7 @@ impl FitSlot {
         let rows = RowCounts { done: Arc::clone(&rows_done), total: population };
         under_way.insert((workspace, installation), rows);
         drop(under_way);
-        Some(FitSlot { fits, workspace, installation, rows_done, inputs: Arc::default() })
+        Some(FitSlot { fits, workspace, installation, rows_done, inputs: Arc::default(), held_out: Arc::default() })
     }
 }
 
@@ -134,6 +143,11 @@ impl FitSlot {
     /// What the plugin has taken of each input.
     pub fn inputs(&self) -> Vec<FitInput> {
         self.inputs.read()
+    }
+
+    /// How the fit and the one in use compare, of a model with labels.
+    pub fn held_out(&self) -> Option<HeldOut> {
+        self.held_out.lock().clone()
     }
 }
 
@@ -207,6 +221,7 @@ async fn fit(
             installation: slot.installation,
             rows: Arc::clone(&slot.rows_done),
             inputs: Arc::clone(&slot.inputs),
+            held_out: Arc::clone(&slot.held_out),
             cancellation: cancellation.clone(),
         };
         (call, installed.call_memory_bytes)
@@ -230,6 +245,7 @@ struct Call {
     installation: InstallationId,
     rows: Arc<AtomicU64>,
     inputs: Arc<InputFigures>,
+    held_out: Arc<Mutex<Option<HeldOut>>>,
     cancellation: Cancellation,
 }
 
@@ -253,7 +269,7 @@ impl Call {
         let source = Source::now(shared, workspace, compiled, *installation, cancellation);
         let position = source.position();
         let dataset = FitRows {
-            rows: Rows::new(source, Part::Learning),
+            rows: Rows::new(source.clone(), Part::Learning),
             taken: 0,
             done: Arc::clone(&self.rows),
             failed: Arc::clone(&failed),
@@ -264,14 +280,34 @@ impl Call {
         if let Some(problem) = failed.lock().take() {
             return Err(problem);
         }
-        fitted.map_err(|fault| {
+        let fitted = fitted.map_err(|fault| {
             if fault == PluginFault::Cancelled {
                 return FitError::Stopping;
             }
-            let culprit = Culprit::Content(position.0);
-            self.shared.strike(&self.workspace, self.installation, &fault, culprit);
+            self.strike(position, &fault);
             FitError::Fault(fault)
-        })
+        })?;
+        self.compare(model, source, &fitted)?;
+        Ok(fitted)
+    }
+
+    /// Compare the fit with the one in use, of a model with labels.
+    fn compare(&self, model: &ModelPlan, source: Source, fitted: &Fitted) -> Result<(), FitError> {
+        let Some(training) = &model.training else { return Ok(()) };
+        let (position, cancellation) = (source.position(), &self.cancellation);
+        let challenger = fitted.state.as_slice().into();
+        let comparison = Comparison { model, challenger, has_truths: training.has_truths(), cancellation };
+        let (held_out, fault) = comparison.run(LabelledBatches::new(source, Part::HeldOut))?;
+        if let Some(fault) = fault {
+            self.strike(position, &fault);
+        }
+        *self.held_out.lock() = Some(held_out);
+        Ok(())
+    }
+
+    /// Count a fault, all of one fit as one.
+    fn strike(&self, position: Position, fault: &PluginFault) {
+        self.shared.strike(&self.workspace, self.installation, fault, Culprit::Content(position.0));
     }
 }
 

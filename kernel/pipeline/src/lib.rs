@@ -64,7 +64,7 @@ pub use backtest::report::{
 pub use backtest::{BacktestExample, BacktestLine, BacktestState, BacktestView, MessageVerdict};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
-pub use fit::{FitError, FitInput, FitProgress, FitSlot};
+pub use fit::{FitError, FitInput, FitProgress, FitSlot, HeldOut, Judged, Measure};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;

@@ -3,6 +3,7 @@
 mod accept;
 mod backtests;
 mod by_hand;
+mod champions;
 mod costs;
 mod counts;
 mod delivery;

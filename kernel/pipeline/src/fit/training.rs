@@ -106,6 +106,12 @@ impl TrainingPlan {
         (0..i64::from(self.cut_offs)).rev().map(|number| last.plus_ms(-number.saturating_mul(self.every_ms))).collect()
     }
 
+    /// Whether the label is true or false, and never a number.
+    pub(super) fn has_truths(&self) -> bool {
+        let kinds = self.label.kinds();
+        kinds.fit(ColumnType::Boolean) && !kinds.fit(ColumnType::Float64)
+    }
+
     /// The label of the events behind a cut-off, up to `end`, the horizon's.
     fn label(&self, behind: &[Event], end: Timestamp, view: &PastView<'_>) -> Option<f64> {
         let mut states = States::default();
@@ -221,11 +227,9 @@ impl Past {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
 /// The labelled rows of a part of all people, batch by batch, each of bounded size. Blocking.
 pub(crate) struct LabelledBatches(Rows);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
 impl LabelledBatches {
     /// Those of the model that `source` is of; none where it learns without labels.
     pub(crate) fn new(source: Source, part: Part) -> LabelledBatches {

@@ -1,5 +1,6 @@
 //! The routes of fits: one begins, all are listed, and one is put in use. What a fit does and how it is kept is `fitting.rs`'s part.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::id::InstallationId;
+use kith_pipeline::Measure;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,9 +17,11 @@ use super::installations::{may_read_words, named};
 use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::catalogue::{FitCause, FitInputRow, FitRow, FitStatus, InstallationRow, WorkspaceTables};
+use crate::catalogue::{
+    ChampionRow, FitCause, FitInputRow, FitRow, FitStatus, HeldOutRow, InstallationRow, JudgedRow, WorkspaceTables,
+};
 use crate::error::{ApiError, Problem};
-use crate::fitting::{self, Wish, drift};
+use crate::fitting::{self, Wish, champion, drift};
 
 /// One fit.
 #[derive(Debug, Serialize, ToSchema)]
@@ -51,6 +55,87 @@ pub(crate) struct FitBody {
     inputs: Option<Vec<FitInputBody>>,
     /// Why it failed, or why it is held.
     error: Option<String>,
+    /// How it and the fit that was in use compare on people from whom no fit learns, where the version has labels (`[training]` of
+    /// its manifest); else `null`.
+    held_out: Option<HeldOutBody>,
+}
+
+/// How a fit and the one that was in use compare. Of each of those people who are held out there is a row for each moment from which
+/// the fit is asked to foretell what came after it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HeldOutBody {
+    /// Rows that both are measured by: of those that were drawn those that both have an answer for.
+    rows: u64,
+    /// Rows that were drawn, 100,000 at most: those of the people whose ids, which tell nothing of them, are smallest.
+    drawn: u64,
+    /// Rows with a label in all.
+    of: u64,
+    /// The measure by which the two are compared.
+    #[schema(value_type = String)]
+    measure: Measure,
+    /// `challenger`, `champion`, or `neither` where they are equal; `null` where it cannot be told.
+    better: Option<Better>,
+    /// The fit itself.
+    challenger: JudgedBody,
+    /// The fit that was in use; `null` where there was none.
+    champion: Option<ChampionBody>,
+}
+
+/// Which of two fits is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Better {
+    Challenger,
+    Champion,
+    Neither,
+}
+
+/// How good a fit is on those who are held out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JudgedBody {
+    /// Of labels that are true or false `auc`, `brier` and `log_loss`; of numbers `rmse`, `mae` and `rank_correlation`. What cannot
+    /// be told of the rows is not there.
+    measures: BTreeMap<String, f64>,
+    /// Rows of those that were drawn for which it has no answer.
+    unanswered: u64,
+    /// Why it was not asked, or no more.
+    problem: Option<String>,
+}
+
+/// The fit that was in use.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChampionBody {
+    /// Its `version`.
+    fit: u32,
+    #[serde(flatten)]
+    judged: JudgedBody,
+}
+
+impl From<&JudgedRow> for JudgedBody {
+    fn from(row: &JudgedRow) -> JudgedBody {
+        let measures = row.measures.iter().map(|(measure, figure)| (measure.name().to_owned(), *figure)).collect();
+        JudgedBody { measures, unanswered: row.unanswered, problem: row.problem.clone() }
+    }
+}
+
+impl From<&HeldOutRow> for HeldOutBody {
+    fn from(row: &HeldOutRow) -> HeldOutBody {
+        let better = champion::compared(row).map(|stands| match stands {
+            Ordering::Greater => Better::Challenger,
+            Ordering::Less => Better::Champion,
+            Ordering::Equal => Better::Neither,
+        });
+        let champion = |row: &ChampionRow| ChampionBody { fit: row.fit, judged: JudgedBody::from(&row.judged) };
+        HeldOutBody {
+            rows: row.rows,
+            drawn: row.drawn,
+            of: row.of,
+            measure: row.measure,
+            better,
+            challenger: JudgedBody::from(&row.challenger),
+            champion: row.champion.as_ref().map(champion),
+        }
+    }
 }
 
 /// What a fit read of one input.
@@ -122,6 +207,7 @@ fn fit_body(
         state_bytes: row.state_bytes,
         inputs: shows_inputs.then(|| row.inputs.iter().map(input).collect()),
         error: row.error.clone(),
+        held_out: row.held_out.as_ref().map(HeldOutBody::from),
     })
 }
 
@@ -135,7 +221,8 @@ pub(crate) struct FitQuery {
 }
 
 /// Begin a fit. It goes on in the background; `…/fits` shows how far it is. Once it is done its state is used, unless it breaks a
-/// bound of the installation's `fitting.guard` or `fitting.drift`, or another fit was chosen by hand.
+/// bound of the installation's `fitting.guard` or `fitting.drift`, is not as good as the fit in use where `fitting.use` is `better`, or
+/// another fit was chosen by hand.
 #[utoipa::path(
     post, path = "/api/v1/installations/{id}/fit", tag = "installations",
     params(("id" = String, Path, description = "the installation's name"), FitQuery),

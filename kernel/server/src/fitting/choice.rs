@@ -56,11 +56,14 @@ pub(crate) fn use_fit(draft: &mut Draft<'_>, name: &str, number: u32) -> Result<
 #[cfg(test)]
 mod tests {
     use kith_model::plugin::{Fitted, PluginKind};
+    use kith_pipeline::Measure;
 
     use super::*;
     use crate::api::tests::FIRST;
     use crate::api::tests::installations::plugin_row;
-    use crate::catalogue::{Actor, DriftBounds, FitBound, FitInputRow, WaitRow};
+    use crate::catalogue::{
+        Actor, ChampionRow, DriftBounds, FitBound, FitInputRow, FitUse, HeldOutRow, JudgedRow, WaitRow,
+    };
     use crate::fitting::kept::put_fitted;
     use crate::fitting::tests::{LEVEL, succeeded, with_level};
     use crate::fitting::{Wish, alarm, choose_fit};
@@ -150,6 +153,37 @@ mod tests {
         change(&server, |draft| use_fit(draft, "level", 3)).unwrap();
         fit(4, 9, "");
         assert_eq!(stands(&server), (Some(4), false, vec![4], FitStatus::Succeeded), "people are as in the fit in use");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_takes_the_place_of_one_that_is_no_better() {
+        let server = with_level();
+        // Figures of the fit and, where there is one, of the fit in use.
+        let fit = |version: u32, auc: f64, champion: Option<(u32, f64)>| {
+            change(&server, |draft| {
+                let mut present = InstallationRow::clone(draft.tables().installation("level").unwrap());
+                present.fitting.uses = FitUse::Better;
+                let measures = |auc| [(Measure::Auc, auc)].into();
+                let judged = |auc| JudgedRow { measures: measures(auc), unanswered: 0, problem: None };
+                let champion = champion.map(|(fit, auc)| ChampionRow { fit, judged: judged(auc) });
+                let (measure, challenger) = (Measure::Auc, judged(auc));
+                let held_out = Some(HeldOutRow { rows: 9, drawn: 9, of: 9, measure, challenger, champion });
+                let done = FitRow { held_out, ..succeeded(version, "1.0.0", None) };
+                let fitted = Fitted { state: vec![version as u8], metrics: Vec::new() };
+                put_fitted(draft, present, done, &fitted, Wish::AskedToUse).unwrap();
+            });
+        };
+        fit(1, 0.6, None);
+        assert_eq!(stands(&server), (Some(1), false, vec![1], FitStatus::Succeeded), "there was no champion");
+        fit(2, 0.55, Some((1, 0.6)));
+        assert_eq!(stands(&server), (Some(1), false, vec![1], FitStatus::Held));
+        let why = "`auc` is 0.55 on the 9 rows held out, and 0.6 in fit 1";
+        assert_eq!(alarmed(&server), Some((2, why.to_owned())));
+        fit(3, 0.7, Some((1, 0.6)));
+        assert_eq!((stands(&server), alarmed(&server)), ((Some(3), false, vec![3], FitStatus::Succeeded), None));
+        fit(4, 0.65, Some((3, 0.7)));
+        change(&server, |draft| use_fit(draft, "level", 4)).unwrap();
+        assert_eq!(stands(&server), (Some(4), false, vec![4], FitStatus::Succeeded), "by hand it is used all the same");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,8 +8,8 @@ use kith_model::id::InstallationId;
 use kith_model::plugin::Fitted;
 use serde_json::json;
 
-use super::{Wish, drift, fits_of, guard};
-use crate::catalogue::{CatalogueError, Draft, FitRow, FitStatus, FittingRow, InstallationRow};
+use super::{Wish, champion, drift, fits_of, guard};
+use crate::catalogue::{CatalogueError, Draft, FitRow, FitStatus, InstallationRow};
 
 /// Keep a fit that went well, of which `done` is all but what it learnt.
 pub(super) fn put_fitted(
@@ -21,7 +21,7 @@ pub(super) fn put_fitted(
 ) -> Result<(), CatalogueError> {
     let (id, version) = (done.installation, done.version);
     let in_use = present.fit.and_then(|fit| draft.tables().fits.get(&(id, fit)));
-    let error = why_held(&present.fitting, &done, &fitted.metrics, in_use.map(AsRef::as_ref));
+    let error = why_held(&present, &done, &fitted.metrics, in_use.map(AsRef::as_ref));
     let status = if error.is_some() { FitStatus::Held } else { FitStatus::Succeeded };
     if let Some(why) = &error {
         draft.audit("installation.hold-fit", &present.name, None, Some(json!({ "fit": version, "why": why })))?;
@@ -41,10 +41,16 @@ pub(super) fn put_fitted(
 }
 
 /// What holds a fit with these figures, in words; `None` where nothing does.
-fn why_held(rules: &FittingRow, done: &FitRow, metrics: &[(String, f64)], in_use: Option<&FitRow>) -> Option<String> {
-    let broken = guard::broken(&rules.guard, metrics, in_use);
-    let drifted = drift::beyond(rules.drift, &done.inputs, in_use);
-    let reasons: Vec<String> = broken.into_iter().chain(drifted).collect();
+fn why_held(
+    present: &InstallationRow,
+    done: &FitRow,
+    metrics: &[(String, f64)],
+    in_use: Option<&FitRow>,
+) -> Option<String> {
+    let broken = guard::broken(&present.fitting.guard, metrics, in_use);
+    let drifted = drift::beyond(present.fitting.drift, &done.inputs, in_use);
+    let outdone = champion::outdone(present, done.held_out.as_ref());
+    let reasons: Vec<String> = broken.into_iter().chain(drifted).chain(outdone).collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 

@@ -1,5 +1,6 @@
 //! Installations over the API: what is held stays, and what a removal touches is said before it is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,17 @@ use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::{
     Cancellation, Capabilities, ComputeModel, Dataset, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
-    PluginFault, PluginId, PluginKind,
+    PluginFault, PluginId, PluginKind, Training,
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, Patience, Role, Setup};
+use kith_pipeline::{Activity, Measure, Patience, Role, Setup};
 use kith_store::Key;
 use serde_json::json;
 
 use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
 use crate::auth::{KeyId, Scope};
-use crate::catalogue::{Actor, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::catalogue::{Actor, ChampionRow, FitInputRow, FitRow, HeldOutRow, InstallationRow, JudgedRow, PluginRow};
 use crate::error::ApiError;
 use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
@@ -457,6 +458,10 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
         (json!({ "drift": {} }), "fitting.drift"),
         (json!({ "drift": { "max_shift": -0.5 } }), "fitting.drift"),
         (json!({ "drift": { "max_absent_change": 1.5 } }), "fitting.drift"),
+        (json!({ "use": "sometimes" }), "fitting.use"),
+        (json!({ "measure": "f1" }), "fitting.measure"),
+        (json!({ "use": "better" }), "fitting.use"),
+        (json!({ "measure": "auc" }), "fitting.measure"),
     ] {
         let refused = ask(&server, "PATCH", path).admin().json(json!({ "fitting": fitting })).await;
         assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], place, "{fitting}");
@@ -469,7 +474,7 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
     let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
     let shown = json!({
         "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "drift": { "max_shift": 0.5 },
-        "chosen": false, "alarm": null,
+        "use": "always", "measure": null, "chosen": false, "alarm": null,
     });
     assert_eq!(set["fitting"], shown);
     let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();
@@ -479,9 +484,78 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
     assert_eq!(off["fitting"]["drift"], json!(null));
     assert_eq!((&off["fitting"]["every"], &off["fitting"]["guard"]), (&json!(null), &json!({})));
     let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
-    assert_eq!(audit["items"].as_array().unwrap().last().unwrap()["before"]["fitting"], wanted);
+    let mut audited = wanted;
+    (audited["use"], audited["measure"]) = (json!("always"), json!(null));
+    assert_eq!(audit["items"].as_array().unwrap().last().unwrap()["before"]["fitting"], audited);
     ask(&server, "POST", &format!("{path}/fits/1/use")).admin().empty().await.problem(404, "not-found");
     ask(&server, "POST", &format!("{path}/fits/one/use")).admin().empty().await.problem(400, "bad-input");
+}
+
+/// Nobody is held out of the fits of a version without labels.
+#[tokio::test(flavor = "multi_thread")]
+async fn fits_are_compared_of_a_version_with_labels() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let path = "/api/v1/installations/level";
+    let change = |fitting: serde_json::Value| {
+        ask(&server, "PATCH", path).admin().json(json!({ "mode": "disabled", "fitting": fitting }))
+    };
+    let refused = change(json!({ "use": "better" })).await.problem(400, "bad-input");
+    let message = refused["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("no `[training]`") && message.contains("`\"use\": \"always\""), "{message}");
+    let training = Training {
+        label: "events('Order Completed').size() > 0".to_owned(),
+        horizon_ms: 86_400_000,
+        every_ms: 86_400_000,
+        cut_offs: 2,
+        predicts: "level".to_owned(),
+        timeless: Vec::new(),
+    };
+    let mut plugin = plugin_row("level", PluginKind::TagModel);
+    plugin.manifest.training = Some(training);
+    let mut draft = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    draft.put_plugin(plugin);
+    drop(draft.commit().unwrap());
+    let set = change(json!({ "use": "better", "measure": "brier" })).await.with(200);
+    assert_eq!((&set["fitting"]["use"], &set["fitting"]["measure"]), (&json!("better"), &json!("brier")));
+    let set = change(json!({ "measure": null })).await.with(200);
+    assert_eq!((&set["fitting"]["use"], &set["fitting"]["measure"]), (&json!("better"), &json!(null)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fit_shows_how_it_and_the_one_in_use_compare() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let judged = |auc, problem: Option<&str>| JudgedRow {
+        measures: BTreeMap::from([(Measure::Auc, auc)]),
+        unanswered: 1,
+        problem: problem.map(str::to_owned),
+    };
+    let fit = |version, champion| {
+        let (measure, challenger) = (Measure::Auc, judged(0.75, None));
+        let held_out = Some(HeldOutRow { rows: 4, drawn: 5, of: 6, measure, challenger, champion });
+        FitRow { held_out, ..succeeded(version, "1.0.0", None) }
+    };
+    let champion = |auc, problem| Some(ChampionRow { fit: 1, judged: judged(auc, problem) });
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(succeeded(1, "1.0.0", None));
+    change.put_fit(fit(2, None));
+    change.put_fit(fit(3, champion(0.5, None)));
+    change.put_fit(fit(4, champion(0.875, None)));
+    change.put_fit(fit(5, champion(0.75, None)));
+    drop(change.commit().unwrap());
+    let seen = ask(&server, "GET", "/api/v1/installations/level/fits").admin().empty().await.with(200);
+    let better: Vec<_> = (0..5).map(|fit| seen["items"][fit]["held_out"]["better"].clone()).collect();
+    let wanted = [json!("neither"), json!("champion"), json!("challenger"), json!(null), json!(null)];
+    assert_eq!(better, wanted, "newest first");
+    let judged = |auc: f64| json!({ "measures": { "auc": auc }, "unanswered": 1, "problem": null });
+    let mut wanted = json!({
+        "rows": 4, "drawn": 5, "of": 6, "measure": "auc", "better": "challenger",
+        "challenger": judged(0.75), "champion": judged(0.5),
+    });
+    wanted["champion"]["fit"] = json!(1);
+    assert_eq!(seen["items"][2]["held_out"], wanted);
+    assert_eq!(seen["items"][4]["held_out"], json!(null), "it was not compared");
 }
 
 /// A mean over few people tells of them.

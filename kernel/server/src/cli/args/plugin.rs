@@ -467,4 +467,12 @@ pub(crate) struct FittingArgs {
     /// fit beyond one is held and not used
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) fit_drift: Option<String>,
+    /// Which of its fits are used: `always` each that nothing holds, `better` those alone that are at least as good as the fit in use
+    /// on people who are held out, of a plugin with `[training]`; one that is not is held
+    #[arg(long, value_name = "always|better")]
+    pub(crate) fit_use: Option<String>,
+    /// The measure by which its fits are compared, `auc`, `brier`, `log_loss`, `rmse`, `mae` or `rank_correlation`; `usual` is `auc` of
+    /// labels that are true or false and `rmse` of numbers
+    #[arg(long, value_name = "MEASURE|usual")]
+    pub(crate) fit_measure: Option<String>,
 }

@@ -156,8 +156,8 @@ pub(super) fn fit_table(fits: &[Value]) -> String {
             row.push(fit.get("rows").and_then(Value::as_u64).map(output::count).unwrap_or_default());
             row.push(output::size(output::number(fit, "state_bytes")));
             // A fit has figures, or a reason why it is not used, or both.
-            let told: Vec<String> =
-                metrics(fit).into_iter().chain(fit.get("error").and_then(Value::as_str).map(Into::into)).collect();
+            let error = fit.get("error").and_then(Value::as_str).map(str::to_owned);
+            let told: Vec<String> = metrics(fit).into_iter().chain(held_out(&fit["held_out"])).chain(error).collect();
             row.push(told.join("\n"));
             row
         })
@@ -175,6 +175,31 @@ fn metrics(fit: &Value) -> Vec<String> {
     };
     let metrics = fit.get("metrics").and_then(Value::as_object).into_iter().flatten();
     metrics.map(|(name, value)| line(name, value)).collect()
+}
+
+/// How a fit and the one that was in use compare on those who are held out: each measure, with that of the other beside it.
+fn held_out(compared: &Value) -> Option<String> {
+    let measures = compared["challenger"]["measures"].as_object()?;
+    let champion = &compared["champion"];
+    let figure = |(name, value): (&String, &Value)| {
+        let number = |value: &Value| value.as_f64().map(|number| format!("{number:.4}"));
+        let own = format!("{name} = {}", number(value)?);
+        Some(match number(&champion["measures"][name]) {
+            Some(other) => format!("{own} (fit {}: {other})", field(champion, "fit")),
+            None => own,
+        })
+    };
+    let rows = output::count(output::number(compared, "rows"));
+    let figures: Vec<String> = measures.iter().filter_map(figure).collect();
+    let figures = if figures.is_empty() { "nothing can be told".to_owned() } else { figures.join(", ") };
+    let mut told = format!("held out, {rows} rows: {figures}");
+    if let Some(problem) = compared["challenger"]["problem"].as_str() {
+        told.push_str(&format!("; it was not compared: {problem}"));
+    }
+    if let Some(problem) = champion["problem"].as_str() {
+        told.push_str(&format!("; fit {} was not compared: {problem}", field(champion, "fit")));
+    }
+    Some(told)
 }
 
 #[cfg(test)]
@@ -226,6 +251,24 @@ mod tests {
         assert_eq!(drift(&[fit(2, true, now.clone()), fit(1, false, then)]), None, "the newest is in use");
         assert_eq!(drift(&[fit(2, false, now), fit(1, true, Value::Null)]), None, "there is nothing to compare");
         assert_eq!(drift(&[]), None);
+    }
+
+    #[test]
+    fn a_fit_stands_beside_the_one_that_was_in_use() {
+        let judged = |auc: f64| json!({ "measures": { "auc": auc, "brier": 0.2 }, "unanswered": 0, "problem": null });
+        let mut compared = json!({ "rows": 1200, "challenger": judged(0.75), "champion": judged(0.71) });
+        compared["champion"]["fit"] = json!(3);
+        let told = "held out, 1,200 rows: auc = 0.7500 (fit 3: 0.7100), brier = 0.2000 (fit 3: 0.2000)";
+        assert_eq!(held_out(&compared).unwrap(), told);
+        compared["champion"] =
+            json!({ "fit": 3, "measures": {}, "unanswered": 0, "problem": "the version cannot read it" });
+        let told =
+            "held out, 1,200 rows: auc = 0.7500, brier = 0.2000; fit 3 was not compared: the version cannot read it";
+        assert_eq!(held_out(&compared).unwrap(), told);
+        compared["champion"] = json!(null);
+        compared["challenger"] = json!({ "measures": {}, "unanswered": 9, "problem": null });
+        assert_eq!(held_out(&compared).unwrap(), "held out, 1,200 rows: nothing can be told");
+        assert_eq!(held_out(&Value::Null), None, "a version without labels");
     }
 
     fn alarm_of(installation: &Value) -> String {

@@ -334,7 +334,7 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
         body["fitting"] = fitting;
     }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, --fit-drift, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, --fit-drift, --fit-use, --fit-measure, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -356,6 +356,12 @@ impl FittingArgs {
         }
         if let Some(drift) = &self.fit_drift {
             wanted["drift"] = json_argument("--fit-drift", drift)?;
+        }
+        if let Some(which) = &self.fit_use {
+            wanted["use"] = json!(which);
+        }
+        if let Some(measure) = &self.fit_measure {
+            wanted["measure"] = json!((measure != "usual").then_some(measure));
         }
         Ok((wanted != json!({})).then_some(wanted))
     }
@@ -628,6 +634,11 @@ mod tests {
         for (drift, expected) in [(r#"{"max_shift": 0.5}"#, json!({ "max_shift": 0.5 })), ("null", json!(null))] {
             let args = FittingArgs { fit_drift: Some(drift.to_owned()), ..FittingArgs::default() };
             assert_eq!(args.wanted().unwrap(), Some(json!({ "drift": expected })));
+        }
+        for (measure, expected) in [("brier", json!("brier")), ("usual", json!(null))] {
+            let (fit_use, fit_measure) = (Some("better".to_owned()), Some(measure.to_owned()));
+            let args = FittingArgs { fit_use, fit_measure, ..FittingArgs::default() };
+            assert_eq!(args.wanted().unwrap(), Some(json!({ "use": "better", "measure": expected })));
         }
         assert_eq!(FittingArgs::default().wanted().unwrap(), None);
         assert_eq!(body["name"], "webhook");
