@@ -253,6 +253,8 @@ fn fits_come_by_a_schedule_are_held_by_bounds_and_chosen_by_hand() {
 
     let changed = ["change", "model", "--fit-every", "never", "--fit-guard", r#"{"rows": {"min": 1000}}"#];
     plugin(&shop.kernel, &changed).unwrap();
+    let refused = plugin(&shop.kernel, &["change", "model", "--fit-use", "better"]).unwrap_err();
+    assert!(refused.contains("no `[training]` in its manifest"), "{refused}");
     let held = plugin(&shop.kernel, &["fit", "model"]).unwrap_err();
     assert!(held.contains("`rows` is 100, less than 1000; `kith plugin use-fit model 2`"), "{held}");
     let shown = model(&admin);

@@ -69,7 +69,7 @@ pub struct FitBound {
 pub enum FitStatus {
     Running,
     Succeeded,
-    /// It went well, and is kept and not put in use because it breaks a bound.
+    /// It went well, and is kept and not put in use because it breaks a bound or is not as good as the one in use.
     Held,
     Failed,
 }
