@@ -12,6 +12,9 @@ use super::{
     effective_policy,
 };
 
+/// The name of the item that is the label of `[training]`, which stands behind the columns.
+pub const LABEL_ITEM: &str = "[training].label";
+
 /// What an item is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -276,9 +279,11 @@ impl Sides<'_> {
 
     fn inputs(&self) -> Vec<PolicyItem> {
         let inputs = self.manifest.inputs.iter();
-        inputs
-            .map(|input| PolicyItem::as_asked(ItemKind::Input, &input.name, Some(&input.reason), &input.expression))
-            .collect()
+        let inputs = inputs
+            .map(|input| PolicyItem::as_asked(ItemKind::Input, &input.name, Some(&input.reason), &input.expression));
+        let training = self.manifest.training.iter();
+        let label = training.map(|training| PolicyItem::as_asked(ItemKind::Input, LABEL_ITEM, None, &training.label));
+        inputs.chain(label).collect()
     }
 
     fn recipients(&self) -> Vec<PolicyItem> {

@@ -221,8 +221,8 @@ impl Past {
     }
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
 /// The labelled rows of a part of all people, batch by batch, each of bounded size. Blocking.
+#[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
 pub(crate) struct LabelledBatches(Rows);
 
 #[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
@@ -244,3 +244,6 @@ impl Iterator for LabelledBatches {
         Some(Ok(Labelled { rows, ids, labels: labels?, cut_offs: cut_offs? }))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -372,6 +372,7 @@ pub(super) fn to_see(expression: &str) -> String {
 fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let capabilities = &manifest.capabilities;
     let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
+    let label = manifest.training.iter().map(|training| format!("to learn from `{}`", training.label));
     let http = capabilities
         .http
         .iter()
@@ -391,6 +392,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
     inputs
+        .chain(label)
         .chain(recipients)
         .chain(http)
         .chain(mail)
