@@ -406,7 +406,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use kith_model::plugin::{
-        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest,
+        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest, Training,
     };
     use kith_model::table::ColumnType;
 
@@ -455,6 +455,25 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_model_that_wants_to_learn_from_more_needs_consent_for_that() {
+        let learning = |label: &str| Manifest {
+            training: Some(Training {
+                label: label.to_owned(),
+                horizon_ms: 1,
+                every_ms: 1,
+                cut_offs: 1,
+                predicts: String::new(),
+                timeless: Vec::new(),
+            }),
+            ..channel(&[], &[])
+        };
+        let (one, other) = (learning("events('a').size()"), learning("events('b').size()"));
+        assert_eq!(widened(&channel(&[], &[]), &one), ["to learn from `events('a').size()`"]);
+        assert_eq!(widened(&one, &other), ["to learn from `events('b').size()`"]);
+        assert!(widened(&one, &one).is_empty());
     }
 
     #[test]
