@@ -26,8 +26,7 @@ pub use self::inputs::FitInput;
 use self::inputs::InputFigures;
 pub use self::measures::Measure;
 use self::rows::{Rows, Source};
-use self::training::LabelledBatches;
-pub use self::training::{Labelled, Part};
+use self::training::{LabelledBatches, Part};
 use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
 use crate::plan::ModelPlan;
@@ -82,7 +81,7 @@ impl From<Exhausted> for FitError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FitProgress {
     pub rows_done: u64,
-    /// Profiles when it began.
+    /// Profiles when it began, and of a model that learns from the history for each cut-off: more rows there are not.
     pub rows_total: u64,
 }
 
@@ -121,13 +120,18 @@ impl FitSlot {
     /// Take the installation's place; `None` while a fit of it is under way.
     pub(crate) fn take(shared: &KernelState, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
         let known = shared.workspace(workspace);
-        let population = known.map_or(0, |known| known.projection.read().index.population().len());
+        let rows = known.map_or(0, |known| {
+            let people = known.projection.read().index.population().len();
+            let compiled = known.compiled.load();
+            let training = compiled.setup.installation(installation).and_then(|installed| installed.training.as_ref());
+            people * training.map_or(1, |training| u64::from(training.cut_offs))
+        });
         let (fits, rows_done) = (Arc::clone(&shared.fits), Arc::new(AtomicU64::new(0)));
         let mut under_way = fits.0.lock();
         if under_way.contains_key(&(workspace, installation)) {
             return None;
         }
-        let rows = RowCounts { done: Arc::clone(&rows_done), total: population };
+        let rows = RowCounts { done: Arc::clone(&rows_done), total: rows };
         under_way.insert((workspace, installation), rows);
         drop(under_way);
         Some(FitSlot { fits, workspace, installation, rows_done, inputs: Arc::default(), held_out: Arc::default() })

@@ -24,6 +24,7 @@ mod repeats;
 mod rules;
 mod shadows;
 mod taking_back;
+mod training;
 mod undoing;
 mod who;
 

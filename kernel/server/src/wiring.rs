@@ -261,6 +261,12 @@ impl Wiring {
         {
             return Err(WiringError::Input { installation: row.name.to_string(), input, problem });
         }
+        if source.must_run.contains(&row.id)
+            && let Some((input, problem)) =
+                training.as_ref().and_then(|training| declared::unlearnable(training, &inputs))
+        {
+            return Err(WiringError::Input { installation: row.name.to_string(), input, problem });
+        }
         let kind = plugin.manifest.kind;
         let ungranted = held_by_sensitivity(source.tables, row, plugin);
         let (role, activity) = match held_by_mode(row).or(ungranted.clone()) {
@@ -362,7 +368,7 @@ fn served<'a>(tables: &'a WorkspaceTables, row: &InstallationRow, plugin: &'a Pl
     served.map_or(plugin, |served| served.as_ref())
 }
 
-/// The sensitive things that an installation's inputs may see, as a grant names them, each with since when its entry is as it is.
+/// The sensitive things that an installation's inputs and its label may see, as a grant names them, each with since when its entry is as it is.
 pub(crate) fn sensitive_inputs(
     tables: &WorkspaceTables,
     row: &InstallationRow,
@@ -373,7 +379,10 @@ pub(crate) fn sensitive_inputs(
     }
     // Inputs that cannot be filled in are refused elsewhere.
     let inputs = inputs(row, &plugin.manifest).unwrap_or_default();
-    sensitive::seen_by(&tables.dictionary, inputs.iter().map(|input| input.expression.as_str()))
+    let training = training(row, &plugin.manifest).unwrap_or_default();
+    let label = training.as_ref().map(|training| training.label.as_str());
+    let seen = inputs.iter().map(|input| input.expression.as_str()).chain(label);
+    sensitive::seen_by(&tables.dictionary, seen)
 }
 
 /// Why an installation does not run by what it would see: something sensitive that nobody has granted it by name.

@@ -202,8 +202,10 @@ impl Rows {
     fn next_of_past(&mut self, model: &ModelPlan) -> Option<Row> {
         let training = model.training.as_ref()?;
         let (id, people, past) = self.under_way.as_mut()?;
-        let profile = Profile::new(people.iter().collect(), self.source.view());
-        let row = past.next_row(training, &model.inputs, &profile, &self.source.past_view());
+        let row = {
+            let profile = Profile::new(people.iter().collect(), self.source.view());
+            past.next_row(training, &model.inputs, &profile, &self.source.past_view())
+        };
         let row = row.map(|row| Row { cells: row.cells, id: *id, past: Some((row.cut_off, row.label)) });
         if row.is_none() {
             self.under_way = None;

@@ -248,3 +248,6 @@ impl Iterator for LabelledBatches {
         Some(Ok(Labelled { rows, ids, labels: labels?, cut_offs: cut_offs? }))
     }
 }
+
+#[cfg(test)]
+mod tests;

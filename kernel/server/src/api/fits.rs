@@ -43,7 +43,7 @@ pub(crate) struct FitBody {
     finished_at: Option<String>,
     /// How long it took, the wait for its turn included.
     took_ms: Option<i64>,
-    /// How many people it read; `null` while it runs, and where a release before made it.
+    /// How many rows it read, of people or of their pasts; `null` while it runs, and where a release before made it.
     rows: Option<u64>,
     /// Rows read of how many, while running.
     progress: Option<FitProgressBody>,

@@ -34,7 +34,7 @@ pub(crate) fn fit(client: &Client, installation: &Name, takes_over: TakesOver, s
     while field(&fit, "status") == "running" {
         if let Some(progress) = fit.get("progress").filter(|progress| progress.is_object()) {
             let [done, total] = ["rows_done", "rows_total"].map(|name| output::count(output::number(progress, name)));
-            step.say(format!("{done} of {total} profiles"));
+            step.say(format!("{done} of {total} rows"));
         }
         pause(FIT_POLL);
         let fits = client.get(&format!("{}/fits", path(installation)))?;

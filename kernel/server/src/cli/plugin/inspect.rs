@@ -48,6 +48,7 @@ fn document(report: &Report, path: &Path) -> Value {
         "imports": found.imports,
         "exports": found.exports,
         "inputs": manifest.map(|manifest| &manifest.inputs),
+        "training": manifest.map(|manifest| &manifest.training),
         "capabilities": manifest.map(|manifest| &manifest.capabilities),
         "limits": manifest.map(|manifest| &manifest.limits),
         "parts": found.parts.iter().map(part_document).collect::<Vec<_>>(),
@@ -150,7 +151,8 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
         capabilities.recipients.iter().map(|request| row("recipient", request.kind.clone(), &request.reason));
     let state = (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), ""));
     let emits = (!capabilities.emits.is_empty()).then(|| row("events", capabilities.emits.join(", "), ""));
-    inputs.chain(hosts).chain(relays).chain(secrets).chain(recipients).chain(state).chain(emits).collect()
+    let label = manifest.training.iter().map(|training| row("label", training.label.clone(), ""));
+    inputs.chain(label).chain(hosts).chain(relays).chain(secrets).chain(recipients).chain(state).chain(emits).collect()
 }
 
 fn part_row(part: &AnatomyPart) -> Vec<String> {

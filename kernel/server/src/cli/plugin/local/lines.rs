@@ -401,6 +401,36 @@ mod tests {
     }
 
     #[test]
+    fn a_row_to_learn_from_may_say_whose_it_is_and_what_came_after() {
+        let input = "[inputs.n]\nexpression = \"events('a').size()\"\ntype = \"float64\"\nreason = \"To try\"\n\
+                     [outputs.o]\ntype = \"float64\"\ndescription = \"To try\"\n";
+        let training = "[training]\nlabel = \"events('a').size()\"\nhorizon = \"1d\"\nevery = \"1d\"\ncut_offs = 1\n\
+                        predicts = \"o\"\n";
+        let of = |tables: &str, rows: &str| {
+            let rows = digits::read(rows).unwrap();
+            fit_rows(&model(tables), rows.as_array().unwrap(), Timestamp(5))
+        };
+        let labelled = format!("{input}{training}");
+        let rows = r#"[{"n":1,"(id)":18446744073709551615,"(cut_off)":"1970-01-01T00:00:01Z","(label)":true},
+                       {"n":2,"(label)":0.50},{"(label)":null}]"#;
+        let read = of(&labelled, rows).unwrap();
+        assert_eq!(read.iter().map(|row| row.id).collect::<Vec<u64>>(), [u64::MAX, 2, 3]);
+        assert_eq!(read[0].values, [RowValue::Int(1)]);
+        let past = [(Timestamp(1_000), Some(1.0)), (Timestamp(5), Some(0.5)), (Timestamp(5), None)];
+        assert_eq!(read.iter().map(|row| row.past).collect::<Vec<_>>(), past.map(Some));
+        assert_eq!(of(input, r#"[{"n":1}]"#).unwrap()[0].past, None);
+        for (tables, rows, expected) in [
+            (input, r#"[{"(label)":1}]"#, "row 1: the manifest has no [training]"),
+            (labelled.as_str(), r#"[{"(label)":"soon"}]"#, "row 1: `(label)` is true, false, a number or null"),
+            (labelled.as_str(), r#"[{},{"(id)":-1}]"#, "row 2: `(id)` is a whole number from 0"),
+            (labelled.as_str(), r#"[{"(cut_off)":5}]"#, "row 1: `(cut_off)` is a time in RFC 3339"),
+        ] {
+            let refused = of(tables, rows).unwrap_err().to_string();
+            assert!(refused.starts_with(expected), "{refused}");
+        }
+    }
+
+    #[test]
     fn a_mail_is_shown_and_one_to_somebody_else_is_told_of() {
         let mail = |to: &str| {
             let sender = Mailbox { name: Some("Shop".into()), address: "shop@example.com".into() };
