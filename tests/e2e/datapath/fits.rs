@@ -284,10 +284,11 @@ fn fits_come_by_a_schedule_are_held_by_bounds_and_chosen_by_hand() {
     }
 }
 
-/// A scorer was handed people as they are, once, and one that trained on them trained on what it was to foretell.
+/// A model was handed people as they are, once, and one that trained on them trained on what it was to foretell. How good a fit is
+/// it told itself alone.
 #[test]
 fn a_model_learns_from_the_labelled_past_in_several_passes() {
-    const USERS: u32 = 20;
+    const USERS: u32 = 60;
     const TRAINING: &str = r#"[outputs.again]
 type = "boolean"
 description = "whether somebody orders again"
@@ -329,7 +330,20 @@ timeless = ["city", "poison"]
     let figure = |name: &str| metrics[name].as_f64().unwrap();
     // Ninety and sixty days before the fit they were known. A fifth of them, about, is held out.
     let (rows, labels) = (figure("rows"), figure("labels"));
-    assert!(rows % 2.0 == 0.0 && (2.0..=40.0).contains(&rows), "{metrics}");
-    assert!((1.0..=10.0).contains(&labels) && labels <= rows / 2.0, "{metrics}");
+    assert!(rows % 2.0 == 0.0 && (2.0..=120.0).contains(&rows), "{metrics}");
+    assert!((1.0..=30.0).contains(&labels) && labels <= rows / 2.0, "{metrics}");
     assert_eq!(figure("is_same"), 1.0, "the second pass has the rows of the first");
+
+    // Of those who are held out it foretells that nobody orders again, and so does the next fit, which is as good.
+    let held_out = newest_fit(&admin, "model")["held_out"].clone();
+    assert_eq!((&held_out["champion"], &held_out["challenger"]["problem"]), (&Value::Null, &Value::Null), "{held_out}");
+    assert_eq!(held_out["rows"].as_f64().unwrap() + rows, f64::from(2 * USERS), "nobody is on both sides");
+    plugin(&kernel, &["change", "model", "--fit-use", "better", "--fit-measure", "brier"]).unwrap();
+    let printed = plugin(&kernel, &["fit", "model"]).unwrap();
+    assert!(printed.contains("brier = ") && printed.contains("(fit 1: "), "{printed}");
+    let next = newest_fit(&admin, "model");
+    assert_eq!((&next["version"], &next["in_use"]), (&json!(2), &json!(true)), "{next}");
+    let compared = &next["held_out"];
+    assert_eq!((&compared["better"], &compared["champion"]["fit"]), (&json!("neither"), &json!(1)), "{compared}");
+    assert_eq!(compared["challenger"]["measures"], held_out["challenger"]["measures"], "on the same people");
 }

@@ -93,7 +93,7 @@ impl TagModel for Hostile {
         let version = std::iter::repeat_n(Some(VERSION), length);
         let table = Table::new(length).with_text("hostile", city).with_text("hostile_version", version);
         if settings.how == "learn" {
-            return Ok(table.with_boolean("again", std::iter::repeat_n(None, length)));
+            return Ok(table.with_boolean("again", std::iter::repeat_n(Some(false), length)));
         }
         Ok(table)
     }
