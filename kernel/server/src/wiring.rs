@@ -244,29 +244,7 @@ impl Wiring {
         plugin: &PluginRow,
         loading: Loading<'_>,
     ) -> Result<Installed, WiringError> {
-        let inputs = match inputs(row, &plugin.manifest) {
-            Ok(inputs) => inputs,
-            Err(error) if source.must_run.contains(&row.id) => return Err(error),
-            // Making its role fails for the same reason, and says so.
-            Err(_) => Vec::new(),
-        };
-        let training = match training(row, &plugin.manifest) {
-            Ok(training) => training,
-            Err(error) if source.must_run.contains(&row.id) => return Err(error),
-            Err(_) => None,
-        };
-        // What runs already goes on as it did.
-        if source.must_run.contains(&row.id)
-            && let Some((input, problem)) = declared::mistyped_input(&inputs)
-        {
-            return Err(WiringError::Input { installation: row.name.to_string(), input, problem });
-        }
-        if source.must_run.contains(&row.id)
-            && let Some((input, problem)) =
-                training.as_ref().and_then(|training| declared::unlearnable(training, &inputs))
-        {
-            return Err(WiringError::Input { installation: row.name.to_string(), input, problem });
-        }
+        let (inputs, training) = learns_from(source, row, &plugin.manifest)?;
         let kind = plugin.manifest.kind;
         let ungranted = held_by_sensitivity(source.tables, row, plugin);
         let (role, activity) = match held_by_mode(row).or(ungranted.clone()) {
@@ -368,7 +346,8 @@ fn served<'a>(tables: &'a WorkspaceTables, row: &InstallationRow, plugin: &'a Pl
     served.map_or(plugin, |served| served.as_ref())
 }
 
-/// The sensitive things that an installation's inputs and its label may see, as a grant names them, each with since when its entry is as it is.
+/// The sensitive things that an installation's inputs and its label may see, as a grant names them, each with since when its entry
+/// is as it is.
 pub(crate) fn sensitive_inputs(
     tables: &WorkspaceTables,
     row: &InstallationRow,
@@ -413,6 +392,29 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
             Ok(InputSpec { expression, ..input.clone() })
         });
     filled_in.collect()
+}
+
+/// What an installation sees of people, and how it learns from the history. Of one that must run neither may be what it can never be;
+/// what runs already goes on as it did.
+fn learns_from(
+    source: Source<'_>,
+    row: &InstallationRow,
+    manifest: &Manifest,
+) -> Result<(Vec<InputSpec>, Option<Training>), WiringError> {
+    let must_run = source.must_run.contains(&row.id);
+    let (inputs, training) = match (inputs(row, manifest), training(row, manifest)) {
+        (Ok(inputs), Ok(training)) => (inputs, training),
+        (Err(error), _) | (_, Err(error)) if must_run => return Err(error),
+        // Making its role fails for the same reason, and says so.
+        (Err(_), _) | (_, Err(_)) => return Ok((Vec::new(), None)),
+    };
+    let unlearnable = || declared::unlearnable(training.as_ref()?, &inputs);
+    match declared::mistyped_input(&inputs).or_else(unlearnable) {
+        Some((input, problem)) if must_run => {
+            Err(WiringError::Input { installation: row.name.to_string(), input, problem })
+        }
+        _ => Ok((inputs, training)),
+    }
 }
 
 /// How a model learns from the history, with the configuration's values in its label.

@@ -221,6 +221,12 @@ fn what_the_schema_refuses_the_reader_refuses() {
         assert!(parse_manifest(&wrong).is_err(), "the reader takes {to} for {from}");
         assert!(!validator.is_valid(&as_json(&wrong)), "the schema takes {to} for {from}");
     }
+}
+
+/// What one contract has and the other has not.
+#[test]
+fn what_a_contract_has_not_schema_and_reader_refuse() {
+    let validator = config::validator(&manifest_schema()).unwrap();
     // A model of the older contract emits nothing.
     let emits = TAG_MODEL.replace("[limits]", "[capabilities]\nemits = [\"A\"]\n[limits]");
     assert!(parse_manifest(&emits).is_ok() && validator.is_valid(&as_json(&emits)));
