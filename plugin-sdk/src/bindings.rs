@@ -200,9 +200,14 @@ checks! {
     channel_checking: Channel,
 }
 
-/// The next table of the data set that the host streams.
-pub(crate) fn next_table() -> Option<crate::Table> {
+/// The next batch of the data set that the host streams.
+pub(crate) fn next_batch() -> Option<crate::Batch> {
     dataset::next().map(Into::into)
+}
+
+/// Have the host begin with the first row again.
+pub(crate) fn rewind() {
+    dataset::rewind();
 }
 
 /// A trap says nothing about its cause, so the panic's words go to the log before it. Once per instance.

@@ -63,6 +63,7 @@ pub mod webhook;
 
 mod channel;
 mod connector;
+mod dataset;
 mod declared;
 mod emitted;
 mod event;
@@ -80,11 +81,12 @@ use testing::platform;
 
 pub use channel::{Callback, Channel, Message, Outcome, Receipt, SentAnswer, SentMail, Step};
 pub use connector::{Answer, Connector, Received, Rejected, Request};
+pub use dataset::{Batch, Dataset};
 pub use declared::{Declared, DeclaredOutput};
 pub use emitted::{Emitted, emit};
 pub use event::{Event, EventKind, Identifier, Timestamp};
 pub use failure::{Failure, Problem, Rejection};
-pub use model::{Dataset, Fitted, Scorer, TagModel};
+pub use model::{Fitted, Scorer, TagModel};
 pub use poll::{Page, PollAnswer, PollFailure, PollRequest, Turn, Wanted};
 pub use table::{
     BooleanColumn, ColumnError, ColumnType, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn, Table,

@@ -3,7 +3,7 @@
 //! A compute plugin is pure: it has no clock, no network and no randomness, and its result may not depend on how rows are cut into
 //! tables. `now`, where it is needed, is an input column.
 
-use crate::{Failure, Problem, Table};
+use crate::{Dataset, Failure, Problem, Table};
 
 /// A plugin that gives people tags.
 pub trait TagModel {
@@ -71,51 +71,4 @@ pub struct Fitted {
     pub state: Vec<u8>,
     /// Figures that tell a person how good the fit is, e.g. `("log_likelihood", -9582.43)`.
     pub metrics: Vec<(String, f64)>,
-}
-
-/// The data set of a `fit`: tables with the manifest's inputs, one after the other, in memory one at a time.
-#[derive(Debug)]
-pub struct Dataset {
-    rows: Rows,
-}
-
-#[derive(Debug)]
-enum Rows {
-    Given(std::vec::IntoIter<Table>),
-    #[cfg(target_arch = "wasm32")]
-    Host,
-}
-
-impl Dataset {
-    /// The tables that the kernel streams.
-    #[cfg(target_arch = "wasm32")]
-    pub(crate) fn from_host() -> Dataset {
-        Dataset { rows: Rows::Host }
-    }
-}
-
-/// A data set of these tables, for unit tests.
-impl From<Vec<Table>> for Dataset {
-    fn from(tables: Vec<Table>) -> Dataset {
-        Dataset { rows: Rows::Given(tables.into_iter()) }
-    }
-}
-
-/// A data set of this one table, for unit tests.
-impl From<Table> for Dataset {
-    fn from(table: Table) -> Dataset {
-        Dataset::from(vec![table])
-    }
-}
-
-impl Iterator for Dataset {
-    type Item = Table;
-
-    fn next(&mut self) -> Option<Table> {
-        match &mut self.rows {
-            Rows::Given(tables) => tables.next(),
-            #[cfg(target_arch = "wasm32")]
-            Rows::Host => crate::bindings::next_table(),
-        }
-    }
 }

@@ -8,7 +8,8 @@ use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Callback, Cancellation, Grants, PluginFault, PluginKind, ReceiveError, Received, ReplayScope, SourceRequest,
+    Batch, Callback, Cancellation, Grants, HeldBatches, PluginFault, PluginKind, ReceiveError, Received, ReplayScope,
+    SourceRequest,
 };
 use kith_model::polling::{PollError, PollTurn, WantedPage};
 use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, Sent, SentAnswer, Step};
@@ -194,8 +195,9 @@ fn a_connector_and_a_model_of_0_1_run() {
 
     let model = host().load(TAGGER_0_1).unwrap().compute(binding()).unwrap();
     let rows = |values: &[Option<f64>]| Table { rows: values.len(), columns: vec![floats("spent", values)] };
-    let data = vec![rows(&[Some(10.0), None]), rows(&[Some(20.0)])];
-    let fitted = model.fit(Box::new(data.into_iter()), &Cancellation::default()).unwrap();
+    let batch = |rows: Table| Batch { ids: vec![1; rows.rows], rows, labels: None, cut_offs: None };
+    let data = HeldBatches::from(vec![batch(rows(&[Some(10.0), None])), batch(rows(&[Some(20.0)]))]);
+    let fitted = model.fit(Box::new(data), &Cancellation::default()).unwrap();
     assert_eq!(fitted.metrics, [("average".to_owned(), 15.0)]);
     let tags = model.compute(&fitted.state, rows(&[Some(14.0), Some(16.0), None])).unwrap();
     let column = tags.column("spender").unwrap();

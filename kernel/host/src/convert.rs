@@ -9,12 +9,12 @@ mod source_0_1;
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
-    Answer, Callback, Fitted, PluginFault, Receipt, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
+    Answer, Batch, Callback, Fitted, PluginFault, Receipt, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
-use kith_model::table::{Column, Lists, Table, Texts, Values};
+use kith_model::table::{Cell, Column, ColumnBuilder, ColumnType, Lists, Table, Texts, Values};
 use kith_model::time::Timestamp;
 
-use crate::bindings::current::{columns, delivering, fitting, source, types};
+use crate::bindings::current::{columns, dataset, delivering, fitting, source, types};
 use crate::hidden::Hidden;
 use crate::text::{bounded, cut};
 
@@ -32,6 +32,23 @@ pub(crate) fn table_to_wit(table: Table) -> columns::Table {
     let columns = table.columns.into_iter().map(column_to_wit).collect();
     // A batch is at most some thousand rows; a table that is not would be refused by the guest's own checks.
     columns::Table { rows: u32::try_from(table.rows).unwrap_or(u32::MAX), columns }
+}
+
+pub(crate) fn batch_to_wit(batch: Batch) -> dataset::Batch {
+    dataset::Batch {
+        rows: table_to_wit(batch.rows),
+        ids: batch.ids,
+        labels: batch.labels.map(labels_to_wit),
+        cut_offs: batch.cut_offs.map(|times| times.into_iter().map(|time| time.0).collect()),
+    }
+}
+
+fn labels_to_wit(labels: Vec<Option<f64>>) -> columns::Column {
+    let mut column = ColumnBuilder::new("label", ColumnType::Float64);
+    for label in labels {
+        column.push(label.map_or(Cell::Null, Cell::Float64)).expect("a column of floats takes floats and nulls");
+    }
+    column_to_wit(column.finish())
 }
 
 fn column_to_wit(column: Column) -> columns::Column {

@@ -12,6 +12,7 @@ mod planned;
 mod reader;
 mod schema;
 mod sections;
+mod training;
 mod unshown;
 mod words;
 

@@ -14,7 +14,7 @@ use kith_model::plugin::{Grants, LimitRequest, MailRequest, Manifest, Purposes};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
 
-pub use items::{ItemKind, PolicyItem, SeenSensitive, Side, policy_items};
+pub use items::{ItemKind, LABEL_ITEM, PolicyItem, SeenSensitive, Side, policy_items};
 
 /// The host's ceiling, and its defaults for what neither manifest nor grant names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

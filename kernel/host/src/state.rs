@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_model::budget::{Allowance, Exhausted, table};
-use kith_model::plugin::{Cancellation, PluginFault, PluginKind};
-use kith_model::table::Table;
+use kith_model::plugin::{Cancellation, Dataset, PluginFault, PluginKind};
 use kith_model::time::{Clock, Timestamp};
 use parking_lot::Mutex;
 use wasmtime::ResourceLimiter;
@@ -114,7 +113,7 @@ pub(crate) enum CallClass {
 pub(crate) struct CallState {
     pub(crate) installed: Arc<InstallationContext>,
     pub(crate) memory: MemoryBudget,
-    pub(crate) dataset: Option<Box<dyn Iterator<Item = Table> + Send>>,
+    pub(crate) dataset: Option<Box<dyn Dataset>>,
     /// What a model emits; absent where nothing may be.
     pub(crate) emitting: Option<Arc<Mutex<Emitting>>>,
     /// The panic that the guest reported before it trapped.

@@ -3,6 +3,7 @@
 //! The roles are traits in plain types: the host implements them with WebAssembly, tests with closures, and the pipeline
 //! cannot tell the difference. All are synchronous; whoever calls them chooses the thread.
 
+mod dataset;
 mod fault;
 mod manifest;
 mod purposes;
@@ -13,10 +14,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use dataset::{Batch, Dataset, HeldBatches};
 pub use fault::{FaultOwner, PluginFault};
 pub use manifest::{
     Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec,
-    PollRequest, RecipientRequest, SecretForm, SecretRequest,
+    PollRequest, RecipientRequest, SecretForm, SecretRequest, Training,
 };
 pub use purposes::{Purposes, purpose_problem};
 pub use roles::{

@@ -13,7 +13,7 @@ pub const DEFAULT_INTERVAL_MS: u64 = 15 * 60_000;
 /// The longest time between two polls.
 const MAX_INTERVAL_MS: u64 = 30 * 86_400_000;
 
-/// The units of a time between polls, the largest first.
+/// The units of a length of time, the largest first.
 const UNITS: [(char, u64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_000), ('s', 1_000)];
 
 /// The milliseconds of a time between two polls as people write it, e.g. `15m`.
@@ -21,25 +21,31 @@ const UNITS: [(char, u64); 4] = [('d', 86_400_000), ('h', 3_600_000), ('m', 60_0
 /// # Errors
 /// What is wrong with it and what to write. One that is too short counts against its budget.
 pub fn parse_interval(text: &str) -> Result<u64, String> {
-    let unreadable = || format!("`{text}` is no time between two polls; write e.g. 90s, 15m, 6h or 1d");
-    let (unit, factor) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit)).ok_or_else(unreadable)?;
-    let number = text.trim_end_matches(unit);
-    if number.is_empty() || text.len() != number.len() + 1 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(unreadable());
+    let interval_ms =
+        span_ms(text).ok_or_else(|| format!("`{text}` is no time between two polls; write e.g. 90s, 15m, 6h or 1d"))?;
+    if interval_ms < table::POLL_INTERVAL.default {
+        table::POLL_INTERVAL.count();
+        let least = interval_text(table::POLL_INTERVAL.default);
+        return Err(format!("`{text}` is too short; the least time between two polls is {least}"));
     }
-    let interval_ms = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
-    match interval_ms {
-        Some(short) if short < table::POLL_INTERVAL.default => {
-            table::POLL_INTERVAL.count();
-            let least = interval_text(table::POLL_INTERVAL.default);
-            Err(format!("`{text}` is too short; the least time between two polls is {least}"))
-        }
-        Some(interval_ms) if interval_ms <= MAX_INTERVAL_MS => Ok(interval_ms),
-        Some(_) | None => Err(format!("`{text}` is too long; write at most {}", interval_text(MAX_INTERVAL_MS))),
+    if interval_ms > MAX_INTERVAL_MS {
+        return Err(format!("`{text}` is too long; write at most {}", interval_text(MAX_INTERVAL_MS)));
     }
+    Ok(interval_ms)
 }
 
-/// A time between two polls as people write it, in the largest unit of which it is a multiple.
+/// The milliseconds of a length of time as people write it, e.g. `60d`: a whole number and its unit. `None` for what is none; one
+/// that no number holds is the longest.
+pub fn span_ms(text: &str) -> Option<u64> {
+    let (unit, factor) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit))?;
+    let number = text.trim_end_matches(unit);
+    if number.is_empty() || text.len() != number.len() + 1 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    Some(number.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(factor))
+}
+
+/// A length of time as people write it, in the largest unit of which it is a multiple.
 pub fn interval_text(interval_ms: u64) -> String {
     let whole = UNITS.into_iter().find(|(_, factor)| interval_ms > 0 && interval_ms.is_multiple_of(*factor));
     whole

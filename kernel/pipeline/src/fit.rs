@@ -2,31 +2,34 @@
 //!
 //! A fit is a task of the workers. It waits for the history behind its inputs without a thread, calls the guest on the guests'
 //! threads, and hands what came of it to whoever keeps it. A stop cancels it: it ends within moments and nothing of it is kept.
+//! Of a model with labels, what came of it is compared with the fit in use before that.
 
+mod held_out;
 mod inputs;
+mod measures;
+pub(crate) mod rows;
+pub(crate) mod training;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kith_features::LeafSet;
 use kith_model::budget::Exhausted;
-use kith_model::id::{InstallationId, WorkspaceId};
-use kith_model::plugin::{Cancellation, Fitted, PluginFault, PluginKind};
-use kith_model::table::Table;
-use kith_model::time::Timestamp;
+use kith_model::id::{InstallationId, Position, WorkspaceId};
+use kith_model::plugin::{Batch, Cancellation, Dataset, Fitted, PluginFault, PluginKind};
 use parking_lot::Mutex;
 
+use self::held_out::Comparison;
+pub use self::held_out::{HeldOut, Judged};
 pub use self::inputs::FitInput;
 use self::inputs::InputFigures;
+pub use self::measures::Measure;
+use self::rows::{Rows, Source};
+use self::training::{LabelledBatches, Part};
 use crate::guests::{Caller, ExecutorStopped, GuestClass};
 use crate::offload;
 use crate::plan::ModelPlan;
-use crate::profiles::evaluation::{Evaluation, Profile};
-use crate::profiles::person::Person;
-use crate::profiles::scan::ProfilePages;
-use crate::react::models::{self, InputRow};
 use crate::setup::{Activity, Installed};
 use crate::shared::{CompiledSetup, Culprit, KernelState, Workspace};
 use crate::workers::{Ending, Phase, TaskScope};
@@ -78,7 +81,7 @@ impl From<Exhausted> for FitError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FitProgress {
     pub rows_done: u64,
-    /// Profiles when it began.
+    /// Profiles when it began, and of a model that learns from the history for each cut-off: more rows there are not.
     pub rows_total: u64,
 }
 
@@ -110,22 +113,28 @@ pub struct FitSlot {
     rows_done: Arc<AtomicU64>,
     /// Written by the guest's thread, too.
     inputs: Arc<InputFigures>,
+    held_out: Arc<Mutex<Option<HeldOut>>>,
 }
 
 impl FitSlot {
     /// Take the installation's place; `None` while a fit of it is under way.
     pub(crate) fn take(shared: &KernelState, workspace: WorkspaceId, installation: InstallationId) -> Option<FitSlot> {
         let known = shared.workspace(workspace);
-        let population = known.map_or(0, |known| known.projection.read().index.population().len());
+        let rows = known.map_or(0, |known| {
+            let people = known.projection.read().index.population().len();
+            let compiled = known.compiled.load();
+            let training = compiled.setup.installation(installation).and_then(|installed| installed.training.as_ref());
+            people * training.map_or(1, |training| u64::from(training.cut_offs))
+        });
         let (fits, rows_done) = (Arc::clone(&shared.fits), Arc::new(AtomicU64::new(0)));
         let mut under_way = fits.0.lock();
         if under_way.contains_key(&(workspace, installation)) {
             return None;
         }
-        let rows = RowCounts { done: Arc::clone(&rows_done), total: population };
+        let rows = RowCounts { done: Arc::clone(&rows_done), total: rows };
         under_way.insert((workspace, installation), rows);
         drop(under_way);
-        Some(FitSlot { fits, workspace, installation, rows_done, inputs: Arc::default() })
+        Some(FitSlot { fits, workspace, installation, rows_done, inputs: Arc::default(), held_out: Arc::default() })
     }
 }
 
@@ -135,9 +144,14 @@ impl FitSlot {
         self.rows_done.load(Ordering::Relaxed)
     }
 
-    /// What the plugin has taken of each numeric input.
+    /// What the plugin has taken of each input.
     pub fn inputs(&self) -> Vec<FitInput> {
         self.inputs.read()
+    }
+
+    /// How the fit and the one in use compare, of a model with labels.
+    pub fn held_out(&self) -> Option<HeldOut> {
+        self.held_out.lock().clone()
     }
 }
 
@@ -211,6 +225,7 @@ async fn fit(
             installation: slot.installation,
             rows: Arc::clone(&slot.rows_done),
             inputs: Arc::clone(&slot.inputs),
+            held_out: Arc::clone(&slot.held_out),
             cancellation: cancellation.clone(),
         };
         (call, installed.call_memory_bytes)
@@ -234,6 +249,7 @@ struct Call {
     installation: InstallationId,
     rows: Arc<AtomicU64>,
     inputs: Arc<InputFigures>,
+    held_out: Arc<Mutex<Option<HeldOut>>>,
     cancellation: Cancellation,
 }
 
@@ -253,142 +269,89 @@ impl Call {
             });
         };
         let failed = Arc::new(Mutex::new(None));
-        let (complete, as_of) = {
-            let projection = self.workspace.projection.read();
-            (Arc::clone(&projection.complete), projection.as_of)
-        };
-        let dataset = Dataset {
-            pages: ProfilePages::new(Arc::clone(&self.shared.store), self.workspace.id),
-            shared: Arc::clone(&self.shared),
-            workspace: Arc::clone(&self.workspace),
-            compiled: Arc::clone(&self.compiled),
-            complete,
-            installation: self.installation,
-            now: as_of.time,
-            profiles: Vec::new().into_iter(),
-            left_over: None,
+        let Call { shared, workspace, compiled, installation, cancellation, .. } = &self;
+        let source = Source::now(shared, workspace, compiled, *installation, cancellation);
+        let position = source.position();
+        let dataset = FitRows {
+            rows: Rows::new(source.clone(), Part::Learning),
+            taken: 0,
+            done: Arc::clone(&self.rows),
             failed: Arc::clone(&failed),
-            rows: self.rows,
-            inputs: self.inputs,
-            cancellation: self.cancellation.clone(),
+            inputs: Arc::clone(&self.inputs),
         };
         let fitted = model.model.fit(Box::new(dataset), &self.cancellation);
         // A data set that was cut off makes a model that looks like a good one.
         if let Some(problem) = failed.lock().take() {
             return Err(problem);
         }
-        fitted.map_err(|fault| {
+        let fitted = fitted.map_err(|fault| {
             if fault == PluginFault::Cancelled {
                 return FitError::Stopping;
             }
-            let culprit = Culprit::Content(as_of.position.0);
-            self.shared.strike(&self.workspace, self.installation, &fault, culprit);
+            self.strike(position, &fault);
             FitError::Fault(fault)
-        })
+        })?;
+        self.compare(model, source, &fitted)?;
+        Ok(fitted)
+    }
+
+    /// Compare the fit with the one in use, of a model with labels.
+    fn compare(&self, model: &ModelPlan, source: Source, fitted: &Fitted) -> Result<(), FitError> {
+        let Some(training) = &model.training else { return Ok(()) };
+        let (position, cancellation) = (source.position(), &self.cancellation);
+        let challenger = fitted.state.as_slice().into();
+        let comparison = Comparison { model, challenger, has_truths: training.has_truths(), cancellation };
+        let (held_out, fault) = comparison.run(LabelledBatches::new(source, Part::HeldOut))?;
+        if let Some(fault) = fault {
+            self.strike(position, &fault);
+        }
+        *self.held_out.lock() = Some(held_out);
+        Ok(())
+    }
+
+    /// Count a fault, all of one fit as one.
+    fn strike(&self, position: Position, fault: &PluginFault) {
+        self.shared.strike(&self.workspace, self.installation, fault, Culprit::Content(position.0));
     }
 }
 
-/// The rows of a fit, made as the plugin asks for them.
-struct Dataset {
-    shared: Arc<KernelState>,
-    workspace: Arc<Workspace>,
-    compiled: Arc<CompiledSetup>,
-    complete: Arc<LeafSet>,
-    pages: ProfilePages,
-    installation: InstallationId,
-    now: Timestamp,
-    /// The profiles of the page that was read last that are not rows yet.
-    profiles: std::vec::IntoIter<Vec<Person>>,
-    /// The row that would have made the last table too large.
-    left_over: Option<InputRow>,
+/// The rows of a fit, as the plugin asks for them.
+struct FitRows {
+    rows: Rows,
+    /// How many the plugin has taken in this pass.
+    taken: u64,
+    /// The most that it has taken in one pass.
+    done: Arc<AtomicU64>,
     /// Where the reader's error is left for the caller: the plugin sees only the data set's end.
     failed: Arc<Mutex<Option<FitError>>>,
-    rows: Arc<AtomicU64>,
     inputs: Arc<InputFigures>,
-    cancellation: Cancellation,
 }
 
-impl Dataset {
-    fn next_table(&mut self) -> Result<Option<Table>, FitError> {
-        let compiled = Arc::clone(&self.compiled);
-        let Some((_, model)) = compiled.plan.model(self.installation) else {
-            return Err(FitError::UnknownInstallation);
-        };
-        let (mut rows, mut bytes) = (Vec::new(), 0);
-        while rows.len() < models::MAX_BATCH_ROWS
-            && let Some(row) = self.next_row(model)?
-        {
-            bytes += models::row_bytes(&row);
-            if bytes > models::MAX_BATCH_BYTES && !rows.is_empty() {
-                self.left_over = Some(row);
-                break;
-            }
-            rows.push(row);
-        }
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let columns: Vec<_> = model.inputs.iter().map(|(spec, _)| spec.clone()).collect();
-        let table = models::table(&columns, rows.iter().map(|row| row.cells.as_slice())).map_err(FitError::Fault)?;
-        self.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
-        self.inputs.add(&table);
-        Ok(Some(table))
-    }
-
-    /// The next profile's inputs, made when they are asked for: those of a page of profiles may take more than the profiles.
-    fn next_row(&mut self, model: &ModelPlan) -> Result<Option<InputRow>, FitError> {
-        if let Some(row) = self.left_over.take() {
-            return Ok(Some(row));
-        }
-        loop {
-            if self.cancellation.is_cancelled() {
-                return Err(FitError::Stopping);
-            }
-            if let Some(people) = self.profiles.next() {
-                if let Some(row) = self.row(model, people)? {
-                    return Ok(Some(row));
-                }
-                continue;
-            }
-            match self.pages.next_page().map_err(unread)? {
-                Some(profiles) => self.profiles = profiles.into_iter(),
-                None => return Ok(None),
-            }
-        }
-    }
-
-    /// One profile's inputs; none while one of them is unknown, or where one is no cell of its column: such a person has a dead
-    /// letter from the computation, and would keep the model from learning of everybody else.
-    fn row(&self, model: &ModelPlan, mut people: Vec<Person>) -> Result<Option<InputRow>, FitError> {
-        let compiled = &self.compiled;
-        for person in &mut people {
-            let leaves = model.leaves().filter_map(|leaf| compiled.plan.program.leaf(leaf));
-            person.load_sealed(self.shared.store.as_ref(), self.workspace.id, leaves).map_err(unread)?;
-        }
-        let zone = &compiled.setup.zone;
-        let view = Evaluation { plan: &compiled.plan, zone, complete: &self.complete, now: self.now };
-        let profile = Profile::new(people.iter().collect(), view);
-        let today = zone.start_of_day(zone.day(self.now));
-        Ok(models::inputs(model, &profile, today).filter(|row| row.misfit.is_none()))
-    }
-}
-
-impl Iterator for Dataset {
-    type Item = Table;
-
-    fn next(&mut self) -> Option<Table> {
-        match self.next_table() {
-            Ok(table) => table,
+impl Dataset for FitRows {
+    fn next_batch(&mut self) -> Option<Batch> {
+        match self.rows.next_batch() {
+            Ok(batch) => batch.inspect(|batch| self.note(batch)),
             Err(problem) => {
                 *self.failed.lock() = Some(problem);
                 None
             }
         }
     }
+
+    fn rewind(&mut self) {
+        self.rows.rewind();
+        self.taken = 0;
+    }
 }
 
-fn unread(error: kith_store::ReadError) -> FitError {
-    FitError::Read(error.to_string())
+impl FitRows {
+    /// Count the rows of a batch, those of a later pass not again.
+    fn note(&mut self, batch: &Batch) {
+        self.taken += batch.rows.rows as u64;
+        if self.done.fetch_max(self.taken, Ordering::Relaxed) < self.taken {
+            self.inputs.add(&batch.rows);
+        }
+    }
 }
 
 /// Wait until the leaves behind the model's inputs hold their history, up to where the log was when the fit was asked for.

@@ -65,7 +65,7 @@ pub use backtest::report::{
 pub use backtest::{BacktestState, BacktestView, backtest_has_ended};
 pub use deliver::content::{TemplateError, check_payload};
 pub use dry_run::change_token;
-pub use fit::{FitError, FitInput, FitProgress, FitSlot};
+pub use fit::{FitError, FitInput, FitProgress, FitSlot, HeldOut, Judged, Measure};
 pub use host_limits::HostLimits;
 pub use intake::{Arrival, Intake, IntakeError, IntakeReceipt, MAX_UNCONSUMED_BYTES, Preview};
 pub use plan::SetupError;
@@ -83,7 +83,7 @@ pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use questions::taking_back::{UndoPreview, UndoProgress};
 pub use questions::written::{Written, WrittenEvents, WrittenValue, WrittenValues};
-pub use react::models::alone::{AnswerToRow, answers_to, dataset_of};
+pub use react::models::alone::{AnswerToRow, GivenRow, answers_to, dataset_of};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo, Undone};
 pub use shadow::report::{OutputComparison, ShadowReport, ShadowSide, SkippedCounts};
 pub use shadow::{ShadowExample, ShadowFailure, ShadowVersion, ShadowView, shadow_inputs};

@@ -14,6 +14,7 @@ use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::fit::training::TrainingPlan;
 use crate::profiles::evaluation::UnknownPerson;
 use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
@@ -24,6 +25,8 @@ use crate::setup::{Installed, Role, Setup, Undo, Undone};
 pub enum SetupError {
     #[error("input `{input}` of installation `{installation}`:\n{source}")]
     Input { installation: String, input: String, source: ExpressionError },
+    #[error("the label of installation `{installation}`:\n{source}")]
+    Label { installation: String, source: ExpressionError },
     #[error("the condition of audience `{audience}`:\n{source}")]
     Condition { audience: String, source: ExpressionError },
     #[error("installations `{one}` and `{other}` both write `{output}`; configure one of them otherwise, or remove it")]
@@ -51,6 +54,8 @@ pub(crate) struct ModelPlan {
     pub model: Arc<dyn ComputeModel>,
     pub kind: OutputKind,
     pub inputs: Vec<(InputSpec, Expression)>,
+    /// How it learns from the history; `None` for what learns from now alone.
+    pub training: Option<TrainingPlan>,
     /// Whether an input reads `now`: such a model runs again every day.
     pub uses_now: bool,
     /// Changes with anything that changes the model's results.
@@ -327,7 +332,16 @@ impl ModelPlan {
         let zone = context.zone;
         let what = format!("{MEANING} {zone} {} {} {} {fit}", installed.id.0, installed.digest, installed.config_hash);
         let token = xxh3_64(what.as_bytes());
-        Ok(ModelPlan { installed: installed.clone(), model, kind, inputs, uses_now, token })
+        let training = match &installed.training {
+            Some(training) => {
+                let label = context
+                    .expression(&training.label)
+                    .map_err(|source| SetupError::Label { installation: installed.name.to_string(), source })?;
+                Some(TrainingPlan::new(training, &inputs, label))
+            }
+            None => None,
+        };
+        Ok(ModelPlan { installed: installed.clone(), model, kind, inputs, training, uses_now, token })
     }
 
     /// What its values are of.

@@ -6,6 +6,7 @@ pub(crate) mod evaluation;
 pub(crate) mod facts;
 mod facts_before;
 pub(crate) mod faults;
+pub(crate) mod history;
 pub(crate) mod person;
 pub(crate) mod scan;
 pub(crate) mod suppressions;

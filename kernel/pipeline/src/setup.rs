@@ -10,7 +10,9 @@ use kith_model::consent::Giver;
 use kith_model::dictionary::Dictionary;
 use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::{Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind, Purposes};
+use kith_model::plugin::{
+    Channel, ComputeModel, Connector, InputSpec, OutputSpec, PluginId, PluginKind, Purposes, Training,
+};
 use kith_model::rules::RecordRules;
 use kith_model::sending::{PureChannel, SendingLimits};
 use kith_model::time::Timestamp;
@@ -109,6 +111,8 @@ pub struct Installed {
     pub inputs: Vec<InputSpec>,
     /// Of the version whose values people hold, where it waits for a fit.
     pub outputs: Vec<OutputSpec>,
+    /// How it learns from the history, with the configuration's values in place; `None` for what learns from now alone.
+    pub training: Option<Training>,
     pub fitted: Option<FittedState>,
     /// The identifier types that a channel may see of a recipient; `None` for all.
     pub recipients: Option<Vec<String>>,

@@ -3,6 +3,7 @@
 mod accept;
 mod backtests;
 mod by_hand;
+mod champions;
 mod costs;
 mod counts;
 mod delivery;
@@ -23,6 +24,7 @@ mod repeats;
 mod rules;
 mod shadows;
 mod taking_back;
+mod training;
 mod undoing;
 mod who;
 

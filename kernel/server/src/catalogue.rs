@@ -7,6 +7,7 @@ pub mod artifacts;
 mod audited;
 mod chain;
 pub mod draft;
+mod fits;
 mod locks;
 pub mod publishers;
 mod reading;
@@ -35,10 +36,13 @@ use kith_store::{CommitError, DiskRoom, Fence, Key, Operation, ReadError, Store,
 pub use audited::AuditFilter;
 pub use draft::host::HostChange;
 pub use draft::{Actor, Change, CommitGuard, Draft, Rehearsal};
+pub use fits::{
+    ChampionRow, DriftBounds, FitBound, FitCause, FitInputRow, FitRow, FitStatus, FitUse, FittingRow, HeldOutRow,
+    JudgedRow,
+};
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, FitBound, FitCause,
-    FitInputRow, FitRow, FitStatus, FittingRow, IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow,
-    ShadowRow, UnshownRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
+    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, IdentityRulesRow,
+    InstallationRow, PluginRow, RecordRulesRow, ShadowRow, UnshownRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;

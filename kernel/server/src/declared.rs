@@ -2,6 +2,8 @@
 //! has, defaults that its schema takes, a kernel that is there. Found when a vendor checks and builds and when a component is
 //! uploaded, so that no customer's installation finds it.
 
+mod training;
+
 use kith_features::Expression;
 use kith_host::{
     ConfigError, Inspection, ManifestError, ManifestMistake, PackageError, dotted, filled_in_write_only, mistake_in,
@@ -10,6 +12,7 @@ use kith_model::plugin::{InputSpec, Manifest, PluginKind};
 use kith_model::table::ColumnType;
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::training::unlearnable;
 use crate::wiring::substitute;
 
 /// What a component says that it is, where neither its form nor what its manifest declares is refused: the one look of the upload and
@@ -33,6 +36,7 @@ pub fn mistakes(manifest: &Manifest, text: &str) -> Vec<ManifestMistake> {
     for input in &manifest.inputs {
         check_input(manifest, text, input, &mut found);
     }
+    training::check(manifest, text, &mut found);
     for output in &manifest.outputs {
         let is_list = matches!(
             output.column_type,
@@ -82,43 +86,13 @@ fn check_defaults(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMista
 
 fn check_input(manifest: &Manifest, text: &str, input: &InputSpec, found: &mut Vec<ManifestMistake>) {
     let expression = ["inputs", input.name.as_str(), "expression"];
-    if let Some(hidden) =
-        manifest.config_schema.as_ref().and_then(|schema| filled_in_write_only(schema, &input.expression))
-    {
-        let message = format!(
-            "`{}` of the configuration is `writeOnly`, and an expression shows what it is filled in with; use another property, or take \
-             `writeOnly` off this one",
-            dotted(&hidden)
-        );
-        found.push(mistake_in(text, &expression, message));
-    }
-    let mut config = Sample { value: json!({}), is_whole: true };
-    for key in placeholders(&input.expression) {
-        match schema_of(manifest.config_schema.as_ref(), key) {
-            Some(schema) => config.put(key, schema),
-            None => {
-                let known = keys_of(manifest.config_schema.as_ref());
-                let message = format!("`${{config.{key}}}` is not in [config], which has {}", listed(&known));
-                found.push(mistake_in(text, &expression, message));
-                config.is_whole = false;
-            }
-        }
-    }
-    // Where nobody knows a value that the schema takes, the expression is checked when somebody installs it.
-    if !config.is_whole {
-        return;
-    }
-    let parsed = substitute::config(&input.expression, &config.value)
-        .and_then(|filled_in| filled_in.parse::<Expression>().map_err(|error| error.to_string()));
-    let parsed = match parsed {
-        Ok(parsed) => parsed,
-        Err(problem) => {
-            found.push(mistake_in(text, &expression, format!("the expression of `{}`: {problem}", input.name)));
-            return;
-        }
-    };
+    let written = (&expression[..], input.name.as_str());
+    let Some(parsed) = filled_in(manifest, text, written, &input.expression, found) else { return };
     if let Some(problem) = mistyped(input, &parsed) {
         found.push(mistake_in(text, &["inputs", &input.name, "type"], problem));
+    }
+    if let Some(problem) = manifest.training.as_ref().and_then(|training| training::leak(training, input, &parsed)) {
+        found.push(mistake_in(text, &expression, problem));
     }
     let own = match manifest.kind {
         PluginKind::Scorer => &parsed.reads().scores,
@@ -127,6 +101,49 @@ fn check_input(manifest: &Manifest, text: &str, input: &InputSpec, found: &mut V
     if let Some(output) = manifest.outputs.iter().find(|output| own.contains(&output.name)) {
         let message = format!("`{}` reads `{}`, which the plugin writes itself", input.name, output.name);
         found.push(mistake_in(text, &expression, message));
+    }
+}
+
+/// An expression of the manifest with some value of the configuration for each placeholder; `None` where it is none, which is noted, or
+/// where nobody knows a value that the schema takes: then it is checked when somebody installs it.
+fn filled_in(
+    manifest: &Manifest,
+    text: &str,
+    (place, name): (&[&str], &str),
+    written: &str,
+    found: &mut Vec<ManifestMistake>,
+) -> Option<Expression> {
+    if let Some(hidden) = manifest.config_schema.as_ref().and_then(|schema| filled_in_write_only(schema, written)) {
+        let message = format!(
+            "`{}` of the configuration is `writeOnly`, and an expression shows what it is filled in with; use another property, or take \
+             `writeOnly` off this one",
+            dotted(&hidden)
+        );
+        found.push(mistake_in(text, place, message));
+    }
+    let mut config = Sample { value: json!({}), is_whole: true };
+    for key in placeholders(written) {
+        match schema_of(manifest.config_schema.as_ref(), key) {
+            Some(schema) => config.put(key, schema),
+            None => {
+                let known = keys_of(manifest.config_schema.as_ref());
+                let message = format!("`${{config.{key}}}` is not in [config], which has {}", listed(&known));
+                found.push(mistake_in(text, place, message));
+                config.is_whole = false;
+            }
+        }
+    }
+    if !config.is_whole {
+        return None;
+    }
+    let parsed = substitute::config(written, &config.value)
+        .and_then(|filled_in| filled_in.parse::<Expression>().map_err(|error| error.to_string()));
+    match parsed {
+        Ok(parsed) => Some(parsed),
+        Err(problem) => {
+            found.push(mistake_in(text, place, format!("the expression of `{name}`: {problem}")));
+            None
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Fits in the catalogue: that one begins, what came of it, which fit a version uses, and that it waits where it can read none.
 //! The kernel runs them; `api/fits.rs` has the routes, `fitting/schedule.rs` begins those that are due.
 
+pub(crate) mod champion;
 mod choice;
+pub(crate) mod drift;
 mod guard;
 mod kept;
 pub(crate) mod schedule;
@@ -100,6 +102,7 @@ pub(crate) fn begin(
             metrics: Vec::new(),
             state_bytes: 0,
             error: None,
+            held_out: None,
         };
         draft.put_fit(row.clone());
         let after = json!({ "fit": version, "cause": row.cause, "use": wish == Wish::AskedToUse });
@@ -137,9 +140,10 @@ fn keep(
     let id = row.installation;
     let row = FitRow { rows: Some(slot.rows_done()), ..row };
     let inputs = slot.inputs().into_iter().map(|input| {
-        let FitInput { name, present, absent, mean } = input;
-        FitInputRow { name, present, absent, mean }
+        let FitInput { name, present, absent, mean, deviation } = input;
+        FitInputRow { name, present, absent, mean, deviation }
     });
+    let held_out = slot.held_out();
     let mut came_to = FitStatus::Failed;
     let stored = app.change(workspace, Actor::kernel(), |draft| {
         // Whoever begins the next one waits for this change, so that its place is free as soon as its outcome shows.
@@ -155,9 +159,9 @@ fn keep(
         });
         match outcome {
             Ok(fitted) => {
-                let finished_at = Some(draft.now());
-                let done =
-                    FitRow { status: FitStatus::Succeeded, finished_at, inputs: inputs.collect(), ..row.clone() };
+                let (status, finished_at) = (FitStatus::Succeeded, Some(draft.now()));
+                let held_out = held_out.map(|held_out| champion::row_of(held_out, &present.fitting));
+                let done = FitRow { status, finished_at, inputs: inputs.collect(), held_out, ..row.clone() };
                 kept::put_fitted(draft, present, done, fitted, wish)?;
             }
             Err(error) => put_failed(draft, &row, error),
@@ -333,6 +337,7 @@ pub(crate) mod tests {
             metrics: Vec::new(),
             state_bytes: 1,
             error: None,
+            held_out: None,
         }
     }
 

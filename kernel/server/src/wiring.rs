@@ -19,7 +19,7 @@ use kith_features::Zone;
 use kith_host::{BindError, Host, Limits, LineSpace, LoadError, Observed, Policy, effective_policy};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind};
+use kith_model::plugin::{Grants, InputSpec, InstallationMode, Manifest, PluginKind, Training};
 use kith_model::time::Timestamp;
 use kith_pipeline::{Activity, FittedState, Idempotence, Installed, Patience, Polling, Setup};
 use kith_store::Store;
@@ -246,18 +246,7 @@ impl Wiring {
         plugin: &PluginRow,
         loading: Loading<'_>,
     ) -> Result<Installed, WiringError> {
-        let inputs = match inputs(row, &plugin.manifest) {
-            Ok(inputs) => inputs,
-            Err(error) if source.must_run.contains(&row.id) => return Err(error),
-            // Making its role fails for the same reason, and says so.
-            Err(_) => Vec::new(),
-        };
-        // What runs already goes on as it did.
-        if source.must_run.contains(&row.id)
-            && let Some((input, problem)) = declared::mistyped_input(&inputs)
-        {
-            return Err(WiringError::Input { installation: row.name.to_string(), input, problem });
-        }
+        let (inputs, training) = learns_from(source, row, &plugin.manifest)?;
         let kind = plugin.manifest.kind;
         let ungranted = held_by_sensitivity(source.tables, row, plugin);
         let (role, activity) = match held_by_mode(row).or(ungranted.clone()) {
@@ -299,6 +288,7 @@ impl Wiring {
             config_hash: config_hash(row),
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
+            training,
             fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
             recipients: policy.recipient_types().map(<[String]>::to_vec),
             sending: policy.sending(),
@@ -359,7 +349,8 @@ fn served<'a>(tables: &'a WorkspaceTables, row: &InstallationRow, plugin: &'a Pl
     served.map_or(plugin, |served| served.as_ref())
 }
 
-/// The sensitive things that an installation's inputs may see, as a grant names them, each with since when its entry is as it is.
+/// The sensitive things that an installation's inputs and its label may see, as a grant names them, each with since when its entry
+/// is as it is.
 pub(crate) fn sensitive_inputs(
     tables: &WorkspaceTables,
     row: &InstallationRow,
@@ -370,7 +361,10 @@ pub(crate) fn sensitive_inputs(
     }
     // Inputs that cannot be filled in are refused elsewhere.
     let inputs = inputs(row, &plugin.manifest).unwrap_or_default();
-    sensitive::seen_by(&tables.dictionary, inputs.iter().map(|input| input.expression.as_str()))
+    let training = training(row, &plugin.manifest).unwrap_or_default();
+    let label = training.as_ref().map(|training| training.label.as_str());
+    let seen = inputs.iter().map(|input| input.expression.as_str()).chain(label);
+    sensitive::seen_by(&tables.dictionary, seen)
 }
 
 /// Why an installation does not run by what it would see: something sensitive that nobody has granted it by name.
@@ -401,4 +395,38 @@ fn inputs(row: &InstallationRow, manifest: &Manifest) -> Result<Vec<InputSpec>, 
             Ok(InputSpec { expression, ..input.clone() })
         });
     filled_in.collect()
+}
+
+/// What an installation sees of people, and how it learns from the history. Of one that must run neither may be what it can never be;
+/// what runs already goes on as it did.
+fn learns_from(
+    source: Source<'_>,
+    row: &InstallationRow,
+    manifest: &Manifest,
+) -> Result<(Vec<InputSpec>, Option<Training>), WiringError> {
+    let must_run = source.must_run.contains(&row.id);
+    let (inputs, training) = match (inputs(row, manifest), training(row, manifest)) {
+        (Ok(inputs), Ok(training)) => (inputs, training),
+        (Err(error), _) | (_, Err(error)) if must_run => return Err(error),
+        // Making its role fails for the same reason, and says so.
+        (Err(_), _) | (_, Err(_)) => return Ok((Vec::new(), None)),
+    };
+    let unlearnable = || declared::unlearnable(training.as_ref()?, &inputs);
+    match declared::mistyped_input(&inputs).or_else(unlearnable) {
+        Some((input, problem)) if must_run => {
+            Err(WiringError::Input { installation: row.name.to_string(), input, problem })
+        }
+        _ => Ok((inputs, training)),
+    }
+}
+
+/// How a model learns from the history, with the configuration's values in its label.
+fn training(row: &InstallationRow, manifest: &Manifest) -> Result<Option<Training>, WiringError> {
+    let Some(training) = &manifest.training else { return Ok(None) };
+    let label = substitute::config(&training.label, &row.config).map_err(|problem| WiringError::Input {
+        installation: row.name.to_string(),
+        input: "label".to_owned(),
+        problem,
+    })?;
+    Ok(Some(Training { label, ..training.clone() }))
 }

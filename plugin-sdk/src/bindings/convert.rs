@@ -1,12 +1,12 @@
 //! Between the generated types and this crate's own: buffers and texts are moved, never copied.
 
 use super::shared::kith::plugin::http_types;
-use super::{columns, delivering, fitting, polling, source, types};
+use super::{columns, dataset, delivering, fitting, polling, source, types};
 use crate::table::{Column, Lists, Texts, Values};
 use crate::{
-    Answer, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, PollAnswer, PollFailure,
-    PollRequest, Receipt, Received, Rejected, Rejection, Request, SentAnswer, SentMail, Step, Table, Turn, Wanted,
-    http, log, mail,
+    Answer, Batch, Callback, Event, EventKind, Failure, Fitted, Identifier, Message, Outcome, Page, PollAnswer,
+    PollFailure, PollRequest, Receipt, Received, Rejected, Rejection, Request, SentAnswer, SentMail, Step, Table, Turn,
+    Wanted, http, log, mail,
 };
 
 fn all<A, B: From<A>>(items: Vec<A>) -> Vec<B> {
@@ -344,6 +344,18 @@ impl From<Fitted> for fitting::Fitted {
 impl From<columns::Table> for Table {
     fn from(table: columns::Table) -> Table {
         Table { rows: table.rows as usize, columns: all(table.columns) }
+    }
+}
+
+impl From<dataset::Batch> for Batch {
+    fn from(batch: dataset::Batch) -> Batch {
+        let rows: Table = batch.rows.into();
+        let labels = batch.labels.map(|column| {
+            let table = Table { rows: rows.len(), columns: vec![column.into()] };
+            let labels = table.float64("label").expect("the kernel's labels are numbers");
+            labels.iter().collect()
+        });
+        Batch { rows, ids: batch.ids, labels, cut_offs: batch.cut_offs }
     }
 }
 

@@ -12,7 +12,7 @@ mod optimize;
 mod special;
 mod training;
 
-use kith_plugin_sdk::{Dataset, Failure, Fitted, Problem, Scorer, Table, config, export, log};
+use kith_plugin_sdk::{Batch, Dataset, Failure, Fitted, Problem, Scorer, Table, config, export, log};
 use serde::{Deserialize, Serialize};
 
 use bg_nbd::BgNbd;
@@ -165,7 +165,7 @@ fn score_one(model: Option<&Model>, history: &History, horizon: f64) -> [Option<
 fn read_population(dataset: Dataset, settings: &Settings) -> Result<(Sample, HeldOut), Failure> {
     let holdout_days = i64::from(settings.holdout_days);
     let (mut sample, mut held_out) = (Sample::default(), HeldOut::default());
-    for rows in dataset {
+    for Batch { rows, .. } in dataset {
         let (times, amounts, now) =
             (rows.timestamp_list("order_times")?, rows.float64_list("order_amounts")?, rows.timestamp("now")?);
         for row in 0..rows.len() {

@@ -54,8 +54,8 @@ impl TagModel for Rfm {
     fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
         let mut population = Population::new(settings.convention);
-        for rows in dataset {
-            read_customers(&rows)?.into_iter().flatten().for_each(|(customer, id)| population.add(&customer, id));
+        for batch in dataset {
+            read_customers(&batch.rows)?.into_iter().flatten().for_each(|(customer, id)| population.add(&customer, id));
         }
         let model = Model::fit(&population).ok_or_else(|| {
             Failure::permanent(

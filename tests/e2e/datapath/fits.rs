@@ -9,7 +9,7 @@ use kith_tests::{ADMIN_KEY, Client, TestKernel, component, kith, newest_componen
 use serde_json::{Value, json};
 
 use super::models::{PEOPLE, Welcomed, lives_in};
-use super::stage::{deliveries, send, size, tag};
+use super::stage::{deliveries, send, size, tag, track};
 
 /// Less than a fit's limits, and more than anything that does not wait for one.
 const SOON: Duration = Duration::from_secs(20);
@@ -253,6 +253,8 @@ fn fits_come_by_a_schedule_are_held_by_bounds_and_chosen_by_hand() {
 
     let changed = ["change", "model", "--fit-every", "never", "--fit-guard", r#"{"rows": {"min": 1000}}"#];
     plugin(&shop.kernel, &changed).unwrap();
+    let refused = plugin(&shop.kernel, &["change", "model", "--fit-use", "better"]).unwrap_err();
+    assert!(refused.contains("no `[training]` in its manifest"), "{refused}");
     let held = plugin(&shop.kernel, &["fit", "model"]).unwrap_err();
     assert!(held.contains("`rows` is 100, less than 1000; `kith plugin use-fit model 2`"), "{held}");
     let shown = model(&admin);
@@ -280,4 +282,68 @@ fn fits_come_by_a_schedule_are_held_by_bounds_and_chosen_by_hand() {
         let lines = admin.get(&format!("/api/v1/audit?action=installation.{action}")).is(200);
         assert_eq!(lines["items"].as_array().map(Vec::len), Some(times), "{lines}");
     }
+}
+
+/// A model was handed people as they are, once, and one that trained on them trained on what it was to foretell. How good a fit is
+/// it told itself alone.
+#[test]
+fn a_model_learns_from_the_labelled_past_in_several_passes() {
+    const USERS: u32 = 60;
+    const TRAINING: &str = r#"[outputs.again]
+type = "boolean"
+description = "whether somebody orders again"
+
+[training]
+label = "events('Order Completed').size() > 0"
+horizon = "60d"
+every = "30d"
+cut_offs = 2
+predicts = "again"
+timeless = ["city", "poison"]
+
+[capabilities]
+"#;
+    let (kernel, built) = (TestKernel::start(), component("hostile/tag-model"));
+    let admin = kernel.admin();
+    let upload = |training: &str| {
+        let bytes = repacked(built, |manifest| manifest.replacen("[capabilities]\n", training, 1));
+        admin.send("POST", "/api/v1/plugins", &[], bytes)
+    };
+    let refused = upload(&TRAINING.replace(", \"poison\"", "")).is_some_problem().to_string();
+    assert!(refused.contains("`poison` reads `traits.poison`, of which only the present value is known"), "{refused}");
+    upload(TRAINING).is(201);
+    let body = json!({ "plugin": "hostile/tag-model", "name": "model", "config": { "how": "learn" } });
+    admin.post("/api/v1/installations", &body).is(201);
+    let source = kernel.segment();
+    let order = |user: u32, time: &str| {
+        let mut order = track(&format!("u{user}"), "Order Completed", &format!("{user} {time}"));
+        order["timestamp"] = json!(time);
+        order
+    };
+    // A hundred days before the fit all, and ten days before it every second one.
+    let all = (0..USERS).map(|user| order(user, "2026-08-13T10:00:00Z"));
+    let again = (0..USERS).step_by(2).map(|user| order(user, "2026-11-11T10:00:00Z"));
+    send(&source, &all.chain(again).collect::<Vec<_>>());
+    kernel.settle();
+
+    let metrics = kernel.fit("model")["metrics"].clone();
+    let figure = |name: &str| metrics[name].as_f64().unwrap();
+    // Ninety and sixty days before the fit they were known. A fifth of them, about, is held out.
+    let (rows, labels) = (figure("rows"), figure("labels"));
+    assert!(rows % 2.0 == 0.0 && (2.0..=120.0).contains(&rows), "{metrics}");
+    assert!((1.0..=30.0).contains(&labels) && labels <= rows / 2.0, "{metrics}");
+    assert_eq!(figure("is_same"), 1.0, "the second pass has the rows of the first");
+
+    // Of those who are held out it foretells that nobody orders again, and so does the next fit, which is as good.
+    let held_out = newest_fit(&admin, "model")["held_out"].clone();
+    assert_eq!((&held_out["champion"], &held_out["challenger"]["problem"]), (&Value::Null, &Value::Null), "{held_out}");
+    assert_eq!(held_out["rows"].as_f64().unwrap() + rows, f64::from(2 * USERS), "nobody is on both sides");
+    plugin(&kernel, &["change", "model", "--fit-use", "better", "--fit-measure", "brier"]).unwrap();
+    let printed = plugin(&kernel, &["fit", "model"]).unwrap();
+    assert!(printed.contains("brier = ") && printed.contains("(fit 1: "), "{printed}");
+    let next = newest_fit(&admin, "model");
+    assert_eq!((&next["version"], &next["in_use"]), (&json!(2), &json!(true)), "{next}");
+    let compared = &next["held_out"];
+    assert_eq!((&compared["better"], &compared["champion"]["fit"]), (&json!("neither"), &json!(1)), "{compared}");
+    assert_eq!(compared["challenger"]["measures"], held_out["challenger"]["measures"], "on the same people");
 }

@@ -1,21 +1,38 @@
-//! Responsible for the interface `dataset`: the rows of a `fit`, batch by batch.
+//! Responsible for the interface `dataset`: the rows of a `fit`, batch by batch and as often as the guest reads them.
+
+use kith_model::plugin::Batch;
 
 use crate::bindings::current::{columns, dataset};
-use crate::convert::table_to_wit;
+use crate::convert::{batch_to_wit, table_to_wit};
 use crate::state::CallState;
 
 impl dataset::Host for CallState {
-    /// Does not count as a host call: the number of batches is the kernel's choice.
-    fn next(&mut self) -> wasmtime::Result<Option<columns::Table>> {
-        let next = self.dataset.as_mut().and_then(Iterator::next);
-        if next.is_none() {
-            self.dataset = None;
+    fn next(&mut self) -> wasmtime::Result<Option<dataset::Batch>> {
+        Ok(self.next_batch()?.map(batch_to_wit))
+    }
+
+    fn rewind(&mut self) -> wasmtime::Result<()> {
+        if let Some(dataset) = &mut self.dataset {
+            dataset.rewind();
         }
+        self.look_at_cancellation()
+    }
+}
+
+impl CallState {
+    /// `next` of 0.1, which has rows alone.
+    pub(crate) fn next_rows(&mut self) -> wasmtime::Result<Option<columns::Table>> {
+        Ok(self.next_batch()?.map(|batch| table_to_wit(batch.rows)))
+    }
+
+    /// Does not count as a host call: the number of batches is the kernel's choice.
+    fn next_batch(&mut self) -> wasmtime::Result<Option<Batch>> {
+        let next = self.dataset.as_mut().and_then(|dataset| dataset.next_batch());
         // A data set that ends because the fit was cancelled must not look to the guest like a whole one.
         self.look_at_cancellation()?;
         if self.remaining_wall().is_zero() {
             return Err(self.stop_for_wall());
         }
-        Ok(next.map(table_to_wit))
+        Ok(next)
     }
 }

@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::keys;
 use super::sections::{FORMS, KINDS, MAX_VERSION_BYTES, METHODS, OF_CHANNELS, SCORE_TYPES, TYPES};
-use super::sections::{allowed, is_compute, may_have_inputs};
+use super::sections::{allowed, is_compute, may_have_inputs, may_train};
+use super::training::MAX_CUT_OFFS;
 use crate::abi::Abi;
 
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -130,6 +131,10 @@ fn root(key: &str) -> Value {
             "input",
         ),
         "outputs" => columns("The tags or scores that it writes: a table for each, [outputs.NAME].", "output"),
+        "training" => {
+            let required = &["label", "horizon", "every", "cut_offs", "predicts"];
+            section("Has a model learn from the history, with labels.", &keys::TRAINING, required, training)
+        }
         "config" => config(),
         "capabilities" => {
             let description = "What the plugin asks for beyond computing; an admin grants all, less or none.";
@@ -205,6 +210,31 @@ fn output(key: &str) -> Value {
         "category" => {
             let description = "Groups values in lists.";
             json!({ "type": "string", "description": description, "maxLength": table::MANIFEST_WORDS.default })
+        }
+        _ => unknown(),
+    }
+}
+
+fn training(key: &str) -> Value {
+    let span = |description: &str| matching(description, "^[0-9]+[smhd]$");
+    match key {
+        "label" => text(
+            "An expression over the events behind a cut-off, true or false or a number; ${config.KEY} in it is replaced.",
+            table::EXPRESSION_TEXT.default,
+        ),
+        "horizon" => span("How far behind a cut-off the label looks: from an hour to 730 days."),
+        "every" => span("The time between two cut-offs: from an hour to 730 days."),
+        "cut_offs" => {
+            let mut cut_offs = count("How many cut-offs there are; each is a row of every person.");
+            cut_offs["maximum"] = json!(MAX_CUT_OFFS);
+            cut_offs
+        }
+        "predicts" => matching("The output that says beforehand what the label says.", NAME),
+        "timeless" => {
+            let description = "Inputs that read what has no history, and are taken as it is now.";
+            let mut timeless = list(description, json!({ "type": "string", "pattern": NAME }));
+            timeless["uniqueItems"] = json!(true);
+            timeless
         }
         _ => unknown(),
     }
@@ -371,6 +401,9 @@ fn rules() -> Vec<Value> {
             if has_inputs && !may_have_inputs(kind, Some(abi)) {
                 then.insert("inputs".to_owned(), json!(false));
             }
+            if is_compute(kind) && !may_train(kind, abi) {
+                then.insert("training".to_owned(), json!(false));
+            }
             if !only_others.is_empty() {
                 then.insert("capabilities".to_owned(), without(&only_others));
             }
@@ -389,7 +422,13 @@ fn of_every_abi(kind: PluginKind, has_inputs: bool) -> Value {
     let of_others = [("idempotent", kind == PluginKind::Channel), ("state_version", is_compute(kind))];
     let of_others: Vec<&str> = of_others.into_iter().filter(|(_, may)| !may).map(|(key, _)| key).collect();
     let mut then = json!({ "plugin": without(&of_others), "capabilities": without(&no_capabilities) });
-    for (key, may) in [("inputs", has_inputs), ("outputs", is_compute(kind)), ("poll", kind == PluginKind::Connector)] {
+    let of_tables = [
+        ("inputs", has_inputs),
+        ("outputs", is_compute(kind)),
+        ("training", is_compute(kind)),
+        ("poll", kind == PluginKind::Connector),
+    ];
+    for (key, may) in of_tables {
         if !may {
             then[key] = json!(false);
         }

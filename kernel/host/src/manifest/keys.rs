@@ -1,7 +1,8 @@
 //! The keys of a manifest by the table that they stand in: what the reader takes, and what `docs/manifest.md` has to describe.
 
 /// The tables.
-pub(super) const ROOT: [&str; 7] = ["plugin", "inputs", "outputs", "config", "capabilities", "poll", "limits"];
+pub(super) const ROOT: [&str; 8] =
+    ["plugin", "inputs", "outputs", "training", "config", "capabilities", "poll", "limits"];
 
 /// `[plugin]`
 pub(super) const PLUGIN: [&str; 10] =
@@ -12,6 +13,9 @@ pub(super) const INPUT: [&str; 3] = ["expression", "type", "reason"];
 
 /// `[outputs.NAME]`
 pub(super) const OUTPUT: [&str; 4] = ["type", "values", "description", "category"];
+
+/// `[training]`
+pub(super) const TRAINING: [&str; 6] = ["label", "horizon", "every", "cut_offs", "predicts", "timeless"];
 
 /// `[capabilities]`
 pub(super) const CAPABILITIES: [&str; 7] = ["http", "secrets", "kv", "emits", "recipients", "mail", "purposes"];
@@ -78,6 +82,7 @@ mod tests {
             ("`[plugin]`", &PLUGIN[..]),
             ("`[inputs.NAME]`", &INPUT[..]),
             ("`[outputs.NAME]`", &OUTPUT[..]),
+            ("`[training]`", &TRAINING[..]),
             ("`[capabilities]`", &CAPABILITIES[..]),
             ("`[[capabilities.http]]`", &HTTP[..]),
             ("`[[capabilities.secrets]]`", &SECRET[..]),

@@ -275,12 +275,12 @@ fn kind_of(value: &DeValue<'_>) -> String {
 
 /// How many lines a text under a key may have.
 fn lines_of(key: &str) -> Lines {
-    if matches!(key, "description" | "expression" | "reason") { Lines::Several } else { Lines::One }
+    if matches!(key, "description" | "expression" | "label" | "reason") { Lines::Several } else { Lines::One }
 }
 
 /// What a text under a key is held against.
 fn text_budget(key: &str) -> &'static Budget {
-    if key == "expression" { &table::EXPRESSION_TEXT } else { &table::MANIFEST_WORDS }
+    if matches!(key, "expression" | "label") { &table::EXPRESSION_TEXT } else { &table::MANIFEST_WORDS }
 }
 
 /// The known word that is at most two edits (a third of the word, if that is more) away from `written`.

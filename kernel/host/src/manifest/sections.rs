@@ -12,7 +12,7 @@ use toml::de::DeTable;
 
 use super::reader::{Notes, Reading, Section};
 use super::words::{self, Lines};
-use super::{config, keys, mail};
+use super::{config, keys, mail, training};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
 use crate::text::bounded;
@@ -68,8 +68,9 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     let config_schema = config::read_schema(&root);
     let capabilities = read_capabilities(&root, kind, abi);
     let poll = read_poll(&root, kind);
+    let training = training::read(&root, (kind, abi), &outputs);
     let limits = read_limits(&root, kind);
-    Some(Manifest { inputs, outputs, config_schema, capabilities, poll, limits, ..plugin? })
+    Some(Manifest { inputs, outputs, config_schema, capabilities, poll, training, limits, ..plugin? })
 }
 
 /// The kind and the ABI that [plugin] names, where it names some that there are.
@@ -88,6 +89,11 @@ pub(super) fn is_compute(kind: PluginKind) -> bool {
 /// Whether a kind may see columns. A channel of 0.1 has nowhere to receive inputs: its messages hold none.
 pub(super) fn may_have_inputs(kind: PluginKind, abi: Option<Abi>) -> bool {
     is_compute(kind) || (kind == PluginKind::Channel && abi != Some(Abi::V0_1))
+}
+
+/// Whether a kind may learn from the history. A model of 0.1 has nowhere to receive labels.
+pub(super) fn may_train(kind: PluginKind, abi: Abi) -> bool {
+    is_compute(kind) && abi != Abi::V0_1
 }
 
 /// Note inputs and outputs that a kind has not, or has to have.
@@ -171,6 +177,7 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         idempotent: idempotent.unwrap_or(true),
         state_version,
         poll: None,
+        training: None,
         limits: LimitRequest::default(),
     })
 }

@@ -15,6 +15,9 @@ use super::{
 /// The name of the item of a channel whose manifest names no purposes.
 const EVERY_PURPOSE: &str = "*";
 
+/// The name of the item that is the label of `[training]`, which stands behind the columns.
+pub const LABEL_ITEM: &str = "[training].label";
+
 /// What an item is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -283,9 +286,11 @@ impl Sides<'_> {
 
     fn inputs(&self) -> Vec<PolicyItem> {
         let inputs = self.manifest.inputs.iter();
-        inputs
-            .map(|input| PolicyItem::as_asked(ItemKind::Input, &input.name, Some(&input.reason), &input.expression))
-            .collect()
+        let inputs = inputs
+            .map(|input| PolicyItem::as_asked(ItemKind::Input, &input.name, Some(&input.reason), &input.expression));
+        let training = self.manifest.training.iter();
+        let label = training.map(|training| PolicyItem::as_asked(ItemKind::Input, LABEL_ITEM, None, &training.label));
+        inputs.chain(label).collect()
     }
 
     fn recipients(&self) -> Vec<PolicyItem> {
@@ -473,7 +478,7 @@ fn joined<'r>(reasons: impl IntoIterator<Item = &'r str>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{ConsentGrant, InputSpec};
+    use kith_model::plugin::{ConsentGrant, InputSpec, Training};
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -650,7 +655,20 @@ mod tests {
             ]
         );
         assert_eq!(shown(&items(None, &[]), ItemKind::Sensitive), [("traits.salary", Some(&names(&[])), granted)]);
-        assert_eq!(shown(&other, ItemKind::Input), [("pay", Some(&names(&["traits.salary"])), manifests)]);
+        let sees = names(&["traits.salary"]);
+        assert_eq!(shown(&other, ItemKind::Input), [("pay", Some(&sees), manifests)]);
+        let training = Training {
+            label: "traits.salary".to_owned(),
+            horizon_ms: 1,
+            every_ms: 1,
+            cut_offs: 1,
+            predicts: String::new(),
+            timeless: Vec::new(),
+        };
+        let learner = Manifest { training: Some(training), ..manifest.clone() };
+        let learns = policy_items(&learner, &Grants::default(), &Limits::default(), &seen);
+        let with_label = [("pay", Some(&sees), manifests), (LABEL_ITEM, Some(&sees), manifests)];
+        assert_eq!(shown(&learns, ItemKind::Input), with_label, "what it learns from it sees, too");
         let private = shown(&other, ItemKind::Network);
         assert_eq!(private, [("private ranges", Some(&names(&[])), LimitSource::Host)]);
         assert_eq!(shown(&other, ItemKind::Limit).len(), 9, "with how much a channel sends at once");

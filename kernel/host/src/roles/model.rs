@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_model::plugin::{Cancellation, ComputeModel, Fitted, ModelAnswer, PluginFault, PluginKind};
+use kith_model::plugin::{Cancellation, ComputeModel, Dataset, Fitted, ModelAnswer, PluginFault, PluginKind};
 use kith_model::table::Table;
 use parking_lot::Mutex;
 
@@ -21,11 +21,7 @@ pub(super) struct WasmModel {
 }
 
 impl ComputeModel for WasmModel {
-    fn fit(
-        &self,
-        dataset: Box<dyn Iterator<Item = Table> + Send>,
-        cancellation: &Cancellation,
-    ) -> Result<Fitted, PluginFault> {
+    fn fit(&self, dataset: Box<dyn Dataset>, cancellation: &Cancellation) -> Result<Fitted, PluginFault> {
         let bound = &self.bound;
         let give = |state: &mut CallState| {
             state.dataset = Some(dataset);

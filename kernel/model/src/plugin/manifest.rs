@@ -41,6 +41,9 @@ pub struct Manifest {
     /// Connectors: that they fetch from the other side, and how often. Without it they are never asked to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub poll: Option<PollRequest>,
+    /// Tag models and scorers: how they learn from the history. Without it they learn from what people are now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
     /// Requested limits; an absent one asks for the host's default.
     pub limits: LimitRequest,
 }
@@ -67,6 +70,23 @@ pub struct PollRequest {
     pub interval_ms: u64,
     /// Why the plugin needs it, shown to the admin.
     pub reason: String,
+}
+
+/// How a model learns from the history: a row for each person and cut-off, with what came after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Training {
+    /// An expression over the events of the horizon behind a cut-off and nothing else. May hold `${config.key}`.
+    pub label: String,
+    /// How far behind a cut-off the label looks. The last cut-off lies so long before the fit.
+    pub horizon_ms: u64,
+    /// The time between two cut-offs.
+    pub every_ms: u64,
+    /// How many there are.
+    pub cut_offs: u32,
+    /// The output that says beforehand what the label says afterwards.
+    pub predicts: String,
+    /// Inputs that read what has no history, and are taken as it is now.
+    pub timeless: Vec<String>,
 }
 
 /// One declared input.

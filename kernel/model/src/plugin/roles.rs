@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::PluginFault;
+use super::{Dataset, PluginFault};
 use crate::delivery::{Message, Outcome};
 use crate::event::{DraftEvent, RejectedRecord};
 use crate::polling::{PollAnswer, PollError, PollTurn, WantedPage};
@@ -175,11 +175,7 @@ pub struct ModelAnswer {
 /// Columns in, columns out: the shape that tag models and scorers share.
 pub trait ComputeModel: Send + Sync {
     /// Learn from the rows of `dataset`. Ends soon after `cancellation` with [`PluginFault::Cancelled`].
-    fn fit(
-        &self,
-        dataset: Box<dyn Iterator<Item = Table> + Send>,
-        cancellation: &Cancellation,
-    ) -> Result<Fitted, PluginFault>;
+    fn fit(&self, dataset: Box<dyn Dataset>, cancellation: &Cancellation) -> Result<Fitted, PluginFault>;
     /// One row of outputs for each row of `rows`, in the same order; one column for each output of the manifest.
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault>;
     /// The same with the events that it emits; by default none.

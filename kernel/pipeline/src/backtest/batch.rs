@@ -2,7 +2,6 @@
 //! it is noted before all of it is known.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +17,9 @@ use super::report::{AudienceEffect, BacktestEnd, BacktestPeople, BacktestReport,
 use super::{BacktestKey, Run, features, reading};
 use crate::plan::{ModelPlan, Plan, Task};
 use crate::profiles::evaluation::{Evaluation, Profile, output_value};
+use crate::profiles::history::whole_history;
 use crate::profiles::person::{Person, load_sealed};
 use crate::profiles::scan::ProfilePages;
-use crate::questions::profile::history;
 use crate::react::models::{self, InputRow, Job, JobResult, RowOutcome};
 use crate::rows::derived::ModelVersion;
 use crate::setup::Role;
@@ -35,18 +34,6 @@ const READING_TIME: Duration = Duration::from_secs(2);
 
 /// How long the version is asked about one batch; a call that is under way then ends within its own limits.
 const ASKING_TIME: Duration = Duration::from_secs(30);
-
-/// Bytes of one person's history that an input is computed from which no aggregate is kept of.
-const MAX_HISTORY_BYTES: usize = 16 << 20;
-
-/// How long one person's history is read.
-const HISTORY_TIME: Duration = Duration::from_secs(10);
-
-/// Events between two looks at the time, and at whether anybody wants them still.
-const EVENTS_BETWEEN_LOOKS: usize = 256;
-
-/// What an event takes in memory besides its texts, about.
-const EVENT_BYTES: usize = 512;
 
 /// Calls of one batch: enough to ask about a few people alone.
 const MAX_CALLS: usize = 64;
@@ -323,20 +310,8 @@ impl<'a> Bench<'a> {
 
     /// All events of these people; `None` where they are too many, or nobody wants them any more.
     fn events(&self, people: &[Person]) -> Result<Option<Vec<Event>>, ReadError> {
-        let (started, mut events, mut bytes) = (Instant::now(), Vec::new(), 0);
-        for person in people {
-            let read = history(self.shared.store.as_ref(), self.workspace.id, person.id, self.position, |event| {
-                bytes += EVENT_BYTES + event.properties.len() + event.traits.len() + event.context.len();
-                events.push(event);
-                let is_look_due = events.len().is_multiple_of(EVENTS_BETWEEN_LOOKS);
-                let is_over = is_look_due && (started.elapsed() > HISTORY_TIME || !self.is_wanted());
-                if is_over || bytes > MAX_HISTORY_BYTES { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            if read.is_break() {
-                return Ok(None);
-            }
-        }
-        Ok(Some(events))
+        let store = self.shared.store.as_ref();
+        whole_history(store, self.workspace.id, people, self.position, || self.is_wanted())
     }
 
     /// Ask the version about the rows; nothing where there are none.

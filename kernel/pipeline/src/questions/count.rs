@@ -13,10 +13,11 @@ use kith_model::identity::Identifier;
 use kith_store::ReadError;
 use roaring::RoaringBitmap;
 
-use super::profile::{self, history};
+use super::profile;
 use super::{QueryError, workspace};
 use crate::plan::Task;
 use crate::profiles::evaluation::{Evaluation, Profile};
+use crate::profiles::history::history;
 use crate::profiles::person::{self, Person, load_sealed};
 use crate::profiles::scan::{WalkCoverage, each_profile};
 use crate::react::projection::Projection;

@@ -1,13 +1,10 @@
 //! One person: who they are, and what is known and computed of them.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use kith_model::change::Change;
 use kith_model::consent::{Consent, Consents};
-use kith_model::event::Event;
-use kith_model::id::{Position, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{ANONYMOUS_ID, Identifier, PREVIOUS_ID, USER_ID};
 use kith_model::profile::{FoldedTrait, IdentityHead, Provenance, Score, Tag, TraitValue};
 use kith_store::{Key, ReadError, Store, row};
@@ -18,7 +15,7 @@ use super::{QueryError, identity, workspace};
 use crate::Kernel;
 use crate::accept::rules::SourceRules;
 use crate::profiles::evaluation::output_value;
-use crate::profiles::facts::{each_row_until, get_one, read_facts_row, read_head, whole_contribution};
+use crate::profiles::facts::{get_one, read_facts_row, read_head, whole_contribution};
 use crate::profiles::person;
 use crate::rows::derived::{Derived, Output, OutputKind, OutputValue, Track};
 use crate::shared::{KernelState, Workspace};
@@ -392,24 +389,6 @@ fn number(value: &OutputValue) -> Option<f64> {
         OutputValue::Bool(value) => Some(f64::from(u8::from(*value))),
         OutputValue::Null | OutputValue::Text(_) => None,
     }
-}
-
-/// Look at every event of one source identity up to a position, oldest first, until `look` has seen enough; what it ends with.
-pub(crate) fn history(
-    store: &dyn Store,
-    workspace: WorkspaceId,
-    identity: SourceIdentityId,
-    up_to: Position,
-    mut look: impl FnMut(Event) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, ReadError> {
-    each_row_until(store, &Key::events(workspace, identity), |key, value| {
-        if key.position() <= up_to
-            && let Change::Recorded(event) = row::decode(value)?
-        {
-            return Ok(look(event));
-        }
-        Ok(ControlFlow::Continue(()))
-    })
 }
 
 /// The profile that an identity belongs to as it is computed.

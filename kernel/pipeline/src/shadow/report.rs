@@ -33,6 +33,11 @@ impl SeenCall {
         let answer = call();
         (SeenCall { took: started.elapsed(), spent: spent::take() }, answer)
     }
+
+    /// Processor time of the guest.
+    pub(crate) fn processor(&self) -> Duration {
+        self.spent.processor
+    }
 }
 
 /// What one of the two versions did.

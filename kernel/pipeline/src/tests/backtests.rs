@@ -15,7 +15,7 @@ use kith_store::{Key, KeyRange, Operation, Unit};
 use parking_lot::{Mutex, RwLock};
 
 use super::harness::*;
-use crate::questions::profile::history;
+use crate::profiles::history::history;
 use crate::shadow::report::OutputComparison;
 use crate::{
     AudienceEffect, BacktestChange, BacktestEnd, BacktestKey, BacktestLine, BacktestState, BacktestView, Kernel,
@@ -54,7 +54,7 @@ impl Threshold {
 }
 
 impl ComputeModel for Threshold {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

@@ -35,7 +35,7 @@ impl Herald {
 }
 
 impl ComputeModel for Herald {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

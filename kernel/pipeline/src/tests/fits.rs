@@ -71,7 +71,8 @@ fn a_fit_says_what_it_read_of_how_many_people() {
     let digest = bench.setup.lock().installation(LEVEL).unwrap().digest.clone();
     let (keep, kept) = std::sync::mpsc::channel();
     bench.kernel.fit(slot, digest, move |_, slot| keep.send((slot.rows_done(), slot.inputs())).unwrap());
-    let orders = FitInput { name: "orders".to_owned(), present: 3, absent: 0, mean: 1.0 };
+    let (mean, deviation) = (Some(1.0), Some(0.0));
+    let orders = FitInput { name: "orders".to_owned(), present: 3, absent: 0, mean, deviation };
     assert_eq!(kept.recv_timeout(SOON), Ok((3, vec![orders])));
 }
 
@@ -159,8 +160,8 @@ fn a_late_answer_about_an_older_fit_holds_nothing() {
 struct Tables(Mutex<Vec<(usize, usize)>>);
 
 impl ComputeModel for Tables {
-    fn fit(&self, dataset: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
-        for table in dataset {
+    fn fit(&self, mut dataset: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        while let Some(Batch { rows: table, .. }) = dataset.next_batch() {
             let column = table.column("bio").unwrap();
             let bytes = (0..table.rows).map(|row| match column.cell(row) {
                 Cell::Text(text) => text.len(),

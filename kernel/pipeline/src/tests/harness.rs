@@ -57,12 +57,8 @@ pub(crate) struct Level {
 }
 
 impl ComputeModel for Level {
-    fn fit(
-        &self,
-        dataset: Box<dyn Iterator<Item = Table> + Send>,
-        cancellation: &Cancellation,
-    ) -> Result<Fitted, PluginFault> {
-        let rows: usize = dataset.map(|table| table.rows).sum();
+    fn fit(&self, mut dataset: Box<dyn Dataset>, cancellation: &Cancellation) -> Result<Fitted, PluginFault> {
+        let rows: usize = std::iter::from_fn(|| dataset.next_batch()).map(|batch| batch.rows.rows).sum();
         while *self.fits_until_cancelled.lock() {
             if cancellation.is_cancelled() {
                 return Err(PluginFault::Cancelled);
@@ -154,6 +150,7 @@ pub(crate) fn installed(id: u32, name: &str, kind: PluginKind, role: Role) -> In
         config_hash: 0,
         inputs: vec![],
         outputs: vec![],
+        training: None,
         fitted: None,
         recipients: None,
         purposes: Default::default(),

@@ -25,7 +25,7 @@ const SLOW: Duration = Duration::from_millis(300);
 struct Grade;
 
 impl ComputeModel for Grade {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 
@@ -90,7 +90,7 @@ fn a_job_that_found_no_room_begins_when_there_is_some() {
 struct Picky(Mutex<Option<PluginFault>>);
 
 impl ComputeModel for Picky {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

@@ -22,7 +22,7 @@ const GENEROUS: &str = "digest-of-generous";
 struct Generous;
 
 impl ComputeModel for Generous {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

@@ -31,7 +31,7 @@ impl Stubborn {
 }
 
 impl ComputeModel for Stubborn {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

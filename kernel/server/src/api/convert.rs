@@ -90,7 +90,7 @@ impl From<SetupError> for ApiError {
     fn from(error: SetupError) -> ApiError {
         match &error {
             // Expressions come from the manifest; what an admin can change is the configuration put into them.
-            SetupError::Input { .. } => {
+            SetupError::Input { .. } | SetupError::Label { .. } => {
                 let (path, message) = ("config".to_owned(), error.to_string());
                 let mistakes = vec![Mistake { path, message: message.clone() }];
                 ApiError::BadInput { code: "bad-input-expression", message, mistakes }

@@ -1,5 +1,6 @@
 //! The routes of fits: one begins, all are listed, and one is put in use. What a fit does and how it is kept is `fitting.rs`'s part.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::id::InstallationId;
+use kith_pipeline::Measure;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -15,9 +17,11 @@ use super::installations::{may_read_words, named};
 use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::catalogue::{FitCause, FitInputRow, FitRow, FitStatus, InstallationRow};
+use crate::catalogue::{
+    ChampionRow, FitCause, FitInputRow, FitRow, FitStatus, HeldOutRow, InstallationRow, JudgedRow, WorkspaceTables,
+};
 use crate::error::{ApiError, Problem};
-use crate::fitting::{self, Wish};
+use crate::fitting::{self, Wish, champion, drift};
 
 /// One fit.
 #[derive(Debug, Serialize, ToSchema)]
@@ -39,36 +43,129 @@ pub(crate) struct FitBody {
     finished_at: Option<String>,
     /// How long it took, the wait for its turn included.
     took_ms: Option<i64>,
-    /// How many people it read; `null` while it runs, and where a release before made it.
+    /// How many rows it read, of people or of their pasts; `null` while it runs, and where a release before made it.
     rows: Option<u64>,
     /// Rows read of how many, while running.
     progress: Option<FitProgressBody>,
     /// The plugin's own figures on how good the fit is.
     metrics: BTreeMap<String, f64>,
     state_bytes: u64,
-    /// What it read of each numeric input, of one that went well. `null` without the scope `profiles:read`, or where the data
+    /// What it read of each input, of one that went well. `null` without the scope `profiles:read`, or where the data
     /// dictionary calls something sensitive and the key has no `sensitive:read`.
     inputs: Option<Vec<FitInputBody>>,
     /// Why it failed, or why it is held.
     error: Option<String>,
+    /// How it and the fit that was in use compare on people from whom no fit learns, where the version has labels (`[training]` of
+    /// its manifest); else `null`.
+    held_out: Option<HeldOutBody>,
 }
 
-/// What a fit read of one numeric input.
+/// How a fit and the one that was in use compare. Of each of those people who are held out there is a row for each moment from which
+/// the fit is asked to foretell what came after it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HeldOutBody {
+    /// Rows that both are measured by: of those that were drawn those that both have an answer for.
+    rows: u64,
+    /// Rows that were drawn, 100,000 at most: those of the people whose ids, which tell nothing of them, are smallest.
+    drawn: u64,
+    /// Rows with a label in all.
+    of: u64,
+    /// The measure by which the two are compared.
+    #[schema(value_type = String)]
+    measure: Measure,
+    /// `challenger`, `champion`, or `neither` where they are equal; `null` where it cannot be told.
+    better: Option<Better>,
+    /// The fit itself.
+    challenger: JudgedBody,
+    /// The fit that was in use; `null` where there was none.
+    champion: Option<ChampionBody>,
+}
+
+/// Which of two fits is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Better {
+    Challenger,
+    Champion,
+    Neither,
+}
+
+/// How good a fit is on those who are held out.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct JudgedBody {
+    /// Of labels that are true or false `auc`, `brier` and `log_loss`; of numbers `rmse`, `mae` and `rank_correlation`. What cannot
+    /// be told of the rows is not there.
+    measures: BTreeMap<String, f64>,
+    /// Rows of those that were drawn for which it has no answer.
+    unanswered: u64,
+    /// Why it was not asked, or no more.
+    problem: Option<String>,
+}
+
+/// The fit that was in use.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ChampionBody {
+    /// Its `version`.
+    fit: u32,
+    #[serde(flatten)]
+    judged: JudgedBody,
+}
+
+impl From<&JudgedRow> for JudgedBody {
+    fn from(row: &JudgedRow) -> JudgedBody {
+        let measures = row.measures.iter().map(|(measure, figure)| (measure.name().to_owned(), *figure)).collect();
+        JudgedBody { measures, unanswered: row.unanswered, problem: row.problem.clone() }
+    }
+}
+
+impl From<&HeldOutRow> for HeldOutBody {
+    fn from(row: &HeldOutRow) -> HeldOutBody {
+        let better = champion::compared(row).map(|stands| match stands {
+            Ordering::Greater => Better::Challenger,
+            Ordering::Less => Better::Champion,
+            Ordering::Equal => Better::Neither,
+        });
+        let champion = |row: &ChampionRow| ChampionBody { fit: row.fit, judged: JudgedBody::from(&row.judged) };
+        HeldOutBody {
+            rows: row.rows,
+            drawn: row.drawn,
+            of: row.of,
+            measure: row.measure,
+            better,
+            challenger: JudgedBody::from(&row.challenger),
+            champion: row.champion.as_ref().map(champion),
+        }
+    }
+}
+
+/// What a fit read of one input.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FitInputBody {
     name: String,
-    /// Of the people who have it; `null` where nobody has.
+    /// Of the people who have it, with 1 for what is true; `null` where nobody has, and of an input that is neither a number nor a
+    /// truth value.
     mean: Option<f64>,
+    /// The standard deviation of the same; `null` too where a release before made the fit.
+    deviation: Option<f64>,
     /// The share of people who have it not, from 0 to 1.
     absent_share: f64,
+    /// How far the mean is from that of the fit in use, in standard deviations. `null` where one of the two has none, and where all
+    /// had one value and all have another.
+    shift: Option<f64>,
 }
 
-impl From<&FitInputRow> for FitInputBody {
-    #[allow(clippy::cast_precision_loss, reason = "numbers of people in a share")]
-    fn from(row: &FitInputRow) -> FitInputBody {
-        let all = row.present.saturating_add(row.absent).max(1) as f64;
-        let mean = (row.present > 0).then_some(row.mean);
-        FitInputBody { name: row.name.clone(), mean, absent_share: row.absent as f64 / all }
+impl FitInputBody {
+    fn of(row: &FitInputRow, in_use: Option<&FitRow>) -> FitInputBody {
+        let before = in_use.and_then(|fit| fit.inputs.iter().find(|before| before.name == row.name));
+        let shift = before.and_then(|before| drift::shift(row, before)).filter(|shift| shift.is_finite());
+        let is_known = row.present > 0;
+        FitInputBody {
+            name: row.name.clone(),
+            mean: row.mean.filter(|_| is_known),
+            deviation: row.deviation.filter(|_| is_known),
+            absent_share: drift::absent_share(row),
+            shift,
+        }
     }
 }
 
@@ -79,12 +176,19 @@ pub(crate) struct FitProgressBody {
     rows_total: u64,
 }
 
-fn fit_body(app: &App, caller: &Caller, installation: &InstallationRow, row: &FitRow) -> Result<FitBody, ApiError> {
+fn fit_body(
+    app: &App,
+    caller: &Caller,
+    (tables, installation): (&WorkspaceTables, &InstallationRow),
+    row: &FitRow,
+) -> Result<FitBody, ApiError> {
     let workspace = caller.workspace;
     let shows_inputs = may_read_words(app, caller)?;
     let under_way = app.kernel.fit_progress(workspace, row.installation);
     let under_way = under_way.filter(|_| row.status == FitStatus::Running);
     let in_use = installation.fit == Some(row.version);
+    let fit_in_use = installation.fit.and_then(|fit| tables.fits.get(&(installation.id, fit)));
+    let input = |input: &FitInputRow| FitInputBody::of(input, fit_in_use.map(AsRef::as_ref));
     Ok(FitBody {
         version: row.version,
         status: row.status,
@@ -101,8 +205,9 @@ fn fit_body(app: &App, caller: &Caller, installation: &InstallationRow, row: &Fi
         progress: under_way.map(|fit| FitProgressBody { rows_done: fit.rows_done, rows_total: fit.rows_total }),
         metrics: row.metrics.iter().cloned().collect(),
         state_bytes: row.state_bytes,
-        inputs: shows_inputs.then(|| row.inputs.iter().map(FitInputBody::from).collect()),
+        inputs: shows_inputs.then(|| row.inputs.iter().map(input).collect()),
         error: row.error.clone(),
+        held_out: row.held_out.as_ref().map(HeldOutBody::from),
     })
 }
 
@@ -116,7 +221,8 @@ pub(crate) struct FitQuery {
 }
 
 /// Begin a fit. It goes on in the background; `…/fits` shows how far it is. Once it is done its state is used, unless it breaks a
-/// bound of the installation's `fitting.guard`, or another fit was chosen by hand.
+/// bound of the installation's `fitting.guard` or `fitting.drift`, is not as good as the fit in use where `fitting.use` is `better`, or
+/// another fit was chosen by hand.
 #[utoipa::path(
     post, path = "/api/v1/installations/{id}/fit", tag = "installations",
     params(("id" = String, Path, description = "the installation's name"), FitQuery),
@@ -140,7 +246,7 @@ pub(crate) async fn begin(
         let tables = app.catalogue.workspace(workspace)?;
         let installation = tables.installations.get(&begun.row.installation);
         let installation = installation.ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
-        fit_body(&app, &authority.caller, installation, &begun.row)?
+        fit_body(&app, &authority.caller, (&tables, installation), &begun.row)?
     };
     fitting::run(&app, workspace, author, begun);
     Ok((StatusCode::ACCEPTED, Json(body)))
@@ -173,7 +279,7 @@ pub(crate) async fn put_in_use(
         let tables = app.catalogue.workspace(workspace)?;
         let found = tables.installations.get(&id).zip(tables.fits.get(&(id, number)));
         let (row, fit) = found.ok_or_else(|| ApiError::missing("the fit was removed meanwhile"))?;
-        Ok(Json(fit_body(app, &authority.caller, row, fit)?))
+        Ok(Json(fit_body(app, &authority.caller, (&tables, row), fit)?))
     })
     .await
 }
@@ -197,5 +303,5 @@ pub(crate) async fn list(
     let of = |id: InstallationId| (id, 0)..=(id, u32::MAX);
     // The newest comes first, so a row's place is how far it is from the last version there can be.
     let fits = tables.fits.range(of(installation.id)).rev().map(|((_, version), row)| (u32::MAX - version, row));
-    Page::of(fits, &page, |row| fit_body(&app, &authority.caller, installation, row)).map(Json)
+    Page::of(fits, &page, |row| fit_body(&app, &authority.caller, (&tables, installation), row)).map(Json)
 }

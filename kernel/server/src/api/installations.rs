@@ -125,7 +125,7 @@ fn install(
     let none = Grants::default();
     let grants = if let WantedGrants::Given(grants) = &wanted.grants { grants } else { &none };
     check_grants(manifest.kind, grants, &none)?;
-    let fitting = wanted.fitting.on(&FittingRow::default(), manifest.kind, draft.now())?;
+    let fitting = wanted.fitting.on(&FittingRow::default(), manifest, draft.now())?;
     // Last, because the plugin itself is asked.
     let unshown = kith_host::write_only(manifest);
     let config = checked.check(draft, &version, WantedConfig::Written(wanted.config.clone()), &unshown)?;
@@ -382,7 +382,7 @@ fn patched(
     if is_other && !is_later {
         check_sensitive(draft, &row, &version)?;
     }
-    row.fitting = patch.fitting.on(&before.fitting, version.manifest.kind, draft.now())?;
+    row.fitting = patch.fitting.on(&before.fitting, &version.manifest, draft.now())?;
     if let Some(mode) = &patch.mode {
         let mode = read_mode(mode)?;
         if mode != before.mode {

@@ -19,7 +19,7 @@ use axum::http::{HeaderMap, StatusCode};
 use kith_model::budget::table;
 use kith_model::id::WorkspaceId;
 use kith_model::plugin::{
-    Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest, is_dev,
+    Capabilities, InputSpec, LimitRequest, OutputSpec, PluginId, PluginKind, PollRequest, Training, is_dev,
 };
 use kith_pipeline::{PageRoom, Patience};
 use semver::Version;
@@ -80,6 +80,10 @@ pub(crate) struct PluginBody {
     #[schema(value_type = Option<Object>)]
     #[serde(skip_serializing_if = "Option::is_none")]
     poll: Option<PollRequest>,
+    /// For a tag model or a scorer that learns from the history, how: the label, the cut-offs and the output that foretells it.
+    #[schema(value_type = Option<Object>)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    training: Option<Training>,
     #[schema(value_type = Object)]
     limits: LimitRequest,
     /// The manifest as its author wrote it.
@@ -137,6 +141,7 @@ fn plugin_body(all: &Tables, tables: &WorkspaceTables, row: &PluginRow) -> Plugi
         config_schema: manifest.config_schema,
         capabilities: manifest.capabilities,
         poll: manifest.poll,
+        training: manifest.training,
         limits: manifest.limits,
         manifest: row.manifest_toml.clone(),
         uploaded_at: time(row.uploaded_at),

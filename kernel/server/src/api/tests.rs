@@ -281,6 +281,7 @@ pub(super) fn running(row: &InstallationRow, kind: PluginKind, role: Role) -> In
         config_hash: 0,
         inputs: Vec::new(),
         outputs: Vec::new(),
+        training: None,
         fitted: None,
         recipients: None,
         purposes: Default::default(),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{AuditEntry, BEGINNING};
 use crate::auth::{KeyId, NewKey, Scope};
+use crate::catalogue::fits::{FitRow, FittingRow};
 use crate::catalogue::publishers::{
     HighestVersionRow, LeftSignatureRow, PublisherRow, SignaturePolicyRow, SignatureRow,
 };
@@ -50,9 +51,9 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 4 reads 1;
+    InstallationRow: "an installation", 5 reads 1;
     AudienceRow: "an audience", 1;
-    FitRow: "a fit", 2 reads 1;
+    FitRow: "a fit", 3 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
     AuditHead: "the end of the audit log", 1;
     CounterRow: "a counter", 1;
@@ -292,31 +293,6 @@ pub struct BacktestRow {
     pub since: Timestamp,
 }
 
-/// When an installation of a tag model or a scorer is fitted without being asked, and which fits are put in use.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct FittingRow {
-    /// How long after the last fit began the next is due, in milliseconds; `None` where somebody asks for each.
-    pub every_ms: Option<i64>,
-    /// When that was said, from which the first is counted where there was none.
-    pub since: Timestamp,
-    /// Bounds on the figures of a fit, by their names, within which it is put in use.
-    #[serde(default)]
-    pub guard: BTreeMap<String, FitBound>,
-}
-
-/// What a figure of a fit may be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct FitBound {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
-    /// How far it may be from that of the fit in use.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_change: Option<f64>,
-}
-
 /// What an installation waits with that is asked for nothing but a fit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WaitRow {
@@ -340,66 +316,6 @@ pub struct AudienceRow {
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct CounterRow(pub u32);
-
-/// How a fit stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FitStatus {
-    Running,
-    Succeeded,
-    /// It went well, and is kept and not put in use because it breaks a bound.
-    Held,
-    Failed,
-}
-
-/// Why a fit was begun.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum FitCause {
-    /// Somebody asked for it.
-    #[default]
-    Asked,
-    /// It was due.
-    Scheduled,
-}
-
-/// What a fit read of one numeric input.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FitInputRow {
-    pub name: String,
-    /// How many people had a value, and how many had none.
-    pub present: u64,
-    pub absent: u64,
-    /// Of the values.
-    pub mean: f64,
-}
-
-/// One fit of an installation; its state, if it succeeded, is a row of its own.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct FitRow {
-    pub installation: InstallationId,
-    /// From 1.
-    pub version: u32,
-    pub status: FitStatus,
-    /// Version 1 knew no other than those that were asked for.
-    #[serde(default)]
-    pub cause: FitCause,
-    pub plugin_version: semver::Version,
-    pub digest: String,
-    /// The version that the plugin declared for the form of its state.
-    pub state_version: Option<u32>,
-    pub started_at: Timestamp,
-    pub finished_at: Option<Timestamp>,
-    /// How many people it read. Version 1 did not keep it.
-    #[serde(default)]
-    pub rows: Option<u64>,
-    /// What it read of each numeric input, of one that went well.
-    #[serde(default)]
-    pub inputs: Vec<FitInputRow>,
-    pub metrics: Vec<(String, f64)>,
-    pub state_bytes: u64,
-    pub error: Option<String>,
-}
 
 /// One line of the audit log.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -472,6 +388,7 @@ mod tests {
     use kith_store::row::{decode, encode};
 
     use super::*;
+    use crate::catalogue::FitCause;
 
     #[test]
     fn rows_read_back_and_newer_ones_are_refused() {

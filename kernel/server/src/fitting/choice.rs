@@ -56,11 +56,14 @@ pub(crate) fn use_fit(draft: &mut Draft<'_>, name: &str, number: u32) -> Result<
 #[cfg(test)]
 mod tests {
     use kith_model::plugin::{Fitted, PluginKind};
+    use kith_pipeline::Measure;
 
     use super::*;
     use crate::api::tests::FIRST;
     use crate::api::tests::installations::plugin_row;
-    use crate::catalogue::{Actor, FitBound, WaitRow};
+    use crate::catalogue::{
+        Actor, ChampionRow, DriftBounds, FitBound, FitInputRow, FitUse, HeldOutRow, JudgedRow, WaitRow,
+    };
     use crate::fitting::kept::put_fitted;
     use crate::fitting::tests::{LEVEL, succeeded, with_level};
     use crate::fitting::{Wish, alarm, choose_fit};
@@ -114,6 +117,73 @@ mod tests {
         assert_eq!(alarmed(&server), None);
         fit(&server, 3, 0.75, Wish::Scheduled);
         assert_eq!(stands(&server), (Some(3), false, vec![3], FitStatus::Succeeded));
+    }
+
+    /// Where a source broke and everybody lost an input, a fit was put in use that had learnt from its absence.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_whose_inputs_have_moved_is_held_until_somebody_uses_it() {
+        let server = with_level();
+        let fit = |version: u32, absent: u64, guard: &str| {
+            change(&server, |draft| {
+                let mut present = InstallationRow::clone(draft.tables().installation("level").unwrap());
+                present.fitting.drift = DriftBounds { max_shift: Some(0.5), max_absent_change: Some(0.25) };
+                let bound = FitBound { min: Some(0.9), ..FitBound::default() };
+                present.fitting.guard =
+                    [(guard.to_owned(), bound)].into_iter().filter(|(name, _)| !name.is_empty()).collect();
+                let orders = FitInputRow {
+                    name: "orders".to_owned(),
+                    present: 10 - absent,
+                    absent,
+                    mean: Some(2.0),
+                    deviation: Some(1.0),
+                };
+                let done = FitRow { inputs: vec![orders], ..succeeded(version, "1.0.0", None) };
+                let fitted = Fitted { state: vec![version as u8], metrics: vec![("auc".to_owned(), 0.5)] };
+                put_fitted(draft, present, done, &fitted, Wish::Scheduled).unwrap();
+            });
+        };
+        fit(1, 0, "");
+        fit(2, 1, "");
+        assert_eq!(stands(&server), (Some(2), false, vec![2], FitStatus::Succeeded));
+        fit(3, 9, "auc");
+        assert_eq!(stands(&server), (Some(2), false, vec![2], FitStatus::Held));
+        let why = "`auc` is 0.5, less than 0.9; the inputs are not those that fit 2 learnt from: input `orders`: the share of \
+                   people without it has changed by more than 0.25";
+        assert_eq!(alarmed(&server), Some((3, why.to_owned())));
+        change(&server, |draft| use_fit(draft, "level", 3)).unwrap();
+        fit(4, 9, "");
+        assert_eq!(stands(&server), (Some(4), false, vec![4], FitStatus::Succeeded), "people are as in the fit in use");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_fit_takes_the_place_of_one_that_is_no_better() {
+        let server = with_level();
+        // Figures of the fit and, where there is one, of the fit in use.
+        let fit = |version: u32, auc: f64, champion: Option<(u32, f64)>| {
+            change(&server, |draft| {
+                let mut present = InstallationRow::clone(draft.tables().installation("level").unwrap());
+                present.fitting.uses = FitUse::Better;
+                let measures = |auc| [(Measure::Auc, auc)].into();
+                let judged = |auc| JudgedRow { measures: measures(auc), unanswered: 0, problem: None };
+                let champion = champion.map(|(fit, auc)| ChampionRow { fit, judged: judged(auc) });
+                let (measure, challenger) = (Measure::Auc, judged(auc));
+                let held_out = Some(HeldOutRow { rows: 9, drawn: 9, of: 9, measure, challenger, champion });
+                let done = FitRow { held_out, ..succeeded(version, "1.0.0", None) };
+                let fitted = Fitted { state: vec![version as u8], metrics: Vec::new() };
+                put_fitted(draft, present, done, &fitted, Wish::AskedToUse).unwrap();
+            });
+        };
+        fit(1, 0.6, None);
+        assert_eq!(stands(&server), (Some(1), false, vec![1], FitStatus::Succeeded), "there was no champion");
+        fit(2, 0.55, Some((1, 0.6)));
+        assert_eq!(stands(&server), (Some(1), false, vec![1], FitStatus::Held));
+        let why = "`auc` is 0.55 on the 9 rows held out, and 0.6 in fit 1";
+        assert_eq!(alarmed(&server), Some((2, why.to_owned())));
+        fit(3, 0.7, Some((1, 0.6)));
+        assert_eq!((stands(&server), alarmed(&server)), ((Some(3), false, vec![3], FitStatus::Succeeded), None));
+        fit(4, 0.65, Some((3, 0.7)));
+        change(&server, |draft| use_fit(draft, "level", 4)).unwrap();
+        assert_eq!(stands(&server), (Some(4), false, vec![4], FitStatus::Succeeded), "by hand it is used all the same");
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What comes of a fit that went well: its state is kept, and put in use unless it breaks a bound or somebody chose another. So
+//! What comes of a fit that went well: its state is kept, and put in use unless something holds it or somebody chose another. So
 //! many are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use kith_model::id::InstallationId;
 use kith_model::plugin::Fitted;
 use serde_json::json;
 
-use super::{Wish, fits_of, guard};
+use super::{Wish, champion, drift, fits_of, guard};
 use crate::catalogue::{CatalogueError, Draft, FitRow, FitStatus, InstallationRow};
 
 /// Keep a fit that went well, of which `done` is all but what it learnt.
@@ -21,7 +21,7 @@ pub(super) fn put_fitted(
 ) -> Result<(), CatalogueError> {
     let (id, version) = (done.installation, done.version);
     let in_use = present.fit.and_then(|fit| draft.tables().fits.get(&(id, fit)));
-    let error = guard::broken(&present.fitting.guard, &fitted.metrics, in_use.map(AsRef::as_ref));
+    let error = why_held(&present, &done, &fitted.metrics, in_use.map(AsRef::as_ref));
     let status = if error.is_some() { FitStatus::Held } else { FitStatus::Succeeded };
     if let Some(why) = &error {
         draft.audit("installation.hold-fit", &present.name, None, Some(json!({ "fit": version, "why": why })))?;
@@ -38,6 +38,20 @@ pub(super) fn put_fitted(
         draft.keep_state(id, version, fitted.state.clone());
     }
     Ok(())
+}
+
+/// What holds a fit with these figures, in words; `None` where nothing does.
+fn why_held(
+    present: &InstallationRow,
+    done: &FitRow,
+    metrics: &[(String, f64)],
+    in_use: Option<&FitRow>,
+) -> Option<String> {
+    let broken = guard::broken(&present.fitting.guard, metrics, in_use);
+    let drifted = drift::beyond(present.fitting.drift, &done.inputs, in_use);
+    let outdone = champion::outdone(present, done.held_out.as_ref());
+    let reasons: Vec<String> = broken.into_iter().chain(drifted).chain(outdone).collect();
+    (!reasons.is_empty()).then(|| reasons.join("; "))
 }
 
 /// Take out the fits that are beyond what is kept of an installation.

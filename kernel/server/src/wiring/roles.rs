@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::components::LoadedPlugin;
 use super::held::Hold;
 use super::kv::SeenState;
-use super::{Loading, Source, Wiring, WiringError, inputs};
+use super::{Loading, Source, Wiring, WiringError, inputs, training};
 pub(super) use crate::catalogue::draft::unshown::Part;
 use crate::catalogue::sealed::{KeyRing, Place};
 use crate::catalogue::{InstallationRow, PluginRow, WorkspaceTables};
@@ -78,6 +78,7 @@ impl Wiring {
         loading: Loading<'_>,
     ) -> Result<(Role, LoadedPlugin), WiringError> {
         inputs(row, &plugin.manifest)?;
+        training(row, &plugin.manifest)?;
         let workspace = source.tables.row.id;
         let loaded = self.components.load(workspace, &plugin.digest, loading)?;
         let binding = Binding {

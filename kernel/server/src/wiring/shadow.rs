@@ -276,6 +276,7 @@ mod tests {
             metrics: Vec::new(),
             state_bytes: 1,
             error: None,
+            held_out: None,
         };
         let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
         change.put_fit(fit);

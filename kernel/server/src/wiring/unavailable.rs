@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kith_model::delivery::{Message, Outcome};
 use kith_model::plugin::{
-    Callback, Cancellation, Channel, ComputeModel, Connector, Fitted, PluginFault, PluginKind, Receipt, ReceiveError,
-    Received, SourceRequest,
+    Callback, Cancellation, Channel, ComputeModel, Connector, Dataset, Fitted, PluginFault, PluginKind, Receipt,
+    ReceiveError, Received, SourceRequest,
 };
 use kith_model::polling::{PollError, PollTurn, WantedPage};
 use kith_model::table::Table;
@@ -30,7 +30,7 @@ impl Connector for Unavailable {
 }
 
 impl ComputeModel for Unavailable {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(self.fault())
     }
 

@@ -1,5 +1,5 @@
 //! A tag model that misbehaves as its configuration says: it loops, eats memory, traps, answers too few rows, floods the log,
-//! fails for the time being, burns processor time, emits events, or takes offence at the row of one person. What the kernel makes of each
+//! fails for the time being, burns processor time, emits events, learns from a labelled past, or takes offence at the row of one person. What the kernel makes of each
 //! is tested in `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
 //!
 //! The crate beside it, `tag-model-next`, builds this file as version 0.2.0, because upgrades need two versions: each reads
@@ -25,14 +25,20 @@ struct Settings {
 }
 
 impl TagModel for Hostile {
-    fn fit(dataset: Dataset) -> Result<Fitted, Failure> {
+    fn fit(mut dataset: Dataset) -> Result<Fitted, Failure> {
         let settings: Settings = config::get()?;
-        let rows: usize = dataset.map(|table| table.len()).sum();
+        let learnt = Learnt::of(&mut dataset);
         (0..settings.burn_fit_millions * 1_000_000).for_each(|step| {
             black_box(step);
         });
         #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-        let metrics = vec![("rows".to_owned(), rows as f64)];
+        let mut metrics = vec![("rows".to_owned(), learnt.rows as f64)];
+        if settings.how == "learn" {
+            dataset.rewind();
+            let is_same = Learnt::of(&mut dataset) == learnt;
+            metrics.push(("labels".to_owned(), learnt.labels));
+            metrics.push(("is_same".to_owned(), f64::from(u8::from(is_same))));
+        }
         Ok(Fitted { state: VERSION.as_bytes().to_vec(), metrics })
     }
 
@@ -85,7 +91,34 @@ impl TagModel for Hostile {
         });
         let city: Vec<_> = rows.text("city")?.iter().take(length).collect();
         let version = std::iter::repeat_n(Some(VERSION), length);
-        Ok(Table::new(length).with_text("hostile", city).with_text("hostile_version", version))
+        let table = Table::new(length).with_text("hostile", city).with_text("hostile_version", version);
+        if settings.how == "learn" {
+            return Ok(table.with_boolean("again", std::iter::repeat_n(Some(false), length)));
+        }
+        Ok(table)
+    }
+}
+
+/// What one pass over a data set came to.
+#[derive(PartialEq, Default)]
+struct Learnt {
+    rows: usize,
+    /// Their sum.
+    labels: f64,
+    ids: Vec<u64>,
+    cut_offs: Vec<i64>,
+}
+
+impl Learnt {
+    fn of(dataset: &mut Dataset) -> Learnt {
+        let mut learnt = Learnt::default();
+        for batch in dataset {
+            learnt.rows += batch.rows.len();
+            learnt.labels += batch.labelled().map(|(_, label)| label).sum::<f64>();
+            learnt.ids.extend(batch.ids);
+            learnt.cut_offs.extend(batch.cut_offs.into_iter().flatten());
+        }
+        learnt
     }
 }
 

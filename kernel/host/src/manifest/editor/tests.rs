@@ -37,11 +37,12 @@ fn the_committed_schema_is_the_one_that_is_made() {
 #[test]
 fn every_key_of_every_table_says_what_it_is_for() {
     type Described = fn(&str) -> Value;
-    let tables: [(&[&str], Described); 12] = [
+    let tables: [(&[&str], Described); 13] = [
         (&keys::ROOT, root),
         (&keys::PLUGIN, plugin),
         (&keys::INPUT, input),
         (&keys::OUTPUT, output),
+        (&keys::TRAINING, training),
         (&keys::CAPABILITIES, capability),
         (&keys::HTTP, http),
         (&keys::SECRET, secret),
@@ -90,6 +91,32 @@ description = "Whether somebody spends much"
 type = "string"
 [limits]
 cpu_ms = 500
+"#;
+
+/// A model that learns from the history.
+const LEARNER: &str = r#"[plugin]
+id = "acme/again"
+version = "0.1.0"
+kind = "scorer"
+abi = "0.2"
+kernel = ">=0.1, <0.2"
+title = "Again"
+description = "Says who buys again"
+license = "Apache-2.0"
+[inputs.city]
+expression = "traits.city"
+type = "text"
+reason = "Cities differ"
+[outputs.again]
+type = "float64"
+description = "How likely somebody buys again"
+[training]
+label = "events('Order Completed').size() > 0"
+horizon = "60d"
+every = "30d"
+cut_offs = 6
+predicts = "again"
+timeless = ["city"]
 "#;
 
 const CHANNEL: &str = r#"[plugin]
@@ -162,6 +189,16 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (TAG_MODEL, "cpu_ms = 500", "cpu_ms = 0"),
         (TAG_MODEL, "cpu_ms = 500", "messages_at_once = 5"),
         (TAG_MODEL, "[limits]", "[capabilities]\nemits = [\"A\", \"A\"]\n[limits]"),
+        (LEARNER, "horizon = \"60d\"\n", ""),
+        (LEARNER, "\"60d\"", "\"two months\""),
+        (LEARNER, "\"60d\"", "60"),
+        (LEARNER, "cut_offs = 6", "cut_offs = 25"),
+        (LEARNER, "cut_offs = 6", "cut_offs = 0"),
+        (LEARNER, "cut_offs", "cutoffs"),
+        (LEARNER, "predicts = \"again\"", "predicts = \"Again\""),
+        (LEARNER, "[\"city\"]", "[\"city\", \"city\"]"),
+        (LEARNER, "\"0.2\"", "\"0.1\""),
+        (CHANNEL, "[capabilities]\n", "[training]\n[capabilities]\n"),
         (CHANNEL, "\"Bounced\"", "\" Bounced\""),
         (CHANNEL, "\"Bounced\"", "\"*\", \"*\""),
         (CHANNEL, "*.example.com", "https://example.com"),
@@ -189,6 +226,12 @@ fn what_the_schema_refuses_the_reader_refuses() {
         assert!(parse_manifest(&wrong).is_err(), "the reader takes {to} for {from}");
         assert!(!validator.is_valid(&as_json(&wrong)), "the schema takes {to} for {from}");
     }
+}
+
+/// What one contract has and the other has not.
+#[test]
+fn what_a_contract_has_not_schema_and_reader_refuse() {
+    let validator = config::validator(&manifest_schema()).unwrap();
     // A model of the older contract emits nothing.
     let emits = TAG_MODEL.replace("[limits]", "[capabilities]\nemits = [\"A\"]\n[limits]");
     assert!(parse_manifest(&emits).is_ok() && validator.is_valid(&as_json(&emits)));

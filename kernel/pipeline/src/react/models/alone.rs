@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use kith_features::{Value, Zone};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
-use kith_model::plugin::{ComputeModel, EmittedEvent, Manifest, PluginFault};
-use kith_model::table::{Cell, ColumnType, Table};
+use kith_model::plugin::{Batch, ComputeModel, EmittedEvent, HeldBatches, Manifest, PluginFault};
+use kith_model::table::{Cell, ColumnType};
+use kith_model::time::Timestamp;
 
 use super::{
     FRUITLESS, InputRow, Job, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_CALLS, ModelVersion, OutputValue, RowOutcome,
@@ -49,22 +50,40 @@ pub fn answers_to(
     answers
 }
 
-/// The same rows as the data set of a fit, and why some are left out of it: one that is none of the model's columns must not keep it
+/// A row of a fit that nobody stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GivenRow {
+    /// A value for each input of the manifest, in its order.
+    pub values: Vec<Value>,
+    /// Whose it is.
+    pub id: u64,
+    /// As of when it is, and what came after it; of a model that learns without labels nothing.
+    pub past: Option<(Timestamp, Option<f64>)>,
+}
+
+/// Such rows as the data set of a fit, and why some are left out of it: one that is none of the model's columns must not keep it
 /// from learning of all others.
 ///
 /// # Errors
 /// Where no table can be made of them.
-pub fn dataset_of(manifest: &Manifest, rows: &[Vec<Value>]) -> Result<(Vec<Table>, Vec<PluginFault>), PluginFault> {
+pub fn dataset_of(manifest: &Manifest, rows: &[GivenRow]) -> Result<(HeldBatches, Vec<PluginFault>), PluginFault> {
     let (mut usable, mut left_out) = (Vec::new(), Vec::new());
-    for mut row in input_rows(manifest, rows) {
+    let values: Vec<Vec<Value>> = rows.iter().map(|row| row.values.clone()).collect();
+    for mut row in input_rows(manifest, &values) {
         match row.misfit.take() {
             Some(fault) => left_out.push(fault),
             None => usable.push(row),
         }
     }
-    let table_of = |batch: Vec<InputRow>| table(&manifest.inputs, batch.iter().map(|row| row.cells.as_slice()));
-    let tables = batches(usable).into_iter().map(table_of).collect::<Result<Vec<Table>, PluginFault>>()?;
-    Ok((tables, left_out))
+    let batch_of = |batch: Vec<InputRow>| {
+        let given = || batch.iter().map(|row| &rows[row.ordinal as usize]);
+        let past: Option<Vec<_>> = given().map(|row| row.past).collect();
+        let (cut_offs, labels) = past.map(|past| past.into_iter().unzip()).unzip();
+        let table = table(&manifest.inputs, batch.iter().map(|row| row.cells.as_slice()))?;
+        Ok(Batch { rows: table, ids: given().map(|row| row.id).collect(), labels, cut_offs })
+    };
+    let batches = batches(usable).into_iter().map(batch_of).collect::<Result<Vec<Batch>, PluginFault>>()?;
+    Ok((batches.into(), left_out))
 }
 
 fn job(manifest: &Manifest, model: &Arc<dyn ComputeModel>, state: &[u8], rows: Vec<InputRow>) -> Job {
@@ -138,8 +157,10 @@ fn cell_of((value, column): (OutputValue, ColumnType)) -> Cell {
 mod tests {
     use std::sync::Mutex;
 
-    use kith_model::plugin::{Cancellation, Capabilities, Fitted, InputSpec, LimitRequest, OutputSpec, PluginKind};
-    use kith_model::table::ColumnBuilder;
+    use kith_model::plugin::{
+        Cancellation, Capabilities, Dataset, Fitted, InputSpec, LimitRequest, OutputSpec, PluginKind,
+    };
+    use kith_model::table::{ColumnBuilder, Table};
 
     use super::*;
 
@@ -170,6 +191,7 @@ mod tests {
             idempotent: true,
             state_version: None,
             poll: None,
+            training: None,
             limits: LimitRequest::default(),
         }
     }
@@ -179,7 +201,7 @@ mod tests {
     struct Sizes(Mutex<Vec<usize>>);
 
     impl ComputeModel for Sizes {
-        fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
             Err(PluginFault::Permanent("learns nothing".into()))
         }
 
@@ -201,6 +223,10 @@ mod tests {
         vec![Value::List(numbers.iter().map(|number| Value::Float(*number)).collect())]
     }
 
+    fn given(rows: &[Vec<Value>]) -> Vec<GivenRow> {
+        rows.iter().zip(0..).map(|(values, id)| GivenRow { values: values.clone(), id, past: None }).collect()
+    }
+
     /// One such row failed the whole call, and nobody saw what the others become.
     #[test]
     fn a_row_that_cannot_be_taken_is_alone_and_the_others_have_their_values() {
@@ -216,8 +242,11 @@ mod tests {
         assert!(answers[0].as_ref().unwrap_err().to_string().contains("item 1 of the list"), "{answers:?}");
         assert_eq!(answers[3], cells(vec![Cell::Int64(2)]));
         assert_eq!(answers[4], cells(vec![Cell::Null]));
-        let (tables, left_out) = dataset_of(&manifest(), &rows).unwrap();
-        assert_eq!((tables.len(), tables[0].rows, left_out.len()), (1, 4, 1), "nothing is learnt of the first");
+        let (mut dataset, left_out) = dataset_of(&manifest(), &given(&rows)).unwrap();
+        let batch = dataset.next_batch().unwrap();
+        assert_eq!((batch.rows.rows, left_out.len()), (4, 1), "nothing is learnt of the first");
+        assert_eq!((batch.ids, batch.labels, batch.cut_offs), (vec![1, 2, 3, 4], None, None));
+        assert_eq!(dataset.next_batch(), None);
     }
 
     #[test]
@@ -227,7 +256,8 @@ mod tests {
         let rows = vec![list(&[1.0]); 10_000];
         assert!(answers_to(&manifest(), &model, &[], &rows).iter().all(Result::is_ok));
         assert_eq!(*sizes.0.lock().unwrap(), [4_096, 4_096, 1_808]);
-        let rows: Vec<usize> = dataset_of(&manifest(), &rows).unwrap().0.iter().map(|table| table.rows).collect();
+        let mut dataset = dataset_of(&manifest(), &given(&rows)).unwrap().0;
+        let rows: Vec<usize> = std::iter::from_fn(|| dataset.next_batch()).map(|batch| batch.rows.rows).collect();
         assert_eq!(rows, [4_096, 4_096, 1_808]);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kith_model::id::SourceIdentityId;
-use kith_model::plugin::{Cancellation, Fitted};
+use kith_model::plugin::{Cancellation, Dataset, Fitted};
 use kith_model::table::ColumnType;
 
 use super::*;
@@ -16,7 +16,7 @@ struct Doubler {
 }
 
 impl ComputeModel for Doubler {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("learns nothing".into()))
     }
 

@@ -44,11 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Threshold(i64);
 
 impl ComputeModel for Threshold {
-    fn fit(
-        &self,
-        _: Box<dyn Iterator<Item = Table> + Send>,
-        _: &kith_model::plugin::Cancellation,
-    ) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &kith_model::plugin::Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

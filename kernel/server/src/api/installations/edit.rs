@@ -382,6 +382,7 @@ pub(super) fn to_see(expression: &str) -> String {
 fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let capabilities = &manifest.capabilities;
     let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
+    let label = manifest.training.iter().map(|training| format!("to learn from `{}`", training.label));
     let http = capabilities
         .http
         .iter()
@@ -405,6 +406,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
     let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
     let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
     inputs
+        .chain(label)
         .chain(recipients)
         .chain(http)
         .chain(mail)
@@ -419,7 +421,7 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use kith_model::plugin::{
-        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest,
+        Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest, Training,
     };
     use kith_model::table::ColumnType;
 
@@ -450,6 +452,7 @@ mod tests {
             idempotent: true,
             state_version: None,
             poll: None,
+            training: None,
             limits: LimitRequest::default(),
         }
     }
@@ -467,6 +470,25 @@ mod tests {
                 "to see `traits.city`"
             ]
         );
+    }
+
+    #[test]
+    fn a_model_that_wants_to_learn_from_more_needs_consent_for_that() {
+        let learning = |label: &str| Manifest {
+            training: Some(Training {
+                label: label.to_owned(),
+                horizon_ms: 1,
+                every_ms: 1,
+                cut_offs: 1,
+                predicts: String::new(),
+                timeless: Vec::new(),
+            }),
+            ..channel(&[], &[])
+        };
+        let (one, other) = (learning("events('a').size()"), learning("events('b').size()"));
+        assert_eq!(widened(&channel(&[], &[]), &one), ["to learn from `events('a').size()`"]);
+        assert_eq!(widened(&one, &other), ["to learn from `events('b').size()`"]);
+        assert!(widened(&one, &one).is_empty());
     }
 
     #[test]

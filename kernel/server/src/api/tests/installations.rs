@@ -1,5 +1,6 @@
 //! Installations over the API: what is held stays, and what a removal touches is said before it is done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,18 +8,20 @@ use kith_host::{Expected, KeyValue as _, Setting};
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
 use kith_model::plugin::{
-    Cancellation, Capabilities, ComputeModel, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
-    PluginFault, PluginId, PluginKind,
+    Cancellation, Capabilities, ComputeModel, Dataset, Fitted, InstallationMode, LimitRequest, Manifest, OutputSpec,
+    PluginFault, PluginId, PluginKind, Training,
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, Patience, Role, Setup, ShadowVersion};
+use kith_pipeline::{Activity, Measure, Patience, Role, Setup, ShadowVersion};
 use kith_store::Key;
 use serde_json::json;
 
 use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
 use crate::auth::{KeyId, Scope};
-use crate::catalogue::{Actor, BacktestRow, FitInputRow, FitRow, InstallationRow, PluginRow};
+use crate::catalogue::{
+    Actor, BacktestRow, ChampionRow, FitInputRow, FitRow, HeldOutRow, InstallationRow, JudgedRow, PluginRow,
+};
 use crate::error::ApiError;
 use crate::fitting::tests::succeeded;
 use crate::serve::tests::{TestServer, server};
@@ -30,7 +33,7 @@ const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/con
 struct Level;
 
 impl ComputeModel for Level {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Ok(Fitted { state: Vec::new(), metrics: Vec::new() })
     }
 
@@ -71,6 +74,7 @@ pub(crate) fn plugin_row(name: &str, kind: PluginKind) -> PluginRow {
         idempotent: true,
         state_version: None,
         poll: None,
+        training: None,
         limits: LimitRequest::default(),
     };
     PluginRow {
@@ -493,29 +497,107 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
         (json!({ "guard": { "auc": {} } }), "fitting.guard.auc"),
         (json!({ "guard": { "auc": { "min": 1, "max": 0 } } }), "fitting.guard.auc"),
         (json!({ "guard": { "auc": { "max_change": -1 } } }), "fitting.guard.auc"),
+        (json!({ "drift": {} }), "fitting.drift"),
+        (json!({ "drift": { "max_shift": -0.5 } }), "fitting.drift"),
+        (json!({ "drift": { "max_absent_change": 1.5 } }), "fitting.drift"),
+        (json!({ "use": "sometimes" }), "fitting.use"),
+        (json!({ "measure": "f1" }), "fitting.measure"),
+        (json!({ "use": "better" }), "fitting.use"),
+        (json!({ "measure": "auc" }), "fitting.measure"),
     ] {
         let refused = ask(&server, "PATCH", path).admin().json(json!({ "fitting": fitting })).await;
         assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], place, "{fitting}");
     }
-    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } } });
+    let wanted = json!({ "every": "7d", "guard": { "auc": { "min": 0.7 } }, "drift": { "max_shift": 0.5 } });
     let of_channel = json!({ "mode": "disabled", "fitting": wanted });
     let refused = ask(&server, "PATCH", "/api/v1/installations/mail").admin().json(of_channel.clone()).await;
     assert_eq!(refused.problem(400, "bad-input")["errors"][0]["path"], "fitting");
     // One that is switched off is not loaded.
     let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
     let shown = json!({
-        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "chosen": false, "alarm": null,
+        "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "drift": { "max_shift": 0.5 },
+        "use": "always", "measure": null, "chosen": false, "alarm": null,
     });
     assert_eq!(set["fitting"], shown);
     let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();
-    assert_eq!(changed, ["fitting.every", "fitting.guard", "mode"]);
-    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null } } });
+    assert_eq!(changed, ["fitting.drift", "fitting.every", "fitting.guard", "mode"]);
+    let off = json!({ "fitting": { "every": null, "guard": { "auc": null, "mae": null }, "drift": null } });
     let off = ask(&server, "PATCH", path).admin().json(off).await.with(200);
+    assert_eq!(off["fitting"]["drift"], json!(null));
     assert_eq!((&off["fitting"]["every"], &off["fitting"]["guard"]), (&json!(null), &json!({})));
     let audit = ask(&server, "GET", "/api/v1/audit").admin().empty().await.with(200);
-    assert_eq!(audit["items"].as_array().unwrap().last().unwrap()["before"]["fitting"], wanted);
+    let mut audited = wanted;
+    (audited["use"], audited["measure"]) = (json!("always"), json!(null));
+    assert_eq!(audit["items"].as_array().unwrap().last().unwrap()["before"]["fitting"], audited);
     ask(&server, "POST", &format!("{path}/fits/1/use")).admin().empty().await.problem(404, "not-found");
     ask(&server, "POST", &format!("{path}/fits/one/use")).admin().empty().await.problem(400, "bad-input");
+}
+
+/// Nobody is held out of the fits of a version without labels.
+#[tokio::test(flavor = "multi_thread")]
+async fn fits_are_compared_of_a_version_with_labels() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let path = "/api/v1/installations/level";
+    let change = |fitting: serde_json::Value| {
+        ask(&server, "PATCH", path).admin().json(json!({ "mode": "disabled", "fitting": fitting }))
+    };
+    let refused = change(json!({ "use": "better" })).await.problem(400, "bad-input");
+    let message = refused["errors"][0]["message"].as_str().unwrap();
+    assert!(message.contains("no `[training]`") && message.contains("`\"use\": \"always\""), "{message}");
+    let training = Training {
+        label: "events('Order Completed').size() > 0".to_owned(),
+        horizon_ms: 86_400_000,
+        every_ms: 86_400_000,
+        cut_offs: 2,
+        predicts: "level".to_owned(),
+        timeless: Vec::new(),
+    };
+    let mut plugin = plugin_row("level", PluginKind::TagModel);
+    plugin.manifest.training = Some(training);
+    let mut draft = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    draft.put_plugin(plugin);
+    drop(draft.commit().unwrap());
+    let set = change(json!({ "use": "better", "measure": "brier" })).await.with(200);
+    assert_eq!((&set["fitting"]["use"], &set["fitting"]["measure"]), (&json!("better"), &json!("brier")));
+    let set = change(json!({ "measure": null })).await.with(200);
+    assert_eq!((&set["fitting"]["use"], &set["fitting"]["measure"]), (&json!("better"), &json!(null)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fit_shows_how_it_and_the_one_in_use_compare() {
+    let server = server();
+    keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
+    let judged = |auc, problem: Option<&str>| JudgedRow {
+        measures: BTreeMap::from([(Measure::Auc, auc)]),
+        unanswered: 1,
+        problem: problem.map(str::to_owned),
+    };
+    let fit = |version, champion| {
+        let (measure, challenger) = (Measure::Auc, judged(0.75, None));
+        let held_out = Some(HeldOutRow { rows: 4, drawn: 5, of: 6, measure, challenger, champion });
+        FitRow { held_out, ..succeeded(version, "1.0.0", None) }
+    };
+    let champion = |auc, problem| Some(ChampionRow { fit: 1, judged: judged(auc, problem) });
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(succeeded(1, "1.0.0", None));
+    change.put_fit(fit(2, None));
+    change.put_fit(fit(3, champion(0.5, None)));
+    change.put_fit(fit(4, champion(0.875, None)));
+    change.put_fit(fit(5, champion(0.75, None)));
+    drop(change.commit().unwrap());
+    let seen = ask(&server, "GET", "/api/v1/installations/level/fits").admin().empty().await.with(200);
+    let better: Vec<_> = (0..5).map(|fit| seen["items"][fit]["held_out"]["better"].clone()).collect();
+    let wanted = [json!("neither"), json!("champion"), json!("challenger"), json!(null), json!(null)];
+    assert_eq!(better, wanted, "newest first");
+    let judged = |auc: f64| json!({ "measures": { "auc": auc }, "unanswered": 1, "problem": null });
+    let mut wanted = json!({
+        "rows": 4, "drawn": 5, "of": 6, "measure": "auc", "better": "challenger",
+        "challenger": judged(0.75), "champion": judged(0.5),
+    });
+    wanted["champion"]["fit"] = json!(1);
+    assert_eq!(seen["items"][2]["held_out"], wanted);
+    assert_eq!(seen["items"][4]["held_out"], json!(null), "it was not compared");
 }
 
 /// A mean over few people tells of them.
@@ -523,17 +605,27 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
 async fn what_a_fit_read_is_shown_to_who_may_read_people() {
     let server = server();
     keep(&server, &installation_row(901, "level"), PluginKind::TagModel, &[]);
-    let inputs = vec![FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: 12.5 }];
+    let spent =
+        |mean| FitInputRow { name: "spent".to_owned(), present: 3, absent: 1, mean: Some(mean), deviation: Some(2.0) };
+    let city = FitInputRow { name: "city".to_owned(), present: 4, absent: 0, mean: None, deviation: None };
     let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
-    change.put_fit(FitRow { inputs, ..succeeded(1, "1.0.0", None) });
+    let fit = |version, inputs| FitRow { inputs, ..succeeded(version, "1.0.0", None) };
+    change.put_fit(fit(1, vec![spent(11.5)]));
+    change.put_fit(fit(2, vec![spent(12.5), city]));
+    change.put_state(InstallationId(901), 1, vec![1]);
+    change.put_installation(InstallationRow { fit: Some(1), ..installation_row(901, "level") });
     drop(change.commit().unwrap());
     let path = "/api/v1/installations/level/fits";
     let seen = ask(&server, "GET", path).admin().empty().await.with(200)["items"][0].clone();
-    assert_eq!(seen["inputs"], json!([{ "name": "spent", "mean": 12.5, "absent_share": 0.25 }]));
+    let inputs = json!([
+        { "name": "spent", "mean": 12.5, "deviation": 2.0, "absent_share": 0.25, "shift": 0.5 },
+        { "name": "city", "mean": null, "deviation": null, "absent_share": 0.0, "shift": null },
+    ]);
+    assert_eq!(seen["inputs"], inputs, "beside the fit in use");
     assert_eq!((&seen["took_ms"], &seen["rows"], &seen["cause"]), (&json!(1), &json!(1), &json!("asked")));
     let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
     let seen = ask(&server, "GET", path).key(&blind).empty().await.with(200)["items"][0].clone();
-    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(1)));
+    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(2)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

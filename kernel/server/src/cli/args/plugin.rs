@@ -469,4 +469,17 @@ pub(crate) struct FittingArgs {
     /// fit in use; `null` takes a bound out): a fit that breaks one is held and not used
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) fit_guard: Option<String>,
+    /// How far the inputs of a fit may be from those of the fit in use, as JSON or `@FILE`, e.g. `{"max_shift": 0.5,
+    /// "max_absent_change": 0.1}`: means in standard deviations, and shares of people without one; `null` takes the bounds out. A
+    /// fit beyond one is held and not used
+    #[arg(long, value_name = "JSON|@FILE")]
+    pub(crate) fit_drift: Option<String>,
+    /// Which of its fits are used: `always` each that nothing holds, `better` those alone that are at least as good as the fit in use
+    /// on people who are held out, of a plugin with `[training]`; one that is not is held
+    #[arg(long, value_name = "always|better")]
+    pub(crate) fit_use: Option<String>,
+    /// The measure by which its fits are compared, `auc`, `brier`, `log_loss`, `rmse`, `mae` or `rank_correlation`; `usual` is `auc` of
+    /// labels that are true or false and `rmse` of numbers
+    #[arg(long, value_name = "MEASURE|usual")]
+    pub(crate) fit_measure: Option<String>,
 }

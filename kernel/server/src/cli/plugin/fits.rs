@@ -34,7 +34,7 @@ pub(crate) fn fit(client: &Client, installation: &Name, takes_over: TakesOver, s
     while field(&fit, "status") == "running" {
         if let Some(progress) = fit.get("progress").filter(|progress| progress.is_object()) {
             let [done, total] = ["rows_done", "rows_total"].map(|name| output::count(output::number(progress, name)));
-            step.say(format!("{done} of {total} profiles"));
+            step.say(format!("{done} of {total} rows"));
         }
         pause(FIT_POLL);
         let fits = client.get(&format!("{}/fits", path(installation)))?;
@@ -77,8 +77,8 @@ pub(super) fn fits_of(installation: &Value, fits: &[Value]) -> String {
     text
 }
 
-/// The numeric inputs as the fit in use read them, beside how the newest that went well did; `None` where these are one, and for
-/// a key that may not see them.
+/// The inputs as the fit in use read them, beside how the newest that went well did; `None` where these are one, and for a key that
+/// may not see them.
 fn drift(fits: &[Value]) -> Option<String> {
     let inputs = |fit: &'_ Value| fit["inputs"].as_array().filter(|inputs| !inputs.is_empty()).cloned();
     let in_use = fits.iter().find(|fit| fit["in_use"] == true)?;
@@ -95,13 +95,15 @@ fn drift(fits: &[Value]) -> Option<String> {
     let rows = now.iter().map(|input| {
         let [mean_now, absent_now] = figures(Some(input));
         let [mean_then, absent_then] = figures(then.iter().find(|then| then["name"] == input["name"]));
-        vec![field(input, "name"), mean_then, mean_now, absent_then, absent_now]
+        let moved = input["shift"].as_f64().map(|shift| format!("{shift:.2} sd")).unwrap_or_default();
+        vec![field(input, "name"), mean_then, mean_now, moved, absent_then, absent_now]
     });
     let [then, now] = [in_use, newest].map(|fit| format!("fit {}", field(fit, "version")));
     let header = [
         "input",
         &format!("mean, {then}"),
         &format!("mean, {now}"),
+        "moved by",
         &format!("absent, {then}"),
         &format!("absent, {now}"),
     ];
@@ -154,8 +156,8 @@ pub(super) fn fit_table(fits: &[Value]) -> String {
             row.push(fit.get("rows").and_then(Value::as_u64).map(output::count).unwrap_or_default());
             row.push(output::size(output::number(fit, "state_bytes")));
             // A fit has figures, or a reason why it is not used, or both.
-            let told: Vec<String> =
-                metrics(fit).into_iter().chain(fit.get("error").and_then(Value::as_str).map(Into::into)).collect();
+            let error = fit.get("error").and_then(Value::as_str).map(str::to_owned);
+            let told: Vec<String> = metrics(fit).into_iter().chain(held_out(&fit["held_out"])).chain(error).collect();
             row.push(told.join("\n"));
             row
         })
@@ -173,6 +175,31 @@ fn metrics(fit: &Value) -> Vec<String> {
     };
     let metrics = fit.get("metrics").and_then(Value::as_object).into_iter().flatten();
     metrics.map(|(name, value)| line(name, value)).collect()
+}
+
+/// How a fit and the one that was in use compare on those who are held out: each measure, with that of the other beside it.
+fn held_out(compared: &Value) -> Option<String> {
+    let measures = compared["challenger"]["measures"].as_object()?;
+    let champion = &compared["champion"];
+    let figure = |(name, value): (&String, &Value)| {
+        let number = |value: &Value| value.as_f64().map(|number| format!("{number:.4}"));
+        let own = format!("{name} = {}", number(value)?);
+        Some(match number(&champion["measures"][name]) {
+            Some(other) => format!("{own} (fit {}: {other})", field(champion, "fit")),
+            None => own,
+        })
+    };
+    let rows = output::count(output::number(compared, "rows"));
+    let figures: Vec<String> = measures.iter().filter_map(figure).collect();
+    let figures = if figures.is_empty() { "nothing can be told".to_owned() } else { figures.join(", ") };
+    let mut told = format!("held out, {rows} rows: {figures}");
+    if let Some(problem) = compared["challenger"]["problem"].as_str() {
+        told.push_str(&format!("; it was not compared: {problem}"));
+    }
+    if let Some(problem) = champion["problem"].as_str() {
+        told.push_str(&format!("; fit {} was not compared: {problem}", field(champion, "fit")));
+    }
+    Some(told)
 }
 
 #[cfg(test)]
@@ -211,18 +238,37 @@ mod tests {
         let fit = |version: u32, in_use: bool, inputs: Value| json!({ "version": version, "in_use": in_use, "inputs": inputs });
         let then = json!([{ "name": "orders", "mean": 2.0, "absent_share": 0.25 }]);
         let now = json!([
-            { "name": "orders", "mean": 3.5, "absent_share": 0.0 }, { "name": "spent", "mean": null, "absent_share": 1.0 },
+            { "name": "orders", "mean": 3.5, "absent_share": 0.0, "shift": 0.75 },
+            { "name": "spent", "mean": null, "absent_share": 1.0, "shift": null },
         ]);
         let fits = [fit(3, false, json!([])), fit(2, false, now.clone()), fit(1, true, then.clone())];
         insta::assert_snapshot!(drift(&fits).unwrap(), @r"
-         input    mean, fit 1   mean, fit 2   absent, fit 1   absent, fit 2
-        ────────────────────────────────────────────────────────────────────
-         orders        2.0000        3.5000   25.0 %          0.0 %
-         spent                                                100.0 %
+         input    mean, fit 1   mean, fit 2   moved by   absent, fit 1   absent, fit 2
+        ───────────────────────────────────────────────────────────────────────────────
+         orders        2.0000        3.5000   0.75 sd    25.0 %          0.0 %
+         spent                                                           100.0 %
         ");
         assert_eq!(drift(&[fit(2, true, now.clone()), fit(1, false, then)]), None, "the newest is in use");
         assert_eq!(drift(&[fit(2, false, now), fit(1, true, Value::Null)]), None, "there is nothing to compare");
         assert_eq!(drift(&[]), None);
+    }
+
+    #[test]
+    fn a_fit_stands_beside_the_one_that_was_in_use() {
+        let judged = |auc: f64| json!({ "measures": { "auc": auc, "brier": 0.2 }, "unanswered": 0, "problem": null });
+        let mut compared = json!({ "rows": 1200, "challenger": judged(0.75), "champion": judged(0.71) });
+        compared["champion"]["fit"] = json!(3);
+        let told = "held out, 1,200 rows: auc = 0.7500 (fit 3: 0.7100), brier = 0.2000 (fit 3: 0.2000)";
+        assert_eq!(held_out(&compared).unwrap(), told);
+        compared["champion"] =
+            json!({ "fit": 3, "measures": {}, "unanswered": 0, "problem": "the version cannot read it" });
+        let told =
+            "held out, 1,200 rows: auc = 0.7500, brier = 0.2000; fit 3 was not compared: the version cannot read it";
+        assert_eq!(held_out(&compared).unwrap(), told);
+        compared["champion"] = json!(null);
+        compared["challenger"] = json!({ "measures": {}, "unanswered": 9, "problem": null });
+        assert_eq!(held_out(&compared).unwrap(), "held out, 1,200 rows: nothing can be told");
+        assert_eq!(held_out(&Value::Null), None, "a version without labels");
     }
 
     fn alarm_of(installation: &Value) -> String {

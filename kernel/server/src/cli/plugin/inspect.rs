@@ -48,6 +48,7 @@ fn document(report: &Report, path: &Path) -> Value {
         "imports": found.imports,
         "exports": found.exports,
         "inputs": manifest.map(|manifest| &manifest.inputs),
+        "training": manifest.map(|manifest| &manifest.training),
         "capabilities": manifest.map(|manifest| &manifest.capabilities),
         "limits": manifest.map(|manifest| &manifest.limits),
         "parts": found.parts.iter().map(part_document).collect::<Vec<_>>(),
@@ -151,7 +152,9 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
     let purposes = capabilities.purposes.as_ref().map(|names| row("purposes", names.join(", "), ""));
     let state = (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), ""));
     let emits = (!capabilities.emits.is_empty()).then(|| row("events", capabilities.emits.join(", "), ""));
+    let label = manifest.training.iter().map(|training| row("label", training.label.clone(), ""));
     inputs
+        .chain(label)
         .chain(hosts)
         .chain(relays)
         .chain(secrets)

@@ -163,6 +163,18 @@ pub(super) fn one_installation(answer: &Value) -> String {
     for (figure, bound) in answer["fitting"]["guard"].as_object().into_iter().flatten() {
         rows.push(named(&format!("a fit's {figure}"), output::plain(bound)));
     }
+    let drift = &answer["fitting"]["drift"];
+    if drift.is_object() {
+        rows.push(named("a fit's inputs", output::plain(drift)));
+    }
+    if answer["fitting"]["use"] == "better" {
+        let measure = field(&answer["fitting"], "measure");
+        let by = if measure.is_empty() { measure } else { format!(" by {measure}") };
+        rows.push(named(
+            "a fit is used",
+            format!("if it is at least as good{by} as the one in use on who is held out"),
+        ));
+    }
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
         let [name, state, under_way, reason] =

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::http::HeaderName;
-use kith_features::Value as RowValue;
 use kith_host::{
     Abi, BindError, Binding, CheckError, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
     MemoryKeyValue, Observed, Plugin, Policy, Usage,
@@ -20,7 +19,7 @@ use kith_model::plugin::{
 };
 use kith_model::secret::Secret;
 use kith_model::time::{Clock, Timestamp};
-use kith_pipeline::{AnswerToRow, answers_to, dataset_of};
+use kith_pipeline::{AnswerToRow, GivenRow, answers_to, dataset_of};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
@@ -207,7 +206,7 @@ impl Prepared<'_> {
         let (plugin, (binding, observed)) = (self.plugin, self.binding());
         let Answer { output, problem, remarks } = match input {
             Input::Request(request) => receive(plugin, binding, request)?,
-            Input::Rows { fit, rows } => compute(plugin, binding, &self.state, fit.as_deref(), rows)?,
+            Input::Rows { fit, rows } => self.compute(binding, fit.as_deref(), rows)?,
             Input::Messages(messages) => requests(plugin, binding, messages, self.now)?,
         };
         let log = observed.lines(Some(0), usize::MAX);
@@ -236,11 +235,28 @@ impl Prepared<'_> {
     /// Have a model learn of these rows, for all calls that follow.
     pub(super) fn learn(&mut self, rows: &[Value]) -> Result<(), Failure> {
         let manifest = self.plugin.manifest();
-        let dataset = lines::rows(manifest, rows)?;
+        let dataset = lines::fit_rows(manifest, rows, self.now)?;
         let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
         let (state, _) = learn(manifest, &model, &dataset).map_err(|fault| Problem::of(&fault))?;
         self.state = state;
         Ok(())
+    }
+
+    fn compute(&self, binding: Binding, fit: Option<&[Value]>, rows: &[Value]) -> Result<Answer, Failure> {
+        let manifest = self.plugin.manifest();
+        let dataset = fit.map(|rows| lines::fit_rows(manifest, rows, self.now)).transpose()?;
+        let rows = lines::rows(manifest, rows)?;
+        let model = self.plugin.compute(binding).map_err(unbound)?;
+        let fitted = match dataset {
+            None => Ok((self.state.clone(), Vec::new())),
+            Some(dataset) => learn(manifest, &model, &dataset),
+        };
+        Ok(match fitted {
+            Ok((state, remarks)) => {
+                Answer { remarks, ..Answer::of_rows(manifest, answers_to(manifest, &model, &state, &rows)) }
+            }
+            Err(fault) => Answer::fault(&fault),
+        })
     }
 
     /// The limits of a call.
@@ -330,36 +346,14 @@ fn answer_of(manifest: &Manifest, request: &SourceRequest, received: Result<Rece
     }
 }
 
-fn compute(
-    plugin: &Plugin,
-    binding: Binding,
-    state: &[u8],
-    fit: Option<&[Value]>,
-    rows: &[Value],
-) -> Result<Answer, Failure> {
-    let manifest = plugin.manifest();
-    let (rows, dataset) = (lines::rows(manifest, rows)?, fit.map(|rows| lines::rows(manifest, rows)).transpose()?);
-    let model = plugin.compute(binding).map_err(unbound)?;
-    let fitted = match dataset {
-        None => Ok((state.to_vec(), Vec::new())),
-        Some(dataset) => learn(manifest, &model, &dataset),
-    };
-    Ok(match fitted {
-        Ok((state, remarks)) => {
-            Answer { remarks, ..Answer::of_rows(manifest, answers_to(manifest, &model, &state, &rows)) }
-        }
-        Err(fault) => Answer::fault(&fault),
-    })
-}
-
 /// What a model learns of these rows, and a remark where it cannot be given some.
 fn learn(
     manifest: &Manifest,
     model: &Arc<dyn ComputeModel>,
-    rows: &[Vec<RowValue>],
+    rows: &[GivenRow],
 ) -> Result<(Vec<u8>, Vec<String>), PluginFault> {
-    let (tables, left_out) = dataset_of(manifest, rows)?;
-    let fitted = model.fit(Box::new(tables.into_iter()), &Cancellation::default())?;
+    let (dataset, left_out) = dataset_of(manifest, rows)?;
+    let fitted = model.fit(Box::new(dataset), &Cancellation::default())?;
     let remark = |first: &PluginFault| {
         let rows = output::counted(left_out.len() as u64, "row");
         format!("nothing is learnt of {rows}, the first for {}", words(first))

@@ -333,7 +333,7 @@ fn change(client: &Client, args: &InstallationChangeArgs) -> Result<Value, Failu
         body["fitting"] = fitting;
     }
     if body == json!({}) {
-        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
+        let message = "nothing to change; give --config, --secret, a --grant, --grants, --revoke, --poll-interval, --fit-every, --fit-guard, --fit-drift, --fit-use, --fit-measure, or a limit such as --limit cpu_ms=200; `kith plugin upgrade` \
                        changes the version";
         return Err(Failure::Usage(message.to_owned()));
     }
@@ -352,6 +352,15 @@ impl FittingArgs {
         }
         if let Some(guard) = &self.fit_guard {
             wanted["guard"] = json_argument("--fit-guard", guard)?;
+        }
+        if let Some(drift) = &self.fit_drift {
+            wanted["drift"] = json_argument("--fit-drift", drift)?;
+        }
+        if let Some(which) = &self.fit_use {
+            wanted["use"] = json!(which);
+        }
+        if let Some(measure) = &self.fit_measure {
+            wanted["measure"] = json!((measure != "usual").then_some(measure));
         }
         Ok((wanted != json!({})).then_some(wanted))
     }
@@ -613,16 +622,26 @@ mod tests {
             disabled: false,
             pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
-            fitting: FittingArgs { fit_every: Some("7d".to_owned()), fit_guard: None },
+            fitting: FittingArgs { fit_every: Some("7d".to_owned()), ..FittingArgs::default() },
             registry: RegistryArgs::default(),
         };
         let body = installation(&args).unwrap();
         assert_eq!((&body["digest"], &body["allow_downgrade"]), (&json!("sha256:ab"), &json!(true)));
         assert_eq!(body["fitting"], json!({ "every": "7d" }));
         let guard = r#"{"auc": {"min": 0.7}, "mae": null}"#.to_owned();
-        let never = FittingArgs { fit_every: Some("never".to_owned()), fit_guard: Some(guard) };
+        let never =
+            FittingArgs { fit_every: Some("never".to_owned()), fit_guard: Some(guard), ..FittingArgs::default() };
         let expected = json!({ "every": null, "guard": { "auc": { "min": 0.7 }, "mae": null } });
         assert_eq!(never.wanted().unwrap(), Some(expected));
+        for (drift, expected) in [(r#"{"max_shift": 0.5}"#, json!({ "max_shift": 0.5 })), ("null", json!(null))] {
+            let args = FittingArgs { fit_drift: Some(drift.to_owned()), ..FittingArgs::default() };
+            assert_eq!(args.wanted().unwrap(), Some(json!({ "drift": expected })));
+        }
+        for (measure, expected) in [("brier", json!("brier")), ("usual", json!(null))] {
+            let (fit_use, fit_measure) = (Some("better".to_owned()), Some(measure.to_owned()));
+            let args = FittingArgs { fit_use, fit_measure, ..FittingArgs::default() };
+            assert_eq!(args.wanted().unwrap(), Some(json!({ "use": "better", "measure": expected })));
+        }
         assert_eq!(FittingArgs::default().wanted().unwrap(), None);
         assert_eq!(body["name"], "webhook");
         assert_eq!(body["secrets"], json!({ "signing": "whsec_x=" }));

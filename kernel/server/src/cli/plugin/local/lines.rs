@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use kith_features::Value as RowValue;
+use kith_features::{Value as RowValue, Zone};
 use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{EmittedEvent, Manifest, PluginFault, Received, Refusal};
 use kith_model::sending::{Mailbox, OutboundMail, OutboundRequest, Signature, Step};
-use kith_model::table::Cell;
+use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
-use kith_pipeline::{AnswerToRow, EventOutcome, event_text, outcomes_of};
+use kith_pipeline::{AnswerToRow, EventOutcome, GivenRow, event_text, outcomes_of};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -90,6 +90,51 @@ pub(super) fn rows(manifest: &Manifest, rows: &[Value]) -> Result<Vec<Vec<RowVal
         Ok(inputs.iter().map(|input| value(&input.name)).collect())
     };
     rows.iter().zip(1..).map(read).collect()
+}
+
+/// Where a row of a fit has whose it is, as of when it is, and what came after it; no input has such a name.
+const ID: &str = "(id)";
+const CUT_OFF: &str = "(cut_off)";
+const LABEL: &str = "(label)";
+
+/// Rows that a model learns from: as [`rows`], and each with an id, by default its number, and of a model with labels with a cut-off,
+/// by default `now`, and a label, by default none.
+pub(super) fn fit_rows(manifest: &Manifest, given: &[Value], now: Timestamp) -> Result<Vec<GivenRow>, Failure> {
+    let is_labelled = manifest.training.is_some();
+    let (mut of_inputs, mut beside) = (given.to_vec(), Vec::with_capacity(given.len()));
+    for (row, number) in of_inputs.iter_mut().zip(1..) {
+        let mut take = |key: &str| row.as_object_mut().and_then(|row| row.remove(key));
+        let (id, cut_off, label) = (take(ID), take(CUT_OFF), take(LABEL));
+        let wrong = |key: &str, write: &str| Failure::Usage(format!("row {number}: `{key}` is {write}"));
+        if !is_labelled && (cut_off.is_some() || label.is_some()) {
+            let message =
+                format!("row {number}: the manifest has no [training], so that no row has `{CUT_OFF}` or `{LABEL}`");
+            return Err(Failure::Usage(message));
+        }
+        let id = match id {
+            None => number,
+            Some(id) => digits::line(&id).parse().ok().ok_or_else(|| wrong(ID, "a whole number from 0"))?,
+        };
+        let cut_off = match cut_off {
+            None => now,
+            Some(time) => time
+                .as_str()
+                .and_then(|time| time.parse().ok())
+                .ok_or_else(|| wrong(CUT_OFF, "a time in RFC 3339, e.g. \"2026-11-21T10:00:00Z\""))?,
+        };
+        let label = label.map_or(RowValue::Null, |label| RowValue::from_json_text(&digits::line(&label)));
+        let label = match label {
+            RowValue::Null => None,
+            RowValue::Bool(holds) => Some(f64::from(u8::from(holds))),
+            label => match label.to_cell(ColumnType::Float64, &Zone::utc()) {
+                Ok(Cell::Float64(number)) => Some(number),
+                _ => return Err(wrong(LABEL, "true, false, a number or null")),
+            },
+        };
+        beside.push((id, is_labelled.then_some((cut_off, label))));
+    }
+    let values = rows(manifest, &of_inputs)?;
+    Ok(values.into_iter().zip(beside).map(|(values, (id, past))| GivenRow { values, id, past }).collect())
 }
 
 /// Where a row has the events that were emitted of it; no output has such a name.
@@ -357,6 +402,36 @@ mod tests {
         assert_eq!(read, [vec![RowValue::Float(1.5)], vec![RowValue::Null]]);
         let refused = rows(&manifest, &[json!({}), json!({ "m": 1 })]).unwrap_err().to_string();
         assert_eq!(refused, "row 2: the manifest has no input `m`; it has n");
+    }
+
+    #[test]
+    fn a_row_to_learn_from_may_say_whose_it_is_and_what_came_after() {
+        let input = "[inputs.n]\nexpression = \"events('a').size()\"\ntype = \"float64\"\nreason = \"To try\"\n\
+                     [outputs.o]\ntype = \"float64\"\ndescription = \"To try\"\n";
+        let training = "[training]\nlabel = \"events('a').size()\"\nhorizon = \"1d\"\nevery = \"1d\"\ncut_offs = 1\n\
+                        predicts = \"o\"\n";
+        let of = |tables: &str, rows: &str| {
+            let rows = digits::read(rows).unwrap();
+            fit_rows(&model(tables), rows.as_array().unwrap(), Timestamp(5))
+        };
+        let labelled = format!("{input}{training}");
+        let rows = r#"[{"n":1,"(id)":18446744073709551615,"(cut_off)":"1970-01-01T00:00:01Z","(label)":true},
+                       {"n":2,"(label)":0.50},{"(label)":null}]"#;
+        let read = of(&labelled, rows).unwrap();
+        assert_eq!(read.iter().map(|row| row.id).collect::<Vec<u64>>(), [u64::MAX, 2, 3]);
+        assert_eq!(read[0].values, [RowValue::Int(1)]);
+        let past = [(Timestamp(1_000), Some(1.0)), (Timestamp(5), Some(0.5)), (Timestamp(5), None)];
+        assert_eq!(read.iter().map(|row| row.past).collect::<Vec<_>>(), past.map(Some));
+        assert_eq!(of(input, r#"[{"n":1}]"#).unwrap()[0].past, None);
+        for (tables, rows, expected) in [
+            (input, r#"[{"(label)":1}]"#, "row 1: the manifest has no [training]"),
+            (labelled.as_str(), r#"[{"(label)":"soon"}]"#, "row 1: `(label)` is true, false, a number or null"),
+            (labelled.as_str(), r#"[{},{"(id)":-1}]"#, "row 2: `(id)` is a whole number from 0"),
+            (labelled.as_str(), r#"[{"(cut_off)":5}]"#, "row 1: `(cut_off)` is a time in RFC 3339"),
+        ] {
+            let refused = of(tables, rows).unwrap_err().to_string();
+            assert!(refused.starts_with(expected), "{refused}");
+        }
     }
 
     #[test]
