@@ -25,7 +25,8 @@ pub(crate) fn link(linker: &mut Linker<CallState>, abi: Abi, kind: PluginKind) -
             ("clock", _) => link_clock(&mut instance)?,
             ("kv", Abi::V0_1) => link_kv_0_1(&mut instance)?,
             ("kv", Abi::V0_2) => link_kv(&mut instance)?,
-            ("dataset", _) => link_dataset(&mut instance)?,
+            ("dataset", Abi::V0_1) => link_dataset_0_1(&mut instance)?,
+            ("dataset", Abi::V0_2) => link_dataset(&mut instance)?,
             ("emitting", _) => link_emitting(&mut instance)?,
             ("http", Abi::V0_1) => link_http_0_1(&mut instance)?,
             ("http", Abi::V0_2) => link_http(&mut instance)?,
@@ -109,6 +110,10 @@ fn link_kv_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result
 
 fn link_dataset(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, dataset::Host::next))
+}
+
+fn link_dataset_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+    instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, v0_1::dataset::Host::next))
 }
 
 fn link_emitting(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
