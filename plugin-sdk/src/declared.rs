@@ -8,6 +8,8 @@ use crate::table::{Column, ColumnType, Table, Texts, Values, bit};
 pub struct Declared {
     /// The inputs, each with its type.
     pub inputs: &'static [(&'static str, ColumnType)],
+    /// The fields of the inputs of records, each with its type.
+    pub records: &'static [(&'static str, &'static [(&'static str, ColumnType)])],
     /// The tags or scores.
     pub outputs: &'static [DeclaredOutput],
     /// The names of the events that it may emit, `*` for any.
@@ -45,6 +47,23 @@ impl Declared {
                     return Err(format!("the input `{name}` is of type {found:?}; the manifest says {column_type:?}"));
                 }
                 Some(_) => {}
+            }
+        }
+        self.check_fields(table)
+    }
+
+    /// The first input of records that has other fields than the manifest says.
+    fn check_fields(&self, table: &Table) -> Result<(), String> {
+        let words = |fields: &[(&str, ColumnType)]| {
+            fields.iter().map(|(name, column_type)| format!("{name} ({column_type})")).collect::<Vec<_>>().join(", ")
+        };
+        for (name, fields) in self.records {
+            let column = table.columns.iter().find(|column| column.name == *name);
+            let Some(Column { values: Values::Records(lists), .. }) = column else { continue };
+            let found: Vec<(&str, ColumnType)> = lists.items.columns().collect();
+            if found.len() != fields.len() || fields.iter().any(|field| !found.contains(field)) {
+                let (found, declared) = (words(&found), words(fields));
+                return Err(format!("the records of the input `{name}` have {found}; the manifest says {declared}"));
             }
         }
         Ok(())
@@ -182,6 +201,13 @@ mod tests {
         }
     }
 
+    fn purchases() -> Table {
+        Table::new(2)
+            .with_timestamp("time", [Some(1), Some(5)])
+            .with_float64("amount", [Some(1.5), None])
+            .with_text("type", [None, Some("tea")])
+    }
+
     fn rows() -> Table {
         Table::new(2)
             .with_float64("spent", [Some(250.0), None])
@@ -192,6 +218,7 @@ mod tests {
             .with_text_list("cities", [Some(vec!["Oslo", "Rome"]), None])
             .with_float64_list("totals", [Some(vec![1.5, 2.0]), None])
             .with_int64_list("counts", [Some(vec![1]), None])
+            .with_records("purchases", [Some(2), None], purchases())
             .with_timestamp_list("times", [Some(vec![1, 5]), None])
     }
 
@@ -210,6 +237,30 @@ mod tests {
         let one = Table::new(1).with_text("spent", [Some("much")]);
         let failure = Inputs::read(&one).unwrap_err();
         assert!(failure.to_string().contains("the column `spent` is text, not float64"), "{failure}");
+    }
+
+    #[test]
+    fn records_are_read_by_their_types_and_absent_fields_stay_in_their_place() {
+        let table = rows();
+        let inputs = Inputs::read(&table).unwrap();
+        let read: Vec<_> =
+            inputs.row(0).purchases.unwrap().iter().map(|one| (one.time, one.amount, one.r#type)).collect();
+        assert_eq!(read, [(Some(1), Some(1.5), None), (Some(5), None, Some("tea"))]);
+        assert!(inputs.row(1).purchases.is_none() && inputs.row(0).purchases.unwrap().get(2).is_none());
+        assert_eq!(inputs.purchases.fields().amount.iter().flatten().sum::<f64>(), 1.5);
+        let mut without = rows();
+        without.columns.retain(|column| column.name != "purchases");
+        let few = Table::new(2).with_timestamp("time", [Some(1), Some(5)]).with_int64("amount", [None, None]);
+        let other = without.clone().with_records("purchases", [Some(0), Some(2)], few);
+        let failure = Inputs::read(&other).unwrap_err().to_string();
+        assert!(failure.contains("the column `purchases.amount` is int64, not float64"), "{failure}");
+        let said = DECLARED.check_inputs(&other).unwrap_err();
+        assert_eq!(
+            said,
+            "the records of the input `purchases` have time (timestamp), amount (int64); the manifest says time (timestamp), amount \
+             (float64), type (text)"
+        );
+        assert_eq!(DECLARED.check_inputs(&rows()), Ok(()));
     }
 
     #[test]

@@ -89,8 +89,8 @@ pub use failure::{Failure, Problem, Rejection};
 pub use model::{Fitted, Scorer, TagModel};
 pub use poll::{Page, PollAnswer, PollFailure, PollRequest, Turn, Wanted};
 pub use table::{
-    BooleanColumn, ColumnError, ColumnType, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn, Table,
-    TextColumn, TextList, TextListColumn,
+    BooleanColumn, ColumnError, ColumnType, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn,
+    RecordFields, Records, RecordsColumn, Table, TextColumn, TextList, TextListColumn,
 };
 
 /// What [`export!`] needs from the plugin's crate. Not part of the API.
@@ -108,6 +108,8 @@ pub mod __private {
 /// - `Inputs`, with a typed column for each input. `Inputs::read(table)?` takes them from the table that the kernel hands over,
 ///   `inputs.rows()` goes through `Row`s, `inputs.spent` is the whole column.
 /// - `Row`, with an optional value for each input.
+/// - for each input of records, `orders` for one, `OrdersRecord` with an optional value for each field, in lists as [`Records`], and
+///   `OrdersFields` with a column for each.
 /// - `Outputs`, with an optional value for each output, of one row. Those of all rows are collected into a [`Table`].
 /// - for each output that declares `values` an enum, `LevelValue` of `level`, with `as_str` and `ALL`.
 /// - `DECLARED`, for [`testing::Host::evaluate`] and [`testing::Host::score`].
@@ -123,6 +125,17 @@ pub mod __private {
 ///
 /// fn spent(row: Row<'_>) -> Option<f64> {
 ///     row.spend
+/// }
+/// # fn main() {}
+/// ```
+///
+/// A misspelt field of records:
+///
+/// ```compile_fail
+/// kith_plugin_sdk::manifest!("src/declared/level.toml");
+///
+/// fn spent(row: Row<'_>) -> Option<f64> {
+///     Some(row.purchases?.iter().filter_map(|purchase| purchase.amuont).sum())
 /// }
 /// # fn main() {}
 /// ```

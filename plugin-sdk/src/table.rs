@@ -9,10 +9,12 @@ use crate::Failure;
 
 mod build;
 mod read;
+mod records;
 
 pub use read::{
     BooleanColumn, Float64Column, Float64ListColumn, Int64Column, Int64ListColumn, TextColumn, TextList, TextListColumn,
 };
+pub use records::{RecordFields, Records, RecordsColumn};
 
 /// What a column holds. Each value may be absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -35,6 +37,8 @@ pub enum ColumnType {
     TimestampList,
     /// A list of texts in each row.
     TextList,
+    /// A list of records in each row, whose fields are columns of single values. Of inputs alone.
+    Records,
 }
 
 impl ColumnType {
@@ -50,7 +54,16 @@ impl ColumnType {
             ColumnType::Float64List => "float64-list",
             ColumnType::TimestampList => "timestamp-list",
             ColumnType::TextList => "text-list",
+            ColumnType::Records => "records",
         }
+    }
+
+    /// Whether a row has one value and no list.
+    pub(crate) fn is_single(self) -> bool {
+        matches!(
+            self,
+            ColumnType::Boolean | ColumnType::Int64 | ColumnType::Float64 | ColumnType::Timestamp | ColumnType::Text
+        )
     }
 }
 
@@ -101,6 +114,17 @@ impl fmt::Display for ColumnError {
             }
             ColumnError::Malformed { name, what } => write!(f, "the column `{name}` is malformed: {what}"),
         }
+    }
+}
+
+impl ColumnError {
+    /// The same of a field of the records of a column.
+    fn in_records(mut self, column: &str) -> ColumnError {
+        let (ColumnError::Missing { name, .. }
+        | ColumnError::WrongType { name, .. }
+        | ColumnError::Malformed { name, .. }) = &mut self;
+        *name = format!("{column}.{name}");
+        self
     }
 }
 
@@ -164,6 +188,8 @@ pub(crate) enum Values {
     Float64List(Lists<Vec<f64>>),
     TimestampList(Lists<Vec<i64>>),
     TextList(Lists<Texts>),
+    /// The records of all rows, with a column for each field.
+    Records(Lists<Table>),
 }
 
 impl Values {
@@ -178,6 +204,7 @@ impl Values {
             Values::Float64List(_) => ColumnType::Float64List,
             Values::TimestampList(_) => ColumnType::TimestampList,
             Values::TextList(_) => ColumnType::TextList,
+            Values::Records(_) => ColumnType::Records,
         }
     }
 }
@@ -236,7 +263,8 @@ mod tests {
             .with_float64_list("fl", [Some(vec![1.0, 2.0]), None, Some(vec![])])
             .with_int64_list("il", [Some(vec![1]), Some(vec![2, 3]), None])
             .with_timestamp_list("tl", [None, Some(vec![5, 6]), Some(vec![7])])
-            .with_text_list("sl", [Some(vec!["a", "bc"]), None, Some(vec!["d"])]);
+            .with_text_list("sl", [Some(vec!["a", "bc"]), None, Some(vec!["d"])])
+            .with_records("r", [Some(0), None, Some(2)], Table::new(2).with_int64("n", [None, Some(7)]));
 
         assert_eq!(table.len(), 3);
         assert_eq!(table.boolean("b").unwrap().iter().collect::<Vec<_>>(), [Some(true), None, Some(false)]);
@@ -254,6 +282,11 @@ mod tests {
         assert!(lists.get(1).is_none());
         assert_eq!(lists.get(2).unwrap().get(0), Some("d"));
         assert_eq!(lists.get(2).unwrap().get(1), None);
+        let records = table.records("r", |records| records.int64("n")).unwrap();
+        assert_eq!((records.places(0), records.places(1), records.places(2)), (Some(0..0), None, Some(0..2)));
+        assert_eq!(records.fields().iter().collect::<Vec<_>>(), [None, Some(7)]);
+        let missing = table.records("r", |records| records.int64("m")).unwrap_err();
+        assert!(missing.to_string().starts_with("there is no column `r.m` (there is: n)"), "{missing}");
     }
 
     #[test]

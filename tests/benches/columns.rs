@@ -30,7 +30,7 @@ pub(crate) fn batch(random: &mut Random, rows: usize) -> (Table, kith_plugin_sdk
     let mut columns = Vec::new();
     for name in NUMBERS {
         let values: Vec<f64> = (0..rows).map(|_| random.below(1000) as f64 / 10.0).collect();
-        let mut column = ColumnBuilder::new(name, ColumnType::Float64);
+        let mut column = ColumnBuilder::new(name, &ColumnType::Float64);
         values.iter().for_each(|value| column.push(Cell::Float64(*value)).unwrap());
         columns.push(column.finish());
         native = native.with_float64(name, values.into_iter().map(Some));
@@ -38,7 +38,7 @@ pub(crate) fn batch(random: &mut Random, rows: usize) -> (Table, kith_plugin_sdk
     for (name, choice) in TEXTS.into_iter().zip([&CITIES[..], &PLANS[..]]) {
         #[allow(clippy::cast_possible_truncation, reason = "below the number of choices")]
         let values: Vec<&str> = (0..rows).map(|_| choice[random.below(choice.len() as u64) as usize]).collect();
-        let mut column = ColumnBuilder::new(name, ColumnType::Text);
+        let mut column = ColumnBuilder::new(name, &ColumnType::Text);
         values.iter().for_each(|value| column.push(Cell::Text((*value).into())).unwrap());
         columns.push(column.finish());
         native = native.with_text(name, values.into_iter().map(Some));

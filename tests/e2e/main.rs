@@ -24,6 +24,7 @@ mod guests;
 mod hostile;
 mod identity;
 mod imports;
+mod inputs;
 mod isolation;
 mod late;
 mod letters;

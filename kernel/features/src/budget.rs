@@ -140,6 +140,7 @@ pub(crate) fn worst_case(node: &Node) -> (u64, u64) {
         | Node::Or(..)
         | Node::Compare(..)
         | Node::Matches(..)
+        | Node::Object(_)
         | Node::Calculate(..) => (steps, 1),
     }
 }

@@ -1,6 +1,8 @@
 //! What each node of the tree means. One evaluator serves the compiled tree, the naive reading and the conditions
 //! inside leaves, so that there is one meaning.
 
+mod objects;
+
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 
@@ -135,6 +137,7 @@ impl<'a> Scope<'a> {
             Node::In(item, list) => self.contained(item, list, variables),
             Node::Choose(parts) => self.chosen(parts, variables),
             Node::List(items) => list_of(items.iter().map(|item| self.value(item, variables))),
+            Node::Object(fields) => self.object(fields, variables),
             Node::MacroCall(each) => self.each(each, variables),
             Node::Call(function, arguments) if function.is_of_calendar() => {
                 let [of] = arguments.as_slice() else { return Value::Null };
@@ -491,9 +494,4 @@ fn aggregate(function: Function, mut items: Vec<Value>) -> Value {
             Value::List(items)
         }
     }
-}
-
-/// The order in which a list of events stands.
-pub(crate) fn event_order(a: &EventFacts<'_>, b: &EventFacts<'_>) -> Ordering {
-    a.order(b)
 }

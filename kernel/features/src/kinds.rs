@@ -3,9 +3,11 @@
 //! What a sender or a plugin chooses, such as a property or a tag, may be anything; what a function or an operator makes is
 //! known. So an input that is declared as something its expression never gives is found before anybody's values are missing.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use kith_model::table::ColumnType;
+use kith_model::table::{ColumnType, RecordField};
 
 use crate::expression::Expression;
 use crate::functions::Function;
@@ -75,6 +77,8 @@ pub struct Kinds {
     own: KindSet,
     /// Of the items, where it is a list; `None` for anything.
     items: Option<Box<Kinds>>,
+    /// Of the fields, where it is an object that is written out; `None` for whichever there are.
+    fields: Option<BTreeMap<String, Kinds>>,
 }
 
 impl Expression {
@@ -86,7 +90,7 @@ impl Expression {
 
 impl Kinds {
     const fn single(own: KindSet) -> Kinds {
-        Kinds { own, items: None }
+        Kinds { own, items: None, fields: None }
     }
 
     fn any() -> Kinds {
@@ -94,7 +98,11 @@ impl Kinds {
     }
 
     fn list(of: Kinds) -> Kinds {
-        Kinds { own: KindSet::LIST, items: Some(Box::new(of)) }
+        Kinds { own: KindSet::LIST, items: Some(Box::new(of)), fields: None }
+    }
+
+    fn object(fields: BTreeMap<String, Kinds>) -> Kinds {
+        Kinds { own: KindSet::MAP, items: None, fields: Some(fields) }
     }
 
     fn or(self, other: Kinds) -> Kinds {
@@ -107,12 +115,17 @@ impl Kinds {
             (true, false) => self.items,
             (false, _) => other.items,
         };
-        Kinds { own: self.own.or(other.own), items }
+        let fields = match (self.own.has(KindSet::MAP), other.own.has(KindSet::MAP)) {
+            (true, true) => self.fields.zip(other.fields).map(|(a, b)| of_either(a, b)),
+            (true, false) => self.fields,
+            (false, _) => other.fields,
+        };
+        Kinds { own: self.own.or(other.own), items, fields }
     }
 
     /// Of the items that it counts as where a list is asked for: what is no list is one of itself alone.
     fn as_items(&self) -> Kinds {
-        let alone = Kinds::single(self.own.without(KindSet::LIST));
+        let alone = Kinds { own: self.own.without(KindSet::LIST), items: None, fields: self.fields.clone() };
         match (self.own.has(KindSet::LIST), &self.items) {
             (false, _) => alone,
             (true, Some(items)) => alone.or(Kinds::clone(items)),
@@ -122,12 +135,13 @@ impl Kinds {
 
     /// Whether a column of this type can hold any of what comes. A number that may have a fraction fits no column of whole
     /// numbers: all that have one would be absent.
-    pub fn fit(&self, column: ColumnType) -> bool {
+    pub fn fit(&self, column: &ColumnType) -> bool {
         let scalars = |kinds: KindSet| self.own.has(kinds);
-        let list = |item: ColumnType| {
+        let list_of = |fit: &dyn Fn(&Kinds) -> bool| {
             let is_list = self.own.has(KindSet::LIST);
-            is_list && self.items.as_ref().is_none_or(|items| items.own == KindSet::NONE || items.fit(item))
+            is_list && self.items.as_ref().is_none_or(|items| items.own == KindSet::NONE || fit(items))
         };
+        let list = |item: ColumnType| list_of(&|items| items.fit(&item));
         match column {
             ColumnType::Boolean => scalars(KindSet::BOOL),
             ColumnType::Int64 => {
@@ -141,7 +155,23 @@ impl Kinds {
             ColumnType::Float64List => list(ColumnType::Float64),
             ColumnType::TimestampList => list(ColumnType::Timestamp),
             ColumnType::TextList => list(ColumnType::Text),
+            ColumnType::Records(declared) => list_of(&|items| items.fit_fields(declared)),
         }
+    }
+
+    /// Whether records of these fields can hold it: an object that is written out has just these, each of its type.
+    fn fit_fields(&self, declared: &[RecordField]) -> bool {
+        let fit = |fields: &BTreeMap<String, Kinds>| {
+            let fit = |field: &RecordField| fields.get(&field.name).is_some_and(|kinds| kinds.fit(&field.column_type));
+            fields.len() == declared.len() && declared.iter().all(fit)
+        };
+        self.own.has(KindSet::MAP) && self.fields.as_ref().is_none_or(fit)
+    }
+
+    /// The fields of its items by their names, where it is a list of objects that are written out.
+    pub fn record_fields(&self) -> Option<&BTreeMap<String, Kinds>> {
+        let items = self.items.as_ref().filter(|_| self.own == KindSet::LIST)?;
+        items.fields.as_ref().filter(|_| items.own == KindSet::MAP)
     }
 
     /// The type of column that suits best; `None` where none does.
@@ -154,7 +184,7 @@ impl Kinds {
         let text = may_be_text.then_some(ColumnType::Text);
         let texts = (self.own.is_within(KindSet::LIST) && items_may).then_some(ColumnType::TextList);
         let mut candidates = text.into_iter().chain(texts).chain(scalars).chain([ColumnType::Text]).chain(lists);
-        candidates.find(|column| self.fit(*column))
+        candidates.find(|column| self.fit(column))
     }
 
     /// Whether a value is of a kind that is one of these.
@@ -203,7 +233,13 @@ impl fmt::Display for Kinds {
         say(KindSet::TEXT, "a text");
         say(KindSet::TIME, "a time");
         say(KindSet::DURATION, "a length of time");
-        say(KindSet::MAP.or(KindSet::EVENT), "an object");
+        match &self.fields {
+            Some(fields) if !fields.is_empty() => {
+                let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                say(KindSet::MAP, &format!("an object of `{}`", names.join("`, `")));
+            }
+            _ => say(KindSet::MAP.or(KindSet::EVENT), "an object"),
+        }
         if self.own.has(KindSet::LIST) {
             words.push(match &self.items {
                 Some(items) if items.own != KindSet::NONE => format!("a list, each item {items}"),
@@ -252,6 +288,10 @@ fn of(node: &Node, variables: &mut Vec<Kinds>) -> Kinds {
         Node::Calculate(operator, a, b) => calculated(&of(a, variables), *operator, &of(b, variables)),
         Node::Choose(parts) => of(&parts[1], variables).or(of(&parts[2], variables)),
         Node::List(items) => Kinds::list(union(items.iter().map(|item| of(item, variables)))),
+        Node::Object(fields) => {
+            let field = |(name, value): &(Arc<str>, Node)| (name.as_ref().to_owned(), of(value, variables));
+            Kinds::object(fields.iter().map(field).collect())
+        }
         Node::MacroCall(each) => of_macro(each, variables),
         Node::Call(function, arguments) => {
             let target = arguments.first().map_or(Kinds::single(KindSet::NONE), |target| of(target, variables));
@@ -260,8 +300,20 @@ fn of(node: &Node, variables: &mut Vec<Kinds>) -> Kinds {
     }
 }
 
-/// The fields that every event has of its own.
+/// The fields of one object or another.
+fn of_either(mut a: BTreeMap<String, Kinds>, b: BTreeMap<String, Kinds>) -> BTreeMap<String, Kinds> {
+    for (name, kinds) in b {
+        let held = a.remove(&name);
+        a.insert(name, union(held.into_iter().chain([kinds])));
+    }
+    a
+}
+
+/// The fields of an object that is written out, and those that every event has of its own.
 fn of_field(target: &Kinds, name: &str) -> Kinds {
+    if let (KindSet::MAP, Some(fields)) = (target.own, &target.fields) {
+        return fields.get(name).cloned().unwrap_or(Kinds::single(KindSet::NONE));
+    }
     match name {
         _ if target.own != KindSet::EVENT => Kinds::any(),
         "time" => Kinds::single(KindSet::TIME),
@@ -321,7 +373,7 @@ fn calculated(a: &Kinds, operator: Arithmetic, b: &Kinds) -> Kinds {
         (Some(one), Some(other)) => Some(Box::new(Kinds::clone(one).or(Kinds::clone(other)))),
         _ => None,
     };
-    Kinds { own, items }
+    Kinds { own, items, fields: None }
 }
 
 /// What two single kinds come to, as [`Value::calculate`] has it.
@@ -378,6 +430,8 @@ mod tests {
             ("1 / 2", "a number that may have a fraction", "float64"),
             ("traits.birthday.year()", "a whole number", "int64"),
             ("-events('A').size()", "a whole number", "int64"),
+            ("events('A').map(e, {'t': e.time, 'n': e.n}).map(r, r.t).max()", "a time", "timestamp"),
+            ("events('A').map(e, {'t': e.time}).last().t", "a time", "timestamp"),
         ] {
             let kinds = kinds(text);
             assert_eq!(kinds.to_string(), said, "{text}");
@@ -400,11 +454,39 @@ mod tests {
             let kinds = kinds(text);
             let column = |name: &str| serde_json::from_value::<ColumnType>(name.into()).unwrap();
             for name in fitting {
-                assert!(kinds.fit(column(name)), "{text} as {name}");
+                assert!(kinds.fit(&column(name)), "{text} as {name}");
             }
             for name in others {
-                assert!(!kinds.fit(column(name)), "{text} as {name}");
+                assert!(!kinds.fit(&column(name)), "{text} as {name}");
             }
+        }
+    }
+
+    #[test]
+    fn records_are_of_the_fields_and_types_that_are_written() {
+        let records = |fields: &[(&str, ColumnType)]| {
+            let field = |(name, column_type): &(&str, ColumnType)| RecordField {
+                name: (*name).to_owned(),
+                column_type: column_type.clone(),
+            };
+            ColumnType::Records(fields.iter().map(field).collect())
+        };
+        let order = records(&[("time", ColumnType::Timestamp), ("amount", ColumnType::Float64)]);
+        let written = "events('A').map(e, {'time': e.time, 'amount': e.total})";
+        assert!(kinds(written).fit(&order));
+        assert!(kinds("traits.orders").fit(&order), "whatever a sender wrote");
+        assert_eq!(kinds(written).to_string(), "a list, each item an object of `amount`, `time`");
+        assert_eq!((kinds(written).column(), kinds("traits.orders").record_fields()), (None, None));
+        assert_eq!(kinds(written).record_fields().unwrap()["time"].to_string(), "a time");
+        for (text, other) in [
+            (written, records(&[("time", ColumnType::Timestamp)])),
+            (written, records(&[("time", ColumnType::Timestamp), ("amuont", ColumnType::Float64)])),
+            (written, records(&[("time", ColumnType::Float64), ("amount", ColumnType::Float64)])),
+            (written, ColumnType::TextList),
+            ("events('A').map(e, e.total * 2)", order.clone()),
+            ("events('A').size()", order),
+        ] {
+            assert!(!kinds(text).fit(&other), "{text} as {other:?}");
         }
     }
 }

@@ -23,7 +23,7 @@
 //! `first`, `last`, `distinct` on lists; `contains`, `startsWith`, `endsWith`, `matches`, `lower`, `upper`, `size` on texts; `year`,
 //! `month`, `day`, `weekday`, `hour` on times; `has(…)`,
 //! `in`, `int(x)`, `double(x)`, `string(x)`, `timestamp('2026-11-21')`, `duration('7d')`; `c ? a : b`, `&&`, `||`, `!`,
-//! comparisons and arithmetic. Beyond CEL: `/` never truncates (`7 / 2` is 3.5, whatever JSON wrote the numbers like), a
+//! comparisons and arithmetic; `{'a': …, 'b': …}` as what `map` makes of an item. Beyond CEL: `/` never truncates (`7 / 2` is 3.5, whatever JSON wrote the numbers like), a
 //! text that names a moment compares and calculates with times, and nothing fails while it is evaluated.
 //!
 //! # Null and unknown
@@ -67,6 +67,7 @@
 //! | `[1, 2].all(i, i == 2 && x)`, `[1, 2, 3].exists_one(i, i > 1 \|\| x)` | `false` | `false` |
 //! | `[1].filter(i, x)`, `[1].map(i, x, i)` | `[]` | `unknown` |
 //! | `[1].map(i, x)` | `[null]` | `unknown` |
+//! | `[1].map(i, {'a': x})` | `[{'a': null}]` | `unknown` |
 //! | `x.exists(i, true)`, `x.exists_one(i, true)` | `false` | `unknown` |
 //! | `x.all(i, false)` | `true` | `unknown` |
 //! | `x.filter(i, true)`, `x.map(i, i)`, `x.distinct()` | `[]` | `unknown` |

@@ -6,7 +6,7 @@
 use kith_model::time::Timestamp;
 
 use crate::budget::Budget;
-use crate::eval::{Scope, event_order};
+use crate::eval::Scope;
 use crate::event::{EventFacts, OBJECTS};
 use crate::expression::Expression;
 use crate::facts::Facts;
@@ -23,7 +23,7 @@ pub fn evaluate(
     zone: &Zone,
 ) -> Value {
     let mut ordered: Vec<&EventFacts<'_>> = events.iter().collect();
-    ordered.sort_by(|a, b| event_order(a, b));
+    ordered.sort_by(|a, b| a.order(b));
     let names =
         |field: &&str| expression.written().any(&mut |node| matches!(node, Node::Field(_, name) if **name == **field));
     let objects: Vec<&str> = OBJECTS.into_iter().filter(names).collect();

@@ -154,6 +154,14 @@ const MACROS: &[Row] = &[
         ("events('Order Completed').filter(e, e.total > 15).map(e, e.total).sum()", "50.0"),
     ),
     (
+        "`.map(e, {'a': …, 'b': …})`",
+        "an object of each, of 1 to 16 fields; what is absent is null in its field. Plugins take such a list as records",
+        (
+            "events('Order Completed').map(e, {'total': e.total, 'coupon': e.coupon})",
+            "[{'coupon': null, 'total': 10.5}, {'coupon': null, 'total': 20}, {'coupon': 'X', 'total': '30.00'}]",
+        ),
+    ),
+    (
         "`.exists(i, …)` in `.exists(e, …)`",
         "lists in events",
         ("events('Order Completed').exists(e, e.items.exists(i, i.sku == 'b'))", "true"),

@@ -111,7 +111,11 @@ mod tests {
     #[test]
     fn properties_are_seen_by_event_and_name() {
         let of = |text: &str, event: Option<&str>, name: Option<&str>| sees(text).sees_property(event, name);
-        for text in ["events('Buy').map(e, e.total).sum() > 5", "events('Buy').exists(e, e.properties.total > 1)"] {
+        for text in [
+            "events('Buy').map(e, e.total).sum() > 5",
+            "events('Buy').exists(e, e.properties.total > 1)",
+            "events('Buy').map(e, {'time': e.time, 'amount': e.total})",
+        ] {
             assert!(of(text, Some("Buy"), Some("total")), "{text}");
             assert!(of(text, None, Some("total")) && of(text, Some("Buy"), None), "{text}");
             assert!(!of(text, Some("Sell"), Some("total")) && !of(text, Some("Buy"), Some("coupon")), "{text}");

@@ -7,6 +7,7 @@ mod call;
 mod doubts;
 pub(crate) mod habits;
 mod lists;
+mod objects;
 mod place;
 mod words;
 
@@ -131,7 +132,7 @@ impl Translator<'_> {
             }
             Expr::Comprehension(comprehension) => self.each(expression, comprehension),
             Expr::Call(call) => self.call(expression, call),
-            Expr::Map(_) => self.refuse(expression, "maps are not supported"),
+            Expr::Map(_) => self.refuse(expression, objects::MISPLACED),
             Expr::Struct(_) => self.refuse(expression, "messages are not supported"),
             Expr::Unspecified => self.refuse(expression, "an expression is missing here"),
         };
@@ -269,7 +270,7 @@ impl Translator<'_> {
         self.in_event |= over_events;
         self.scope.push(Binding { name: comprehension.iter_var.clone(), event: over_events });
         let condition = condition.map(|condition| self.truth(condition)).transpose();
-        let item = item.map(|item| self.value(item)).transpose();
+        let item = item.map(|item| self.mapped(item)).transpose();
         self.scope.pop();
         self.in_event = outer;
         let each = MacroCall { kind, over, slot, condition: condition?, item: item? };

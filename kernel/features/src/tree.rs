@@ -107,6 +107,8 @@ pub(crate) enum Node {
     In(Box<Node>, Box<Node>),
     Choose(Box<[Node; 3]>),
     List(Vec<Node>),
+    /// What a map makes of an item: a value under each name, in the order of the names, none of them twice.
+    Object(Vec<(Arc<str>, Node)>),
     MacroCall(Box<MacroCall>),
     Call(Function, Vec<Node>),
     /// A text that a regular expression is found in.
@@ -118,13 +120,21 @@ impl Node {
     pub(crate) fn is_never_bool(&self) -> bool {
         match self {
             Node::Literal(value) => !matches!(value, Value::Bool(_)),
-            Node::Now | Node::Negate(_) | Node::Calculate(..) | Node::List(_) | Node::Events(..) => true,
+            Node::Now | Node::Negate(_) | Node::Calculate(..) | Node::List(_) | Node::Object(_) | Node::Events(..) => {
+                true
+            }
+            Node::Call(Function::First | Function::Last, list) => list.first().is_some_and(Node::makes_objects),
             Node::Choose(parts) => parts[1].is_never_bool() && parts[2].is_never_bool(),
             Node::MacroCall(each) => matches!(each.kind, Macro::Filter | Macro::Map),
             Node::Call(function, _) => functions::spec(*function).is_never_bool,
             Node::Feature(name) => matches!(name, FeatureName::Identifiers(_) | FeatureName::CreatedAt),
             _ => false,
         }
+    }
+
+    /// Whether it is a list of objects that are written out.
+    fn makes_objects(&self) -> bool {
+        matches!(self, Node::MacroCall(each) if matches!(each.item, Some(Node::Object(_))))
     }
 
     /// Whether its form tells that it is a list, whatever it meets; of a person without identifiers of a type these are absent.
@@ -181,6 +191,7 @@ impl Node {
             | Node::In(a, b) => vec![a, b],
             Node::Choose(parts) => parts.iter().collect(),
             Node::List(items) | Node::Call(_, items) => items.iter().collect(),
+            Node::Object(fields) => fields.iter().map(|(_, value)| value).collect(),
             Node::MacroCall(each) => {
                 [Some(&each.over), each.condition.as_ref(), each.item.as_ref()].into_iter().flatten().collect()
             }
@@ -210,6 +221,9 @@ impl Node {
             Node::In(a, b) => Node::In(boxed(a), boxed(b)),
             Node::Choose(parts) => Node::Choose(Box::new([change(&parts[0]), change(&parts[1]), change(&parts[2])])),
             Node::List(items) => Node::List(items.iter().map(change).collect()),
+            Node::Object(fields) => {
+                Node::Object(fields.iter().map(|(name, value)| (name.clone(), change(value))).collect())
+            }
             Node::Call(function, arguments) => Node::Call(*function, arguments.iter().map(change).collect()),
             Node::MacroCall(each) => Node::MacroCall(Box::new(MacroCall {
                 kind: each.kind,
@@ -369,6 +383,7 @@ impl Text<'_> {
                 self.write_list(f, items)?;
                 f.write_str("]")
             }
+            Node::Object(fields) => self.write_object(f, fields),
             Node::MacroCall(each) => self.write_each(f, each),
             Node::Call(function, arguments) => self.write_call(f, *function, arguments),
             Node::Matches(target, pattern) => {
@@ -378,6 +393,17 @@ impl Text<'_> {
                 f.write_str(")")
             }
         }
+    }
+
+    fn write_object(&self, f: &mut fmt::Formatter<'_>, fields: &[(Arc<str>, Node)]) -> fmt::Result {
+        f.write_str("{")?;
+        for (index, (name, value)) in fields.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { ", " })?;
+            write_quoted(f, name)?;
+            f.write_str(": ")?;
+            self.write(f, value)?;
+        }
+        f.write_str("}")
     }
 
     fn write_each(&self, f: &mut fmt::Formatter<'_>, each: &MacroCall) -> fmt::Result {

@@ -42,6 +42,8 @@ pub(crate) mod v0_1 {
         path: "../../wit/0.1.0",
         interfaces: "
             import kith:plugin/types@0.1.0;
+            import kith:plugin/columns@0.1.0;
+            import kith:plugin/dataset@0.1.0;
             import kith:plugin/http@0.1.0;
             import kith:plugin/mail@0.1.0;
             import kith:plugin/source@0.1.0;
@@ -49,5 +51,5 @@ pub(crate) mod v0_1 {
         ",
         imports: { default: trappable },
     });
-    pub(crate) use kith::plugin::{delivering, http, mail, source, types};
+    pub(crate) use kith::plugin::{columns, dataset, delivering, http, mail, source, types};
 }

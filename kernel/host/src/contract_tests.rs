@@ -13,12 +13,12 @@ use kith_model::plugin::{
 };
 use kith_model::polling::{PollError, PollTurn, WantedPage};
 use kith_model::sending::{InboundResponse, MAX_ROUNDS, OutboundRequest, SendFailure, Sent, SentAnswer, Step};
-use kith_model::table::{Table, Values};
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, RecordField, Table, Values};
 use kith_model::time::Timestamp;
 
 use crate::guests::{
-    CONNECTOR, NOW, binding, channel, checking, connector, connector_of_lists, core, floats, host, host_with,
-    migrating, poller, runtime,
+    CONNECTOR, ECHO, NOW, SCORER, binding, channel, checking, connector, connector_of_lists, core, floats, host,
+    host_with, migrating, poller, runtime, scorer_of,
 };
 use crate::peers::{Answer, Peer, answer};
 use crate::{Abi, BindError, Binding, CheckError, Limits, Observed, PackageError, assemble, inspect};
@@ -203,6 +203,60 @@ fn a_connector_and_a_model_of_0_1_run() {
     let column = tags.column("spender").unwrap();
     assert!(matches!(&column.values, Values::Boolean(bits) if bits[0] & 0b11 == 0b10), "{column:?}");
     assert!(column.is_valid(1) && !column.is_valid(2));
+}
+
+/// What `score` does of a guest whose input has records with an `amount` for their second field: the sum of each row's amounts, each
+/// times its place among them. Places after the canonical ABI: of a column the offsets stand at 24 and the fields at 32, a field has
+/// 40 bytes and its values at 24.
+const WEIGH: &str = r#"(local $offset i32) (local $amounts i32) (local $row i32) (local $first i32) (local $place i32) (local $sum f64)
+    (local.set $amounts (i32.load offset=64 (i32.load offset=32 (local.get $columns))))
+    (block $done (loop $rows_left
+        (br_if $done (i32.ge_u (local.get $row) (local.get $rows)))
+        (local.set $offset (i32.add (i32.load offset=24 (local.get $columns)) (i32.mul (local.get $row) (i32.const 4))))
+        (local.set $first (i32.load (local.get $offset)))
+        (local.set $place (local.get $first))
+        (local.set $sum (f64.const 0))
+        (block $end (loop $next
+            (br_if $end (i32.ge_u (local.get $place) (i32.load offset=4 (local.get $offset))))
+            (local.set $sum (f64.add (local.get $sum) (f64.mul
+                (f64.load (i32.add (local.get $amounts) (i32.mul (local.get $place) (i32.const 8))))
+                (f64.convert_i32_u (i32.add (i32.const 1) (i32.sub (local.get $place) (local.get $first)))))))
+            (local.set $place (i32.add (local.get $place) (i32.const 1)))
+            (br $next)))
+        (f64.store (i32.add (i32.const 2048) (i32.mul (local.get $row) (i32.const 8))) (local.get $sum))
+        (local.set $row (i32.add (local.get $row) (i32.const 1)))
+        (br $rows_left)))
+    (i32.store8 (i32.const 1100) (i32.const 120))
+    (i32.store (i32.const 1024) (i32.const 1100)) (i32.store (i32.const 1028) (i32.const 1))
+    (i32.store8 (i32.const 1044) (i32.const 2))
+    (i32.store (i32.const 1048) (i32.const 2048)) (i32.store (i32.const 1052) (local.get $rows))
+    (i32.store (i32.const 16) (i32.const 0)) (i32.store (i32.const 20) (local.get $rows))
+    (i32.store (i32.const 24) (i32.const 1024)) (i32.store (i32.const 28) (i32.const 1))
+    (i32.const 16)"#;
+
+/// What is absent has its place among what is there; and no answer is of records.
+#[test]
+fn a_model_is_given_records_with_a_column_for_each_field() {
+    let field = |name: &str, column_type| RecordField { name: name.into(), column_type };
+    let order = ColumnType::Records(vec![field("time", ColumnType::Timestamp), field("amount", ColumnType::Float64)]);
+    let manifest = SCORER.replacen(
+        "type = \"float64\"",
+        "type = \"records\"\nfields = { time = \"timestamp\", amount = \"float64\" }",
+        1,
+    );
+    let mut orders = ColumnBuilder::new("x", &order);
+    let record = |amount: Option<f64>| vec![Cell::Timestamp(1), amount.map_or(Cell::Null, Cell::Float64)];
+    orders.push(Cell::Records(vec![record(Some(1.5)), record(None), record(Some(2.0))])).unwrap();
+    orders.push(Cell::Null).unwrap();
+    orders.push(Cell::Records(vec![record(Some(4.0))])).unwrap();
+    let rows = Table { rows: 3, columns: vec![orders.finish()] };
+    let score = |body: &str| {
+        let model = host().load(&scorer_of(&manifest, body)).unwrap().compute(binding()).unwrap();
+        model.compute(&[], rows.clone())
+    };
+    assert_eq!(score(WEIGH).unwrap().column("x").unwrap().values, Values::Float64(vec![7.5, 0.0, 4.0]));
+    let refused = score(ECHO).unwrap_err().to_string();
+    assert!(refused.contains("the output `x` is of type Records"), "{refused}");
 }
 
 /// It gives a page or requests, and neither sends nor keeps anything itself.

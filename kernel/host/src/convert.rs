@@ -5,13 +5,14 @@
 mod channel;
 mod polling;
 mod source_0_1;
+mod tables;
 
 use kith_model::event::{DraftEvent, EventKind, MAX_RAW_BYTES, RejectedRecord};
 use kith_model::identity::Identifier;
 use kith_model::plugin::{
     Answer, Batch, Callback, Fitted, PluginFault, Receipt, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
-use kith_model::table::{Cell, Column, ColumnBuilder, ColumnType, Lists, Table, Texts, Values};
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
 
 use crate::bindings::current::{columns, dataset, delivering, fitting, source, types};
@@ -24,77 +25,27 @@ pub(crate) use channel::{
 };
 pub(crate) use polling::{page_from_wit, poll_answer_to_wit, poll_failure_from_wit, turn_from_wit, wanted_to_wit};
 pub(crate) use source_0_1::{page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
+pub(crate) use tables::{table_from_wit, table_from_wit_0_1, table_to_wit, table_to_wit_0_1};
 
 /// What is kept of a time as it came: the longest that is one has less.
 const MAX_ORIGINAL_TIME_BYTES: usize = 128;
-
-pub(crate) fn table_to_wit(table: Table) -> columns::Table {
-    let columns = table.columns.into_iter().map(column_to_wit).collect();
-    // A batch is at most some thousand rows; a table that is not would be refused by the guest's own checks.
-    columns::Table { rows: u32::try_from(table.rows).unwrap_or(u32::MAX), columns }
-}
 
 pub(crate) fn batch_to_wit(batch: Batch) -> dataset::Batch {
     dataset::Batch {
         rows: table_to_wit(batch.rows),
         ids: batch.ids,
-        labels: batch.labels.map(labels_to_wit),
+        labels: batch.labels.and_then(labels_to_wit),
         cut_offs: batch.cut_offs.map(|times| times.into_iter().map(|time| time.0).collect()),
     }
 }
 
-fn labels_to_wit(labels: Vec<Option<f64>>) -> columns::Column {
-    let mut column = ColumnBuilder::new("label", ColumnType::Float64);
+fn labels_to_wit(labels: Vec<Option<f64>>) -> Option<columns::Column> {
+    let rows = labels.len();
+    let mut column = ColumnBuilder::new("label", &ColumnType::Float64);
     for label in labels {
         column.push(label.map_or(Cell::Null, Cell::Float64)).expect("a column of floats takes floats and nulls");
     }
-    column_to_wit(column.finish())
-}
-
-fn column_to_wit(column: Column) -> columns::Column {
-    let int64s = |lists: Lists<Vec<i64>>| columns::Int64Lists { offsets: lists.offsets, items: lists.items };
-    let texts = |texts: Texts| columns::Texts { offsets: texts.offsets, data: texts.data };
-    let values = match column.values {
-        Values::Boolean(bits) => columns::Values::Boolean(bits),
-        Values::Int64(values) => columns::Values::Int64(values),
-        Values::Float64(values) => columns::Values::Float64(values),
-        Values::Timestamp(values) => columns::Values::Timestamp(values),
-        Values::Text(values) => columns::Values::Text(texts(values)),
-        Values::Int64List(lists) => columns::Values::Int64List(int64s(lists)),
-        Values::TimestampList(lists) => columns::Values::TimestampList(int64s(lists)),
-        Values::Float64List(lists) => {
-            columns::Values::Float64List(columns::Float64Lists { offsets: lists.offsets, items: lists.items })
-        }
-        Values::TextList(lists) => {
-            columns::Values::TextList(columns::TextLists { offsets: lists.offsets, items: texts(lists.items) })
-        }
-    };
-    columns::Column { name: column.name, validity: column.validity, values }
-}
-
-pub(crate) fn table_from_wit(table: columns::Table) -> Table {
-    Table { rows: table.rows as usize, columns: table.columns.into_iter().map(column_from_wit).collect() }
-}
-
-fn column_from_wit(column: columns::Column) -> Column {
-    let int64s = |lists: columns::Int64Lists| Lists { offsets: lists.offsets, items: lists.items };
-    let texts = |texts: columns::Texts| Texts { offsets: texts.offsets, data: texts.data };
-    let values = match column.values {
-        columns::Values::Boolean(bits) => Values::Boolean(bits),
-        columns::Values::Int64(values) => Values::Int64(values),
-        columns::Values::Float64(values) => Values::Float64(values),
-        columns::Values::Timestamp(values) => Values::Timestamp(values),
-        columns::Values::Text(values) => Values::Text(texts(values)),
-        columns::Values::Int64List(lists) => Values::Int64List(int64s(lists)),
-        columns::Values::TimestampList(lists) => Values::TimestampList(int64s(lists)),
-        columns::Values::Float64List(lists) => {
-            Values::Float64List(Lists { offsets: lists.offsets, items: lists.items })
-        }
-        columns::Values::TextList(lists) => {
-            Values::TextList(Lists { offsets: lists.offsets, items: texts(lists.items) })
-        }
-    };
-    Column { name: column.name, validity: column.validity, values }
+    table_to_wit(Table { rows, columns: vec![column.finish()] }).columns.pop()
 }
 
 pub(crate) fn fitted_from_wit(fitted: fitting::Fitted) -> Fitted {

@@ -481,7 +481,7 @@ pub(crate) fn binding() -> Binding {
 }
 
 pub(crate) fn floats(name: &str, values: &[Option<f64>]) -> Column {
-    let mut column = ColumnBuilder::new(name, ColumnType::Float64);
+    let mut column = ColumnBuilder::new(name, &ColumnType::Float64);
     for value in values {
         column.push(value.map_or(Cell::Null, Cell::Float64)).unwrap();
     }

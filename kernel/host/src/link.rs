@@ -117,6 +117,10 @@ fn link_dataset_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::R
     instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, CallState::next_rows))
 }
 
+fn link_dataset_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+    instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, v0_1::dataset::Host::next))
+}
+
 fn link_emitting(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     instance.func_wrap("emit", |store: Store<'_>, (row, event): (u32, emitting::Emitted)| {
         timed(store, |state| emitting::Host::emit(state, row, event)).map(|((),)| ())

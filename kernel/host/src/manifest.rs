@@ -1,7 +1,9 @@
 //! Responsible for `plugin.toml`: reading it into [`Manifest`] and naming every mistake in it, with its place and the
-//! remedy, all at once. What a table of it may hold is `manifest/sections.rs`; walking TOML with places is
-//! `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`; what editors are told is `manifest/editor.rs`.
+//! remedy, all at once. What a table of it may hold is `manifest/sections.rs`, and of columns `manifest/columns.rs`; walking
+//! TOML with places is `manifest/reader.rs`; the configuration's schema is `manifest/config.rs`; what editors are told is
+//! `manifest/editor.rs`.
 
+mod columns;
 mod config;
 mod depth;
 mod editor;

@@ -6,8 +6,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+/// Most fields of a record.
+pub const MAX_RECORD_FIELDS: usize = 16;
+
 /// The type of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ColumnType {
     Boolean,
@@ -20,6 +23,16 @@ pub enum ColumnType {
     Float64List,
     TimestampList,
     TextList,
+    /// A list of records of these fields.
+    Records(Vec<RecordField>),
+}
+
+/// A field of records.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RecordField {
+    pub name: String,
+    /// One of single values.
+    pub column_type: ColumnType,
 }
 
 /// Offsets and bytes of UTF-8 texts: text `i` is `data[offsets[i]..offsets[i + 1]]`.
@@ -49,6 +62,8 @@ pub enum Values {
     Float64List(Lists<Vec<f64>>),
     TimestampList(Lists<Vec<i64>>),
     TextList(Lists<Texts>),
+    /// The records of all rows, one behind the other, with a column for each field: what is absent keeps its place.
+    Records(Lists<Table>),
 }
 
 /// A named column. `validity` has one bit a row, least significant bit first, 1 = present; `None` when every row is.
@@ -79,6 +94,8 @@ pub enum Cell {
     Float64List(Vec<f64>),
     TimestampList(Vec<i64>),
     TextList(Vec<String>),
+    /// Of each record a cell for each field, in their order.
+    Records(Vec<Vec<Cell>>),
 }
 
 /// Why buffers are no table.
@@ -103,6 +120,13 @@ impl Values {
             Values::Float64List(_) => ColumnType::Float64List,
             Values::TimestampList(_) => ColumnType::TimestampList,
             Values::TextList(_) => ColumnType::TextList,
+            Values::Records(lists) => {
+                let field = |column: &Column| RecordField {
+                    name: column.name.clone(),
+                    column_type: column.values.column_type(),
+                };
+                ColumnType::Records(lists.items.columns.iter().map(field).collect())
+            }
         }
     }
 }
@@ -165,6 +189,10 @@ impl Column {
                 check_offsets(&lists.offsets, rows, items)?;
                 check_texts(&lists.items, items)
             }
+            Values::Records(lists) => {
+                check_offsets(&lists.offsets, rows, lists.items.rows)?;
+                lists.items.validate().map_err(|problem| problem.to_string())
+            }
         }
     }
 
@@ -188,6 +216,10 @@ impl Column {
             Values::TimestampList(lists) => Cell::TimestampList(lists.items[range(&lists.offsets)].to_vec()),
             Values::TextList(lists) => {
                 Cell::TextList(range(&lists.offsets).map(|item| lists.items.get(item)).collect())
+            }
+            Values::Records(lists) => {
+                let record = |place: usize| lists.items.columns.iter().map(|field| field.cell(place)).collect();
+                Cell::Records(range(&lists.offsets).map(record).collect())
             }
         }
     }
@@ -245,6 +277,8 @@ pub struct ColumnBuilder {
     validity: Vec<u8>,
     nulls: usize,
     values: Values,
+    /// Of a column of records one for each field, whose columns are among its values once it is finished.
+    fields: Vec<ColumnBuilder>,
 }
 
 /// A cell of the wrong type was pushed.
@@ -269,9 +303,30 @@ fn end(len: usize) -> i32 {
     i32::try_from(len).expect("a batch's list items stay below 2^31")
 }
 
+/// Add records to the columns of their fields.
+fn push_records(column: &str, fields: &mut [ColumnBuilder], records: Vec<Vec<Cell>>) -> Result<(), WrongCell> {
+    for record in records {
+        if record.len() != fields.len() {
+            let expected = fields.iter().map(ColumnBuilder::field).collect();
+            let (column, expected) = (column.to_owned(), ColumnType::Records(expected));
+            return Err(WrongCell { column, expected, cell: Cell::Records(vec![record]) });
+        }
+        for (field, cell) in fields.iter_mut().zip(record) {
+            field.push(cell)?;
+        }
+    }
+    Ok(())
+}
+
 impl ColumnBuilder {
+    /// What a record has of it.
+    fn field(&self) -> RecordField {
+        RecordField { name: self.name.clone(), column_type: self.values.column_type() }
+    }
+
     /// An empty column of the given type.
-    pub fn new(name: impl Into<String>, column_type: ColumnType) -> ColumnBuilder {
+    pub fn new(name: impl Into<String>, column_type: &ColumnType) -> ColumnBuilder {
+        let mut fields = Vec::new();
         let values = match column_type {
             ColumnType::Boolean => Values::Boolean(Vec::new()),
             ColumnType::Int64 => Values::Int64(Vec::new()),
@@ -282,14 +337,19 @@ impl ColumnBuilder {
             ColumnType::Float64List => Values::Float64List(Lists { offsets: vec![0], items: Vec::new() }),
             ColumnType::TimestampList => Values::TimestampList(Lists { offsets: vec![0], items: Vec::new() }),
             ColumnType::TextList => Values::TextList(Lists { offsets: vec![0], items: Texts::empty() }),
+            ColumnType::Records(declared) => {
+                fields.extend(declared.iter().map(|field| ColumnBuilder::new(&field.name, &field.column_type)));
+                Values::Records(Lists { offsets: vec![0], items: Table::default() })
+            }
         };
-        ColumnBuilder { name: name.into(), rows: 0, validity: Vec::new(), nulls: 0, values }
+        ColumnBuilder { name: name.into(), rows: 0, validity: Vec::new(), nulls: 0, values, fields }
     }
 
     /// Add one row. A whole number is taken by a column of floats.
     ///
     /// # Errors
-    /// [`WrongCell`] when the cell is neither null nor of the column's type; the column is unchanged.
+    /// [`WrongCell`] when the cell is neither null nor of the column's type. The column is unchanged, but one of records may have
+    /// a part of them, and is of no use any more.
     pub fn push(&mut self, cell: Cell) -> Result<(), WrongCell> {
         let null = cell == Cell::Null;
         match (&mut self.values, cell) {
@@ -308,8 +368,16 @@ impl ColumnBuilder {
             (Values::TimestampList(lists), Cell::TimestampList(value)) => lists.items.extend(value),
             (Values::Float64List(lists), Cell::Float64List(value)) => lists.items.extend(value),
             (Values::TextList(lists), Cell::TextList(value)) => value.iter().for_each(|text| lists.items.push(text)),
+            (Values::Records(lists), Cell::Records(records)) => {
+                lists.items.rows += records.len();
+                push_records(&self.name, &mut self.fields, records)?;
+            }
             (
-                Values::Int64List(_) | Values::TimestampList(_) | Values::Float64List(_) | Values::TextList(_),
+                Values::Int64List(_)
+                | Values::TimestampList(_)
+                | Values::Float64List(_)
+                | Values::TextList(_)
+                | Values::Records(_),
                 Cell::Null,
             ) => {}
             (values, cell) => {
@@ -320,6 +388,7 @@ impl ColumnBuilder {
             Values::Int64List(lists) | Values::TimestampList(lists) => lists.offsets.push(end(lists.items.len())),
             Values::Float64List(lists) => lists.offsets.push(end(lists.items.len())),
             Values::TextList(lists) => lists.offsets.push(end(lists.items.offsets.len() - 1)),
+            Values::Records(lists) => lists.offsets.push(end(lists.items.rows)),
             _ => {}
         }
         push_bit(&mut self.validity, self.rows, !null);
@@ -329,7 +398,10 @@ impl ColumnBuilder {
     }
 
     /// The finished column.
-    pub fn finish(self) -> Column {
+    pub fn finish(mut self) -> Column {
+        if let Values::Records(lists) = &mut self.values {
+            lists.items.columns = self.fields.into_iter().map(ColumnBuilder::finish).collect();
+        }
         Column { name: self.name, validity: (self.nulls > 0).then_some(self.validity), values: self.values }
     }
 }
@@ -337,6 +409,12 @@ impl ColumnBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Records of a time and a city.
+    fn order() -> ColumnType {
+        let field = |name: &str, column_type| RecordField { name: name.into(), column_type };
+        ColumnType::Records(vec![field("time", ColumnType::Timestamp), field("city", ColumnType::Text)])
+    }
 
     #[test]
     fn what_is_pushed_is_read() {
@@ -352,22 +430,60 @@ mod tests {
                 ColumnType::Float64List,
                 vec![Cell::Float64List(vec![1.5]), Cell::Null, Cell::Float64List(vec![2.0, 3.0])],
             ),
+            (
+                order(),
+                vec![
+                    Cell::Records(vec![
+                        vec![Cell::Timestamp(5), Cell::Text("é".into())],
+                        vec![Cell::Timestamp(7), Cell::Null],
+                    ]),
+                    Cell::Null,
+                    Cell::Records(vec![]),
+                    Cell::Records(vec![vec![Cell::Null, Cell::Text(String::new())]]),
+                ],
+            ),
         ];
         for (column_type, cells) in rows {
-            let mut builder = ColumnBuilder::new("x", column_type);
+            let mut builder = ColumnBuilder::new("x", &column_type);
             cells.iter().for_each(|cell| builder.push(cell.clone()).unwrap());
             let table = Table { rows: cells.len(), columns: vec![builder.finish()] };
             assert_eq!(table.validate(), Ok(()));
             let read: Vec<Cell> = (0..cells.len()).map(|row| table.columns[0].cell(row)).collect();
             assert_eq!(read, cells);
         }
-        assert!(ColumnBuilder::new("x", ColumnType::Int64).push(Cell::Text("1".into())).is_err());
+        assert!(ColumnBuilder::new("x", &ColumnType::Int64).push(Cell::Text("1".into())).is_err());
+        for record in [vec![Cell::Timestamp(1)], vec![Cell::Text("1".into()), Cell::Null]] {
+            assert!(ColumnBuilder::new("x", &order()).push(Cell::Records(vec![record])).is_err());
+        }
+    }
+
+    #[test]
+    fn records_have_a_column_for_each_field_and_absent_values_keep_their_place() {
+        let mut builder = ColumnBuilder::new("x", &order());
+        let record = |time: i64, city: Option<&str>| {
+            vec![Cell::Timestamp(time), city.map_or(Cell::Null, |city| Cell::Text(city.into()))]
+        };
+        builder.push(Cell::Records(vec![record(1, None), record(2, Some("Oslo"))])).unwrap();
+        builder.push(Cell::Records(vec![record(3, None)])).unwrap();
+        let column = builder.finish();
+        assert_eq!(column.values.column_type(), order());
+        let Values::Records(lists) = column.values else { panic!("{column:?}") };
+        assert_eq!((lists.offsets, lists.items.rows), (vec![0, 2, 3], 3));
+        assert_eq!(lists.items.columns[0].values, Values::Timestamp(vec![1, 2, 3]));
+        assert_eq!(lists.items.columns[1].validity, Some(vec![0b010]));
     }
 
     #[test]
     fn buffers_that_do_not_fit_are_refused() {
         let texts = |offsets: Vec<i32>, data: &str| Values::Text(Texts { offsets, data: data.into() });
+        let records = |offsets: Vec<i32>, rows: usize, values: Values| {
+            let field = Column { name: "f".into(), validity: None, values };
+            Values::Records(Lists { offsets, items: Table { rows, columns: vec![field] } })
+        };
         let bad = [
+            records(vec![0, 1, 2], 1, Values::Int64(vec![1])),
+            records(vec![0, 1, 1], 1, Values::Int64(vec![1, 2])),
+            records(vec![0, 0, -1], 0, Values::Int64(vec![])),
             Values::Int64(vec![1]),
             Values::Boolean(vec![]),
             texts(vec![0, 1], "ab"),

@@ -4,12 +4,14 @@
 
 mod training;
 
-use kith_features::Expression;
+use std::collections::BTreeMap;
+
+use kith_features::{Expression, Kinds};
 use kith_host::{
     ConfigError, Inspection, ManifestError, ManifestMistake, PackageError, dotted, filled_in_write_only, mistake_in,
 };
 use kith_model::plugin::{InputSpec, Manifest, PluginKind};
-use kith_model::table::ColumnType;
+use kith_model::table::{ColumnType, RecordField};
 use serde_json::{Map, Value, json};
 
 pub(crate) use self::training::unlearnable;
@@ -44,7 +46,7 @@ pub fn mistakes(manifest: &Manifest, text: &str) -> Vec<ManifestMistake> {
         );
         if is_list {
             let message = format!(
-                "`{}` is a list, and a tag or score is a single value; write one output for each thing that is said",
+                "`{}` is a list, and a tag or score is one value; declare several outputs, or a boolean for each thing that may be said",
                 output.name
             );
             found.push(mistake_in(text, &["outputs", &output.name, "type"], message));
@@ -156,21 +158,27 @@ pub(crate) fn mistyped_input(inputs: &[InputSpec]) -> Option<(String, String)> {
 /// Why no value of an input's expression can be in its column, in words.
 fn mistyped(input: &InputSpec, expression: &Expression) -> Option<String> {
     let kinds = expression.kinds();
-    if kinds.fit(input.column_type) {
+    if kinds.fit(&input.column_type) {
         return None;
     }
+    if let (ColumnType::Records(declared), Some(given)) = (&input.column_type, kinds.record_fields()) {
+        return mistyped_field(&input.name, declared, given);
+    }
     // Of what is declared a list may hold each item as it was meant, although a list of texts would hold all that there is.
-    let as_list = list_of(input.column_type).filter(|list| kinds.fit(*list));
-    let remedy = match as_list.or_else(|| kinds.column()) {
-        Some(column) => format!("write type = \"{}\"", name_of(column)),
+    let as_list = list_of(&input.column_type).filter(|list| kinds.fit(list));
+    let remedy = match as_list.clone().or_else(|| kinds.column()) {
+        Some(column) => format!("write type = \"{}\"", name_of(&column)),
+        None if kinds.record_fields().is_some() => {
+            "write type = \"records\" and a type for each of its `fields`".to_owned()
+        }
         None => "no column holds that: name a field of it, or count it".to_owned(),
     };
     let or_else = match input.column_type {
         _ if as_list.is_some() => ", or make one value of the list, as `.sum()` and `.max()` do",
-        ColumnType::Int64 if kinds.fit(ColumnType::Float64) => {
+        ColumnType::Int64 if kinds.fit(&ColumnType::Float64) => {
             ", or `int(…)` around the expression, which cuts the fraction off"
         }
-        ColumnType::Int64List if kinds.fit(ColumnType::Float64List) => {
+        ColumnType::Int64List if kinds.fit(&ColumnType::Float64List) => {
             ", or `.map(x, int(x))` behind the expression, which cuts the fractions off"
         }
         _ => "",
@@ -178,12 +186,42 @@ fn mistyped(input: &InputSpec, expression: &Expression) -> Option<String> {
     Some(format!(
         "`{}` is declared {}, and its expression gives {kinds}; {remedy}{or_else}",
         input.name,
-        name_of(input.column_type)
+        name_of(&input.column_type)
     ))
 }
 
+/// The first field of an input that its expression gives not or as something else, or gives although none is declared.
+fn mistyped_field(input: &str, declared: &[RecordField], given: &BTreeMap<String, Kinds>) -> Option<String> {
+    let of_declared = declared.iter().find_map(|RecordField { name, column_type }| {
+        let column = name_of(column_type);
+        match given.get(name) {
+            None => Some(format!(
+                "the field `{name}` of `{input}` is declared {column}, and its expression gives none of that name; it gives {}",
+                listed(&given.keys().map(String::as_str).collect::<Vec<_>>())
+            )),
+            Some(kinds) if !kinds.fit(column_type) => {
+                let remedy = match kinds.column() {
+                    Some(fitting) => format!("write {name} = \"{}\"", name_of(&fitting)),
+                    None => "no field holds that: take one value of it".to_owned(),
+                };
+                Some(format!(
+                    "the field `{name}` of `{input}` is declared {column}, and its expression gives {kinds}; {remedy}"
+                ))
+            }
+            Some(_) => None,
+        }
+    });
+    of_declared.or_else(|| {
+        let other = given.keys().find(|name| declared.iter().all(|field| field.name != **name))?;
+        let names = listed(&declared.iter().map(|field| field.name.as_str()).collect::<Vec<_>>());
+        Some(format!(
+            "the expression of `{input}` gives a field `{other}`, and `fields` declares {names}; declare it or leave it out"
+        ))
+    })
+}
+
 /// The column of lists of what a column holds.
-fn list_of(column: ColumnType) -> Option<ColumnType> {
+fn list_of(column: &ColumnType) -> Option<ColumnType> {
     match column {
         ColumnType::Int64 => Some(ColumnType::Int64List),
         ColumnType::Float64 => Some(ColumnType::Float64List),
@@ -193,13 +231,17 @@ fn list_of(column: ColumnType) -> Option<ColumnType> {
         | ColumnType::Int64List
         | ColumnType::Float64List
         | ColumnType::TimestampList
-        | ColumnType::TextList => None,
+        | ColumnType::TextList
+        | ColumnType::Records(_) => None,
     }
 }
 
 /// As a manifest writes it.
-fn name_of(column: ColumnType) -> String {
-    json!(column).as_str().unwrap_or_default().to_owned()
+fn name_of(column: &ColumnType) -> String {
+    match column {
+        ColumnType::Records(_) => "records".to_owned(),
+        column => json!(column).as_str().unwrap_or_default().to_owned(),
+    }
 }
 
 /// The keys that stand as `${config.key}` in an expression.
@@ -388,7 +430,11 @@ description = "How far back orders count"
                 "double(tags.level)",
                 "12:14: `spent` reads `level`, which the plugin writes itself",
             ),
-            ("type = \"text\"\nvalues = [\"high\", \"low\"]", "type = \"text-list\"", "17:8: `level` is a list"),
+            (
+                "type = \"text\"\nvalues = [\"high\", \"low\"]",
+                "type = \"text-list\"",
+                "17:8: `level` is a list, and a tag or score is one value; declare several outputs, or a boolean for each",
+            ),
             (
                 ".map(e, e.total).sum()\"\ntype = \"float64\"",
                 ".map(e, e.total)\"\ntype = \"int64\"",
@@ -402,6 +448,44 @@ description = "How far back orders count"
         ] {
             let found = found(from, to);
             assert!(found.iter().any(|mistake| mistake.starts_with(expected)), "{from} -> {to}: {found:?}");
+        }
+    }
+
+    /// A field that is misspelt, missing or of another type is told of with both.
+    #[test]
+    fn records_are_held_against_what_their_expression_gives() {
+        let spent = ".map(e, e.total).sum()\"\ntype = \"float64\"";
+        let of = |expression: &str, column: &str| found(spent, &format!("{expression}\"\ntype = \"{column}\""));
+        let written = ".map(e, {'time': e.time, 'amount': e.total})";
+        let fields = |fields: &str| of(written, &format!("records\"\nfields = {{ {fields} }} #"));
+        assert_eq!(fields("time = \"timestamp\", amount = \"float64\""), Vec::<String>::new());
+        for (found, expected) in [
+            (
+                fields("time = \"timestamp\", amuont = \"float64\""),
+                "13:8: the field `amuont` of `spent` is declared float64, and its expression gives none of that name; it gives \
+                 `amount`, `time`",
+            ),
+            (
+                fields("time = \"float64\", amount = \"float64\""),
+                "13:8: the field `time` of `spent` is declared float64, and its expression gives a time; write time = \
+                 \"timestamp\"",
+            ),
+            (
+                fields("time = \"timestamp\""),
+                "13:8: the expression of `spent` gives a field `amount`, and `fields` declares `time`; declare it or leave it out",
+            ),
+            (
+                of(".map(e, e.total).sum()", "records\"\nfields = { n = \"text\" } #"),
+                "13:8: `spent` is declared records, and its expression gives a number that may have a fraction; write type = \
+                 \"float64\"",
+            ),
+            (
+                of(written, "text-list"),
+                "13:8: `spent` is declared text-list, and its expression gives a list, each item an object of `amount`, `time`; \
+                 write type = \"records\" and a type for each of its `fields`",
+            ),
+        ] {
+            assert_eq!(found, [expected]);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::declared::{Declared, Output};
+use crate::declared::{Declared, Input, Output};
 
 /// What is not used of it is no mistake of the plugin's.
 const UNUSED: &str = "#[allow(dead_code, reason = \"a plugin uses what it needs\")]";
@@ -12,6 +12,7 @@ const UNUSED: &str = "#[allow(dead_code, reason = \"a plugin uses what it needs\
 pub(crate) fn write(declared: &Declared) -> String {
     let mut code = String::new();
     let written = write_inputs(&mut code, declared)
+        .and_then(|()| declared.inputs.iter().try_for_each(|input| write_records(&mut code, input)))
         .and_then(|()| write_row(&mut code, declared))
         .and_then(|()| declared.outputs.iter().try_for_each(|output| write_values(&mut code, output)))
         .and_then(|()| write_outputs(&mut code, declared))
@@ -26,8 +27,11 @@ fn write_inputs(code: &mut String, declared: &Declared) -> std::fmt::Result {
     writeln!(code, "#[derive(Debug, Clone, Copy)]\npub struct Inputs<'a> {{")?;
     writeln!(code, "_rows: usize, _table: ::core::marker::PhantomData<&'a ()>,")?;
     for (input, field) in declared.inputs.iter().zip(input_fields(declared)) {
-        let column = input.column_type.column;
-        writeln!(code, "#[doc = {:?}]\npub {field}: ::kith_plugin_sdk::{column}<'a>,", input.words)?;
+        let column = match records_of(input) {
+            Some(records) => format!("RecordsColumn<'a, {records}Fields<'a>>"),
+            None => format!("{}<'a>", input.column_type.column),
+        };
+        writeln!(code, "#[doc = {:?}]\npub {field}: ::kith_plugin_sdk::{column},", input.words)?;
     }
     writeln!(code, "}}\n{UNUSED}\nimpl<'a> Inputs<'a> {{")?;
     writeln!(
@@ -41,7 +45,8 @@ fn write_inputs(code: &mut String, declared: &Declared) -> std::fmt::Result {
          ::core::result::Result::Ok(Inputs {{ _rows: table.len(), _table: ::core::marker::PhantomData,"
     )?;
     for (input, field) in declared.inputs.iter().zip(input_fields(declared)) {
-        writeln!(code, "{field}: table.{}({:?})?,", input.column_type.reader, input.name)?;
+        let read = records_of(input).map_or_else(String::new, |records| format!(", {records}Fields::read"));
+        writeln!(code, "{field}: table.{}({:?}{read})?,", input.column_type.reader, input.name)?;
     }
     writeln!(code, "}})\n}}\n/// How many rows.\npub fn len(&self) -> usize {{ self._rows }}")?;
     writeln!(code, "/// Whether there is no row.\npub fn is_empty(&self) -> bool {{ self._rows == 0 }}")?;
@@ -66,10 +71,64 @@ fn write_row(code: &mut String, declared: &Declared) -> std::fmt::Result {
     writeln!(code, "#[derive(Debug, Clone, Copy, Default)]\npub struct Row<'a> {{")?;
     writeln!(code, "_table: ::core::marker::PhantomData<&'a ()>,")?;
     for (input, field) in declared.inputs.iter().zip(input_fields(declared)) {
-        let value = input.column_type.read;
+        let value = match records_of(input) {
+            Some(records) => format!("::kith_plugin_sdk::Records<{records}Fields<'a>>"),
+            None => input.column_type.read.to_owned(),
+        };
         writeln!(code, "#[doc = {:?}]\npub {field}: ::core::option::Option<{value}>,", input.words)?;
     }
     writeln!(code, "}}")
+}
+
+/// What the types of an input's records are named by.
+fn records_of(input: &Input) -> Option<String> {
+    (!input.fields.is_empty()).then(|| camel(&input.name))
+}
+
+/// The fields of an input's records as columns, and one record.
+fn write_records(code: &mut String, input: &Input) -> std::fmt::Result {
+    let Some(records) = records_of(input) else { return Ok(()) };
+    let names = fields(&input.fields.iter().map(|field| &*field.name).collect::<Vec<_>>());
+    let each = || input.fields.iter().zip(&names);
+    let table = "_table: ::core::marker::PhantomData,";
+    writeln!(
+        code,
+        "/// The fields of `[inputs.{}]` of the manifest, each over the records of all rows.\n{UNUSED}",
+        input.name
+    )?;
+    writeln!(code, "#[derive(Debug, Clone, Copy)]\npub struct {records}Fields<'a> {{")?;
+    writeln!(code, "_table: ::core::marker::PhantomData<&'a ()>,")?;
+    for (field, name) in each() {
+        writeln!(code, "/// `{}`\npub {name}: ::kith_plugin_sdk::{}<'a>,", field.name, field.column_type.column)?;
+    }
+    writeln!(
+        code,
+        "}}\n/// A record of `[inputs.{}]` of the manifest; what is not known is absent.\n{UNUSED}",
+        input.name
+    )?;
+    writeln!(code, "#[derive(Debug, Clone, Copy, PartialEq, Default)]\npub struct {records}Record<'a> {{")?;
+    writeln!(code, "_table: ::core::marker::PhantomData<&'a ()>,")?;
+    for (field, name) in each() {
+        let value = field.column_type.read;
+        writeln!(code, "/// `{}`\npub {name}: ::core::option::Option<{value}>,", field.name)?;
+    }
+    writeln!(code, "}}\nimpl<'a> {records}Fields<'a> {{")?;
+    writeln!(
+        code,
+        "fn read(table: &'a ::kith_plugin_sdk::Table)\n\
+         -> ::core::result::Result<Self, ::kith_plugin_sdk::ColumnError> {{\n\
+         ::core::result::Result::Ok({records}Fields {{ {table}"
+    )?;
+    for (field, name) in each() {
+        writeln!(code, "{name}: table.{}({:?})?,", field.column_type.reader, field.name)?;
+    }
+    writeln!(code, "}})\n}}\n}}\nimpl<'a> ::kith_plugin_sdk::RecordFields for {records}Fields<'a> {{")?;
+    writeln!(code, "type Record = {records}Record<'a>;")?;
+    writeln!(code, "fn record(&self, place: usize) -> {records}Record<'a> {{\n{records}Record {{ {table}")?;
+    for (_, name) in each() {
+        writeln!(code, "{name}: self.{name}.get(place),")?;
+    }
+    writeln!(code, "}}\n}}\n}}")
 }
 
 /// The values of an output that declares them.
@@ -132,6 +191,14 @@ fn write_declared(code: &mut String, declared: &Declared) -> std::fmt::Result {
     writeln!(code, "pub const DECLARED: ::kith_plugin_sdk::Declared = ::kith_plugin_sdk::Declared {{\ninputs: &[")?;
     for input in &declared.inputs {
         writeln!(code, "({:?}, ::kith_plugin_sdk::ColumnType::{}),", input.name, input.column_type.variant)?;
+    }
+    writeln!(code, "],\nrecords: &[")?;
+    for input in declared.inputs.iter().filter(|input| !input.fields.is_empty()) {
+        writeln!(code, "({:?}, &[", input.name)?;
+        for field in &input.fields {
+            writeln!(code, "({:?}, ::kith_plugin_sdk::ColumnType::{}),", field.name, field.column_type.variant)?;
+        }
+        writeln!(code, "]),")?;
     }
     writeln!(code, "],\noutputs: &[")?;
     for Output { name, column_type, values, .. } in &declared.outputs {

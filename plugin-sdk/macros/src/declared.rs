@@ -19,8 +19,17 @@ pub(crate) struct Declared {
 pub(crate) struct Input {
     pub(crate) name: String,
     pub(crate) column_type: ColumnType,
+    /// Of records, in the order of the file.
+    pub(crate) fields: Vec<Field>,
     /// Why the plugin needs it.
     pub(crate) words: String,
+}
+
+/// A field of records.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) column_type: ColumnType,
 }
 
 #[derive(Debug)]
@@ -65,6 +74,12 @@ const TYPES: [ColumnType; 9] = [
     column("timestamp-list", "TimestampList", "timestamp_list", "Int64ListColumn", "&'a [i64]", "::std::vec::Vec<i64>"),
     column("text-list", "TextList", "text_list", "TextListColumn", TEXTS, "::std::vec::Vec<::std::string::String>"),
 ];
+
+/// How many of them are of single values; they stand first.
+const SINGLE_TYPES: usize = 5;
+
+/// Lists of records, of which what reads them and what that gives is named by the input.
+const RECORDS: ColumnType = column("records", "Records", "records", "RecordsColumn", "", "");
 
 const fn column(
     written: &'static str,
@@ -126,7 +141,8 @@ pub(crate) fn read(text: &str) -> Result<Declared, Mistake> {
     };
     let inputs = reader.tables(root, "inputs")?.into_iter().map(|(name, table)| {
         let words = reader.words(table, "reason");
-        Ok::<_, Mistake>(Input { name: name.text.to_owned(), column_type: reader.column_type(table, &name)?, words })
+        let (column_type, fields) = reader.input_type(table, &name)?;
+        Ok::<_, Mistake>(Input { name: name.text.to_owned(), column_type, fields, words })
     });
     let outputs = reader.tables(root, "outputs")?.into_iter().map(|(name, table)| {
         let words = reader.words(table, "description");
@@ -170,15 +186,7 @@ impl Reader<'_> {
         let mut named = Vec::new();
         for (name, value) in tables {
             let (text, at): (&str, usize) = (name.get_ref(), name.span().start);
-            let begins_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-            let goes_on_well =
-                text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-            if !(begins_well && goes_on_well) {
-                let message = format!(
-                    "`{text}` is not a column name; write a lower-case letter, then lower-case letters, digits and `_`"
-                );
-                return self.wrong(at, message);
-            }
+            self.check_name(text, at)?;
             let Some(table) = value.get_ref().as_table() else {
                 return self.wrong(at, format!("`{key}.{text}` is {}; write a table", value.get_ref().type_str()));
             };
@@ -186,6 +194,48 @@ impl Reader<'_> {
         }
         named.sort_by_key(|(name, _)| name.at);
         Ok(named)
+    }
+
+    fn check_name(&self, text: &str, at: usize) -> Result<(), Mistake> {
+        let begins_well = text.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
+        let goes_on_well = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+        if begins_well && goes_on_well {
+            return Ok(());
+        }
+        let message = format!(
+            "`{text}` is not a column name; write a lower-case letter, then lower-case letters, digits and `_`"
+        );
+        self.wrong(at, message)
+    }
+
+    /// The type of an input, and the fields of one of records.
+    fn input_type(&self, table: &DeTable<'_>, name: &Named<'_>) -> Result<(ColumnType, Vec<Field>), Mistake> {
+        let written = table.get("type").and_then(|value| value.get_ref().as_str());
+        if written == Some(RECORDS.written) {
+            return Ok((RECORDS, self.fields(table, name)?));
+        }
+        Ok((self.column_type(table, name)?, Vec::new()))
+    }
+
+    fn fields(&self, table: &DeTable<'_>, name: &Named<'_>) -> Result<Vec<Field>, Mistake> {
+        let names: Vec<&str> = TYPES[..SINGLE_TYPES].iter().map(|column_type| column_type.written).collect();
+        let names = names.join(", ");
+        let declared = table.get("fields").and_then(|fields| fields.get_ref().as_table());
+        let Some(declared) = declared.filter(|fields| !fields.is_empty()) else {
+            return self.wrong(name.at, format!("{} has no `fields`; write a type for each: {names}", name.title));
+        };
+        let mut fields = Vec::new();
+        for (name, value) in declared {
+            let (text, at): (&str, usize) = (name.get_ref(), name.span().start);
+            self.check_name(text, at)?;
+            let written = value.get_ref().as_str();
+            let Some(column_type) = TYPES[..SINGLE_TYPES].iter().find(|known| Some(known.written) == written) else {
+                return self.wrong(value.span().start, format!("this is no type of a field; write one of {names}"));
+            };
+            fields.push((at, Field { name: text.to_owned(), column_type: *column_type }));
+        }
+        fields.sort_by_key(|(at, _)| *at);
+        Ok(fields.into_iter().map(|(_, field)| field).collect())
     }
 
     fn column_type(&self, table: &DeTable<'_>, name: &Named<'_>) -> Result<ColumnType, Mistake> {
@@ -253,6 +303,10 @@ mod tests {
             (&declared.outputs[0].name[..], &declared.outputs[0].values[..]),
             ("level", &["high", "low"].map(String::from)[..])
         );
+        let records = LEVEL.replace("\"text-list\"", "\"records\"\nfields = { b = \"text\", a = \"int64\" }");
+        let fields: Vec<_> = read(&records).unwrap().inputs.remove(1).fields;
+        let fields: Vec<_> = fields.iter().map(|field| (field.name.as_str(), field.column_type.reader)).collect();
+        assert_eq!(fields, [("b", "text"), ("a", "int64")]);
         assert!(!declared.is_scorer && read(&LEVEL.replace("tag-model", "scorer")).unwrap().is_scorer);
     }
 
@@ -270,6 +324,14 @@ mod tests {
             ("\"low\"", "1", "10:19: `values` must hold texts only"),
             ("type = \"text\"\n", "type = \"int64\"\n", "10:10: only texts have declared values; remove"),
             ("outputs.level", "output.level", "1:1: there is no [outputs.<name>] table; declare one"),
+            ("\"text-list\"", "\"records\"", "6:9: [inputs.cities] has no `fields`; write a type for each: boolean"),
+            (
+                "\"text-list\"",
+                "\"records\"\nfields = { n = \"text-list\" }",
+                "8:16: this is no type of a field; write one of boolean, int64, float64, timestamp, text (",
+            ),
+            ("\"text-list\"", "\"records\"\nfields = { N = \"text\" }", "8:12: `N` is not a column name; write"),
+            ("type = \"text\"\n", "type = \"records\"\n", "9:8: this is not a type; write one of boolean, int64"),
         ] {
             assert!(LEVEL.contains(from), "{from}");
             let found = read(&LEVEL.replacen(from, to, 1)).unwrap_err().to_string();

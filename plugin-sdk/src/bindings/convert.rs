@@ -386,6 +386,7 @@ impl From<columns::Column> for Column {
             columns::Values::TextList(lists) => {
                 Values::TextList(Lists { offsets: lists.offsets, items: lists.items.into() })
             }
+            columns::Values::Records(lists) => Values::Records(lists.into()),
         };
         Column { name: column.name, validity: column.validity, values }
     }
@@ -408,8 +409,49 @@ impl From<Column> for columns::Column {
             Values::TextList(lists) => {
                 columns::Values::TextList(columns::TextLists { offsets: lists.offsets, items: lists.items.into() })
             }
+            Values::Records(lists) => columns::Values::Records(lists.into()),
         };
         columns::Column { name: column.name, validity: column.validity, values }
+    }
+}
+
+impl From<columns::RecordLists> for Lists<Table> {
+    fn from(lists: columns::RecordLists) -> Lists<Table> {
+        let rows = lists.offsets.last().map_or(0, |last| last.unsigned_abs() as usize);
+        Lists { offsets: lists.offsets, items: Table { rows, columns: all(lists.fields) } }
+    }
+}
+
+impl From<Lists<Table>> for columns::RecordLists {
+    fn from(lists: Lists<Table>) -> columns::RecordLists {
+        columns::RecordLists { offsets: lists.offsets, fields: all(lists.items.columns) }
+    }
+}
+
+impl From<columns::Field> for Column {
+    fn from(field: columns::Field) -> Column {
+        let values = match field.values {
+            columns::Scalars::Boolean(bits) => Values::Boolean(bits),
+            columns::Scalars::Int64(values) => Values::Int64(values),
+            columns::Scalars::Float64(values) => Values::Float64(values),
+            columns::Scalars::Timestamp(values) => Values::Timestamp(values),
+            columns::Scalars::Text(texts) => Values::Text(texts.into()),
+        };
+        Column { name: field.name, validity: field.validity, values }
+    }
+}
+
+impl From<Column> for columns::Field {
+    fn from(column: Column) -> columns::Field {
+        let values = match column.values {
+            Values::Boolean(bits) => columns::Scalars::Boolean(bits),
+            Values::Int64(values) => columns::Scalars::Int64(values),
+            Values::Float64(values) => columns::Scalars::Float64(values),
+            Values::Timestamp(values) => columns::Scalars::Timestamp(values),
+            Values::Text(texts) => columns::Scalars::Text(texts.into()),
+            list => unreachable!("records are built of single values, not of {}", list.column_type()),
+        };
+        columns::Field { name: column.name, validity: column.validity, values }
     }
 }
 

@@ -212,6 +212,30 @@ impl Table {
         self.with(name, bits, Values::TextList(Lists { offsets, items }))
     }
 
+    /// The same with one more column with a list of records in each row: so many of those in `records`, whose columns are the fields.
+    ///
+    /// # Panics
+    /// As its siblings, when the rows have more or fewer records than there are, and when a field is a list.
+    #[must_use]
+    pub fn with_records(
+        self,
+        name: impl Into<String>,
+        counts: impl IntoIterator<Item = Option<usize>>,
+        records: Table,
+    ) -> Table {
+        let name = name.into();
+        let (mut bits, mut offsets, mut end) = (Bits::new(), vec![0], 0);
+        for count in counts {
+            end += count.unwrap_or_default();
+            offsets.push(offset(&name, end));
+            bits.push(count.is_some());
+        }
+        assert!(end == records.rows, "the column `{name}` was given {} records for {end}", records.rows);
+        let list = records.columns().find(|(_, column_type)| !column_type.is_single());
+        assert!(list.is_none(), "the field {list:?} of the column `{name}` is a list");
+        self.with(name, bits, Values::Records(Lists { offsets, items: records }))
+    }
+
     fn with(mut self, name: String, bits: Bits, values: Values) -> Table {
         assert!(bits.rows == self.rows, "the column `{name}` was given {} values for {} rows", bits.rows, self.rows);
         assert!(self.columns.iter().all(|column| column.name != name), "there are two columns `{name}`");

@@ -328,7 +328,7 @@ impl Table {
         }
     }
 
-    fn column(&self, name: &str) -> Result<&Column, ColumnError> {
+    pub(super) fn column(&self, name: &str) -> Result<&Column, ColumnError> {
         self.columns.iter().find(|column| column.name == name).ok_or_else(|| ColumnError::Missing {
             name: name.to_owned(),
             present: self.columns.iter().map(|column| column.name.clone()).collect(),
@@ -339,7 +339,7 @@ impl Table {
         values.get(..self.rows).ok_or_else(|| malformed(name, "it has fewer values than the table has rows"))
     }
 
-    fn bits<'a>(&self, name: &str, validity: &'a Option<Vec<u8>>) -> Result<Option<&'a [u8]>, ColumnError> {
+    pub(super) fn bits<'a>(&self, name: &str, validity: &'a Option<Vec<u8>>) -> Result<Option<&'a [u8]>, ColumnError> {
         match validity {
             Some(bits) if bits.len() < self.rows.div_ceil(8) => {
                 Err(malformed(name, "its validity has fewer bits than the table has rows"))
@@ -349,7 +349,7 @@ impl Table {
     }
 }
 
-fn wrong_type(column: &Column, expected: ColumnType) -> ColumnError {
+pub(super) fn wrong_type(column: &Column, expected: ColumnType) -> ColumnError {
     ColumnError::WrongType { name: column.name.clone(), expected, found: column.values.column_type() }
 }
 
@@ -373,7 +373,7 @@ fn texts_column<'a>(
 }
 
 /// `rows + 1` offsets that begin with 0, never fall and end within `count` items; so no offset is negative either.
-fn check_offsets(name: &str, offsets: &[i32], rows: usize, count: usize) -> Result<(), ColumnError> {
+pub(super) fn check_offsets(name: &str, offsets: &[i32], rows: usize, count: usize) -> Result<(), ColumnError> {
     if offsets.len() != rows + 1 {
         return Err(malformed(name, "it does not have one offset more than the table has rows"));
     }
@@ -389,6 +389,6 @@ fn check_offsets(name: &str, offsets: &[i32], rows: usize, count: usize) -> Resu
 }
 
 #[inline]
-fn range(offsets: &[i32], row: usize) -> Option<std::ops::Range<usize>> {
+pub(super) fn range(offsets: &[i32], row: usize) -> Option<std::ops::Range<usize>> {
     Some(*offsets.get(row)? as usize..*offsets.get(row + 1)? as usize)
 }

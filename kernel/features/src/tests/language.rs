@@ -202,6 +202,8 @@ const LISTS: &[(&str, &str)] = &[
     ("[1, 2, 3].exists_one(x, x > 2)", "true"),
     ("[1, 2, 3].map(x, x > 1, x * 10)", "[20, 30]"),
     ("traits.nothing.exists(x, x == 1)", "false"),
+    ("traits.likes.map(l, {'n': traits.nothing, 'l': l})", "[{'l': 'tea', 'n': null}, {'l': 'figs', 'n': null}]"),
+    ("[1, 2].map(n, {'n': n}).exists(o, o.n == 2 && !has(o.m))", "true"),
 ];
 
 const EVENTS: &[(&str, &str)] = &[
@@ -234,6 +236,16 @@ const EVENTS: &[(&str, &str)] = &[
     ("events('Nothing').last().coupon", "null"),
     ("events('Order Completed').map(e, e.coupon)", "[null, null, 'X']"),
     ("events('Order Completed').map(e, e.coupon).size()", "3"),
+    (
+        "events('Order Completed').map(e, {'paid': e.revenue, 'coupon': e.coupon})",
+        "[{'coupon': null, 'paid': 10.5}, {'coupon': null, 'paid': 20}, {'coupon': 'X', 'paid': 30}]",
+    ),
+    (
+        "events('Order Completed', '30d').map(e, has(e.coupon), {'at': e.time}).last().at",
+        "timestamp('2026-11-20T09:00:00.000Z')",
+    ),
+    ("events('Order Completed').map(e, {'paid': e.revenue}).filter(r, r.paid > 15).map(r, r.paid).sum()", "50"),
+    ("events('Order Completed').map(e, {'paid': e.revenue}).size()", "3"),
     ("events('Order Completed').map(e, e.coupon).distinct().size()", "1"),
     ("events('Order Completed').filter(e, e.revenue > 10).filter(x, x.revenue < 25).map(y, y.revenue)", "[10.5, 20]"),
     ("events('Order Completed').map(e, e.revenue > 15, e.revenue * 2).max()", "60"),
@@ -327,7 +339,13 @@ fn refusals_show_the_place_and_the_reason() {
         ("traits.x.int()", 10, "write `int(x)`"),
         ("duration('7 days')", 1, "not a duration"),
         ("timestamp('soon')", 1, "not a time"),
-        ("{'a': 1}", 1, "maps are not supported"),
+        ("{'a': 1}", 1, "an object stands only where `map` makes one"),
+        ("[{'a': 1}]", 2, "an object stands only where `map` makes one"),
+        ("events('a').map(e, {'x': {'y': 1}})", 26, "an object stands only where `map` makes one"),
+        ("events('a').map(e, {})", 20, "1 to 16 fields"),
+        ("events('a').map(e, {x: 1})", 21, "named by a text in quotes"),
+        ("events('a').map(e, {'x': 1, 'x': 2})", 29, "the field `x` is there twice"),
+        ("events('a').map(e, {'x': e})", 26, "a whole event is no value"),
         ("b'abc'", 1, "bytes are not supported"),
         ("profile.age", 9, "a profile has no `age`"),
         ("profile", 1, "name a field"),
@@ -379,6 +397,7 @@ fn equal_leaves_are_one() {
             "events('a').filter(e, e.x).map(e, -e.y * (e.z - (1 - 2)))",
         ),
         ("events('a').all(e, e.x)", "events('a').filter(e, !e.x).size()"),
+        ("events('a').map(x, {'b': x.y + 1, 'a c': x.z})", "events('a').map(e, {'a c': e.z, 'b': e.y + 1})"),
         ("events('it\\'s').size() + events('it\\'s').size()", "events('it\\'s').size()"),
     ] {
         assert_eq!(leaf_text(text), canonical, "{text}");

@@ -200,6 +200,8 @@ fn aggregate() -> impl Strategy<Value = String> {
         "e.time.day()",
         "e.revenue - 1",
         "1",
+        "{'time': e.time, 'revenue': e.revenue, 'coupon': e.coupon}",
+        "{'items': e.items, 'twice': e.revenue * 2, 'nothing': e.nothing}",
     ]);
     let method =
         select(vec![".sum()", ".min()", ".max()", ".avg()", ".first()", ".last()", ".distinct()", ".size()", ""]);
@@ -527,6 +529,8 @@ fn what_is_never_true_or_false_is_no_condition() {
         "traits.a ? 1 : 'x'",
         "traits.list.map(x, x)",
         "events('A').map(e, e.total).sum()",
+        "events('A').map(e, {'total': e.total})",
+        "events('A').map(e, {'total': e.total}).last()",
     ] {
         assert!(!is_one(text), "{text}");
     }

@@ -34,6 +34,7 @@ fn one_more_event_never_rewrites_a_history() {
     for (text, size) in [
         ("events('order').map(e, e.revenue)", 50_000),
         ("events('order').map(e, e.sku).distinct()", 50_000),
+        ("events('order').map(e, {'time': e.time, 'sku': e.sku})", 50_000),
         ("events('order', '3d').map(e, e.sku).distinct()", 50_000),
         ("events('order', '36h').size()", 50_000),
     ] {

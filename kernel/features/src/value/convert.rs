@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use kith_json::{Duplicates, Numbers, read_as};
-use kith_model::table::{Cell, ColumnType};
+use kith_model::table::{Cell, ColumnType, RecordField};
 use kith_model::time::Timestamp;
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
@@ -115,12 +115,12 @@ impl Value {
     }
 
     /// As a cell of a column. What does not fit the column's type is null; of a list's items those that are absent or of another
-    /// kind are left out. Scalars fit a text column as text, texts that name a moment fit a timestamp column, texts that are written
+    /// kind are left out, but a list of records has a place for each of its items, and in it for each field. Scalars fit a text column as text, texts that name a moment fit a timestamp column, texts that are written
     /// as numbers fit a column of numbers, whole floats fit a column of whole numbers, durations fit as milliseconds.
     ///
     /// # Errors
     /// [`Misfit`] for a list of whole numbers in which a number is none.
-    pub fn to_cell(&self, column_type: ColumnType, zone: &Zone) -> Result<Cell, Misfit> {
+    pub fn to_cell(&self, column_type: &ColumnType, zone: &Zone) -> Result<Cell, Misfit> {
         Ok(match column_type {
             ColumnType::Boolean => match self {
                 Value::Bool(truth) => Cell::Boolean(*truth),
@@ -136,7 +136,21 @@ impl Value {
                 self.items(|item| item.as_time(zone).map(|time| time.0)).map_or(Cell::Null, Cell::TimestampList)
             }
             ColumnType::TextList => self.items(Value::owned_text).map_or(Cell::Null, Cell::TextList),
+            ColumnType::Records(fields) => self.records(fields, zone)?.map_or(Cell::Null, Cell::Records),
         })
+    }
+
+    /// The records that it is a list of: a cell for each field, null where there is none.
+    fn records(&self, fields: &[RecordField], zone: &Zone) -> Result<Option<Vec<Vec<Cell>>>, Misfit> {
+        let Value::List(items) = self else { return Ok(None) };
+        let record = |item: &Value| {
+            let cell = |field: &RecordField| match item {
+                Value::Map(values) => values.get(&field.name).unwrap_or(&Value::Null).to_cell(&field.column_type, zone),
+                _ => Ok(Cell::Null),
+            };
+            fields.iter().map(cell).collect::<Result<Vec<Cell>, Misfit>>()
+        };
+        items.iter().map(record).collect::<Result<Vec<Vec<Cell>>, Misfit>>().map(Some)
     }
 
     fn whole_items(&self) -> Result<Option<Vec<i64>>, Misfit> {
@@ -277,20 +291,42 @@ mod tests {
             (Value::Unknown, ColumnType::Text, Cell::Null),
             (Value::Unknown, ColumnType::Boolean, Cell::Null),
         ] {
-            assert_eq!(value.to_cell(column_type, &Zone::utc()), Ok(cell), "{value} as {column_type:?}");
+            assert_eq!(value.to_cell(&column_type, &Zone::utc()), Ok(cell), "{value} as {column_type:?}");
         }
+    }
+
+    /// A list leaves out what is absent; of records each has its place, and nothing slips to another.
+    #[test]
+    fn records_keep_what_is_absent_in_its_place() {
+        let field = |name: &str, column_type| RecordField { name: name.into(), column_type };
+        let order = ColumnType::Records(vec![
+            field("time", ColumnType::Timestamp),
+            field("amount", ColumnType::Float64),
+            field("count", ColumnType::Int64),
+        ]);
+        let records =
+            r#"[{"amount":"19.90","time":"1970-01-02","other":1},{"time":5,"amount":null,"count":1.5},7,{"count":2}]"#;
+        let cells = vec![
+            vec![Cell::Timestamp(86_400_000), Cell::Float64(19.9), Cell::Null],
+            vec![Cell::Null; 3],
+            vec![Cell::Null; 3],
+            vec![Cell::Null, Cell::Null, Cell::Int64(2)],
+        ];
+        let cell = |json: &str| Value::from_json_text(json).to_cell(&order, &Zone::utc());
+        assert_eq!(cell(records), Ok(Cell::Records(cells)));
+        assert_eq!((cell("[]"), cell("{}"), cell("null")), (Ok(Cell::Records(vec![])), Ok(Cell::Null), Ok(Cell::Null)));
     }
 
     /// 1.7 vanished from a list of whole numbers, and the list passed for the whole.
     #[test]
     fn a_number_that_is_none_of_the_whole_ones_does_not_vanish_from_their_list() {
-        let cell = |items: &[Value]| Value::List(items.to_vec()).to_cell(ColumnType::Int64List, &Zone::utc());
+        let cell = |items: &[Value]| Value::List(items.to_vec()).to_cell(&ColumnType::Int64List, &Zone::utc());
         let whole =
             [Value::Int(1), Value::Null, Value::Float(2.0), Value::text("3"), Value::text("x"), Value::Bool(true)];
         assert_eq!(cell(&whole), Ok(Cell::Int64List(vec![1, 2, 3])));
         for none in [Value::Float(1.7), Value::text("1.7"), Value::Float(1e300)] {
             assert_eq!(cell(&[Value::Int(1), Value::Null, none.clone()]), Err(Misfit { index: 2 }), "{none}");
         }
-        assert_eq!(Value::Float(1.7).to_cell(ColumnType::Int64List, &Zone::utc()), Ok(Cell::Null));
+        assert_eq!(Value::Float(1.7).to_cell(&ColumnType::Int64List, &Zone::utc()), Ok(Cell::Null));
     }
 }

@@ -5,10 +5,12 @@
 use kith_model::budget::table;
 use kith_model::event::MAX_EVENT_NAME_BYTES;
 use kith_model::plugin::PluginKind;
+use kith_model::table::MAX_RECORD_FIELDS;
 use serde_json::{Map, Value, json};
 
+use super::columns::{RECORDS, SCORE_TYPES, TYPES, input_types, single_types};
 use super::keys;
-use super::sections::{FORMS, KINDS, MAX_VERSION_BYTES, METHODS, OF_CHANNELS, SCORE_TYPES, TYPES};
+use super::sections::{FORMS, KINDS, MAX_VERSION_BYTES, METHODS, OF_CHANNELS};
 use super::sections::{allowed, is_compute, may_have_inputs, may_train};
 use super::training::MAX_CUT_OFFS;
 use crate::abi::Abi;
@@ -40,7 +42,7 @@ pub fn manifest_schema() -> Value {
     let mut schema =
         section("A plugin of Kith: what it is, sees, writes and asks for.", &keys::ROOT, &["plugin"], root);
     let defined = json!({
-        "input": section("A column that the plugin sees of each person.", &keys::INPUT, &keys::INPUT, input),
+        "input": input_section(),
         "output": section("A tag or a score that the plugin writes.", &keys::OUTPUT, &["type", "description"], output),
         "http": section("A host that the plugin asks.", &keys::HTTP, &keys::HTTP, http),
         "secret": section("A secret that the plugin uses.", &keys::SECRET, &["name", "hosts", "reason"], secret),
@@ -187,19 +189,37 @@ fn input(key: &str) -> Value {
             "An expression over the profile; ${config.KEY} in it is replaced by the installation's configuration.",
             table::EXPRESSION_TEXT.default,
         ),
-        "type" => column_type(),
+        "type" => column_type(&input_types()),
+        "fields" => json!({
+            "type": "object",
+            "description": "Of records: a type for each field.",
+            "patternProperties": { (NAME): one_of("The field's type, of a single value.", &single_types()) },
+            "additionalProperties": false,
+            "minProperties": 1,
+            "maxProperties": MAX_RECORD_FIELDS,
+        }),
         "reason" => words(REASON),
         _ => unknown(),
     }
 }
 
-fn column_type() -> Value {
-    one_of("The column's type; timestamps are milliseconds since 1970.", &TYPES.map(|(name, _)| name))
+/// An input has fields just where it is of records.
+fn input_section() -> Value {
+    let required = &["expression", "type", "reason"];
+    let mut input = section("A column that the plugin sees of each person.", &keys::INPUT, required, input);
+    input["if"] = json!({ "properties": { "type": { "const": RECORDS } }, "required": ["type"] });
+    input["then"] = json!({ "required": ["fields"] });
+    input["else"] = without(&["fields"]);
+    input
+}
+
+fn column_type(names: &[&str]) -> Value {
+    one_of("The column's type; timestamps are milliseconds since 1970.", names)
 }
 
 fn output(key: &str) -> Value {
     match key {
-        "type" => column_type(),
+        "type" => column_type(&TYPES.map(|(name, _)| name)),
         "values" => {
             let description = "The values that a text may take; any without it. Another one is a fault of the plugin.";
             let mut values = list(description, json!({ "type": "string" }));
@@ -400,6 +420,8 @@ fn rules() -> Vec<Value> {
             let mut then = Map::new();
             if has_inputs && !may_have_inputs(kind, Some(abi)) {
                 then.insert("inputs".to_owned(), json!(false));
+            } else if has_inputs && abi == Abi::V0_1 {
+                then.insert("inputs".to_owned(), of_types(&TYPES.map(|(name, _)| name)));
             }
             if is_compute(kind) && !may_train(kind, abi) {
                 then.insert("training".to_owned(), json!(false));
@@ -439,13 +461,18 @@ fn of_every_abi(kind: PluginKind, has_inputs: bool) -> Value {
     if kind == PluginKind::Scorer {
         let names =
             SCORE_TYPES.map(|score| TYPES.into_iter().find(|(_, column)| *column == score).map(|(name, _)| name));
-        then["outputs"] = json!({ "additionalProperties": { "properties": { "type": { "enum": names } } } });
+        then["outputs"] = of_types(&names.map(Option::unwrap_or_default));
     }
     if is_compute(kind) {
         json!({ "properties": then, "required": ["inputs", "outputs"] })
     } else {
         json!({ "properties": then })
     }
+}
+
+/// Columns of these types alone.
+fn of_types(names: &[&str]) -> Value {
+    json!({ "additionalProperties": { "properties": { "type": { "enum": names } } } })
 }
 
 /// A table without these keys.

@@ -9,7 +9,7 @@ pub(super) const PLUGIN: [&str; 10] =
     ["id", "version", "kind", "abi", "kernel", "title", "description", "license", "idempotent", "state_version"];
 
 /// `[inputs.NAME]`
-pub(super) const INPUT: [&str; 3] = ["expression", "type", "reason"];
+pub(super) const INPUT: [&str; 4] = ["expression", "type", "fields", "reason"];
 
 /// `[outputs.NAME]`
 pub(super) const OUTPUT: [&str; 4] = ["type", "values", "description", "category"];
@@ -56,8 +56,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::manifest::columns::input_types;
     use crate::manifest::parse_manifest;
-    use crate::manifest::sections::TYPES;
 
     const PAGE: &str = include_str!("../../../../docs/manifest.md");
 
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn the_page_has_every_type_and_its_manifests_have_no_mistakes() {
         let described: Vec<&str> = rows("Types").iter().map(|row| row[0].trim_matches('`')).collect();
-        assert_eq!(described, TYPES.map(|(name, _)| name));
+        assert_eq!(described, input_types());
         let manifests: Vec<&str> =
             PAGE.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
         assert_eq!(manifests.len(), 4, "one of each kind");

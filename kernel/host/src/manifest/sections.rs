@@ -3,37 +3,20 @@
 use std::ops::Range;
 
 use kith_model::plugin::{
-    Capabilities, HttpRequest, InputSpec, LimitRequest, Manifest, OutputSpec, PluginId, PluginKind, PollRequest,
-    RecipientRequest, SecretForm, SecretRequest,
+    Capabilities, HttpRequest, LimitRequest, Manifest, PluginId, PluginKind, PollRequest, RecipientRequest, SecretForm,
+    SecretRequest,
 };
 use kith_model::polling::{DEFAULT_INTERVAL_MS, parse_interval};
-use kith_model::table::ColumnType;
 use toml::de::DeTable;
 
 use super::reader::{Notes, Reading, Section};
 use super::words::{self, Lines};
-use super::{config, keys, mail, training};
+use super::{columns, config, keys, mail, training};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;
-use crate::text::bounded;
 
 pub(super) const KINDS: [PluginKind; 4] =
     [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
-
-pub(super) const TYPES: [(&str, ColumnType); 9] = [
-    ("boolean", ColumnType::Boolean),
-    ("int64", ColumnType::Int64),
-    ("float64", ColumnType::Float64),
-    ("timestamp", ColumnType::Timestamp),
-    ("text", ColumnType::Text),
-    ("int64-list", ColumnType::Int64List),
-    ("float64-list", ColumnType::Float64List),
-    ("timestamp-list", ColumnType::TimestampList),
-    ("text-list", ColumnType::TextList),
-];
-
-/// What a score may be.
-pub(super) const SCORE_TYPES: [ColumnType; 2] = [ColumnType::Float64, ColumnType::Int64];
 
 /// The forms of secrets, the usual one first.
 pub(super) const FORMS: [(&str, SecretForm); 2] =
@@ -63,8 +46,8 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     if let Some(kind) = kind {
         check_columns(&root, kind, abi);
     }
-    let inputs = read_inputs(&root);
-    let outputs = read_outputs(&root, kind);
+    let inputs = columns::read_inputs(&root, abi);
+    let outputs = columns::read_outputs(&root, kind);
     let config_schema = config::read_schema(&root);
     let capabilities = read_capabilities(&root, kind, abi);
     let poll = read_poll(&root, kind);
@@ -180,83 +163,6 @@ fn read_plugin(root: &Section<'_, '_>) -> Option<Manifest> {
         training: None,
         limits: LimitRequest::default(),
     })
-}
-
-/// A column's name: usable as a CEL identifier and in a URL.
-fn check_column_name(root: &Section<'_, '_>, name: &str, start: usize) {
-    let begins_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase());
-    let goes_on_well = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    if !(begins_well && goes_on_well && name.len() <= 64) {
-        let message = format!(
-            "`{name}` is not a column name; write a lower-case letter, then lower-case letters, digits \
-             and `_`, 64 characters at most"
-        );
-        root.notes.add(&(start..start), message);
-    }
-}
-
-fn read_type(section: &Section<'_, '_>) -> Option<ColumnType> {
-    let names = TYPES.map(|(name, _)| name).join(", ");
-    section.parsed("type", &format!("one of {names}"), |text| {
-        let found = TYPES.into_iter().find(|(name, _)| *name == text);
-        found.map(|(_, column_type)| column_type).ok_or_else(|| format!("`{text}` is not a type; write one of {names}"))
-    })
-}
-
-fn read_inputs(root: &Section<'_, '_>) -> Vec<InputSpec> {
-    let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
-        check_column_name(root, name, start);
-        let title = format!("[inputs.{name}]");
-        let section = Section::open(root.notes, table, &title, start, &keys::INPUT);
-        let expression = section.required_text("expression", "an expression over the profile, e.g. \"traits.city\"");
-        let column_type = read_type(&section);
-        let reason = section.required_text("reason", "why the plugin needs it; the admin reads this");
-        Some(InputSpec {
-            name: name.to_owned(),
-            expression: expression?.to_owned(),
-            column_type: column_type?,
-            reason: reason?.to_owned(),
-        })
-    };
-    root.named_tables("inputs").into_iter().filter_map(read).collect()
-}
-
-fn read_outputs(root: &Section<'_, '_>, kind: Option<PluginKind>) -> Vec<OutputSpec> {
-    let read = |(name, start, table): (&str, usize, &DeTable<'_>)| {
-        check_column_name(root, name, start);
-        let title = format!("[outputs.{name}]");
-        let section = Section::open(root.notes, table, &title, start, &keys::OUTPUT);
-        let column_type = read_type(&section);
-        let description = section.required_text("description", "what the value means");
-        let values = read_values(&section);
-        let category = section.text("category").unwrap_or_default().to_owned();
-        let column_type = column_type?;
-        if kind == Some(PluginKind::Scorer) && !SCORE_TYPES.contains(&column_type) {
-            section.wrong("type", "a score is a number; write float64 or int64");
-        }
-        if !values.is_empty() && !matches!(column_type, ColumnType::Text | ColumnType::TextList) {
-            section.wrong("values", "only texts have declared values; remove `values` or make the type text");
-        }
-        Some(OutputSpec { name: name.to_owned(), column_type, values, description: description?.to_owned(), category })
-    };
-    root.named_tables("outputs").into_iter().filter_map(read).collect()
-}
-
-/// The values that a text may take; none where it may take any.
-fn read_values(section: &Section<'_, '_>) -> Vec<String> {
-    let values = section.texts("values");
-    if section.notes.reading() == Reading::New {
-        let written = section.table.get("values").and_then(|value| value.get_ref().as_array());
-        if written.is_some_and(|items| items.iter().len() == 0) {
-            section.wrong("values", "`values` lists none, so that no value could be given; leave it out for any");
-        }
-        for (value, place) in values.iter().filter(|(value, _)| !words::is_readable(value, Lines::One)) {
-            let message = format!("`{}` has control characters; write the value without them", bounded(value));
-            section.notes.add(place, message);
-        }
-        words::note_doubles(section, "values", &values);
-    }
-    values.into_iter().map(|(value, _)| value.to_owned()).collect()
 }
 
 /// Which capabilities a kind may ask for: those whose interfaces its world imports, and what a channel is told of people.

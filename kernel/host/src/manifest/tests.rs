@@ -1,6 +1,7 @@
 //! Manifests: what is read, and every mistake under its line.
 
 use kith_model::plugin::SecretForm;
+use kith_model::table::{ColumnType, RecordField};
 use serde_json::json;
 
 use super::*;
@@ -102,6 +103,50 @@ fn each_mistake_has_its_line_and_a_remedy() {
         let found = mistakes(from, to);
         assert!(found.iter().any(|mistake| mistake.contains(expected)), "{to}: {found:#?}");
     }
+}
+
+const RECORDS: &str = "type = \"records\"\nfields = { time = \"timestamp\", amount = \"float64\" }";
+
+#[test]
+fn an_input_of_records_has_its_fields_in_their_order() {
+    let manifest = parse_manifest(&GOOD.replace("type = \"int64\"", RECORDS)).unwrap();
+    let field = |name: &str, column_type| RecordField { name: name.into(), column_type };
+    let fields = vec![field("time", ColumnType::Timestamp), field("amount", ColumnType::Float64)];
+    assert_eq!(manifest.inputs[1].column_type, ColumnType::Records(fields));
+}
+
+#[test]
+fn records_that_cannot_be_are_told_of_with_what_to_write() {
+    let int64 = "type = \"int64\"";
+    let many = |count: usize| {
+        let fields: Vec<String> = (0..count).map(|number| format!("f{number} = \"text\"")).collect();
+        format!("type = \"records\"\nfields = {{ {} }}", fields.join(", "))
+    };
+    assert_eq!(mistakes(int64, &many(16)), Vec::<String>::new());
+    for (from, to, expected) in [
+        (int64, "type = \"records\"".to_owned(), "17:9: [inputs.alpha] has no `fields`; write a type for each"),
+        (int64, many(0), "20:10: records have 1 to 16 fields, and `fields` declares 0"),
+        (int64, many(17), "20:10: records have 1 to 16 fields, and `fields` declares 17"),
+        (int64, format!("{int64}\nfields = {{ n = \"text\" }}"), "20:10: only records have fields; write `type = "),
+        (
+            int64,
+            RECORDS.replace("float64", "int64-list"),
+            "the field `amount` has no type of a single value; write one of",
+        ),
+        (int64, RECORDS.replace("\"float64\"", "1"), "the field `amount` has no type of a single value; write one of"),
+        (int64, RECORDS.replace("amount", "Amount"), "`Amount` is not a column name"),
+        (
+            "type = \"text\"\nvalues",
+            "type = \"records\"\nvalues".to_owned(),
+            "a tag or score is one value; declare several",
+        ),
+    ] {
+        let found = mistakes(from, &to);
+        assert!(found.iter().any(|mistake| mistake.contains(expected)), "{to}: {found:#?}");
+    }
+    let older = GOOD.replace(int64, RECORDS).replace("\"0.2\"", "\"0.1\"");
+    let refused = parse_manifest(&older).unwrap_err().to_string();
+    assert!(refused.contains("19:8: contract 0.1.0 has no records, 0.2.0 has; write `abi = \"0.2\"`"), "{refused}");
 }
 
 #[test]

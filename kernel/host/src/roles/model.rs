@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::BoundPlugin;
 use crate::abi::Abi;
 use crate::bindings::current::{columns, fitting, types};
+use crate::bindings::v0_1;
 use crate::convert;
 use crate::imports::emitting::Emitting;
 use crate::state::{CallClass, CallState};
@@ -42,22 +43,26 @@ impl ComputeModel for WasmModel {
         let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
         let count = rows.rows;
         bound.installed.observed.rows(count);
-        let rows = convert::table_to_wit(rows);
         let emitting = Arc::new(Mutex::new(Emitting::of(count)));
-        let called: Result<columns::Table, PluginFault> = match self.abi {
+        let called: Result<Table, PluginFault> = match self.abi {
             // It has no word for a state that it cannot read, and none for an event.
             Abi::V0_1 => {
-                let called: Result<_, types::Failure> = bound.call(CallClass::Plain, function, (state, &rows))?;
-                called.map_err(|failure| convert::failure_from_wit(hidden, failure))
+                let rows = convert::table_to_wit_0_1(rows);
+                let called: Result<v0_1::columns::Table, types::Failure> =
+                    bound.call(CallClass::Plain, function, (state, &rows))?;
+                called.map(convert::table_from_wit_0_1).map_err(|failure| convert::failure_from_wit(hidden, failure))
             }
             Abi::V0_2 => {
+                let rows = convert::table_to_wit(rows);
                 let give = |state: &mut CallState| state.emitting = Some(Arc::clone(&emitting));
-                let called: Result<_, fitting::ComputeFailure> =
+                let called: Result<columns::Table, fitting::ComputeFailure> =
                     bound.call_with(CallClass::Plain, give, function, (state, &rows))?;
-                called.map_err(|failure| convert::compute_failure_from_wit(hidden, failure))
+                called
+                    .map(convert::table_from_wit)
+                    .map_err(|failure| convert::compute_failure_from_wit(hidden, failure))
             }
         };
-        let table = convert::table_from_wit(called?);
+        let table = called?;
         bound.reported(verify::outputs(hidden, &bound.manifest, count, &table))?;
         let events = std::mem::take(&mut emitting.lock().events);
         Ok(ModelAnswer { table, events })

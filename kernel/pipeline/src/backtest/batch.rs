@@ -296,7 +296,7 @@ impl<'a> Bench<'a> {
             if value.is_unknown() {
                 return Ok(Err(Unasked::Unknown));
             }
-            cells.push(models::cell_or_null(spec, value.to_cell(spec.column_type, view.zone), &mut misfit));
+            cells.push(models::cell_or_null(spec, value.to_cell(&spec.column_type, view.zone), &mut misfit));
         }
         // The hash says what a stored value is of, and nothing of this is stored.
         Ok(Ok(InputRow { profile: ProfileId(profile.root().id), ordinal, inputs: 0, cells, misfit }))

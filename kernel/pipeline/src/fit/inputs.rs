@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     fn column(name: &str, column_type: ColumnType, cells: &[Cell]) -> Column {
-        let mut column = ColumnBuilder::new(name, column_type);
+        let mut column = ColumnBuilder::new(name, &column_type);
         cells.iter().for_each(|cell| column.push(cell.clone()).unwrap());
         column.finish()
     }

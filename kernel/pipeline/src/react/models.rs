@@ -248,6 +248,7 @@ fn variable_bytes(cell: &Cell) -> usize {
         Cell::Int64List(items) | Cell::TimestampList(items) => 8 * items.len(),
         Cell::Float64List(items) => 8 * items.len(),
         Cell::TextList(items) => items.iter().map(|item| item.len() + size_of::<i32>()).sum(),
+        Cell::Records(records) => records.iter().map(|record| size_of::<Vec<Cell>>() + cells_bytes(record)).sum(),
     }
 }
 
@@ -269,9 +270,9 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
         if matches!(value, Value::Unknown) {
             return None;
         }
-        let cell = value.to_cell(spec.column_type, profile.view.zone);
+        let cell = value.to_cell(&spec.column_type, profile.view.zone);
         if input.reads().uses_now {
-            update_input(&mut hash, &profile.evaluate_at(input, today).to_cell(spec.column_type, profile.view.zone));
+            update_input(&mut hash, &profile.evaluate_at(input, today).to_cell(&spec.column_type, profile.view.zone));
         } else {
             update_input(&mut hash, &cell);
         }
@@ -330,13 +331,21 @@ fn update(hash: &mut Xxh3, cell: &Cell) {
             hash.update(&(values.len() as u64).to_be_bytes());
             values.iter().for_each(|value| text(hash, value));
         }
+        Cell::Records(records) => {
+            hash.update(&(records.len() as u64).to_be_bytes());
+            for cell in records.iter().flatten() {
+                // A field that is absent must not read like the next one.
+                hash.update(&[u8::from(*cell != Cell::Null)]);
+                update(hash, cell);
+            }
+        }
     }
 }
 
 /// The input table of a batch.
 pub(crate) fn table<'a>(columns: &[InputSpec], rows: impl Iterator<Item = &'a [Cell]>) -> Result<Table, PluginFault> {
     let mut builders: Vec<ColumnBuilder> =
-        columns.iter().map(|spec| ColumnBuilder::new(spec.name.clone(), spec.column_type)).collect();
+        columns.iter().map(|spec| ColumnBuilder::new(spec.name.clone(), &spec.column_type)).collect();
     let mut count = 0;
     for row in rows {
         for (column, cell) in builders.iter_mut().zip(row) {
@@ -394,7 +403,8 @@ fn output(cell: Cell) -> OutputValue {
         | Cell::Int64List(_)
         | Cell::Float64List(_)
         | Cell::TimestampList(_)
-        | Cell::TextList(_) => OutputValue::Null,
+        | Cell::TextList(_)
+        | Cell::Records(_) => OutputValue::Null,
     }
 }
 

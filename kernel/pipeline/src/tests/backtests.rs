@@ -69,7 +69,7 @@ impl ComputeModel for Threshold {
             return Err(PluginFault::UnreadableState("it is of another form".into()));
         }
         let orders = rows.column("orders").unwrap();
-        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         for row in 0..rows.rows {
             let Cell::Int64(count) = orders.cell(row) else { panic!("it is given what it declares") };
             if self.fails_on == Some(count) {

@@ -44,7 +44,7 @@ impl ComputeModel for Gated {
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
         self.moved.wait_while(&mut self.is_open.lock(), |is_open| !*is_open);
-        let mut answer = ColumnBuilder::new(self.output, ColumnType::Text);
+        let mut answer = ColumnBuilder::new(self.output, &ColumnType::Text);
         (0..rows.rows).for_each(|_| answer.push(Cell::Text("yes".into())).unwrap());
         Ok(Table { rows: rows.rows, columns: vec![answer.finish()] })
     }

@@ -80,7 +80,7 @@ impl ComputeModel for Level {
         }
         *self.rows.lock() += rows.rows;
         let orders = rows.column("orders").unwrap();
-        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         for row in 0..rows.rows {
             let many = matches!(orders.cell(row), Cell::Int64(count) if count >= 3);
             level.push(Cell::Text(if many { "many" } else { "few" }.into())).unwrap();

@@ -8,6 +8,7 @@ mod life;
 mod look;
 mod mortal;
 mod naive;
+mod repeats;
 mod steps;
 
 use std::fmt::Write as _;

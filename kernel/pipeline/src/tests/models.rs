@@ -30,7 +30,7 @@ impl ComputeModel for Grade {
     }
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
-        let mut grade = ColumnBuilder::new("grade", ColumnType::Text);
+        let mut grade = ColumnBuilder::new("grade", &ColumnType::Text);
         (0..rows.rows).for_each(|_| grade.push(Cell::Text("good".into())).unwrap());
         Ok(Table { rows: rows.rows, columns: vec![grade.finish()] })
     }
@@ -99,7 +99,7 @@ impl ComputeModel for Picky {
         match self.0.lock().clone() {
             Some(fault) if (0..rows.rows).any(is_bad) => Err(fault),
             _ => {
-                let mut level = ColumnBuilder::new("level", ColumnType::Text);
+                let mut level = ColumnBuilder::new("level", &ColumnType::Text);
                 (0..rows.rows).for_each(|_| level.push(Cell::Text("few".into())).unwrap());
                 Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
             }

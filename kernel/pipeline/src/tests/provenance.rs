@@ -27,7 +27,7 @@ impl ComputeModel for Generous {
     }
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
-        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         (0..rows.rows).for_each(|_| level.push(Cell::Text("many".into())).unwrap());
         Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
     }

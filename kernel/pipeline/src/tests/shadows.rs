@@ -40,7 +40,7 @@ impl ComputeModel for Stubborn {
         let _open = self.gate.read();
         let answer = self.answer.clone()?;
         assert!(rows.column("count").is_some(), "it is given its inputs under its own names");
-        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         (0..rows.rows).for_each(|_| level.push(Cell::Text(answer.into())).unwrap());
         Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
     }

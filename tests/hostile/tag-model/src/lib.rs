@@ -1,5 +1,6 @@
 //! A tag model that misbehaves as its configuration says: it loops, eats memory, traps, answers too few rows, floods the log,
-//! fails for the time being, burns processor time, emits events, learns from a labelled past, or takes offence at the row of one person. What the kernel makes of each
+//! fails for the time being, burns processor time, emits events, repeats the records that it is given, learns from a labelled past, or
+//! takes offence at the row of one person. What the kernel makes of each
 //! is tested in `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
 //!
 //! The crate beside it, `tag-model-next`, builds this file as version 0.2.0, because upgrades need two versions: each reads
@@ -80,6 +81,7 @@ impl TagModel for Hostile {
             "emit-other" => tell(rows, "Other")?,
             "emit-flood" => (0..5_000).for_each(|key| emit(0, Emitted::new("City Reached").with_key(key.to_string()))),
             "flood" => (0..100_000).for_each(|line| log::info(format!("line {line} of a flood"))),
+            "records" => return repeat(rows),
             "refuse" => return Err(Failure::permanent("this can never work")),
             "transient" => return Err(Failure::transient("not today")),
             "trap-on-poison" if poisoned => panic!("the guest gives up on a poisoned row"),
@@ -132,6 +134,24 @@ fn tell(rows: &Table, name: &str) -> Result<(), Failure> {
         emit(row, Emitted::new(name).with_properties(properties).with_key(city));
     }
     Ok(())
+}
+
+/// Say the records of an input that a test declares: how many orders there are, and of each the day, the amount and the category.
+fn repeat(rows: &Table) -> Result<Table, Failure> {
+    let orders = rows.records("orders", |orders| {
+        Ok((orders.timestamp("time")?, orders.float64("amount")?, orders.text("category")?))
+    })?;
+    let (time, amount, category) = orders.fields();
+    let order = |place: usize| {
+        let day = time.get(place).map(|time| time / 86_400_000);
+        format!("{day:?} {:?} {:?};", amount.get(place), category.get(place))
+    };
+    let said = (0..rows.len()).map(|row| {
+        let places = orders.places(row)?;
+        Some(format!("{}: {}", places.len(), places.map(order).collect::<String>()))
+    });
+    let version = std::iter::repeat_n(Some(VERSION), rows.len());
+    Ok(Table::new(rows.len()).with_text("hostile", said).with_text("hostile_version", version))
 }
 
 /// Take memory until there is none.

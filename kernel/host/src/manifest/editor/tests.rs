@@ -180,6 +180,12 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (TAG_MODEL, "title =", "state_version = 0\ntitle ="),
         (TAG_MODEL, "[inputs.spent]", "[inputs.Spent]"),
         (TAG_MODEL, "\"float64\"", "\"float\""),
+        (TAG_MODEL, "\"float64\"", "\"records\""),
+        (TAG_MODEL, "\"float64\"", "\"float64\"\nfields = { n = \"text\" }"),
+        (TAG_MODEL, "\"float64\"", "\"records\"\nfields = {}"),
+        (TAG_MODEL, "\"float64\"", "\"records\"\nfields = { n = \"text-list\" }"),
+        (TAG_MODEL, "\"float64\"", "\"records\"\nfields = { N = \"text\" }"),
+        (TAG_MODEL, "\"text\"", "\"records\""),
         (TAG_MODEL, "reason = \"To see who spends much\"\n", ""),
         (TAG_MODEL, "[\"high\", \"low\"]", "[]"),
         (TAG_MODEL, "[\"high\", \"low\"]", "[\"high\", \"high\"]"),
@@ -254,4 +260,13 @@ fn what_a_contract_has_not_schema_and_reader_refuse() {
     let (with, older_with) = (format!("{CHANNEL}{columns}"), format!("{older}{columns}"));
     assert!(parse_manifest(&with).is_ok() && validator.is_valid(&as_json(&with)));
     assert!(parse_manifest(&older_with).is_err() && !validator.is_valid(&as_json(&older_with)));
+}
+
+#[test]
+fn records_are_of_the_present_contract() {
+    let validator = config::validator(&manifest_schema()).unwrap();
+    let records = TAG_MODEL.replace("\"float64\"", "\"records\"\nfields = { n = \"text\" }");
+    assert!(parse_manifest(&records).is_ok() && validator.is_valid(&as_json(&records)));
+    let records = records.replace("\"0.2\"", "\"0.1\"");
+    assert!(parse_manifest(&records).is_err() && !validator.is_valid(&as_json(&records)));
 }

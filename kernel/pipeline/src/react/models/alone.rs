@@ -37,7 +37,7 @@ pub fn answers_to(
     let mut answers = vec![Err(PluginFault::Unavailable(unasked)); rows.len()];
     for batch in batches(input_rows(manifest, rows)) {
         for (row, outcome) in job(manifest, model, state, batch).run(|_| true).rows {
-            let types = manifest.outputs.iter().map(|output| output.column_type);
+            let types = manifest.outputs.iter().map(|output| &output.column_type);
             answers[row.ordinal as usize] = match outcome {
                 RowOutcome::Values(answer) => {
                     let cells = answer.values.into_iter().zip(types).map(cell_of).collect();
@@ -114,7 +114,7 @@ fn input_rows(manifest: &Manifest, rows: &[Vec<Value>]) -> Vec<InputRow> {
         let mut misfit = None;
         let columns = manifest.inputs.iter().zip(values);
         let cells = columns
-            .map(|(spec, value)| cell_or_null(spec, value.to_cell(spec.column_type, &zone), &mut misfit))
+            .map(|(spec, value)| cell_or_null(spec, value.to_cell(&spec.column_type, &zone), &mut misfit))
             .collect();
         InputRow { profile: ProfileId(SourceIdentityId([0; 16])), ordinal, inputs: 0, cells, misfit }
     };
@@ -142,11 +142,11 @@ fn batches(rows: Vec<InputRow>) -> Vec<Vec<InputRow>> {
 }
 
 /// What was kept of a value, in its column again.
-fn cell_of((value, column): (OutputValue, ColumnType)) -> Cell {
+fn cell_of((value, column): (OutputValue, &ColumnType)) -> Cell {
     match value {
         OutputValue::Null => Cell::Null,
         OutputValue::Bool(value) => Cell::Boolean(value),
-        OutputValue::Int(value) if column == ColumnType::Timestamp => Cell::Timestamp(value),
+        OutputValue::Int(value) if *column == ColumnType::Timestamp => Cell::Timestamp(value),
         OutputValue::Int(value) => Cell::Int64(value),
         OutputValue::Float(value) => Cell::Float64(value),
         OutputValue::Text(value) => Cell::Text(value),
@@ -207,7 +207,7 @@ mod tests {
 
         fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
             self.0.lock().unwrap().push(rows.rows);
-            let mut sizes = ColumnBuilder::new("size", ColumnType::Int64);
+            let mut sizes = ColumnBuilder::new("size", &ColumnType::Int64);
             for row in 0..rows.rows {
                 match rows.columns[0].cell(row) {
                     Cell::Int64List(list) if list.is_empty() => return Err(PluginFault::BadInput("empty".into())),

@@ -22,7 +22,7 @@ impl ComputeModel for Doubler {
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let mut doubled = ColumnBuilder::new("twice", ColumnType::Int64);
+        let mut doubled = ColumnBuilder::new("twice", &ColumnType::Int64);
         for row in 0..rows.rows {
             match rows.columns[0].cell(row) {
                 Cell::Int64(number) if number < 0 => {
@@ -179,4 +179,35 @@ fn what_is_not_a_finite_number_is_no_value() {
     for number in [f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
         assert_eq!(output(Cell::Float64(number)), OutputValue::Null);
     }
+}
+
+/// A model is asked again where its inputs hash to something else: a value that moves to the field or the record beside it is another.
+#[test]
+fn a_value_in_another_place_among_records_is_another_input() {
+    let hash = |records: &[[Option<i64>; 2]]| {
+        let cells = |record: &[Option<i64>; 2]| record.map(|value| value.map_or(Cell::Null, Cell::Int64)).to_vec();
+        let mut hash = Xxh3::new();
+        update(&mut hash, &Cell::Records(records.iter().map(cells).collect()));
+        hash.digest()
+    };
+    let mut hashes = vec![
+        hash(&[]),
+        hash(&[[None, None]]),
+        hash(&[[Some(0), None]]),
+        hash(&[[None, Some(0)]]),
+        hash(&[[None, None], [None, None]]),
+        hash(&[[Some(0), None], [None, None]]),
+        hash(&[[None, None], [None, Some(0)]]),
+    ];
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 7);
+}
+
+/// A batch is bounded by what its rows hold.
+#[test]
+fn records_count_with_all_that_is_in_them() {
+    let text = Cell::Text("x".repeat(1_000));
+    let records = Cell::Records(vec![vec![Cell::Null, text]; 5]);
+    assert!((5_000..6_000).contains(&variable_bytes(&records)), "{}", variable_bytes(&records));
 }

@@ -50,7 +50,7 @@ impl ComputeModel for Threshold {
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
         let orders = rows.column("orders").unwrap();
-        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         for row in 0..rows.rows {
             let many = matches!(orders.cell(row), Cell::Int64(count) if count >= self.0);
             level.push(Cell::Text(if many { "many" } else { "few" }.into())).unwrap();

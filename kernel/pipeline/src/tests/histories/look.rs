@@ -10,6 +10,7 @@ use kith_store::{Key, Operation, Store, Unit};
 
 use super::life::{Defined, MODEL};
 use super::naive::{self, CONDITIONS, Group};
+use super::repeats::repeating;
 use super::steps::{Model, SentEvent};
 use crate::profiles::facts::each_row;
 use crate::tests::harness::*;
@@ -18,6 +19,7 @@ use crate::{ProfileView, Setup};
 pub(super) fn bench(store: Arc<dyn Store>) -> Bench {
     let bench = Bench::over(store, vec![], |setup| {
         setup.installations.retain(|installed| installed.id != MODEL);
+        setup.installations.push(repeating());
         setup.identity_rules.limits.insert("email".to_owned(), 2);
     });
     bench.clock.advance_ms(DAY / 2);
@@ -121,6 +123,10 @@ pub(super) fn check(
             return Err(format!("{:?} lives in {city:?} and not in {:?}", group(profile), person.city));
         }
         let level = profile.tags.get("level").map(|tag| tag.json.trim_matches('"').to_owned());
+        let repeated = profile.tags.get("repeated").map(|tag| tag.json.trim_matches('"').to_owned());
+        if repeated != Some(person.repeated()) {
+            return Err(format!("{:?} has the records {repeated:?} and not {}", group(profile), person.repeated()));
+        }
         if person.level(model).is_some_and(|expected| level.as_deref() != expected) {
             return Err(format!("{:?} has level {level:?} and not {:?}", group(profile), person.level(model)));
         }

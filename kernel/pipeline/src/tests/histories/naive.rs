@@ -29,6 +29,8 @@ pub(super) type Group = BTreeSet<Identifier>;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Person {
     orders: Vec<i64>,
+    /// When each order was, and what it came to.
+    amounts: Vec<(i64, Option<usize>)>,
     added: Vec<i64>,
     pub(super) city: Option<&'static str>,
 }
@@ -42,7 +44,10 @@ pub(super) fn people(events: &[SentEvent]) -> BTreeMap<Group, Person> {
         let group = group_of(&groups, &event.told.owner());
         let person = people.get_mut(&group).unwrap();
         match event.told.content {
-            Content::Order => person.orders.push(event.time.0),
+            Content::Order => {
+                person.orders.push(event.time.0);
+                person.amounts.push((event.time.0, event.told.amount()));
+            }
             Content::Added => person.added.push(event.time.0),
             Content::City(city) => {
                 let held = newest.entry(group).or_insert(i64::MIN);
@@ -118,6 +123,13 @@ impl Person {
         })
     }
 
+    /// What is said by the model that repeats its records.
+    pub(super) fn repeated(&self) -> String {
+        let mut amounts = self.amounts.clone();
+        amounts.sort_unstable();
+        repeated(amounts.into_iter())
+    }
+
     /// What the model says; `None` where it said it before it was stopped.
     pub(super) fn level(&self, model: Model) -> Option<Option<&'static str>> {
         match model {
@@ -126,4 +138,10 @@ impl Person {
             Model::Running { many } => Some(Some(if self.orders.len() >= many { "many" } else { "few" })),
         }
     }
+}
+
+/// Orders in the order of time, as a text.
+pub(super) fn repeated(orders: impl Iterator<Item = (i64, Option<usize>)>) -> String {
+    let order = |(time, amount): (i64, Option<usize>)| format!(" {}:{amount:?}", time - START.0);
+    format!("orders{}", orders.map(order).collect::<String>())
 }

@@ -50,6 +50,11 @@ impl PlannedEvent {
         self.identifiers.iter().min_by_key(rank).unwrap().clone()
     }
 
+    /// What an order comes to; every third does not say.
+    pub(super) fn amount(&self) -> Option<usize> {
+        (self.number % 3 != 0).then_some(self.number)
+    }
+
     /// Whether a correction can say something else of it and leave its evidence as it is.
     fn can_be_corrected(&self) -> bool {
         !matches!(self.content, Content::Link | Content::Alias)
@@ -68,7 +73,10 @@ impl SentEvent {
             told.identifiers.iter().map(|identifier| (identifier.kind.as_str(), identifier.value.as_str())).collect();
         let (id, time) = (format!("m{}", told.number), self.time);
         match told.content {
-            Content::Order => event(&id, &identifiers, "Order Completed", time),
+            Content::Order => DraftEvent {
+                properties: told.amount().map_or_else(String::new, |amount| format!(r#"{{"amount":{amount}}}"#)),
+                ..event(&id, &identifiers, "Order Completed", time)
+            },
             Content::Added => event(&id, &identifiers, "Product Added", time),
             Content::Seen => event(&id, &identifiers, "Page Seen", time),
             Content::City(city) => identify(&id, &identifiers, &format!(r#"{{"city":"{city}"}}"#), time),

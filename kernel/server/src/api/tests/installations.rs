@@ -38,7 +38,7 @@ impl ComputeModel for Level {
     }
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
-        let mut level = ColumnBuilder::new("level", ColumnType::Text);
+        let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         for _ in 0..rows.rows {
             level.push(Cell::Text("few".into())).unwrap();
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kith_host::{Plugin, Policy, Usage};
 use kith_model::plugin::{Manifest, PluginKind};
-use kith_model::table::ColumnType;
+use kith_model::table::{ColumnType, RecordField};
 use kith_model::time::{Clock, SystemClock, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -97,17 +97,17 @@ fn inputs(args: &PluginBenchArgs, manifest: &Manifest, now: Timestamp) -> Result
 
 /// A row of a model's inputs, the same for the same number: values of each input's type that differ from row to row, some absent.
 fn made_row(manifest: &Manifest, index: u32) -> Value {
-    let made = |(place, name, column_type): (u32, &String, ColumnType)| {
+    let made = |(place, name, column_type): (u32, &String, &ColumnType)| {
         let seed = u64::from(index) * 31 + u64::from(place) * 7;
         let value = if (index + place) % 11 == 10 { Value::Null } else { made_value(column_type, seed) };
         (name.clone(), value)
     };
-    let inputs = (0_u32..).zip(&manifest.inputs).map(|(place, input)| (place, &input.name, input.column_type));
+    let inputs = (0_u32..).zip(&manifest.inputs).map(|(place, input)| (place, &input.name, &input.column_type));
     Value::Object(inputs.map(made).collect::<Map<String, Value>>())
 }
 
-fn made_value(column_type: ColumnType, seed: u64) -> Value {
-    let list = |item: ColumnType| (0..seed % 4).map(|at| made_value(item, seed + at)).collect();
+fn made_value(column_type: &ColumnType, seed: u64) -> Value {
+    let list = |item: ColumnType| (0..seed % 4).map(|at| made_value(&item, seed + at)).collect();
     match column_type {
         ColumnType::Boolean => json!(seed.is_multiple_of(2)),
         ColumnType::Int64 => json!(seed % 1_000),
@@ -119,7 +119,18 @@ fn made_value(column_type: ColumnType, seed: u64) -> Value {
         ColumnType::Float64List => list(ColumnType::Float64),
         ColumnType::TimestampList => list(ColumnType::Timestamp),
         ColumnType::TextList => list(ColumnType::Text),
+        ColumnType::Records(fields) => (0..seed % 4).map(|at| made_record(fields, seed + at)).collect(),
     }
+}
+
+/// A record some of whose fields are absent.
+fn made_record(fields: &[RecordField], seed: u64) -> Value {
+    let made = |(place, field): (u64, &RecordField)| {
+        let is_absent = (seed + place) % 7 == 6;
+        let value = if is_absent { Value::Null } else { made_value(&field.column_type, seed * 5 + place) };
+        (field.name.clone(), value)
+    };
+    Value::Object((0..).zip(fields).map(made).collect::<Map<String, Value>>())
 }
 
 /// A minute of 2025.
@@ -172,12 +183,12 @@ fn median<T: Ord + Copy>(usages: &[Usage], figure: impl Fn(&Usage) -> T) -> Opti
 /// What a model's answers take as columns: a bit for each truth, eight bytes for each number and moment, and of a text its bytes
 /// and where it ends.
 fn column_bytes(manifest: &Manifest, lines: &[Value]) -> usize {
-    let column = |name: &String, column_type: ColumnType| match column_type {
+    let column = |name: &String, column_type: &ColumnType| match column_type {
         ColumnType::Boolean => lines.len().div_ceil(8),
         ColumnType::Text => lines.iter().map(|line| line[name].as_str().map_or(0, str::len) + 4).sum(),
         _ => 8 * lines.len(),
     };
-    manifest.outputs.iter().map(|output| column(&output.name, output.column_type)).sum()
+    manifest.outputs.iter().map(|output| column(&output.name, &output.column_type)).sum()
 }
 
 /// What is counted of a kind.
@@ -314,7 +325,7 @@ description = "To try"
         assert_eq!(made_row(&manifest, 0), json!({ "a": 0.0, "b": ["text-7", "text-8", "text-9"] }));
         assert_eq!(made_row(&manifest, 2), json!({ "a": 15.5, "b": ["text-69"] }));
         assert_eq!(made_row(&manifest, 9), json!({ "a": 69.75, "b": null }));
-        assert_eq!(made_value(ColumnType::Timestamp, 61), json!("2025-01-01T01:01:00.000Z"));
+        assert_eq!(made_value(&ColumnType::Timestamp, 61), json!("2025-01-01T01:01:00.000Z"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
-use kith_model::plugin::{EmittedEvent, Manifest, PluginFault, Received, Refusal};
+use kith_model::plugin::{EmittedEvent, InputSpec, Manifest, PluginFault, Received, Refusal};
 use kith_model::sending::{Mailbox, OutboundMail, OutboundRequest, Signature, Step};
 use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
@@ -84,6 +84,9 @@ pub(super) fn rows(manifest: &Manifest, rows: &[Value]) -> Result<Vec<Vec<RowVal
             let message = format!("row {number}: the manifest has no input `{unknown}`; it has {}", known.join(", "));
             return Err(Failure::Usage(message));
         }
+        if let Some(problem) = inputs.iter().find_map(|input| strange_field(input, row.get(&input.name)?)) {
+            return Err(Failure::Usage(format!("row {number}: {problem}")));
+        }
         let value = |name: &String| {
             row.get(name).map_or(RowValue::Null, |value| RowValue::from_json_text(&digits::line(value)))
         };
@@ -137,6 +140,15 @@ pub(super) fn fit_rows(manifest: &Manifest, given: &[Value], now: Timestamp) -> 
     Ok(values.into_iter().zip(beside).map(|(values, (id, past))| GivenRow { values, id, past }).collect())
 }
 
+/// What is no field of an input's records, in a row that somebody has written.
+fn strange_field(input: &InputSpec, written: &Value) -> Option<String> {
+    let ColumnType::Records(fields) = &input.column_type else { return None };
+    let mut names = written.as_array()?.iter().filter_map(Value::as_object).flat_map(Map::keys);
+    let unknown = names.find(|name| fields.iter().all(|field| field.name != **name))?;
+    let known: Vec<&str> = fields.iter().map(|field| field.name.as_str()).collect();
+    Some(format!("the records of `{}` have no field `{unknown}`; they have {}", input.name, known.join(", ")))
+}
+
 /// Where a row has the events that were emitted of it; no output has such a name.
 const EVENTS: &str = "(events)";
 
@@ -173,6 +185,9 @@ fn cell(cell: Cell) -> Value {
         Cell::Float64List(values) => json!(values),
         Cell::TimestampList(values) => values.into_iter().map(|value| json!(Timestamp(value).to_string())).collect(),
         Cell::TextList(values) => json!(values),
+        Cell::Records(records) => {
+            records.into_iter().map(|record| record.into_iter().map(cell).collect::<Value>()).collect()
+        }
     }
 }
 
@@ -432,6 +447,21 @@ mod tests {
             let refused = of(tables, rows).unwrap_err().to_string();
             assert!(refused.starts_with(expected), "{refused}");
         }
+    }
+
+    #[test]
+    fn records_of_a_row_are_objects_of_the_fields_that_are_declared() {
+        let manifest = model(
+            "[inputs.orders]\nexpression = \"events('A').map(e, {'time': e.time, 'n': e.n})\"\ntype = \"records\"\n\
+             fields = { time = \"timestamp\", n = \"float64\" }\nreason = \"To try\"\n\
+             [outputs.o]\ntype = \"float64\"\ndescription = \"To try\"\n",
+        );
+        let given =
+            digits::read(r#"[{"orders":[{"time":"2026-01-01","n":1.50},{"n":null}]},{"orders":null}]"#).unwrap();
+        let read = rows(&manifest, given.as_array().unwrap()).unwrap();
+        assert_eq!(read[0][0].to_json(), json!([{ "time": "2026-01-01", "n": 1.5 }, { "n": null }]));
+        let refused = rows(&manifest, &[json!({ "orders": [{ "m": 1 }] })]).unwrap_err().to_string();
+        assert_eq!(refused, "row 1: the records of `orders` have no field `m`; they have time, n");
     }
 
     #[test]
