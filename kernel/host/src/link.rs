@@ -114,10 +114,6 @@ fn link_dataset(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Resul
 }
 
 fn link_dataset_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
-    instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, CallState::next_rows))
-}
-
-fn link_dataset_0_1(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
     instance.func_wrap("next", |store: Store<'_>, (): ()| timed(store, v0_1::dataset::Host::next))
 }
 

@@ -10,7 +10,7 @@ use kith_model::polling::{DEFAULT_INTERVAL_MS, parse_interval};
 use toml::de::DeTable;
 
 use super::reader::{Notes, Reading, Section};
-use super::words::{self, Lines};
+use super::words;
 use super::{columns, config, keys, mail, training};
 use crate::abi::Abi;
 use crate::policy::ANY_RECIPIENT;

@@ -109,7 +109,7 @@ impl TrainingPlan {
     /// Whether the label is true or false, and never a number.
     pub(super) fn has_truths(&self) -> bool {
         let kinds = self.label.kinds();
-        kinds.fit(ColumnType::Boolean) && !kinds.fit(ColumnType::Float64)
+        kinds.fit(&ColumnType::Boolean) && !kinds.fit(&ColumnType::Float64)
     }
 
     /// The label of the events behind a cut-off, up to `end`, the horizon's.
@@ -119,7 +119,7 @@ impl TrainingPlan {
         let leaf_value = |id: LeafId| states.value(&self.behind, id, end, view.zone);
         match self.label.evaluate(&UnknownPerson, &leaf_value, end) {
             Value::Bool(holds) => Some(f64::from(u8::from(holds))),
-            value => match value.to_cell(ColumnType::Float64, view.zone) {
+            value => match value.to_cell(&ColumnType::Float64, view.zone) {
                 Ok(Cell::Float64(number)) => Some(number),
                 _ => None,
             },
@@ -221,7 +221,7 @@ impl Past {
         let cell = |((spec, input), timeless): (&(InputSpec, Expression), &bool)| {
             let facts: &dyn Facts = if *timeless { person } else { &UnknownPerson };
             let value = input.evaluate(facts, &leaf_value, cut_off);
-            if value.is_unknown() { None } else { value.to_cell(spec.column_type, zone).ok() }
+            if value.is_unknown() { None } else { value.to_cell(&spec.column_type, zone).ok() }
         };
         inputs.iter().zip(&plan.timeless).map(cell).collect()
     }

@@ -34,7 +34,7 @@ impl ComputeModel for OrdersAgain {
 
     fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
         let orders = rows.column("orders").unwrap();
-        let mut chance = ColumnBuilder::new("chance", ColumnType::Float64);
+        let mut chance = ColumnBuilder::new("chance", &ColumnType::Float64);
         for row in 0..rows.rows {
             let ordered_twice = matches!(orders.cell(row), Cell::Int64(2..));
             let foretold = match state {

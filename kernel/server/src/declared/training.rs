@@ -48,7 +48,7 @@ fn mislabelled(label: &Expression) -> Option<String> {
         let message = "so that it says the same of everybody; write e.g. \"events('Order Completed').size() > 0\"";
         return Some(format!("the label reads no events, {message}"));
     }
-    let is_label = kinds.fit(ColumnType::Boolean) || kinds.fit(ColumnType::Float64);
+    let is_label = kinds.fit(&ColumnType::Boolean) || kinds.fit(&ColumnType::Float64);
     (!is_label).then(|| format!("the label gives {kinds}; write one that is true or false, or a number"))
 }
 

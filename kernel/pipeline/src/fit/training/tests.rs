@@ -31,7 +31,7 @@ fn expression(text: &str) -> Expression {
 fn inputs(of: &[(&str, ColumnType)]) -> Vec<(InputSpec, Expression)> {
     let input = |(text, column_type): &(&str, ColumnType)| {
         let (name, reason) = ((*text).to_owned(), String::new());
-        (InputSpec { name, expression: (*text).to_owned(), column_type: *column_type, reason }, expression(text))
+        (InputSpec { name, expression: (*text).to_owned(), column_type: column_type.clone(), reason }, expression(text))
     };
     of.iter().map(input).collect()
 }
@@ -129,13 +129,13 @@ proptest! {
             let (at, cells, labelled) = found.next().unwrap();
             prop_assert_eq!(at, cut_off);
             for ((text, column_type), cell) in INPUTS.iter().zip(&cells) {
-                let expected = meaning(text, before(), cut_off).to_cell(*column_type, &zone).unwrap();
+                let expected = meaning(text, before(), cut_off).to_cell(column_type, &zone).unwrap();
                 prop_assert_eq!(cell, &expected, "{} at {}", text, cut_off);
             }
             let behind = events.iter().filter(|event| event.time > cut_off && event.time <= end);
             let expected = match meaning(label, behind, end) {
                 Value::Bool(holds) => Some(f64::from(u8::from(holds))),
-                value => match value.to_cell(ColumnType::Float64, &zone).unwrap() {
+                value => match value.to_cell(&ColumnType::Float64, &zone).unwrap() {
                     Cell::Float64(number) => Some(number),
                     _ => None,
                 },

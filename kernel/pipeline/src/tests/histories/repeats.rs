@@ -15,7 +15,7 @@ const REPEATING: InstallationId = InstallationId(4);
 struct Repeater;
 
 impl ComputeModel for Repeater {
-    fn fit(&self, _: Box<dyn Iterator<Item = Table> + Send>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
         Err(PluginFault::Permanent("does not fit".into()))
     }
 

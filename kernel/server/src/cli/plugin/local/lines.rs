@@ -129,7 +129,7 @@ pub(super) fn fit_rows(manifest: &Manifest, given: &[Value], now: Timestamp) -> 
         let label = match label {
             RowValue::Null => None,
             RowValue::Bool(holds) => Some(f64::from(u8::from(holds))),
-            label => match label.to_cell(ColumnType::Float64, &Zone::utc()) {
+            label => match label.to_cell(&ColumnType::Float64, &Zone::utc()) {
                 Ok(Cell::Float64(number)) => Some(number),
                 _ => return Err(wrong(LABEL, "true, false, a number or null")),
             },
