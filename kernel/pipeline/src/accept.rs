@@ -233,7 +233,7 @@ impl Lanes {
         }
         let rules = rules?;
         let lane = lanes.entry(id).or_insert_with(|| Arc::new(Lane::new(id)));
-        *lane.rules.lock() = rules;
+        *lane.rules.lock() = Arc::new(rules);
         Some(Arc::clone(lane))
     }
 }

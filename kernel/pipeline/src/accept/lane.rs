@@ -27,7 +27,6 @@ const MAX_GROUP_BYTES: usize = 2 << 20;
 const LARGE_BYTES: usize = 256 << 10;
 
 /// What of a workspace's setup its lane works by.
-#[derive(Clone)]
 pub(super) struct LaneRules {
     pub identity: IdentityRules,
     pub realm_key: [u8; 32],
@@ -55,7 +54,7 @@ pub(super) struct Lane {
     /// What people said, which is carried out before anything else of a turn.
     pub statements: Mutex<Statements>,
     /// The rules in force; the lane takes them over at its next turn.
-    pub rules: Mutex<LaneRules>,
+    pub rules: Mutex<Arc<LaneRules>>,
     /// Read from the store at the first turn. Only the lane's turn locks it.
     workspace: Mutex<Option<Workspace>>,
 }
@@ -76,8 +75,9 @@ pub(super) struct LaneTurn {
 impl Lane {
     pub(super) fn new(id: WorkspaceId) -> Lane {
         let (identity, realm_key) = (IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
-        let rules = Mutex::new(LaneRules { identity, realm_key, zone: Zone::utc(), undos: Arc::default() });
-        Lane { id, waiting: Mutex::default(), statements: Mutex::default(), rules, workspace: Mutex::new(None) }
+        let rules = Arc::new(LaneRules { identity, realm_key, zone: Zone::utc(), undos: Arc::default() });
+        let (waiting, statements) = (Mutex::default(), Mutex::default());
+        Lane { id, waiting, statements, rules: Mutex::new(rules), workspace: Mutex::new(None) }
     }
 
     /// Whether the next turn takes long.
@@ -88,12 +88,12 @@ impl Lane {
     /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
     pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> LaneTurn {
         let mut held = self.workspace.lock();
-        let LaneRules { identity: rules, realm_key, zone, undos } = self.rules.lock().clone();
+        let rules = Arc::clone(&self.rules.lock());
         let mut freed = BySize::default();
         if held.is_none() {
             // Taken before the state is read: who comes while it is, is not refused for what was read before.
             let waited = self.take_all();
-            match Workspace::open(store, self.id, rules.clone(), realm_key) {
+            match Workspace::open(store, self.id, rules.identity.clone(), rules.realm_key) {
                 Ok(workspace) => *held = Some(workspace),
                 Err(error) => return self.refuse(waited, error),
             }
@@ -101,12 +101,12 @@ impl Lane {
             freed.add_all(self.answer(waited, ends));
         }
         let Some(workspace) = held.as_mut() else { return LaneTurn { turn: Turn::Again, freed } };
-        workspace.zone = zone;
+        workspace.zone = rules.zone.clone();
         workspace.people.share_with(lanes);
-        if let Err(error) = workspace.take_rules(rules) {
+        if let Err(error) = workspace.take_rules(&rules.identity) {
             tracing::error!(workspace = self.id.0, %error, "new identity rules wait, because a row that they touch cannot be read");
         }
-        if let Err(error) = workspace.take_undos(&undos) {
+        if let Err(error) = workspace.take_undos(&rules.undos) {
             tracing::error!(workspace = self.id.0, %error, "events wait to be taken back, because a row cannot be read");
         }
         workspace.people.is_unsettled = workspace.has_history_to_tie();

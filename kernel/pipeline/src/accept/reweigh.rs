@@ -413,11 +413,11 @@ fn offer_same_id(
 
 impl Workspace {
     /// Take over rules that were made durable; history follows.
-    pub(super) fn take_rules(&mut self, rules: IdentityRules) -> Result<(), ReadError> {
-        if rules == self.rules {
+    pub(super) fn take_rules(&mut self, rules: &IdentityRules) -> Result<(), ReadError> {
+        if *rules == self.rules {
             return Ok(());
         }
-        let before = std::mem::replace(&mut self.rules, rules);
+        let before = std::mem::replace(&mut self.rules, rules.clone());
         let id = self.id();
         // Where it cannot be told what is to be looked at, everything is.
         let changed = match self.applied.is_done() {

@@ -210,6 +210,16 @@ pub(crate) fn read_contribution(
     identity: SourceIdentityId,
 ) -> Result<IdentityFacts, ReadError> {
     let summary = read_facts_row(store, workspace, identity, 0)?.unwrap_or_default();
+    facts_of(store, workspace, identity, summary)
+}
+
+/// The same, given its summary row.
+pub(crate) fn facts_of(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    identity: SourceIdentityId,
+    summary: FactsRow,
+) -> Result<IdentityFacts, ReadError> {
     let profiling = summary.profiling().cloned();
     Ok((whole_contribution(store, workspace, identity, summary)?, profiling))
 }

@@ -9,10 +9,11 @@ use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_model::profile::{Contribution, IdentityHead};
 use kith_model::time::Timestamp;
+use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, row};
 
 use super::evaluation::Evaluation;
-use super::facts;
+use super::facts::{self, FactsRow};
 use crate::rows::derived::Derived;
 
 /// One source identity: what never changes of it, its facts, and what is computed of it.
@@ -117,11 +118,16 @@ pub(crate) fn read(
     workspace: WorkspaceId,
     id: SourceIdentityId,
 ) -> Result<Option<Person>, ReadError> {
-    let Some(head) = facts::read_head(store, workspace, id)? else { return Ok(None) };
-    let said = facts::read_contribution(store, workspace, id)?;
+    let keys =
+        [Key::person(workspace, id, PersonRow::Head), facts::facts_key(workspace, id, 0), Key::derived(workspace, id)];
+    let mut rows = store.get(&keys)?.into_iter();
+    let mut next = || rows.next().flatten();
+    let (head, summary, mut row) = (next(), next(), next());
+    let Some(head) = head else { return Ok(None) };
+    let head: IdentityHead = row::decode(&head)?;
+    let summary: FactsRow = summary.map(|summary| row::decode(&summary)).transpose()?.unwrap_or_default();
+    let said = facts::facts_of(store, workspace, id, summary)?;
     let mut bytes = facts::contribution_bytes(&said.0);
-    let key = Key::derived(workspace, id);
-    let mut row = facts::get_one(store, &key)?;
     while let Some(held) = row {
         let derived: Derived = row::decode(&held)?;
         if let Some(leaves) = read_leaves(store, workspace, id, &derived)? {
@@ -129,7 +135,7 @@ pub(crate) fn read(
             return assemble(id, head, said, Some((derived, leaves)), bytes).map(Some);
         }
         // Between the two reads the reactor may have taken the group away, and its name from this row with it.
-        row = facts::get_one(store, &key)?;
+        row = facts::get_one(store, &keys[2])?;
         if row.as_ref() == Some(&held) {
             let problem = "a group of its leaves is listed and has no row".to_owned();
             return Err(ReadError::Corrupt { what: format!("what is computed of source identity {id}"), problem });
@@ -209,7 +215,6 @@ pub(crate) fn load_sealed(
 
 #[cfg(test)]
 mod tests {
-    use kith_store::keys::PersonRow;
     use kith_store::{Operation, Unit};
 
     use super::*;
