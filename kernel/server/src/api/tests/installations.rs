@@ -364,9 +364,12 @@ async fn a_version_of_which_a_backtest_tells_all_is_loaded_no_more() {
     }));
     let audiences = vec![audience("tags.level == 'few'")];
     app.kernel.configure(Setup { audiences, ..setup(FIRST, vec![lines().1, level]) }).unwrap();
-    while wired().backtest.is_none() {
-        tokio::task::yield_now().await;
-    }
+    let is_wired = async {
+        while wired().backtest.is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_wired).await.expect("nothing is loaded for what has ended");
 }
 
 /// A dry run said yes to what the change itself is refused for.
