@@ -27,7 +27,7 @@ const HELD_OUT: u64 = 5;
 
 /// Rows of the past with what came after them.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Labelled {
+pub(crate) struct Labelled {
     /// The model's inputs as of the cut-offs.
     pub rows: Table,
     /// Of each row's person.
@@ -39,7 +39,7 @@ pub struct Labelled {
 
 /// A part of all people, by their ids: each is in one of them, in every fit of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     /// Those from whom the model learns.
     Learning,
     /// Those whom no fit of a model with labels is ever shown, so that fits can be compared by what they say of them.
@@ -48,7 +48,7 @@ pub enum Part {
 
 impl Part {
     /// The part of the person with this id.
-    pub fn of(id: u64) -> Part {
+    pub(crate) fn of(id: u64) -> Part {
         if id.is_multiple_of(HELD_OUT) { Part::HeldOut } else { Part::Learning }
     }
 }
@@ -222,10 +222,8 @@ impl Past {
 }
 
 /// The labelled rows of a part of all people, batch by batch, each of bounded size. Blocking.
-#[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
 pub(crate) struct LabelledBatches(Rows);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "fits are compared by those who are held out"))]
 impl LabelledBatches {
     /// Those of the model that `source` is of; none where it learns without labels.
     pub(crate) fn new(source: Source, part: Part) -> LabelledBatches {

@@ -15,7 +15,7 @@ use kith_store::{Key, KeyRange, Operation, Unit};
 use parking_lot::{Mutex, RwLock};
 
 use super::harness::*;
-use crate::questions::profile::history;
+use crate::profiles::history::history;
 use crate::shadow::report::OutputComparison;
 use crate::{
     AudienceEffect, BacktestChange, BacktestEnd, BacktestLine, BacktestState, BacktestView, Kernel, MessageCounts,
