@@ -52,7 +52,7 @@ impl PlannedEvent {
 
     /// What an order comes to; every third does not say.
     pub(super) fn amount(&self) -> Option<usize> {
-        (self.number % 3 != 0).then_some(self.number)
+        (!self.number.is_multiple_of(3)).then_some(self.number)
     }
 
     /// Whether a correction can say something else of it and leave its evidence as it is.

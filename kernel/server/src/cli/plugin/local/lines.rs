@@ -173,8 +173,8 @@ fn emitted(event: &EmittedEvent) -> Value {
     shown
 }
 
-fn cell(cell: Cell) -> Value {
-    match cell {
+fn cell(given: Cell) -> Value {
+    match given {
         Cell::Null => Value::Null,
         Cell::Boolean(value) => json!(value),
         Cell::Int64(value) => json!(value),
