@@ -86,7 +86,8 @@ fn before_the_first_fit_nobody_is_scored() {
 
 #[test]
 fn a_fit_without_orders_is_refused_in_words() {
-    let nobody = testing::with_config(json!({ "convention": "quantile" }), || Rfm::fit(Dataset::from(Vec::<Table>::new())));
+    let nobody =
+        testing::with_config(json!({ "convention": "quantile" }), || Rfm::fit(Dataset::from(Vec::<Table>::new())));
     assert!(nobody.unwrap_err().to_string().contains("order_event"));
 }
 
