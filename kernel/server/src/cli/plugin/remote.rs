@@ -167,8 +167,11 @@ fn remove(client: &Client, installation: &Name, consent: Consent) -> Result<(), 
 
 /// What goes with an installation.
 fn consequences(installation: &Name, details: &Value) -> String {
-    let people = output::count(output::number(details, "people"));
-    let mut text = format!("{people} people hold a tag or score of {installation}; it goes with the installation.");
+    let people = match details.get("people").and_then(Value::as_u64) {
+        Some(people) => format!("{} people hold", output::count(people)),
+        None => "people may hold (how many needs profiles:read)".to_owned(),
+    };
+    let mut text = format!("{people} a tag or score of {installation}; it goes with the installation.");
     let audiences = details.get("audiences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if !audiences.is_empty() {
         let names: Vec<String> = audiences.iter().map(output::plain).collect();
