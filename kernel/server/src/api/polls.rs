@@ -112,10 +112,11 @@ fn polling<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Instal
     Err(ApiError::Conflict { code: "does-not-poll", message })
 }
 
-/// What an admin is told of a poll that is not done.
-fn refused(name: &str) -> impl Fn(IntakeError) -> ApiError {
+/// What an admin is told of a poll that is not done. Why may be in the words of the plugin.
+fn refused(name: &str, shows_words: bool) -> impl Fn(IntakeError) -> ApiError {
     move |error| match error {
         IntakeError::NotLive { why } => {
+            let why = if shows_words { why } else { "what is shown of the installation says more".to_owned() };
             let message = format!("`{name}` does not run, and so does not poll: {why}");
             ApiError::Conflict { code: "not-live", message }
         }
@@ -138,8 +139,9 @@ pub(crate) async fn list(
     app.offload(move |app| {
         let tables = app.catalogue.workspace(caller.workspace)?;
         let id = polling(&tables, &name)?.id;
-        let view = app.kernel.polls(caller.workspace, id).map_err(refused(&name))?;
-        Ok(Json(PollsBody::of(view, may_read_words(app, &caller)?)))
+        let shows_people = may_read_words(app, &caller)?;
+        let view = app.kernel.polls(caller.workspace, id).map_err(refused(&name, shows_people))?;
+        Ok(Json(PollsBody::of(view, shows_people)))
     })
     .await
 }
@@ -164,6 +166,7 @@ pub(crate) async fn begin(
 ) -> Result<(StatusCode, Json<PollsBody>), ApiError> {
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     let PollNow { from_start } = wanted;
+    let shows_people = may_read_words(&app, &caller)?;
     let id = {
         let tables = app.catalogue.workspace(workspace)?;
         polling(&tables, &name)?.id
@@ -172,12 +175,12 @@ pub(crate) async fn begin(
     // Written down first: what cannot be is not done.
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
-            app.kernel.insist_on_polling(workspace, id).map_err(refused(&target))?;
+            app.kernel.insist_on_polling(workspace, id).map_err(refused(&target, shows_people))?;
             Ok(draft.audit("installation.poll", &target, None, Some(json!({ "from_start": from_start })))?)
         })
     })
     .await?;
     let from = if from_start { PollFrom::Start } else { PollFrom::Cursor };
-    let view = app.kernel.poll_now(workspace, id, from).await.map_err(refused(&name))?;
-    Ok((StatusCode::ACCEPTED, Json(PollsBody::of(view, may_read_words(&app, &caller)?))))
+    let view = app.kernel.poll_now(workspace, id, from).await.map_err(refused(&name, shows_people))?;
+    Ok((StatusCode::ACCEPTED, Json(PollsBody::of(view, shows_people))))
 }
