@@ -81,7 +81,8 @@ fn backtest_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Ba
 /// How far the version is that is tried over what is stored, and what it would change.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/backtest", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin", "profiles:read"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = BacktestBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read_backtest(
@@ -100,7 +101,8 @@ pub(crate) async fn read_backtest(
 /// again changes nothing, and one that has ended is begun anew.
 #[utoipa::path(
     post, path = "/api/v1/installations/{id}/backtest", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin", "profiles:read"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     request_body = WantedBacktest,
     responses(
         (status = 202, body = BacktestBody), (status = 400, body = Problem), (status = 404, body = Problem),

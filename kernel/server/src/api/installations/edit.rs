@@ -354,10 +354,10 @@ pub(super) fn check_sight(
 }
 
 fn unseen(what: &str, name: &str) -> ApiError {
+    // Who grants it writes what they like.
     let name: String = name.chars().take(128).collect();
-    ApiError::Denied {
-        message: format!("{what} `{name}`, which only who sees it has read; the key has no scope `sensitive:read`"),
-    }
+    let why = "nobody has a plugin read what they may not see themselves";
+    ApiError::Denied { message: format!("{what} `{name}`, and {why}; the key has no scope `sensitive:read`") }
 }
 
 /// The mode asked for. Quarantine is the kernel's to impose, and a shadow is a version beside one that is live.

@@ -160,7 +160,7 @@ mod tests {
             version: version.parse().unwrap(),
             ..crate::api::tests::installation_row(3, "level")
         };
-        let token = |version: &str, people, audiences: &[u32]| {
+        let token = |version: &str, people: Option<u64>, audiences: &[u32]| {
             let audiences = audiences.iter().copied().map(AudienceId).collect();
             super::token(&row(version), people, &Removal { people: people.unwrap_or(300), audiences })
         };

@@ -171,7 +171,8 @@ fn usage_body(usage: Usage, shows_words: bool) -> UsageBody {
 /// What an installation's calls have come to since the server began: how many, how long, what they used, and the last fault.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/usage", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin", "profiles:read"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = UsageBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn usage(

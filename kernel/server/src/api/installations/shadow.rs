@@ -237,7 +237,8 @@ fn shadow_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Shad
 /// What came of the version that runs beside the live one, compared with what came of that.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/shadow", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin", "profiles:read"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = ShadowBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read_shadow(
@@ -255,7 +256,8 @@ pub(crate) async fn read_shadow(
 /// the version that runs beside it already nothing is changed. An upgrade to that version, or to another, ends it.
 #[utoipa::path(
     put, path = "/api/v1/installations/{id}/shadow", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin", "profiles:read"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     request_body = WantedShadow,
     responses(
         (status = 200, body = ShadowBody), (status = 400, body = Problem), (status = 404, body = Problem),
