@@ -11,6 +11,7 @@ mod keys;
 mod routes;
 mod settings;
 mod sight;
+mod steered;
 mod trust;
 mod uploads;
 

@@ -28,6 +28,7 @@ mod policy;
 mod polls;
 mod publish;
 pub(crate) mod remote;
+mod removal;
 mod run;
 mod seen;
 mod shadow;

@@ -17,6 +17,7 @@ use super::body::WantedPoll;
 use crate::api::convert::{bad_config, config_mistakes, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;
+use crate::auth::{Caller, Scope};
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Mistake};
 use crate::wiring::{Loading, sensitive_inputs};
@@ -326,6 +327,37 @@ pub(super) fn check_sensitive(draft: &Draft<'_>, row: &InstallationRow, plugin: 
         .iter()
         .map(|name| Mistake { path: "grants.sensitive".to_owned(), message: format!("`{name}` is not among them") });
     Err(ApiError::BadInput { code: "sensitive-not-granted", message, mistakes: mistakes.collect() })
+}
+
+/// Nobody grants a plugin what they may not see themselves: it may be a plugin of their own, and tell them. `before` is what was
+/// granted till now.
+pub(super) fn check_granting(caller: &Caller, grants: &Grants, before: &Grants) -> Result<(), ApiError> {
+    match grants.sensitive.iter().find(|name| !before.sensitive.contains(name)) {
+        Some(name) if !caller.may(Scope::SensitiveRead) => Err(unseen("`grants.sensitive` names", name)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// For the same reason nobody decides how something sensitive is read that others granted, by which version and with what
+/// configuration, who may not see it.
+pub(super) fn check_sight(
+    draft: &Draft<'_>,
+    row: &InstallationRow,
+    plugin: &PluginRow,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    let seen = sensitive_inputs(draft.tables(), row, plugin);
+    match seen.iter().map(|(name, _)| name).find(|name| row.grants.sensitive.contains(name)) {
+        Some(name) if !caller.may(Scope::SensitiveRead) => Err(unseen("the plugin is granted to read", name)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn unseen(what: &str, name: &str) -> ApiError {
+    // Who grants it writes what they like.
+    let name: String = name.chars().take(128).collect();
+    let why = "nobody has a plugin read what they may not see themselves";
+    ApiError::Denied { message: format!("{what} `{name}`, and {why}; the key has no scope `sensitive:read`") }
 }
 
 /// The mode asked for. Quarantine is the kernel's to impose, and a shadow is a version beside one that is live.

@@ -10,9 +10,10 @@ use kith_pipeline::Patience;
 use serde_json::json;
 
 use super::body::public;
-use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive};
+use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive, check_sight};
 use super::versions::{WantedVersion, check_filled_in, check_upgrade};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
@@ -24,13 +25,15 @@ pub(crate) struct NewBytes<'a> {
     patience: &'a Patience,
     /// Whether they may ask for more than the present ones.
     consents: bool,
+    /// Who gives them.
+    caller: &'a Caller,
     /// What the rehearsal found of each installation's configuration.
     checked: RefCell<BTreeMap<InstallationId, CheckedConfig<'a>>>,
 }
 
 impl<'a> NewBytes<'a> {
-    pub(crate) fn new(app: &'a App, patience: &'a Patience, consents: bool) -> NewBytes<'a> {
-        NewBytes { app, patience, consents, checked: RefCell::default() }
+    pub(crate) fn new(app: &'a App, patience: &'a Patience, consents: bool, caller: &'a Caller) -> NewBytes<'a> {
+        NewBytes { app, patience, consents, caller, checked: RefCell::default() }
     }
 
     /// Give them to every installation that runs the version; the names of these.
@@ -79,6 +82,7 @@ impl<'a> NewBytes<'a> {
         draft.put_config(&mut row, config, &next.manifest)?;
         check_filled_in((Some(before), &[&present.config]), (next, &row.config), self.consents).map_err(of_upload)?;
         check_sensitive(draft, &row, next)?;
+        check_sight(draft, &row, next, self.caller)?;
         check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
         row.updated_at = draft.now();
         Ok(row)

@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::body::tag;
-use super::edit::{CheckedConfig, WantedConfig, widened};
+use super::edit::{CheckedConfig, WantedConfig, check_sight, widened};
 use super::seen::may_read_words;
 use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
@@ -237,12 +237,14 @@ fn shadow_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Shad
 /// What came of the version that runs beside the live one, compared with what came of that.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/shadow", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = ShadowBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read_shadow(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
 ) -> Result<TaggedBody<ShadowBody>, ApiError> {
     let caller = authority.caller;
@@ -254,7 +256,8 @@ pub(crate) async fn read_shadow(
 /// the version that runs beside it already nothing is changed. An upgrade to that version, or to another, ends it.
 #[utoipa::path(
     put, path = "/api/v1/installations/{id}/shadow", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     request_body = WantedShadow,
     responses(
         (status = 200, body = ShadowBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -265,6 +268,7 @@ pub(crate) async fn read_shadow(
 pub(crate) async fn put_shadow(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(wanted): Json<WantedShadow>,
@@ -273,7 +277,7 @@ pub(crate) async fn put_shadow(
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
         let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
-        trial.change(app, patience, |draft, before| shadowed(app, draft, before, &wanted, &checked))?;
+        trial.change(app, patience, |draft, before| shadowed(app, draft, before, &wanted, &checked, &caller))?;
         shadow_body(app, &caller, &name)
     })
     .await
@@ -314,6 +318,7 @@ fn shadowed(
     before: &InstallationRow,
     wanted: &WantedShadow,
     checked: &CheckedConfig<'_>,
+    caller: &Caller,
 ) -> Result<InstallationRow, ApiError> {
     let present = present_version(draft.tables(), before)?;
     let next = pick_version(draft.tables(), &before.plugin, Some(&wanted.version))?;
@@ -332,6 +337,8 @@ fn shadowed(
     let unshown = before.shadow.as_ref().map(|shadow| shadow.unshown.clone()).unwrap_or_default();
     let mut shadow = ShadowRow { version: version.clone(), config: Value::Null, unshown, since: draft.now() };
     draft.put_shadow_config(before, &mut shadow, config, &next.manifest)?;
+    let beside = InstallationRow { version: version.clone(), config: shadow.config.clone(), ..before.clone() };
+    check_sight(draft, &beside, &next, caller)?;
     if let Some(problem) = app.wiring.refuses_shadow(draft.tables(), before, &shadow, (&present, &next)) {
         let code = match &problem {
             ShadowProblem::OtherInput(_) => "shadow-asks-for-more",

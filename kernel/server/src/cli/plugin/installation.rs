@@ -180,7 +180,8 @@ pub(super) fn one_installation(answer: &Value) -> String {
         let [name, state, under_way, reason] =
             ["host", "state", "under_way", "reason"].map(|member| field(host, member));
         let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-        rows.push(named(&format!("sends to {name}"), format!("{state}, {under_way} under way{reason}")));
+        let under_way = if under_way.is_empty() { under_way } else { format!(", {under_way} under way") };
+        rows.push(named(&format!("sends to {name}"), format!("{state}{under_way}{reason}")));
     }
     for (name, limit) in answer["effective_policy"].as_object().into_iter().flatten() {
         if let (Some(value), Some(source)) = (limit.get("value"), limit.get("source")) {
