@@ -235,7 +235,7 @@ impl Wiring {
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
             removed_channels,
-            undos: tables.undos.values().map(|row| row.undo()).collect(),
+            undos: tables.undos.values().filter(|row| !row.is_ended).map(|row| row.undo()).collect(),
         })
     }
 

@@ -65,7 +65,7 @@ json_rows! {
     SignaturePolicyRow: "what signatures a workspace asks for", 1;
     HighestVersionRow: "the highest version of a plugin that was installed", 1;
     LeftSignatureRow: "the signature of a plugin version that was deleted", 1;
-    UndoRow: "what is taken back of a version", 2 reads 1;
+    UndoRow: "what is taken back of a version", 3 reads 1;
 }
 
 /// A tenant.

@@ -76,6 +76,18 @@ fn would_be(found: &[Value]) -> String {
             count("with_facts"),
             count("agreeing")
         );
+        if number(&of["taken_back"], "returned") > 0 {
+            text += &format!(
+                " {} that they had corrected would count again.",
+                output::counted(number(&of["taken_back"], "returned"), "event")
+            );
+        }
+        if number(of, "waiting") > 0 {
+            text += &format!(
+                " {} made since the version first read wait: those that these events alone set off would be skipped.",
+                output::counted(number(of, "waiting"), "message")
+            );
+        }
         if of["exact"].as_bool() == Some(false) {
             text += " Not everything was looked at: there are more.";
         }
@@ -207,5 +219,18 @@ mod tests {
         let told =
             "acme/level a version that was deleted, sha256:ab12\n\nNo value that people have and no event is of it.";
         assert_eq!(report(&nothing), told);
+    }
+    #[test]
+    fn what_an_undo_would_come_to_is_told() {
+        let found = json!([{"installation": "shop", "state": "dry_run", "waiting": 20, "exact": true,
+            "taken_back": {"events": 3, "with_facts": 2, "agreeing": 1, "returned": 3},
+            "stays": [{"what": "lost", "count": 1, "why": "events of which too little is left"}]}]);
+        let told = "\n\nOf `shop` 3 events would leave the histories of their people; 2 of them stated facts, 1 agreed to something. \
+             3 events that they had corrected would count again. 20 messages made since the version first read wait: those that \
+             these events alone set off would be skipped.\n  stay: 1 events of which too little is left";
+        assert_eq!(would_be(items(&found)), told);
+        let ended =
+            json!([{"installation": "shop", "at": "", "by": "k1", "state": "cancelled", "taken_back": {"events": 2}}]);
+        assert_eq!(undo_rows(items(&ended))[0][3], "cancelled, 2 events taken back");
     }
 }
