@@ -86,8 +86,12 @@ pub(crate) struct OriginBody {
     /// The log position of the newest event that the computation had seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<u64>,
-    /// The event behind it; `null` where it is none of the person's, such as for a value that a change of the version made, and where
-    /// it is not found any more.
+    /// Whether that is an `event` of the person; `other` where it is none, because a fit, another version or configuration, or time
+    /// that passed set the value off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause_is: Option<&'static str>,
+    /// The event behind it: that at `cause`, or where that is none of the person's, the last one that the inputs had read by then, as
+    /// far as the newest 512 tell; `null` where none is found any more.
     event: Option<OriginEventBody>,
     /// What is `null` because the data dictionary calls it sensitive and the key has no scope `sensitive:read`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -203,7 +207,8 @@ fn of_value(
         inputs: Some(inputs),
         inputs_are: Some(inputs_are),
         cause: Some(from.cause.0),
-        event: found.cause.map(|cause| origin_event(tables, &cause, mask)),
+        cause_is: Some(if found.cause.is_some() { "event" } else { "other" }),
+        event: found.cause.or(found.behind).map(|event| origin_event(tables, &event, mask)),
         withheld,
     }
 }
@@ -232,6 +237,7 @@ fn of_fact(tables: &WorkspaceTables, name: String, found: &FactProvenance, mask:
         inputs: None,
         inputs_are: None,
         cause: event.map(|event| event.recorded.position.0),
+        cause_is: None,
         event: event.map(|event| origin_event(tables, event, mask)),
         withheld: hidden.then(|| format!("traits.{name}")).into_iter().collect(),
         name,
@@ -249,6 +255,7 @@ fn of_event(tables: &WorkspaceTables, found: &EventProvenance, mask: &Mask) -> O
         inputs: None,
         inputs_are: None,
         cause: None,
+        cause_is: None,
         event: Some(origin_event(tables, found, mask)),
         withheld: Vec::new(),
     }

@@ -75,10 +75,14 @@ fn origin_report(origin: &Value) -> String {
     plugin_rows(&origin["by"], &mut row);
     row("fit", origin["fit"].as_u64().filter(|fit| *fit > 0).map(|fit| fit.to_string()).unwrap_or_default());
     row(if origin["kind"] == "event" { "received" } else { "since" }, field(origin, "at"));
-    let event = &origin["event"];
+    let (event, is_of_event) = (&origin["event"], origin["cause_is"] != "other");
+    if !is_of_event {
+        row("set off by", "a fit, another version or configuration, or time that passed".to_owned());
+    }
     if event.is_object() && origin["kind"] != "event" {
         let [name, position, message] = ["name", "position", "message_id"].map(|name| field(&event["event"], name));
-        row("event", format!("{name} at position {position}, message {message}"));
+        let which = if is_of_event { "" } else { ", the last that the inputs had read" };
+        row("event", format!("{name} at position {position}, message {message}{which}"));
         row("read by", by_line(&event["by"]));
     }
     if event["counts"] == false {
