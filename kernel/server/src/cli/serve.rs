@@ -1,5 +1,6 @@
 //! `kith serve`: the server in this process until it is told to stop; and the hidden child that compiles a plugin.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use kith::config::Config;
 use kith::serve::Server;
-use kith_host::{CompileMode, Limits};
+use kith_host::{ChildPriority, CompileMode, Limits};
 use kith_model::time::{Clock, ManualClock, SystemClock};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -21,6 +22,9 @@ use super::{Failure, output, print_json};
 
 /// The hidden subcommand that compiles one component.
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
+
+/// The flag of that which has it leave the processor to others.
+const YIELDING: &str = "--yielding";
 
 pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> {
     // Whatever the server and its engines write is people's data; no other user of the machine reads it.
@@ -61,7 +65,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         admin_key: args.admin_key.clone(),
         master_keys: args.master_key.keys().map_err(Failure::Usage)?,
         time_zone: args.time_zone.clone(),
-        compile: compile_in_child()?,
+        compile: compile_in_child(ChildPriority::Yielding)?,
         signatures: args.signatures,
         no_dev_versions: args.no_dev_versions,
         allow_loopback: args.allow_loopback,
@@ -81,10 +85,11 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
 }
 
 /// Plugins come from strangers, so this program compiles them in a child of its own with limits.
-pub(crate) fn compile_in_child() -> Result<CompileMode, Failure> {
+pub(crate) fn compile_in_child(priority: ChildPriority) -> Result<CompileMode, Failure> {
     let command = std::env::current_exe()
         .map_err(|source| Failure::Failed(format!("this program cannot find itself: {source}")))?;
-    Ok(CompileMode::Child { command, args: vec![COMPILE_CHILD.into()] })
+    let yielding = (priority == ChildPriority::Yielding).then_some(YIELDING);
+    Ok(CompileMode::Child { command, args: [COMPILE_CHILD].into_iter().chain(yielding).map(OsString::from).collect() })
 }
 
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
@@ -174,9 +179,12 @@ pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> 
 }
 
 /// Compile one component from standard input and end the process.
-pub(crate) fn compile_child() -> Result<(), Failure> {
-    kith_pipeline::leave_a_processor_to_others();
-    if kith_host::compile_child_main() == ExitCode::SUCCESS {
+pub(crate) fn compile_child(is_yielding: bool) -> Result<(), Failure> {
+    let priority = if is_yielding { ChildPriority::Yielding } else { ChildPriority::Usual };
+    if priority == ChildPriority::Yielding {
+        kith_pipeline::leave_a_processor_to_others();
+    }
+    if kith_host::compile_child_main(priority) == ExitCode::SUCCESS {
         return Ok(());
     }
     // The child has said why; its parent reads exactly that, and exit code 1.

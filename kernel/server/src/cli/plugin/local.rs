@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderName;
 use kith_host::{
-    Abi, BindError, Binding, CheckError, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
+    Abi, BindError, Binding, CheckError, ChildPriority, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
     MemoryKeyValue, Observed, Plugin, Policy, Usage,
 };
 use kith_model::plugin::{
@@ -150,7 +150,8 @@ pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> R
         allow_loopback: false,
         allow_plain_http: false,
         clock,
-        compile: serve::compile_in_child()?,
+        // Whoever calls it waits for this and nothing else.
+        compile: serve::compile_in_child(ChildPriority::Usual)?,
     };
     let host = Host::new(config).map_err(serve::server_failure("starting the plugin host"))?;
     host.load(component).map_err(serve::server_failure("loading the plugin"))
