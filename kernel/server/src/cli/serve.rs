@@ -23,6 +23,10 @@ use super::{Failure, output, print_json};
 /// The hidden subcommand that compiles one component.
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
 
+/// How long a server that has stopped waits for work that nobody waits for any more, such as a compiler's on a busy machine. What was
+/// answered is durable before.
+const STOP_WAITS: Duration = Duration::from_secs(60);
+
 /// The flag of that which has it leave the processor to others.
 const YIELDING: &str = "--yielding";
 
@@ -33,7 +37,7 @@ pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> 
     let config = config(&args)?;
     kith::serve::check_listen(&config, args.listen).map_err(|error| Failure::Usage(error.to_string()))?;
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = bind(args.listen).await?;
         let server = open(config).await?;
         let stop = StopSignals::listen()?;
@@ -44,7 +48,9 @@ pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> 
             Err(failure) => return Err(failure),
         }
         server.run(listener, stop.first()).await.map_err(server_failure("serving"))
-    })
+    });
+    runtime.shutdown_timeout(STOP_WAITS);
+    ended
 }
 
 fn config(args: &ServeArgs) -> Result<Config, Failure> {
