@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_features::{EventFacts, Expression, FeatureName, Leaf};
+use kith_model::audience::Cause;
 use kith_model::change::Change;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{Position, ProfileId, SourceIdentityId, WorkspaceId};
@@ -72,6 +73,8 @@ pub struct ValueProvenance {
     /// Those of the installation as it is now, with what they say now.
     pub inputs: Vec<InputProvenance>,
     pub state: InputState,
+    /// What had it computed, as far as that was noted: of a value of before it says an event whatever it was.
+    pub set_off_by: Cause,
     /// The event at the position that the value names, where it is one of the person.
     pub cause: Option<EventProvenance>,
     /// Where it is none, because a fit, a change or time set the value off: the last event of the person that the inputs read, of those
@@ -179,7 +182,7 @@ fn value_provenance(
         }
         None => None,
     };
-    Ok(Some(ValueProvenance { json, provenance, inputs, state, cause, behind }))
+    Ok(Some(ValueProvenance { json, provenance, inputs, state, set_off_by: output.set_off_by, cause, behind }))
 }
 
 /// The inputs of a model, and those of the models whose values they read.

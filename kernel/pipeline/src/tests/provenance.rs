@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::audience::{ConsentBasis, ReEntry, Reach};
+use kith_model::audience::{Cause, ConsentBasis, ReEntry, Reach};
 use kith_model::id::Position;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
@@ -148,13 +148,14 @@ fn a_value_that_a_change_set_off_leads_to_the_last_event_that_its_inputs_read() 
     let of = || bench.kernel.value_provenance(WORKSPACE, id, level, &Patience::default()).unwrap().unwrap();
     let found = of();
     assert_eq!((found.provenance.digest.as_str(), found.state), (GENEROUS, InputState::AsComputed));
-    assert_eq!(found.cause, None, "the upgrade set it off");
+    assert_eq!((&found.cause, found.set_off_by), (&None, Cause::Change), "the upgrade set it off");
     let behind = found.behind.unwrap();
     assert_eq!(behind.recorded.event.message_id, "u1-1", "no input reads what was said later");
     assert!(behind.counts && behind.recorded.position < found.provenance.cause);
     bench.send(orders("u1", 2, 1));
     bench.settle();
     let found = of();
+    assert_eq!(found.set_off_by, Cause::Event);
     assert_eq!((found.cause.unwrap().recorded.event.message_id.as_str(), found.behind), ("u1-2", None));
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use kith_model::audience::Cause;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, Position, ProfileId};
 use kith_pipeline::{
@@ -86,10 +87,10 @@ pub(crate) struct OriginBody {
     /// The log position of the newest event that the computation had seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<u64>,
-    /// Whether that is an `event` of the person; `other` where it is none, because a fit, another version or configuration, or time
-    /// that passed set the value off.
+    /// What had it computed: an `event` of the person, `time` that passed, an `import`, a `merge`, an `undo`, a `change` of the
+    /// version, its configuration, its fit or the installation, or a `rebuild` from the log; absent where it was not noted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    cause_is: Option<&'static str>,
+    set_off_by: Option<&'static str>,
     /// The event behind it: that at `cause`, or where that is none of the person's, the last one that the inputs had read by then, as
     /// far as the newest 512 tell; `null` where none is found any more.
     event: Option<OriginEventBody>,
@@ -190,7 +191,7 @@ fn of_value(
     mask: &Mask,
 ) -> OriginBody {
     let mut withheld = Vec::new();
-    let from = &found.provenance;
+    let (from, set_off_by) = (&found.provenance, set_off_by(&found));
     let inputs = found.inputs.into_iter().map(|input| input_body(input, mask, &mut withheld)).collect();
     let inputs_are = match found.state {
         InputState::AsComputed => "as_computed",
@@ -207,9 +208,22 @@ fn of_value(
         inputs: Some(inputs),
         inputs_are: Some(inputs_are),
         cause: Some(from.cause.0),
-        cause_is: Some(if found.cause.is_some() { "event" } else { "other" }),
+        set_off_by,
         event: found.cause.or(found.behind).map(|event| origin_event(tables, &event, mask)),
         withheld,
+    }
+}
+
+/// What had a value computed.
+fn set_off_by(found: &ValueProvenance) -> Option<&'static str> {
+    match found.set_off_by {
+        Cause::Event => found.cause.as_ref().map(|_| "event"),
+        Cause::Time => Some("time"),
+        Cause::Import => Some("import"),
+        Cause::Merge => Some("merge"),
+        Cause::Undo => Some("undo"),
+        Cause::Change => Some("change"),
+        Cause::Rebuild => Some("rebuild"),
     }
 }
 
@@ -237,7 +251,7 @@ fn of_fact(tables: &WorkspaceTables, name: String, found: &FactProvenance, mask:
         inputs: None,
         inputs_are: None,
         cause: event.map(|event| event.recorded.position.0),
-        cause_is: None,
+        set_off_by: None,
         event: event.map(|event| origin_event(tables, event, mask)),
         withheld: hidden.then(|| format!("traits.{name}")).into_iter().collect(),
         name,
@@ -255,7 +269,7 @@ fn of_event(tables: &WorkspaceTables, found: &EventProvenance, mask: &Mask) -> O
         inputs: None,
         inputs_are: None,
         cause: None,
-        cause_is: None,
+        set_off_by: None,
         event: Some(origin_event(tables, found, mask)),
         withheld: Vec::new(),
     }
