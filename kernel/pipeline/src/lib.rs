@@ -64,6 +64,7 @@ pub use backtest::report::{
 };
 pub use backtest::{BacktestState, BacktestView, backtest_has_ended};
 pub use deliver::content::{TemplateError, check_payload};
+pub use deliver::receipts::ENDPOINT_GONE;
 pub use dry_run::change_token;
 pub use fit::{FitError, FitInput, FitProgress, FitSlot, HeldOut, Judged, Measure};
 pub use host_limits::HostLimits;

@@ -239,7 +239,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&command, &client(), format),
         Command::Status => status::run(&client(), format),
         Command::UnpackChild(args) => import::unpack_child(&args),
-        Command::CompileChild => serve::compile_child(),
+        Command::CompileChild { yielding } => serve::compile_child(yielding),
     }
 }
 

@@ -413,6 +413,7 @@ fn what_a_version_wrote_is_found_and_taken_back() {
     assert!(origin["inputs"].as_array().unwrap().iter().any(|input| input["value"] == "Oslo"), "{origin}");
     let event = &origin["event"];
     assert_eq!((&event["by"]["plugin"], &event["event"]["position"]), (&json!("kith/segment"), &origin["cause"]));
+    assert_eq!(origin["set_off_by"], "event");
 
     let written = |of: &Value| {
         let [plugin, digest] = ["plugin", "digest"].map(|name| of["by"][name].as_str().unwrap());

@@ -11,12 +11,14 @@ mod hosts;
 mod kv;
 mod new_bytes;
 mod policy;
+mod quarantine;
 mod removal;
 mod seen;
 mod shadow;
 mod trial;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -155,6 +157,7 @@ fn install(
         mode,
         mode_reason: None,
         mode_since: draft.now(),
+        left_quarantined: BTreeMap::new(),
         fit: None,
         fit_is_chosen: false,
         waits_for_fit: None,
@@ -356,6 +359,7 @@ fn patched(
         let next = next_version(app, draft, before, present.as_deref(), &WantedVersion::from(patch))?;
         row.version = next.manifest.version.clone();
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
+        quarantine::follow(draft, &mut row, present.as_deref(), &next)?;
         version = Some(next);
     }
     let version = version.map_or_else(|| present_version(draft.tables(), before), Ok)?;

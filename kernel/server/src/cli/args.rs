@@ -175,9 +175,13 @@ pub(crate) enum Command {
     /// Write a workbook's sheet or an archive's file to the standard output and end; started by `import` itself
     #[command(hide = true, name = "unpack-child")]
     UnpackChild(UnpackArgs),
-    /// Compile one component within limits and end; started by the server itself
+    /// Compile one component within limits and end; started by the server itself, and by what runs a plugin without one
     #[command(hide = true, name = "compile-child")]
-    CompileChild,
+    CompileChild {
+        /// Leave the processor to others
+        #[arg(long)]
+        yielding: bool,
+    },
 }
 
 #[derive(Debug, Clone, Args)]

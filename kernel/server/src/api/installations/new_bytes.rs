@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::body::public;
 use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive, check_sight};
+use super::quarantine;
 use super::versions::{WantedVersion, check_filled_in, check_upgrade};
 use crate::app::App;
 use crate::auth::Caller;
@@ -77,6 +78,7 @@ impl<'a> NewBytes<'a> {
     ) -> Result<InstallationRow, ApiError> {
         let mut row = InstallationRow { shadow: None, ..present.clone() };
         fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
+        quarantine::follow(draft, &mut row, Some(before), next)?;
         let whole = draft.whole_config(present).map_err(CatalogueError::from)?;
         let config = self.check(draft, present, next, WantedConfig::Written(Some(whole)))?;
         draft.put_config(&mut row, config, &next.manifest)?;

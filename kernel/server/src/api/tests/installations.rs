@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
 use crate::auth::{KeyId, Scope};
 use crate::catalogue::{
-    Actor, BacktestRow, ChampionRow, FitInputRow, FitRow, HeldOutRow, InstallationRow, JudgedRow, PluginRow,
+    Actor, BacktestRow, ChampionRow, FitInputRow, FitRow, HeldOutRow, InstallationRow, JudgedRow, PluginRow, WaitRow,
 };
 use crate::error::ApiError;
 use crate::fitting::tests::succeeded;
@@ -375,6 +375,18 @@ async fn a_version_of_which_a_backtest_tells_all_is_loaded_no_more() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), is_wired).await.expect("nothing is loaded for what has ended");
+
+    // A fit that came since and that it cannot read is nothing to warn of with each change: it is asked nothing more.
+    let waits_for_fit = Some(WaitRow { since, why: String::new(), serves: row.version.clone() });
+    let mut change = app.catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(succeeded(1, "0.9.0", Some(7)));
+    change.put_installation(InstallationRow { fit: Some(1), waits_for_fit, ..row.clone() });
+    drop(change.commit().unwrap());
+    let tables = app.catalogue.workspace(FIRST).unwrap();
+    let source = Source { tables: &tables, must_run: &Default::default(), sealer, now: Timestamp(3) };
+    let setup = app.wiring.setup(source, Loading::Done).unwrap();
+    let level = setup.installations.iter().find(|installed| installed.id == row.id).unwrap();
+    assert!(level.backtest.is_some(), "its report is there");
 }
 
 /// A dry run said yes to what the change itself is refused for.

@@ -1,8 +1,9 @@
 //! One plugin in the host that servers have, on this machine and without one of them: admitted, configured and called as
 //! a server does it, under the same limits, with nothing stored and nothing sent. What goes in and comes out is
-//! `local/lines.rs`, and what a channel is answered `local/answers.rs`.
+//! `local/lines.rs`, what a channel is answered `local/answers.rs`, and where compiled code is kept `local/code.rs`.
 
 mod answers;
+mod code;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +12,7 @@ use std::sync::Arc;
 
 use axum::http::HeaderName;
 use kith_host::{
-    Abi, BindError, Binding, CheckError, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
+    Abi, BindError, Binding, CheckError, ChildPriority, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
     MemoryKeyValue, Observed, Plugin, Policy, Usage,
 };
 use kith_model::plugin::{
@@ -142,15 +143,18 @@ pub(super) fn component(path: &Path, tools: &Tools, format: AnswerFormat) -> Res
 /// Load a component as a server that it is uploaded to and that takes components of so many bytes.
 pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> Result<Plugin, Failure> {
     kith::declared::inspect(component, max_bytes).map_err(|error| Failure::Failed(error.to_string()))?;
+    let kept = code::KeptCode::of_user();
+    let (cache_directory, mac_key) = kept.map(|kept| (kept.directory, kept.mac_key)).unzip();
     let config = HostConfig {
-        cache_directory: None,
-        // Nothing is kept that would have to be known again.
-        mac_key: [0; 32].into(),
+        cache_directory,
+        // Without a folder nothing is kept.
+        mac_key: mac_key.unwrap_or_default(),
         ceiling: Limits::default(),
         allow_loopback: false,
         allow_plain_http: false,
         clock,
-        compile: serve::compile_in_child()?,
+        // Whoever calls it waits for this and nothing else.
+        compile: serve::compile_in_child(ChildPriority::Usual)?,
     };
     let host = Host::new(config).map_err(serve::server_failure("starting the plugin host"))?;
     host.load(component).map_err(serve::server_failure("loading the plugin"))
