@@ -51,9 +51,14 @@ pub(crate) fn tell(note: &str, format: AnswerFormat) {
 /// Say on standard error what may be a mistake in what was asked for.
 pub(crate) fn warn_of(warnings: Option<&Value>) {
     for warning in warnings.and_then(Value::as_array).into_iter().flatten() {
-        // Nobody may be reading it, which is no reason to panic.
-        drop(writeln!(std::io::stderr(), "warning: {}", plain(warning)));
+        warn(&plain(warning));
     }
+}
+
+/// Say on standard error what is likely not meant, to programs too.
+pub(crate) fn warn(warning: &str) {
+    // Nobody may be reading it, which is no reason to panic.
+    drop(writeln!(std::io::stderr(), "warning: {warning}"));
 }
 
 /// Print a list for people, or as JSON. That it is a part, where it is one, is said on standard error with the flags that show the
