@@ -34,6 +34,10 @@ pub trait Progress {
     fn line(&mut self, line: &str);
     /// One more compilation unit is done; `name` is its package.
     fn compiled(&mut self, name: &str);
+    /// Whether somebody has seen the lines.
+    fn has_shown(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.

@@ -95,6 +95,10 @@ impl Progress for BuildStep {
         }
     }
 
+    fn has_shown(&self) -> bool {
+        self.step.shows_notes()
+    }
+
     fn compiled(&mut self, name: &str) {
         self.units += 1;
         self.step.say(format!("{} compiled, last {name}", self.units));
