@@ -121,6 +121,12 @@ fn signature_rows(installation: &Value) -> Option<Vec<String>> {
     Some(vec!["signature".to_owned(), said.join(": ")])
 }
 
+/// Why a channel sends nothing, where it is given nobody.
+pub(super) fn sends_nothing(installation: &Value) -> Option<String> {
+    let is_given_nobody = installation["effective_policy"]["recipients"].as_array().is_some_and(Vec::is_empty);
+    (field(installation, "kind") == "channel" && is_given_nobody).then(|| recipients(installation))
+}
+
 /// Which types of a person's identifiers a channel is given, and why none where it is given none: then it sends nothing.
 fn recipients(installation: &Value) -> String {
     let granted = &installation["grants"]["recipients"];
