@@ -62,5 +62,5 @@ pub use policy::{
     EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LABEL_ITEM, LimitSource, Limits, Policy, PolicyItem,
     SeenSensitive, Side, effective_policy, policy_items,
 };
-pub use roles::{BindError, Binding, CheckError, ConfigProblem};
+pub use roles::{Asking, BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;

@@ -129,6 +129,14 @@ impl Failure {
             Failure::Api(ApiError::Refused(problem)) => problem.document.clone().unwrap_or_else(
                 || json!({ "status": problem.http_status, "code": problem.code, "message": problem.message }),
             ),
+            Failure::Build(error) => {
+                let mut document = own();
+                let findings = error.findings();
+                if !findings.is_empty() {
+                    document["findings"] = json!(findings);
+                }
+                document
+            }
             _ => own(),
         };
         if let Some(advice) = self.advice() {

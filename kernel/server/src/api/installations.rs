@@ -253,7 +253,7 @@ pub(crate) async fn change(
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::new(app, patience);
+        let checked = CheckedConfig::of(app, patience, &name);
         if patch.dry_run {
             return rehearsed(app, (&caller, actor), &name, &if_match, &patch, &checked, patience);
         }
@@ -431,8 +431,7 @@ fn configure(
     let wanted = match &patch.config {
         Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
         // A later version makes its own of it; an earlier one knows nothing of what came after it.
-        None if row.version > before.version => WantedConfig::Earlier { from: before.version.clone(), config: whole },
-        None => WantedConfig::Written(Some(whole)),
+        None => WantedConfig::kept(&before.version, &row.version, whole),
     };
     let config = checked.check(draft, version, wanted, &unshown_places(before, &version.manifest))?;
     let nothing = Value::Object(serde_json::Map::new());

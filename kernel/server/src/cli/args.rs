@@ -404,7 +404,7 @@ mod tests {
             &["publisher", "add", "acme"],
             &["publisher", "add", "acme", "--namespace", "acme/*", "--valid-from", "2026-11-21T10:00:00Z"],
             &["publisher", "policy", "some"],
-            &["publisher", "revoke", "acme", "E7620F1842B4E81F"],
+            &["publisher", "revoke", "acme", "E7620F1842B4E81F", "--yes"],
             &["serve", "--signatures", "some"],
             &["nonsense"],
         ] {

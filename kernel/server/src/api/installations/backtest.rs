@@ -19,7 +19,7 @@ use super::body::tag;
 use super::changes::merged;
 use super::edit::{CheckedConfig, WantedConfig, check_sensitive, check_sight, widened};
 use super::seen::may_read_words;
-use super::shadow::{earlier_config, refused};
+use super::shadow::refused;
 use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
 use super::{named, present_version};
@@ -120,7 +120,7 @@ pub(crate) async fn begin_backtest(
 ) -> Result<(StatusCode, TaggedBody<BacktestBody>), ApiError> {
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::new(app, patience);
+        let checked = CheckedConfig::of(app, patience, &name);
         let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
         trial.change(app, patience, |draft, before| tried(app, draft, before, &wanted, &checked, &caller))?;
         Ok((StatusCode::ACCEPTED, backtest_body(app, &caller, &name)?))
@@ -177,7 +177,7 @@ fn tried(
         // Before anything is compared: nobody learns whether a guess is what is there.
         Some(patch) if kith_host::writes(patch, &unshown) => return Err(changes_unshown()),
         Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
-        None => earlier_config(before, version, whole.clone()),
+        None => WantedConfig::kept(&before.version, version, whole.clone()),
     };
     let config = kith_host::parted(checked.check(draft, &next, asked, &unshown)?, &unshown);
     if config.unshown != kith_host::parted(whole, &before.unshown.paths).unshown {

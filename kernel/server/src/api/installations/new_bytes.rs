@@ -98,7 +98,9 @@ impl<'a> NewBytes<'a> {
         wanted: WantedConfig,
     ) -> Result<serde_json::Value, ApiError> {
         let mut checked = self.checked.borrow_mut();
-        let own = checked.entry(present.id).or_insert_with(|| CheckedConfig::new(self.app, self.patience));
+        let own = checked
+            .entry(present.id)
+            .or_insert_with(|| CheckedConfig::of(self.app, self.patience, present.name.as_str()));
         own.check(draft, next, wanted, &unshown_places(present, &next.manifest))
     }
 }
@@ -143,6 +145,11 @@ fn check_no_shadow(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), A
 fn of_installation(row: &InstallationRow, error: ApiError) -> ApiError {
     let told = |message: String| format!("`{}` cannot run these bytes: {message}", row.name);
     match error {
+        // What a configuration is held against are the bytes that run, so that it cannot be changed beforehand.
+        ApiError::BadInput { code: code @ "bad-config", message, mistakes } => {
+            let message = format!("{}; give the installation a release, or remove it", told(message));
+            ApiError::BadInput { code, message, mistakes }
+        }
         ApiError::BadInput { code, message, mistakes } => ApiError::BadInput { code, message: told(message), mistakes },
         ApiError::Conflict { code, message } => ApiError::Conflict { code, message: told(message) },
         other => other,

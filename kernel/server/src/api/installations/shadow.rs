@@ -275,7 +275,7 @@ pub(crate) async fn put_shadow(
 ) -> Result<TaggedBody<ShadowBody>, ApiError> {
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::new(app, patience);
+        let checked = CheckedConfig::of(app, patience, &name);
         let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
         trial.change(app, patience, |draft, before| shadowed(app, draft, before, &wanted, &checked, &caller))?;
         shadow_body(app, &caller, &name)
@@ -332,7 +332,7 @@ fn shadowed(
     insist_on_trust(app, draft.tables(), &next)?;
     let whole = draft.whole_config(before).map_err(CatalogueError::from)?;
     let unshown = unshown_places(before, &next.manifest);
-    let config = checked.check(draft, &next, earlier_config(before, version, whole), &unshown)?;
+    let config = checked.check(draft, &next, WantedConfig::kept(&before.version, version, whole), &unshown)?;
     // What another version had sealed lies there until it is overwritten.
     let unshown = before.shadow.as_ref().map(|shadow| shadow.unshown.clone()).unwrap_or_default();
     let mut shadow = ShadowRow { version: version.clone(), config: Value::Null, unshown, since: draft.now() };
@@ -382,15 +382,6 @@ fn check_comparable(row: &InstallationRow, (present, next): (&PluginRow, &Plugin
     Err(refused("shadow-asks-for-more", message))
 }
 
-/// What the configuration of another version is made from, as an upgrade makes it; `whole` is the installation's own.
-pub(super) fn earlier_config(row: &InstallationRow, version: &semver::Version, whole: Value) -> WantedConfig {
-    if *version > row.version {
-        WantedConfig::Earlier { from: row.version.clone(), config: whole }
-    } else {
-        WantedConfig::Written(Some(whole))
-    }
-}
-
 /// The shadow of an installation that is changed: another version of the installation ends it, and so does a switch or a
 /// configuration of which it makes nothing.
 pub(super) fn kept_shadow(
@@ -409,7 +400,8 @@ pub(super) fn kept_shadow(
     let plugin = draft.tables().shadow_of(before)?.clone();
     let whole = draft.whole_config(row).ok()?;
     let unshown = unshown_places(row, &plugin.manifest);
-    let config = checked.check(draft, &plugin, earlier_config(row, &shadow.version, whole), &unshown).ok()?;
+    let config =
+        checked.check(draft, &plugin, WantedConfig::kept(&row.version, &shadow.version, whole), &unshown).ok()?;
     draft.put_shadow_config(row, &mut shadow, config, &plugin.manifest).ok()?;
     Some(shadow)
 }

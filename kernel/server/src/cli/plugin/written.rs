@@ -28,17 +28,15 @@ pub(super) fn written(client: &Client, args: &DigestArgs) -> Result<(Value, Stri
 pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Result<(Value, String), Failure> {
     let path = path(client, &args.of)?;
     if args.cancel {
+        let under_way = is_under_way(&client.get(&format!("{path}/written"))?);
         let left = client.delete(&format!("{path}/undo"))?;
-        let text = match left.as_array().is_some_and(|left| !left.is_empty()) {
-            true => format!("Nothing is under way.\n{}", undo_table(items(&left))),
-            false => "Nothing is under way.".to_owned(),
-        };
+        let text = cancelled(under_way, items(&left));
         return Ok((left, text));
     }
     let mut answer = client.get(&format!("{path}/written"))?;
     let mut text = report(&answer);
     if list(&answer, "values").is_empty() && list(&answer, "events").is_empty() {
-        return Err(Failure::Failed(format!("{text}\nNothing is of this digest: there is nothing to take back.")));
+        return Err(nothing(&text));
     }
     if !list(&answer, "events").is_empty() {
         let found = client.post(&format!("{path}/undo?dry_run=true"), &json!({}))?;
@@ -51,6 +49,10 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
     Consent::from_flag(args.yes, format)
         .insist(&text, &format!("take back what this digest of {} wrote", args.of.plugin))?;
     let undone = client.post(&format!("{path}/undo"), &json!({}))?;
+    // What it wrote may have gone meanwhile, with its installation.
+    if items(&undone).is_empty() {
+        return Err(nothing(&text));
+    }
     let text = format!(
         "{}\n`kith plugin written {} --digest {}` shows how far it is.",
         undo_table(items(&undone)),
@@ -58,6 +60,25 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
         field(&answer, "digest")
     );
     Ok((undone, text))
+}
+
+/// That there is nothing to take back.
+fn nothing(written: &str) -> Failure {
+    Failure::Failed(format!("{written}\nNothing is of this digest: there is nothing to take back."))
+}
+
+/// Whether something of a digest is being taken back, or waits for that.
+fn is_under_way(written: &Value) -> bool {
+    list(written, "undone").iter().any(|undo| matches!(field(undo, "state").as_str(), "waiting" | "under_way"))
+}
+
+/// What is said when nothing more is to be taken back, which is no failure where nothing was.
+fn cancelled(was_under_way: bool, left: &[Value]) -> String {
+    let said = match was_under_way {
+        true => "It is cancelled: what was taken back stays so, and the rest is as it was.",
+        false => "There is none: nothing was being taken back.",
+    };
+    if left.is_empty() { said.to_owned() } else { format!("{said}\n{}", undo_table(left)) }
 }
 
 fn items(answer: &Value) -> &[Value] {
@@ -188,6 +209,15 @@ fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whether_something_was_cancelled_is_told() {
+        let undone = |state: &str| json!({ "undone": [{ "installation": "level", "state": state }] });
+        assert!(is_under_way(&undone("waiting")) && is_under_way(&undone("under_way")));
+        assert!(!is_under_way(&undone("done")) && !is_under_way(&json!({ "undone": [] })));
+        assert_eq!(cancelled(false, &[]), "There is none: nothing was being taken back.");
+        assert!(cancelled(true, &[]).starts_with("It is cancelled:"));
+    }
 
     #[test]
     fn what_a_digest_wrote_is_told_with_what_stays() {
