@@ -308,7 +308,7 @@ pub(crate) fn most_pages() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::PluginFault;
+    use kith_model::plugin::{PluginFault, TimeSpent};
     use kith_store::row::Row;
 
     use super::*;
@@ -445,9 +445,12 @@ mod tests {
     #[test]
     fn whose_fault_it_is_says_what_it_comes_to() {
         let trap = PluginFault::Trapped { message: "no".to_owned(), backtrace: Vec::new() };
+        let late = |spent| PluginFault::DeadlineExceeded { limit_ms: 1, spent };
         let ends = [
             (PollError::Fault(trap), "fault"),
-            (PollError::Fault(PluginFault::DeadlineExceeded { limit_ms: 1 }), "later"),
+            (PollError::Fault(late(TimeSpent::WaitingForPeers)), "later"),
+            (PollError::Fault(late(TimeSpent::HeldUp)), "later"),
+            (PollError::Fault(late(TimeSpent::Computing)), "fault"),
             (PollError::Fault(PluginFault::Unavailable("no".to_owned())), "later"),
             (later_in(None), "later"),
             (PollError::Permanent("ä".repeat(1_000)), "permanent"),
