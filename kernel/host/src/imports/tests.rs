@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use kith_model::plugin::{Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest};
+use kith_model::plugin::{Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest, TimeSpent};
 use kith_model::sending::OutboundRequest;
 use kith_model::time::{ManualClock, Timestamp};
 use parking_lot::Mutex;
@@ -389,5 +389,6 @@ fn a_call_that_is_past_its_time_ends_with_the_import() {
         received
     };
     assert!(receive(30_000).is_ok());
-    assert_eq!(receive(50).unwrap_err(), ReceiveError::Fault(PluginFault::DeadlineExceeded { limit_ms: 50 }));
+    let held_up = PluginFault::DeadlineExceeded { limit_ms: 50, spent: TimeSpent::HeldUp };
+    assert_eq!(receive(50).unwrap_err(), ReceiveError::Fault(held_up), "no peer was asked, and it did not compute");
 }

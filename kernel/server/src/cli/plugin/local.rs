@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use axum::http::HeaderName;
 use kith_host::{
-    Abi, Asking, BindError, Binding, CheckError, ChildPriority, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
-    MemoryKeyValue, Observed, Plugin, Policy, Usage,
+    Abi, Asking, BindError, Binding, CheckError, ChildPriority, ConfigError, ConfigProblem, Host, HostConfig, Limits,
+    LinePage, MemoryKeyValue, Observed, Plugin, Policy, Usage,
 };
 use kith_model::plugin::{
     Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
