@@ -148,7 +148,7 @@ fn counts(client: &Client, which: &WhichLetters, format: AnswerFormat) -> Result
                 field(count, "type"),
                 field(count, "code"),
                 output::count(number(count, "letters")),
-                output::count(number(count, "times")),
+                count["times"].as_u64().map(output::count).unwrap_or_default(),
                 field(count, "first_at"),
                 field(count, "last_at"),
             ]

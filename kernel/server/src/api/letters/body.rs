@@ -290,3 +290,55 @@ fn record_body(
         withheld: withholding.fields,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kith_model::time::Timestamp;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::api::tests::{FIRST, key_with};
+    use crate::auth::Scope;
+    use crate::serve::tests::server;
+
+    /// A model that failed on whom its inputs chose told by the number of its failures whether they chose anybody more.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn on_how_many_people_a_model_failed_is_for_who_may_read_people() {
+        let server = server();
+        let shown = |scopes: &[Scope], profiles: u64| {
+            let key = key_with(&server, FIRST, scopes, None);
+            let caller = server.app().authenticate(&key).unwrap();
+            let tables = server.app().catalogue.workspace(FIRST).unwrap();
+            let looker = Looker { app: server.app(), caller: &caller, mask: &Mask::new(&tables, &caller) };
+            let letter = DeadLetter::Computation {
+                id: "aside_1".to_owned(),
+                installation: InstallationId(901),
+                at: Timestamp(0),
+                code: "refused".to_owned(),
+                message: String::new(),
+                profiles,
+                plugin: String::new(),
+                inputs: Vec::new(),
+                people: Vec::new(),
+            };
+            let body = serde_json::to_value(letter_body(&tables, letter, looker, Length::Whole)).unwrap();
+            let count = LetterCount {
+                source: InstallationId(901),
+                kind: LetterKind::Computation,
+                code: "refused".to_owned(),
+                letters: 1,
+                times: profiles,
+                first_at: Timestamp(0),
+                last_at: Timestamp(0),
+            };
+            [body["profiles"].clone(), body["masked"].clone(), json!(looker.times(&count))]
+        };
+        assert_eq!(shown(&[Scope::DeliveriesRead, Scope::ProfilesRead], 1), [json!(1), Value::Null, json!(1)]);
+        assert_eq!(shown(&[Scope::DeliveriesRead], 1), [Value::Null, json!("withheld"), Value::Null]);
+        let [profiles, masked, times] = shown(&[Scope::DeliveriesRead], 1_000);
+        assert_eq!((profiles.as_u64().unwrap() % 10, masked), (0, json!("rounded")));
+        assert_eq!(times, profiles);
+        let own = shown(&[Scope::DeliveriesRead, Scope::PluginsAdmin], 1_000);
+        assert_eq!(own, [Value::Null, json!("withheld"), Value::Null]);
+    }
+}
