@@ -201,7 +201,7 @@ impl Gathering {
 
     /// A call of several failed of a connector in this version, though no request did: call its requests one by one for longer
     /// than the time before. How often that was.
-    pub(super) fn fails_together(&self, of: SourceKey, version: u64) -> u32 {
+    pub(crate) fn fails_together(&self, of: SourceKey, version: u64) -> u32 {
         let now = self.clock.now();
         self.state.lock().sources.entry(of).or_default().apart.again(version, now)
     }

@@ -57,20 +57,40 @@ fn plugin_id(name: &str) -> Result<PluginId, Failure> {
 
 /// The SDK that the new crate depends on.
 fn sdk_path(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
-    let path = given.unwrap_or(&built_from);
+    let here = std::env::current_dir().ok();
+    // What leads to the program may be a link out of its checkout.
+    let program = std::env::current_exe().ok().and_then(|program| program.canonicalize().ok());
+    let places = match given {
+        Some(given) => vec![given.to_path_buf()],
+        None => sdk_places(here.as_deref(), program.as_deref()),
+    };
+    let found = places.iter().filter(|place| is_sdk(place)).find_map(|place| place.canonicalize().ok());
+    found.ok_or_else(|| match given {
+        Some(given) => Failure::Usage(format!(
+            "{} is not the SDK's; the SDK is not on a registry yet, so say with --sdk-path where a checkout has `plugin-sdk`",
+            given.join("Cargo.toml").display()
+        )),
+        None => Failure::Usage(
+            "no checkout of Kith is around this folder or this program; the SDK is not on a registry yet, so say with --sdk-path \
+             where one has `plugin-sdk`"
+                .to_owned(),
+        ),
+    })
+}
+
+/// Where the SDK may be: in a checkout around the folder here, in the one around the program, and in the one that it was built from.
+fn sdk_places(here: Option<&Path>, program: Option<&Path>) -> Vec<PathBuf> {
+    let around = here.into_iter().chain(program).flat_map(Path::ancestors);
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    around.map(Path::to_path_buf).chain([built_from]).map(|checkout| checkout.join("plugin-sdk")).collect()
+}
+
+fn is_sdk(path: &Path) -> bool {
     // A workspace that has the SDK among its members names it too, and is not it.
     let manifest =
         std::fs::read_to_string(path.join("Cargo.toml")).ok().and_then(|text| text.parse::<toml::Table>().ok());
     let name = manifest.as_ref().and_then(|manifest| manifest.get("package")?.get("name")?.as_str());
-    let has_sdk = name == Some(kith::plugin_build::SDK);
-    match path.canonicalize() {
-        Ok(path) if has_sdk => Ok(path),
-        _ => Err(Failure::Usage(format!(
-            "{} is not the SDK's; the SDK is not on a registry yet, so say with --sdk-path where a checkout has `plugin-sdk`",
-            path.join("Cargo.toml").display()
-        ))),
-    }
+    name == Some(kith::plugin_build::SDK)
 }
 
 /// The new crate's files with their content.
@@ -357,6 +377,18 @@ mod tests {
         for other in [root.clone(), root.join("kernel/server"), root.join("nothing")] {
             assert_eq!(sdk_path(Some(&other)).unwrap_err().exit_code(), 2, "{}", other.display());
         }
+    }
+
+    /// A program that somebody was handed points to no folder of whoever built it while there is a checkout nearer.
+    #[test]
+    fn the_nearest_checkout_has_the_sdk() {
+        let places =
+            sdk_places(Some(Path::new("/home/ada/kith/mine")), Some(Path::new("/opt/kith/target/release/kith")));
+        let at = |path: &str| places.iter().position(|place| place == Path::new(path)).unwrap();
+        assert_eq!(at("/home/ada/kith/mine/plugin-sdk"), 0);
+        assert!(at("/home/ada/kith/plugin-sdk") < at("/opt/kith/plugin-sdk"));
+        assert_eq!(places.last().unwrap(), &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk"));
+        assert!(is_sdk(places.last().unwrap()) && !is_sdk(Path::new("/nowhere/plugin-sdk")));
     }
 
     #[test]

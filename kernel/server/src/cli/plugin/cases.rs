@@ -279,7 +279,7 @@ fn difference(expected: &[Value], came: &[Value], name: impl Fn(usize) -> String
     let (expected, came) = (&expected[before..expected.len() - behind], &came[before..came.len() - behind]);
     let places = expected.len().max(came.len());
     let differ: Vec<usize> = (0..places)
-        .filter(|place| !expected.get(*place).zip(came.get(*place)).is_some_and(|pair| same(&pair)))
+        .filter(|place| expected.get(*place).zip(came.get(*place)).is_none_or(|pair| !same(&pair)))
         .collect();
     let shown = differ.iter().take(MAX_DIFFERENT).map(|&place| {
         let name = name(before + place);

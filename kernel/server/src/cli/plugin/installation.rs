@@ -122,7 +122,7 @@ fn signature_rows(installation: &Value) -> Option<Vec<String>> {
 }
 
 /// Why a channel sends nothing, where it is given nobody.
-pub(super) fn sends_nothing(installation: &Value) -> Option<String> {
+fn sends_nothing(installation: &Value) -> Option<String> {
     let is_given_nobody = installation["effective_policy"]["recipients"].as_array().is_some_and(Vec::is_empty);
     (field(installation, "kind") == "channel" && is_given_nobody).then(|| recipients(installation))
 }
@@ -172,6 +172,19 @@ fn installation_table(installations: &[Value]) -> String {
 
 pub(super) fn installations(installations: &[Value]) -> String {
     with_to_do(installation_table(installations), installations)
+}
+
+/// A new installation for people, with what is shown of it only now.
+pub(super) fn installed(answer: &Value) -> String {
+    let mut text = installations(std::slice::from_ref(answer));
+    if let Some(why) = sends_nothing(answer) {
+        text.push_str(&format!("\n\nNobody is written to through it. Recipients: {why}"));
+    }
+    let write_key = field(answer, "write_key");
+    if !write_key.is_empty() {
+        text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
+    }
+    text
 }
 
 /// All of one installation for people: what it is, how it stands, and what it may do.
@@ -304,6 +317,20 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_channel_that_can_write_to_nobody_says_so_when_it_is_installed() {
+        let with = |kind: &str, given: Value| {
+            installed(&json!({
+                "name": "mail", "kind": kind, "grants": { "recipients": ["phone"] },
+                "effective_policy": { "recipients": given },
+            }))
+        };
+        assert!(with("channel", json!([])).contains("`kith plugin change NAME --grant-recipient TYPE`"));
+        for (kind, given) in [("channel", json!(["email"])), ("scorer", json!([]))] {
+            assert!(!with(kind, given.clone()).contains("Nobody is written to"), "{kind} {given}");
+        }
+    }
 
     #[test]
     fn who_waits_for_a_fit_is_told_how_to_begin_one() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::backtest::backtest;
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, of_people, pin, template};
-use super::installation::{changed, installations, one_installation, sends_nothing, with_to_do};
+use super::installation::{changed, installations, installed, one_installation, with_to_do};
 use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
 use super::polls::polls_text;
@@ -464,36 +464,10 @@ fn signature(signature: &Value) -> String {
     if publisher.is_empty() { state } else { format!("{state}: {publisher}") }
 }
 
-fn installed(answer: &Value) -> String {
-    let mut text = installations(std::slice::from_ref(answer));
-    if let Some(why) = sends_nothing(answer) {
-        text.push_str(&format!("\n\nNobody is written to through it. Recipients: {why}"));
-    }
-    let write_key = field(answer, "write_key");
-    if !write_key.is_empty() {
-        text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::args::RegistryArgs;
-
-    #[test]
-    fn a_channel_that_can_write_to_nobody_says_so_when_it_is_installed() {
-        let with = |kind: &str, given: Value| {
-            installed(&json!({
-                "name": "mail", "kind": kind, "grants": { "recipients": ["phone"] },
-                "effective_policy": { "recipients": given },
-            }))
-        };
-        assert!(with("channel", json!([])).contains("`kith plugin change NAME --grant-recipient TYPE`"));
-        for (kind, given) in [("channel", json!(["email"])), ("scorer", json!([]))] {
-            assert!(!with(kind, given.clone()).contains("Nobody is written to"), "{kind} {given}");
-        }
-    }
 
     #[test]
     fn a_change_of_grants_keeps_what_it_does_not_name() {

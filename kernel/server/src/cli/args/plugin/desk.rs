@@ -22,7 +22,8 @@ pub(crate) struct PluginNewArgs {
     /// Where to put it; the default is a new folder with the plugin's name
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Where kith-plugin-sdk is; the default is the checkout that this program was built from
+    /// Where kith-plugin-sdk is; the default is the checkout around the folder here, else that around this program, else the one
+    /// that it was built from
     #[arg(long, value_name = "DIR")]
     pub(crate) sdk_path: Option<PathBuf>,
 }
