@@ -511,6 +511,7 @@ fn pages_without_end_that_have_nothing_new_on_them_are_waited_after_longer_each_
     let feed = Feed::of(1);
     *feed.overlap_bytes.lock() = 1;
     let bench = bench(&feed);
+    bench.wait_until("it comes to its fourth poll", || polls(&bench).polls.len() >= 4);
     let last = polled(&bench, 6);
     assert_eq!((last.pages, last.events, last.repeats, last.outcome()), (32, 0, 32, "later"), "{last:?}");
     assert!(last.reason().contains("nothing of what the last polls brought was new"), "{last:?}");
