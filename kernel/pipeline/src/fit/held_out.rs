@@ -15,7 +15,7 @@ use super::measures::{Foretold, Measure, measured};
 use super::training::Labelled;
 use crate::plan::ModelPlan;
 use crate::react::models::{InputRow, Job, JobResult, RowOutcome, needs_fit};
-use crate::rows::derived::OutputValue;
+use crate::rows::derived::{ModelVersion, OutputValue};
 use crate::setup::{Activity, FittedState};
 
 /// Rows that both are measured by, at most: what was foretold of them stays in memory until the end, and of a hundred thousand people
@@ -192,6 +192,7 @@ impl Comparison<'_> {
         used: &mut Used,
     ) -> Result<Vec<Option<f64>>, FitError> {
         let mut foretold = vec![None; rows.len()];
+        let Some(training) = &self.model.installed.training else { return Ok(foretold) };
         if rows.is_empty() || contestant.is_given_up() {
             return Ok(foretold);
         }
@@ -206,6 +207,8 @@ impl Comparison<'_> {
         let job = Job {
             state: Some(Arc::clone(&contestant.state)),
             max_calls: MAX_CALLS,
+            // While a version waits for a fit, the installation has the outputs of the version before it.
+            version: ModelVersion { outputs: vec![training.predicts.clone()], ..self.model.version() },
             ..Job::new(self.model, asked.collect())
         };
         let result = job.run(|_| !self.cancellation.is_cancelled());
@@ -214,21 +217,14 @@ impl Comparison<'_> {
         }
         used.add(&result);
         contestant.note(&result);
-        let predicts = self.place_of_prediction();
         for (row, outcome) in result.rows {
             let RowOutcome::Values(answer) = outcome else { continue };
             if let Some(place) = foretold.get_mut(row.ordinal as usize) {
-                *place = predicts.and_then(|predicts| answer.values.get(predicts)).and_then(number);
+                *place = answer.values.first().and_then(number);
             }
         }
         contestant.is_any_good |= foretold.iter().any(Option::is_some);
         Ok(foretold)
-    }
-
-    /// Which of the outputs foretells the label.
-    fn place_of_prediction(&self) -> Option<usize> {
-        let predicts = &self.model.installed.training.as_ref()?.predicts;
-        self.model.installed.outputs.iter().position(|output| output.name == *predicts)
     }
 
     /// Measure both by the rows that both have answered for; where one was given up, the other by its own.

@@ -9,7 +9,7 @@ use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use parking_lot::Mutex;
 
 use super::harness::*;
-use crate::{FittedState, HeldOut, Judged, Measure, Role};
+use crate::{Activity, FittedState, HeldOut, Judged, Measure, Role};
 
 const SOON: InstallationId = InstallationId(4);
 const PEOPLE: usize = 200;
@@ -162,6 +162,24 @@ fn a_fit_is_measured_alone_where_the_one_in_use_cannot_be_read() {
     let why = "the version cannot read it".to_owned();
     assert_eq!((version, champion), (3, Judged { problem: Some(why), ..Judged::default() }));
     assert_eq!(held_out.rows, held_out.of);
+}
+
+/// An installation that waits for a fit has the outputs of the version before, by which the new one was taken for one that answers for
+/// nobody, and struck.
+#[test]
+fn the_first_fit_of_another_version_is_measured_by_its_own_outputs() {
+    let (bench, again) = shop();
+    put_to_use(&bench, 1, "good");
+    bench.configure(|setup| {
+        let soon = setup.installations.iter_mut().find(|installed| installed.id == SOON).unwrap();
+        soon.activity = Activity::WaitsForFit { since: START, why: "it is of another form".into() };
+        soon.outputs[0].name = "chance_before".into();
+    });
+    let held_out = compared(&bench, &again, "good");
+    assert_eq!(held_out.challenger.problem, None);
+    near(&measures(&held_out.challenger), &right());
+    let (_, champion) = held_out.champion.unwrap();
+    assert_eq!(champion.problem.as_deref(), Some("the version cannot read it"));
 }
 
 /// What one fit learnt says of everybody is one fault of the plugin, however many people it was asked about.
