@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kith_features::LeafSet;
-use kith_model::id::{InstallationId, Position, ProfileId};
+use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
 use kith_model::plugin::{Batch, Cancellation, InputSpec};
 use kith_model::table::Cell;
 use kith_model::time::Timestamp;
@@ -79,7 +79,10 @@ impl Source {
         let (store, view) = (self.shared.store.as_ref(), self.view());
         for person in &mut people {
             let leaves = model.leaves().filter_map(|leaf| view.plan.program.leaf(leaf));
-            person.load_sealed(store, self.workspace.id, leaves).map_err(unread)?;
+            let loaded = person.load_sealed(store, self.workspace.id, leaves);
+            if self.readable(person.id, loaded)?.is_none() {
+                return Ok(None);
+            }
         }
         let profile = Profile::new(people.iter().collect(), view);
         let today = view.zone.start_of_day(view.zone.day(view.now));
@@ -94,11 +97,26 @@ impl Source {
         }
         let is_wanted = || !self.cancellation.is_cancelled();
         let (store, workspace) = (self.shared.store.as_ref(), self.workspace.id);
-        let events = whole_history(store, workspace, people, self.position, is_wanted).map_err(unread)?;
+        let events = whole_history(store, workspace, people, self.position, is_wanted);
+        let Some(events) = self.readable(people[0].id, events)? else { return Ok(None) };
         if events.is_none() && is_wanted() {
             tracing::warn!(workspace = workspace.0, "somebody has too long a history, and is left out of a fit");
         }
         Ok(events.map(|events| Past::new(training, events, self.start)))
+    }
+
+    /// What was read of somebody; none of one who cannot be read, because one row must not keep the model from learning of everybody
+    /// else.
+    fn readable<T>(&self, person: SourceIdentityId, read: Result<T, ReadError>) -> Result<Option<T>, FitError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error @ ReadError::Io { .. }) => Err(unread(error)),
+            Err(error) => {
+                let workspace = self.workspace.id.0;
+                tracing::error!(workspace, identity = %person, %error, "somebody cannot be read and is left out of a fit");
+                Ok(None)
+            }
+        }
     }
 }
 

@@ -7,12 +7,14 @@ use kith_model::id::InstallationId;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
+use kith_store::{Key, Operation, Unit};
 use parking_lot::Mutex;
 
 use super::harness::*;
 use crate::Role;
 use crate::fit::rows::Source;
 use crate::fit::training::{Labelled, LabelledBatches, Part};
+use crate::profiles::scan::ProfilePages;
 
 const LEARNER: InstallationId = InstallationId(4);
 const OTHER: InstallationId = InstallationId(5);
@@ -152,6 +154,25 @@ fn a_fit_learns_from_the_past_of_four_fifths_of_the_people() {
     bench.fit(OTHER).unwrap();
     let others = people(&learner.rows()[0].ids);
     assert!(others.is_disjoint(&learning) && others.is_disjoint(&held));
+}
+
+/// One damaged row of one person's history had every fit fail, and those by schedule again and again.
+#[test]
+fn somebody_whose_history_cannot_be_read_is_left_out() {
+    let learner = Arc::new(Learner::default());
+    let bench = bench(&learner);
+    bench.send((0..PEOPLE).map(|number| order(&format!("u{number}"), 0, 100)).collect());
+    bench.settle();
+    let people = |of| part(&bench, of).ids.into_iter().collect::<BTreeSet<u64>>();
+    let all = || people(Part::Learning).len() + people(Part::HeldOut).len();
+    assert_eq!(all(), PEOPLE);
+    let page = ProfilePages::new(bench.store.clone(), WORKSPACE).next_page().unwrap().unwrap();
+    let range = Key::events(WORKSPACE, page[0][0].id).range();
+    let (key, _) = bench.store.scan(&range, 1).unwrap().rows.swap_remove(0);
+    let operations = vec![Operation::Put(key, vec![255; 3])];
+    bench.store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    bench.fit(LEARNER).unwrap();
+    assert_eq!(all(), PEOPLE - 1);
 }
 
 /// A model that learns from what people are now is handed everybody, each with an id.
