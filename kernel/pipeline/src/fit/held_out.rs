@@ -175,12 +175,16 @@ impl Comparison<'_> {
 
     /// The fit in use, and why it is not asked where it is not.
     fn in_use(&self) -> (Option<&FittedState>, Option<String>) {
+        let in_use = self.model.installed.fitted.as_ref();
         let unasked = match self.model.installed.activity {
+            Activity::Running if in_use.is_some_and(|fit| !fit.holds_out) => {
+                Some("it has learnt from those who are held out, too".to_owned())
+            }
             Activity::Running => None,
             Activity::WaitsForFit { .. } => Some("the version cannot read it".to_owned()),
             Activity::Held { .. } | Activity::Quarantined { .. } => Some("the installation is stopped".to_owned()),
         };
-        (self.model.installed.fitted.as_ref(), unasked)
+        (in_use, unasked)
     }
 
     /// What a fit foretells of these rows of a batch.
