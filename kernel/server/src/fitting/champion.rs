@@ -50,6 +50,14 @@ pub(super) fn outdone(present: &InstallationRow, held_out: Option<&HeldOutRow>) 
     if let Some(problem) = &row.challenger.problem {
         return Some(format!("it could not be compared with fit {in_use}: {problem}"));
     }
+    // The measures are of those for whom both have an answer: who answers for few may look good by them.
+    let [unanswered, before] = [row.challenger.unanswered, champion.judged.unanswered];
+    if unanswered > before {
+        let drawn = row.drawn;
+        return Some(format!(
+            "it has no answer for {unanswered} of the {drawn} rows held out, and fit {in_use} has none for {before}"
+        ));
+    }
     let name = row.measure.name();
     match compared(row) {
         None => Some(format!("`{name}` cannot be told of it and of fit {in_use} by the {} rows held out", row.rows)),
@@ -95,6 +103,12 @@ mod tests {
         assert_eq!(worse, "`auc` is 0.7 on the 40 rows held out, and 0.75 in fit 3");
         let untold = look(&present, None, Some(0.75)).unwrap();
         assert_eq!(untold, "`auc` cannot be told of it and of fit 3 by the 40 rows held out");
+        let mut row = held_out(Some(0.9), Some(0.75));
+        (row.challenger.unanswered, row.champion.as_mut().unwrap().judged.unanswered) = (10, 10);
+        assert_eq!(outdone(&present, Some(&row)), None, "neither can take these");
+        row.challenger.unanswered = 11;
+        let fewer = outdone(&present, Some(&row)).unwrap();
+        assert_eq!(fewer, "it has no answer for 11 of the 50 rows held out, and fit 3 has none for 10");
         let other = outdone(&InstallationRow { fit: Some(4), ..present.clone() }, Some(&held_out(None, None)));
         assert_eq!(other.unwrap(), "fit 4 was put in use meanwhile, and it was not compared with that; fit again");
         assert!(outdone(&present, None).unwrap().contains("no `[training]`"));
