@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kith_model::budget::table;
 use kith_model::id::{ProfileId, SourceIdentityId};
@@ -96,11 +96,11 @@ struct Draw {
     most: usize,
 }
 
-/// What asking has used. All calls of a comparison together have as much as the fit had.
-#[derive(Default)]
+/// What a comparison has used. All its calls together have as much as the fit had, of time with the reading of histories: a plugin that
+/// learns from the first rows alone has not read those of everybody within its own.
 struct Used {
     processor: Duration,
-    time: Duration,
+    began: Instant,
 }
 
 impl Draw {
@@ -119,19 +119,27 @@ impl Draw {
 }
 
 impl Used {
+    fn new() -> Used {
+        Used { processor: Duration::ZERO, began: Instant::now() }
+    }
+
     /// The limit that is passed, where one is.
     fn passed(&self) -> Option<PluginFault> {
-        let (processor_ms, time_ms) = (table::FIT_PROCESSOR.default, table::FIT_TIME.default);
-        if self.processor > Duration::from_millis(processor_ms) {
-            return Some(PluginFault::CpuExceeded { limit_ms: processor_ms });
-        }
-        (self.time > Duration::from_millis(time_ms)).then_some(PluginFault::DeadlineExceeded { limit_ms: time_ms })
+        limit_passed(self.processor, self.began.elapsed())
     }
 
     fn add(&mut self, result: &JobResult) {
-        self.time += result.took;
         self.processor += result.calls.iter().map(|call| call.processor()).sum::<Duration>();
     }
+}
+
+/// The limit of a fit that is passed by so much, where one is.
+fn limit_passed(processor: Duration, time: Duration) -> Option<PluginFault> {
+    let (processor_ms, time_ms) = (table::FIT_PROCESSOR.default, table::FIT_TIME.default);
+    if processor > Duration::from_millis(processor_ms) {
+        return Some(PluginFault::CpuExceeded { limit_ms: processor_ms });
+    }
+    (time > Duration::from_millis(time_ms)).then_some(PluginFault::DeadlineExceeded { limit_ms: time_ms })
 }
 
 impl Comparison<'_> {
@@ -144,7 +152,7 @@ impl Comparison<'_> {
         let mut challenger = Contestant::new(Arc::clone(&self.challenger));
         let (in_use, unasked) = self.in_use();
         let mut champion = in_use.filter(|_| unasked.is_none()).map(|fit| Contestant::new(Arc::clone(&fit.bytes)));
-        let (mut draw, mut of, mut used) = (Draw::new(MAX_ROWS), 0, Used::default());
+        let (mut draw, mut of, mut used) = (Draw::new(MAX_ROWS), 0, Used::new());
         for batch in batches {
             let batch = batch?;
             challenger.passed = used.passed();
@@ -215,7 +223,7 @@ impl Comparison<'_> {
             version: ModelVersion { outputs: vec![training.predicts.clone()], ..self.model.version() },
             ..Job::new(self.model, asked.collect())
         };
-        let result = job.run(|_| !self.cancellation.is_cancelled());
+        let result = job.run(|_| !self.cancellation.is_cancelled() && used.passed().is_none());
         if self.cancellation.is_cancelled() {
             return Err(FitError::Stopping);
         }
@@ -299,7 +307,7 @@ impl Contestant {
     /// Why nothing can be said of it, without the plugin's own words: they may name somebody.
     fn problem(&self) -> Option<String> {
         if let Some(limit) = &self.passed {
-            return Some(format!("the calls about those who are held out {limit}, which is that of a fit"));
+            return Some(format!("what was read and asked of those who are held out {limit}, which is that of a fit"));
         }
         if self.is_unreadable() {
             return Some("the version cannot read it".to_owned());
@@ -365,8 +373,8 @@ mod tests {
     #[test]
     fn calls_about_those_who_are_held_out_have_what_a_fit_has() {
         let used = |processor, time| {
-            let used = Used { processor: Duration::from_secs(processor), time: Duration::from_secs(time) };
-            used.passed().map(|fault| fault.code())
+            let passed = limit_passed(Duration::from_secs(processor), Duration::from_secs(time));
+            passed.map(|fault| fault.code())
         };
         assert_eq!(used(60, 120), None);
         assert_eq!(used(61, 0), Some("limit.cpu"));
@@ -393,7 +401,7 @@ mod tests {
         assert_eq!(Contestant::new(Arc::clone(&state)).problem(), None, "nobody is held out");
         let passed = Some(PluginFault::CpuExceeded { limit_ms: 60_000 });
         let slow = Contestant { passed, ..Contestant::new(state) };
-        let why = "the calls about those who are held out passed the limit of 60000 ms of processor time, which is that of a fit";
+        let why = "what was read and asked of those who are held out passed the limit of 60000 ms of processor time, which is that of a fit";
         assert_eq!((slow.is_given_up(), slow.problem()), (true, Some(why.to_owned())));
     }
 
