@@ -94,7 +94,7 @@ pub(crate) enum Better {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JudgedBody {
     /// Of labels that are true or false `auc`, `brier` and `log_loss`; of numbers `rmse`, `mae` and `rank_correlation`. What cannot
-    /// be told of the rows is not there.
+    /// be told of the rows is not there, and of fewer than twenty rows nothing is for a key that sees no `inputs`.
     measures: BTreeMap<String, f64>,
     /// Rows of those that were drawn for which it has no answer.
     unanswered: u64,
@@ -135,6 +135,17 @@ impl From<&HeldOutRow> for HeldOutBody {
             challenger: JudgedBody::from(&row.challenger),
             champion: row.champion.as_ref().map(champion),
         }
+    }
+}
+
+impl HeldOutBody {
+    /// What is shown to who may not read people: of a few rows no figure, which would be of one of these people.
+    fn of_crowds(mut self) -> HeldOutBody {
+        if self.rows < champion::MANY_ROWS {
+            let champion = self.champion.as_mut().map(|champion| &mut champion.judged);
+            [Some(&mut self.challenger), champion].into_iter().flatten().for_each(|judged| judged.measures.clear());
+        }
+        self
     }
 }
 
@@ -189,6 +200,7 @@ fn fit_body(
     let in_use = installation.fit == Some(row.version);
     let fit_in_use = installation.fit.and_then(|fit| tables.fits.get(&(installation.id, fit)));
     let input = |input: &FitInputRow| FitInputBody::of(input, fit_in_use.map(AsRef::as_ref));
+    let held_out = row.held_out.as_ref().map(HeldOutBody::from);
     Ok(FitBody {
         version: row.version,
         status: row.status,
@@ -207,7 +219,7 @@ fn fit_body(
         state_bytes: row.state_bytes,
         inputs: shows_inputs.then(|| row.inputs.iter().map(input).collect()),
         error: row.error.clone(),
-        held_out: row.held_out.as_ref().map(HeldOutBody::from),
+        held_out: if shows_inputs { held_out } else { held_out.map(HeldOutBody::of_crowds) },
     })
 }
 

@@ -601,6 +601,13 @@ async fn a_fit_shows_how_it_and_the_one_in_use_compare() {
     wanted["champion"]["fit"] = json!(1);
     assert_eq!(seen["items"][2]["held_out"], wanted);
     assert_eq!(seen["items"][4]["held_out"], json!(null), "it was not compared");
+
+    // A figure of four rows is of one person, or two.
+    let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
+    let seen = ask(&server, "GET", "/api/v1/installations/level/fits").key(&blind).empty().await.with(200);
+    wanted["challenger"]["measures"] = json!({});
+    wanted["champion"]["measures"] = json!({});
+    assert_eq!(seen["items"][2]["held_out"], wanted);
 }
 
 /// A mean over few people tells of them.
