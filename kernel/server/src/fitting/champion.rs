@@ -63,6 +63,10 @@ pub(super) fn outdone(present: &InstallationRow, held_out: Option<&HeldOutRow>) 
     }
     let name = row.measure.name();
     match compared(row) {
+        // Until somebody chooses another, no fit can be told to be as good.
+        None if row.challenger.measures.keys().any(|told| told.is_of_truths() != row.measure.is_of_truths()) => {
+            Some(format!("`{name}` is no measure of its labels; `--fit-measure` of `kith plugin change` sets another"))
+        }
         None => Some(format!("`{name}` cannot be told of it and of fit {in_use} by the {} rows held out", row.rows)),
         Some(Ordering::Less) if row.rows < MANY_ROWS => {
             Some(format!("by `{name}` it is not as good as fit {in_use} on the few rows held out"))
@@ -107,6 +111,9 @@ mod tests {
         assert_eq!(look(&present, Some(0.8), Some(0.75)), None);
         let worse = look(&present, Some(0.7), Some(0.75)).unwrap();
         assert_eq!(worse, "`auc` is 0.7 on the 40 rows held out, and 0.75 in fit 3");
+        let other = HeldOutRow { measure: Measure::Rmse, ..held_out(Some(0.8), Some(0.75)) };
+        let why = "`rmse` is no measure of its labels; `--fit-measure` of `kith plugin change` sets another";
+        assert_eq!(outdone(&present, Some(&other)).as_deref(), Some(why));
         let few = HeldOutRow { rows: MANY_ROWS - 1, ..held_out(Some(0.7), Some(0.75)) };
         let worse = outdone(&present, Some(&few)).unwrap();
         assert_eq!(worse, "by `auc` it is not as good as fit 3 on the few rows held out");
