@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kith_model::budget::table;
 use kith_model::id::{ProfileId, SourceIdentityId};
-use kith_model::plugin::{Cancellation, PluginFault};
+use kith_model::plugin::{Cancellation, PluginFault, TimesOfCall};
 use kith_model::table::Cell;
 
 use super::FitError;
@@ -139,7 +139,14 @@ fn limit_passed(processor: Duration, time: Duration) -> Option<PluginFault> {
     if processor > Duration::from_millis(processor_ms) {
         return Some(PluginFault::CpuExceeded { limit_ms: processor_ms });
     }
-    (time > Duration::from_millis(time_ms)).then_some(PluginFault::DeadlineExceeded { limit_ms: time_ms })
+    let times = TimesOfCall {
+        elapsed: time,
+        with_peers: Duration::ZERO,
+        processor,
+        processor_limit: Duration::from_millis(processor_ms),
+    };
+    let late = || PluginFault::DeadlineExceeded { limit_ms: time_ms, spent: times.spent() };
+    (time > Duration::from_millis(time_ms)).then(late)
 }
 
 impl Comparison<'_> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
-use super::installations::{may_read_words, named};
+use super::installations::{WITHHELD_WORDS, may_read_words, named};
 use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::Caller;
@@ -43,17 +43,18 @@ pub(crate) struct FitBody {
     finished_at: Option<String>,
     /// How long it took, the wait for its turn included.
     took_ms: Option<i64>,
-    /// How many rows it read, of people or of their pasts; `null` while it runs, and where a release before made it.
+    /// How many rows it read, of people or of their pasts; `null` while it runs, and where a release before made it. `null` too, as
+    /// `progress`, `metrics`, `state_bytes`, `inputs` and `held_out`, without the scope `profiles:read`, or where the data dictionary
+    /// calls something sensitive and the key has no `sensitive:read`.
     rows: Option<u64>,
     /// Rows read of how many, while running.
     progress: Option<FitProgressBody>,
     /// The plugin's own figures on how good the fit is.
-    metrics: BTreeMap<String, f64>,
-    state_bytes: u64,
-    /// What it read of each input, of one that went well. `null` without the scope `profiles:read`, or where the data
-    /// dictionary calls something sensitive and the key has no `sensitive:read`.
+    metrics: Option<BTreeMap<String, f64>>,
+    state_bytes: Option<u64>,
+    /// What it read of each input, of one that went well.
     inputs: Option<Vec<FitInputBody>>,
-    /// Why it failed, or why it is held.
+    /// Why it failed, or why it is held; where the figures are withheld, only that there is a reason.
     error: Option<String>,
     /// How it and the fit that was in use compare on people from whom no fit learns, where the version has labels (`[training]` of
     /// its manifest); else `null`.
@@ -94,7 +95,7 @@ pub(crate) enum Better {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct JudgedBody {
     /// Of labels that are true or false `auc`, `brier` and `log_loss`; of numbers `rmse`, `mae` and `rank_correlation`. What cannot
-    /// be told of the rows is not there, and of fewer than twenty rows nothing is for a key that sees no `inputs`.
+    /// be told of the rows is not there.
     measures: BTreeMap<String, f64>,
     /// Rows of those that were drawn for which it has no answer.
     unanswered: u64,
@@ -135,17 +136,6 @@ impl From<&HeldOutRow> for HeldOutBody {
             challenger: JudgedBody::from(&row.challenger),
             champion: row.champion.as_ref().map(champion),
         }
-    }
-}
-
-impl HeldOutBody {
-    /// What is shown to who may not read people: of a few rows no figure, which would be of one of these people.
-    fn of_crowds(mut self) -> HeldOutBody {
-        if self.rows < champion::MANY_ROWS {
-            let champion = self.champion.as_mut().map(|champion| &mut champion.judged);
-            [Some(&mut self.challenger), champion].into_iter().flatten().for_each(|judged| judged.measures.clear());
-        }
-        self
     }
 }
 
@@ -194,13 +184,14 @@ fn fit_body(
     row: &FitRow,
 ) -> Result<FitBody, ApiError> {
     let workspace = caller.workspace;
-    let shows_inputs = may_read_words(app, caller)?;
+    // Which rows a fit reads and what it makes of them is the choice of who wrote the plugin and its configuration, so that each
+    // figure of it may be about one person.
+    let shows_figures = may_read_words(app, caller)?;
     let under_way = app.kernel.fit_progress(workspace, row.installation);
-    let under_way = under_way.filter(|_| row.status == FitStatus::Running);
+    let under_way = under_way.filter(|_| row.status == FitStatus::Running && shows_figures);
     let in_use = installation.fit == Some(row.version);
     let fit_in_use = installation.fit.and_then(|fit| tables.fits.get(&(installation.id, fit)));
     let input = |input: &FitInputRow| FitInputBody::of(input, fit_in_use.map(AsRef::as_ref));
-    let held_out = row.held_out.as_ref().map(HeldOutBody::from);
     Ok(FitBody {
         version: row.version,
         status: row.status,
@@ -213,13 +204,13 @@ fn fit_body(
         started_at: time(row.started_at),
         finished_at: row.finished_at.map(time),
         took_ms: row.finished_at.map(|finished| finished.0.saturating_sub(row.started_at.0).max(0)),
-        rows: row.rows,
+        rows: row.rows.filter(|_| shows_figures),
         progress: under_way.map(|fit| FitProgressBody { rows_done: fit.rows_done, rows_total: fit.rows_total }),
-        metrics: row.metrics.iter().cloned().collect(),
-        state_bytes: row.state_bytes,
-        inputs: shows_inputs.then(|| row.inputs.iter().map(input).collect()),
-        error: row.error.clone(),
-        held_out: if shows_inputs { held_out } else { held_out.map(HeldOutBody::of_crowds) },
+        metrics: shows_figures.then(|| row.metrics.iter().cloned().collect()),
+        state_bytes: shows_figures.then_some(row.state_bytes),
+        inputs: shows_figures.then(|| row.inputs.iter().map(input).collect()),
+        error: row.error.clone().map(|why| if shows_figures { why } else { WITHHELD_WORDS.to_owned() }),
+        held_out: row.held_out.as_ref().filter(|_| shows_figures).map(HeldOutBody::from),
     })
 }
 

@@ -7,9 +7,6 @@ use kith_pipeline::{HeldOut, Judged, Measure};
 
 use crate::catalogue::{ChampionRow, FitUse, FittingRow, HeldOutRow, InstallationRow, JudgedRow};
 
-/// Rows by which figures tell of nobody in particular. Those of fewer are shown to who may read people alone.
-pub(crate) const MANY_ROWS: u64 = 20;
-
 /// What is kept of a comparison.
 pub(super) fn row_of(held_out: HeldOut, rules: &FittingRow) -> HeldOutRow {
     let HeldOut { rows, drawn, of, has_truths, challenger, champion } = held_out;
@@ -68,9 +65,6 @@ pub(super) fn outdone(present: &InstallationRow, held_out: Option<&HeldOutRow>) 
             Some(format!("`{name}` is no measure of its labels; `--fit-measure` of `kith plugin change` sets another"))
         }
         None => Some(format!("`{name}` cannot be told of it and of fit {in_use} by the {} rows held out", row.rows)),
-        Some(Ordering::Less) if row.rows < MANY_ROWS => {
-            Some(format!("by `{name}` it is not as good as fit {in_use} on the few rows held out"))
-        }
         Some(Ordering::Less) => {
             let figure = |judged: &JudgedRow| judged.measures.get(&row.measure).copied().unwrap_or_default();
             let (one, other) = (figure(&row.challenger), figure(&champion.judged));
@@ -114,9 +108,6 @@ mod tests {
         let other = HeldOutRow { measure: Measure::Rmse, ..held_out(Some(0.8), Some(0.75)) };
         let why = "`rmse` is no measure of its labels; `--fit-measure` of `kith plugin change` sets another";
         assert_eq!(outdone(&present, Some(&other)).as_deref(), Some(why));
-        let few = HeldOutRow { rows: MANY_ROWS - 1, ..held_out(Some(0.7), Some(0.75)) };
-        let worse = outdone(&present, Some(&few)).unwrap();
-        assert_eq!(worse, "by `auc` it is not as good as fit 3 on the few rows held out");
         let untold = look(&present, None, Some(0.75)).unwrap();
         assert_eq!(untold, "`auc` cannot be told of it and of fit 3 by the 40 rows held out");
         let mut row = held_out(Some(0.9), Some(0.75));
