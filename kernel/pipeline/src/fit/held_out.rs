@@ -161,7 +161,13 @@ impl Comparison<'_> {
         let mut champion = in_use.filter(|_| unasked.is_none()).map(|fit| Contestant::new(Arc::clone(&fit.bytes)));
         let (mut draw, mut of, mut used) = (Draw::new(MAX_ROWS), 0, Used::new());
         for batch in batches {
-            let batch = batch?;
+            let batch = match batch {
+                Err(FitError::Fault(late)) if late.is_of_limit() => {
+                    challenger.passed = Some(late);
+                    break;
+                }
+                batch => batch?,
+            };
             challenger.passed = used.passed();
             // Nothing can be said of the fit, and none of the rest is needed.
             if challenger.is_given_up() {

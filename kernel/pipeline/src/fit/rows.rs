@@ -1,10 +1,12 @@
 //! The rows of a fit, made while they are read: of all people as they are now, or of their past.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kith_features::LeafSet;
+use kith_model::budget::table;
 use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
-use kith_model::plugin::{Batch, Cancellation, InputSpec};
+use kith_model::plugin::{Batch, Cancellation, InputSpec, PluginFault, TimeSpent};
 use kith_model::table::Cell;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
@@ -31,6 +33,9 @@ pub(crate) struct Source {
     position: Position,
     start: Timestamp,
     cancellation: Cancellation,
+    /// When the time of a fit is over. The guest's own clock is looked at between batches, and a batch of which few people have a row
+    /// may take the reading of everybody.
+    pub(crate) until: Instant,
 }
 
 impl Source {
@@ -52,7 +57,25 @@ impl Source {
             position: projection.as_of.position,
             start: projection.as_of.time,
             cancellation: cancellation.clone(),
+            until: end_of_time(),
         }
+    }
+
+    /// The same with the time of another fit.
+    pub(super) fn again(self) -> Source {
+        Source { until: end_of_time(), ..self }
+    }
+
+    /// Whether rows are made still.
+    fn look_at_time(&self) -> Result<(), FitError> {
+        if self.cancellation.is_cancelled() {
+            return Err(FitError::Stopping);
+        }
+        if Instant::now() >= self.until {
+            let (limit_ms, spent) = (table::FIT_TIME.default, TimeSpent::HeldUp);
+            return Err(FitError::Fault(PluginFault::DeadlineExceeded { limit_ms, spent }));
+        }
+        Ok(())
     }
 
     /// Up to where the log is looked at.
@@ -182,9 +205,7 @@ impl Rows {
             return Ok(Some(row));
         }
         loop {
-            if self.source.cancellation.is_cancelled() {
-                return Err(FitError::Stopping);
-            }
+            self.source.look_at_time()?;
             if let Some(row) = self.next_of_past(model) {
                 return Ok(Some(row));
             }
@@ -239,6 +260,11 @@ fn batch(model: &ModelPlan, rows: &[Row]) -> Result<Batch, FitError> {
     let past: Option<Vec<_>> = rows.iter().map(|row| row.past).collect();
     let (cut_offs, labels) = past.map(|past| past.into_iter().unzip()).unzip();
     Ok(Batch { rows: table, ids: rows.iter().map(|row| row.id).collect(), labels, cut_offs })
+}
+
+/// When a fit that begins now is over.
+fn end_of_time() -> Instant {
+    Instant::now() + Duration::from_millis(table::FIT_TIME.default)
 }
 
 fn unread(error: ReadError) -> FitError {

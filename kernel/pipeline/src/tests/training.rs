@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
@@ -11,10 +12,10 @@ use kith_store::{Key, Operation, Unit};
 use parking_lot::Mutex;
 
 use super::harness::*;
-use crate::Role;
 use crate::fit::rows::Source;
 use crate::fit::training::{Labelled, LabelledBatches, Part};
 use crate::profiles::scan::ProfilePages;
+use crate::{FitError, Role};
 
 const LEARNER: InstallationId = InstallationId(4);
 const OTHER: InstallationId = InstallationId(5);
@@ -84,13 +85,16 @@ fn order(user: &str, number: usize, days_ago: i64) -> kith_model::event::DraftEv
     event(&format!("{user}-{number}"), &[("user_id", user)], "Order Completed", START.plus_ms(-days_ago * DAY))
 }
 
-/// All rows of a part, as one batch.
-fn part(bench: &Bench, of: Part) -> Labelled {
+fn source(bench: &Bench) -> Source {
     let shared = &bench.kernel.shared;
     let workspace = shared.workspace(WORKSPACE).unwrap();
     let compiled = workspace.compiled.load_full();
-    let source = Source::now(shared, &workspace, &compiled, LEARNER, &Cancellation::default());
-    let mut batches = LabelledBatches::new(source, of);
+    Source::now(shared, &workspace, &compiled, LEARNER, &Cancellation::default())
+}
+
+/// All rows of a part, as one batch.
+fn part(bench: &Bench, of: Part) -> Labelled {
+    let mut batches = LabelledBatches::new(source(bench), of);
     let batch = batches.next().unwrap().unwrap();
     assert!(batches.next().is_none(), "so few people are one batch");
     batch
@@ -154,6 +158,19 @@ fn a_fit_learns_from_the_past_of_four_fifths_of_the_people() {
     bench.fit(OTHER).unwrap();
     let others = people(&learner.rows()[0].ids);
     assert!(others.is_disjoint(&learning) && others.is_disjoint(&held));
+}
+
+/// Where hardly anybody has a row, one batch read the histories of everybody, however long that took.
+#[test]
+fn rows_are_made_for_as_long_as_a_fit_may_take() {
+    let bench = bench(&Arc::new(Learner::default()));
+    bench.send(vec![order("ada", 0, 1)]);
+    bench.settle();
+    let mut source = source(&bench);
+    assert!(LabelledBatches::new(source.clone(), Part::Learning).next().is_none(), "at no cut-off was anything done");
+    source.until = Instant::now();
+    let late = LabelledBatches::new(source, Part::Learning).next();
+    assert!(matches!(late, Some(Err(FitError::Fault(PluginFault::DeadlineExceeded { .. })))), "{late:?}");
 }
 
 /// One damaged row of one person's history had every fit fail, and those by schedule again and again.
