@@ -39,13 +39,15 @@ pub(super) fn outdone(present: &InstallationRow, held_out: Option<&HeldOutRow>) 
         return None;
     }
     let Some(row) = held_out else {
-        return Some("the version has no `[training]`, so that nobody is held out to compare fits by".to_owned());
+        return Some("its version has no `[training]`, so that nobody is held out to compare fits by".to_owned());
     };
     let Some(champion) = row.champion.as_ref().filter(|champion| champion.fit == in_use) else {
         return Some(format!("fit {in_use} was put in use meanwhile, and it was not compared with that; fit again"));
     };
     if champion.judged.problem.is_some() {
-        return None;
+        // What nothing is known of may answer for everybody.
+        let answers_nobody = row.drawn > 0 && row.challenger.unanswered == row.drawn;
+        return row.challenger.problem.clone().filter(|_| answers_nobody);
     }
     if let Some(problem) = &row.challenger.problem {
         return Some(format!("it could not be compared with fit {in_use}: {problem}"));
@@ -123,6 +125,8 @@ mod tests {
         let mut row = held_out(Some(0.1), None);
         row.champion.as_mut().unwrap().judged.problem = Some("the version cannot read it".to_owned());
         assert_eq!(outdone(&present, Some(&row)), None, "what answers for nobody is no champion");
+        row.challenger = JudgedRow { unanswered: 50, problem: Some("it answers for nobody".to_owned()), ..judged(None) };
+        assert_eq!(outdone(&present, Some(&row)).as_deref(), Some("it answers for nobody"), "and nor is this");
         let mut row = held_out(None, None);
         row.challenger.problem = Some("it answered for nobody".to_owned());
         let why = outdone(&present, Some(&row)).unwrap();

@@ -162,8 +162,7 @@ pub(super) fn fit_table(fits: &[Value]) -> String {
             row
         })
         .collect();
-    let header =
-        ["fit", "status", "", "plugin", "started", "took", "rows", "state", "figures, or why it is not used"];
+    let header = ["fit", "status", "", "plugin", "started", "took", "rows", "state", "figures, or why it is not used"];
     output::table(&header, rows)
 }
 
