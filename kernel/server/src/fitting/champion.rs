@@ -125,7 +125,8 @@ mod tests {
         let mut row = held_out(Some(0.1), None);
         row.champion.as_mut().unwrap().judged.problem = Some("the version cannot read it".to_owned());
         assert_eq!(outdone(&present, Some(&row)), None, "what answers for nobody is no champion");
-        row.challenger = JudgedRow { unanswered: 50, problem: Some("it answers for nobody".to_owned()), ..judged(None) };
+        row.challenger =
+            JudgedRow { unanswered: 50, problem: Some("it answers for nobody".to_owned()), ..judged(None) };
         assert_eq!(outdone(&present, Some(&row)).as_deref(), Some("it answers for nobody"), "and nor is this");
         let mut row = held_out(None, None);
         row.challenger.problem = Some("it answered for nobody".to_owned());
