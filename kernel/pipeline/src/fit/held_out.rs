@@ -187,9 +187,12 @@ impl Comparison<'_> {
                 Some(Drawn { id: batch.ids[*row], label: batch.labels[*row]?, challenger, champion })
             }));
         }
+        challenger.passed = challenger.passed.take().or_else(|| used.passed());
         let both = [Some(&challenger), champion.as_ref()].into_iter().flatten();
         let fault = both.filter(|it| it.is_asked && !it.is_any_good).find_map(|it| it.fault.clone());
-        let champion = champion.map(|champion| champion.problem());
+        // One that was not heard to the end may answer for somebody, and no other takes its place unseen.
+        let is_heard = |champion: &Contestant| challenger.passed.is_none() || champion.is_given_up();
+        let champion = champion.map(|champion| champion.problem().filter(|_| is_heard(&champion)));
         let champion = in_use.map(|fit| (fit.version, champion.unwrap_or(unasked)));
         Ok((self.judge(&draw.rows, of, challenger.problem(), champion), fault))
     }
