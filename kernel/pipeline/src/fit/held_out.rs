@@ -110,7 +110,8 @@ impl Draw {
 
     /// Add rows, and draw from half as many people where they have become too many.
     fn add(&mut self, rows: impl Iterator<Item = Drawn>) {
-        self.rows.extend(rows);
+        let up_to = self.up_to;
+        self.rows.extend(rows.filter(|row| row.id <= up_to));
         while self.rows.len() > self.most && self.up_to > 0 {
             self.up_to /= 2;
             self.rows.retain(|row| row.id <= self.up_to);
