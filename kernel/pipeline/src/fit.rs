@@ -301,7 +301,7 @@ impl Call {
         let (position, cancellation) = (source.position(), &self.cancellation);
         let challenger = fitted.state.as_slice().into();
         let comparison = Comparison { model, challenger, has_truths: training.has_truths(), cancellation };
-        let (held_out, fault) = comparison.run(LabelledBatches::new(source, Part::HeldOut))?;
+        let (held_out, fault) = comparison.run(LabelledBatches::new(source.again(), Part::HeldOut))?;
         if let Some(fault) = fault {
             self.strike(position, &fault);
         }

@@ -83,6 +83,8 @@ pub struct FittedState {
     /// From 1, one more with each fit of the installation.
     pub version: u32,
     pub bytes: Arc<[u8]>,
+    /// Whether people were held out of the fit, by whom it can be compared with another: of a version with labels.
+    pub holds_out: bool,
 }
 
 /// How an installation polls.

@@ -274,7 +274,7 @@ impl Wiring {
                 Err(held) => (unavailable::role(kind, held.why.clone()), held.into()),
             },
         };
-        let fitted = source.tables.states.get(&row.id);
+        let fitted = fitted(source.tables, row);
         debug_assert!(
             row.waits_for_fit.is_some() || fitting::reads_its_fit(source.tables, row, &plugin.manifest),
             "a model is never asked about a state of another form"
@@ -294,7 +294,7 @@ impl Wiring {
             inputs,
             outputs: served(source.tables, row, plugin).manifest.outputs.clone(),
             training,
-            fitted: fitted.map(|(version, bytes)| FittedState { version: *version, bytes: Arc::clone(bytes) }),
+            fitted,
             recipients: policy.recipient_types().map(<[String]>::to_vec),
             sending: policy.sending(),
             purposes: policy.purposes,
@@ -423,6 +423,15 @@ fn learns_from(
         }
         _ => Ok((inputs, training)),
     }
+}
+
+/// The state of the fit in use.
+fn fitted(tables: &WorkspaceTables, row: &InstallationRow) -> Option<FittedState> {
+    let (version, bytes) = tables.states.get(&row.id)?;
+    let fit = tables.fits.get(&(row.id, *version));
+    // Every fit of a version with labels is compared, and no other is.
+    let holds_out = fit.is_some_and(|fit| fit.held_out.is_some());
+    Some(FittedState { version: *version, bytes: Arc::clone(bytes), holds_out })
 }
 
 /// How a model learns from the history, with the configuration's values in its label.

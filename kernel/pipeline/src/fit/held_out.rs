@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kith_model::budget::table;
 use kith_model::id::{ProfileId, SourceIdentityId};
@@ -15,7 +15,7 @@ use super::measures::{Foretold, Measure, measured};
 use super::training::Labelled;
 use crate::plan::ModelPlan;
 use crate::react::models::{InputRow, Job, JobResult, RowOutcome, needs_fit};
-use crate::rows::derived::OutputValue;
+use crate::rows::derived::{ModelVersion, OutputValue};
 use crate::setup::{Activity, FittedState};
 
 /// Rows that both are measured by, at most: what was foretold of them stays in memory until the end, and of a hundred thousand people
@@ -96,11 +96,11 @@ struct Draw {
     most: usize,
 }
 
-/// What asking has used. All calls of a comparison together have as much as the fit had.
-#[derive(Default)]
+/// What a comparison has used. All its calls together have as much as the fit had, of time with the reading of histories: a plugin that
+/// learns from the first rows alone has not read those of everybody within its own.
 struct Used {
     processor: Duration,
-    time: Duration,
+    began: Instant,
 }
 
 impl Draw {
@@ -120,26 +120,34 @@ impl Draw {
 }
 
 impl Used {
+    fn new() -> Used {
+        Used { processor: Duration::ZERO, began: Instant::now() }
+    }
+
     /// The limit that is passed, where one is.
     fn passed(&self) -> Option<PluginFault> {
-        let (processor_ms, time_ms) = (table::FIT_PROCESSOR.default, table::FIT_TIME.default);
-        if self.processor > Duration::from_millis(processor_ms) {
-            return Some(PluginFault::CpuExceeded { limit_ms: processor_ms });
-        }
-        let times = TimesOfCall {
-            elapsed: self.time,
-            with_peers: Duration::ZERO,
-            processor: self.processor,
-            processor_limit: Duration::from_millis(processor_ms),
-        };
-        let late = || PluginFault::DeadlineExceeded { limit_ms: time_ms, spent: times.spent() };
-        (self.time > Duration::from_millis(time_ms)).then(late)
+        limit_passed(self.processor, self.began.elapsed())
     }
 
     fn add(&mut self, result: &JobResult) {
-        self.time += result.took;
         self.processor += result.calls.iter().map(|call| call.processor()).sum::<Duration>();
     }
+}
+
+/// The limit of a fit that is passed by so much, where one is.
+fn limit_passed(processor: Duration, time: Duration) -> Option<PluginFault> {
+    let (processor_ms, time_ms) = (table::FIT_PROCESSOR.default, table::FIT_TIME.default);
+    if processor > Duration::from_millis(processor_ms) {
+        return Some(PluginFault::CpuExceeded { limit_ms: processor_ms });
+    }
+    let times = TimesOfCall {
+        elapsed: time,
+        with_peers: Duration::ZERO,
+        processor,
+        processor_limit: Duration::from_millis(processor_ms),
+    };
+    let late = || PluginFault::DeadlineExceeded { limit_ms: time_ms, spent: times.spent() };
+    (time > Duration::from_millis(time_ms)).then(late)
 }
 
 impl Comparison<'_> {
@@ -152,9 +160,15 @@ impl Comparison<'_> {
         let mut challenger = Contestant::new(Arc::clone(&self.challenger));
         let (in_use, unasked) = self.in_use();
         let mut champion = in_use.filter(|_| unasked.is_none()).map(|fit| Contestant::new(Arc::clone(&fit.bytes)));
-        let (mut draw, mut of, mut used) = (Draw::new(MAX_ROWS), 0, Used::default());
+        let (mut draw, mut of, mut used) = (Draw::new(MAX_ROWS), 0, Used::new());
         for batch in batches {
-            let batch = batch?;
+            let batch = match batch {
+                Err(FitError::Fault(late)) if late.is_of_limit() => {
+                    challenger.passed = Some(late);
+                    break;
+                }
+                batch => batch?,
+            };
             challenger.passed = used.passed();
             // Nothing can be said of the fit, and none of the rest is needed.
             if challenger.is_given_up() {
@@ -174,21 +188,28 @@ impl Comparison<'_> {
                 Some(Drawn { id: batch.ids[*row], label: batch.labels[*row]?, challenger, champion })
             }));
         }
+        challenger.passed = challenger.passed.take().or_else(|| used.passed());
         let both = [Some(&challenger), champion.as_ref()].into_iter().flatten();
         let fault = both.filter(|it| it.is_asked && !it.is_any_good).find_map(|it| it.fault.clone());
-        let champion = champion.map(|champion| champion.problem());
+        // One that was not heard to the end may answer for somebody, and no other takes its place unseen.
+        let is_heard = |champion: &Contestant| challenger.passed.is_none() || champion.is_given_up();
+        let champion = champion.map(|champion| champion.problem().filter(|_| is_heard(&champion)));
         let champion = in_use.map(|fit| (fit.version, champion.unwrap_or(unasked)));
         Ok((self.judge(&draw.rows, of, challenger.problem(), champion), fault))
     }
 
     /// The fit in use, and why it is not asked where it is not.
     fn in_use(&self) -> (Option<&FittedState>, Option<String>) {
+        let in_use = self.model.installed.fitted.as_ref();
         let unasked = match self.model.installed.activity {
+            Activity::Running if in_use.is_some_and(|fit| !fit.holds_out) => {
+                Some("it has learnt from those who are held out, too".to_owned())
+            }
             Activity::Running => None,
             Activity::WaitsForFit { .. } => Some("the version cannot read it".to_owned()),
             Activity::Held { .. } | Activity::Quarantined { .. } => Some("the installation is stopped".to_owned()),
         };
-        (self.model.installed.fitted.as_ref(), unasked)
+        (in_use, unasked)
     }
 
     /// What a fit foretells of these rows of a batch.
@@ -200,6 +221,7 @@ impl Comparison<'_> {
         used: &mut Used,
     ) -> Result<Vec<Option<f64>>, FitError> {
         let mut foretold = vec![None; rows.len()];
+        let Some(training) = &self.model.installed.training else { return Ok(foretold) };
         if rows.is_empty() || contestant.is_given_up() {
             return Ok(foretold);
         }
@@ -214,29 +236,24 @@ impl Comparison<'_> {
         let job = Job {
             state: Some(Arc::clone(&contestant.state)),
             max_calls: MAX_CALLS,
+            // While a version waits for a fit, the installation has the outputs of the version before it.
+            version: ModelVersion { outputs: vec![training.predicts.clone()], ..self.model.version() },
             ..Job::new(self.model, asked.collect())
         };
-        let result = job.run(|_| !self.cancellation.is_cancelled());
+        let result = job.run(|_| !self.cancellation.is_cancelled() && used.passed().is_none());
         if self.cancellation.is_cancelled() {
             return Err(FitError::Stopping);
         }
         used.add(&result);
         contestant.note(&result);
-        let predicts = self.place_of_prediction();
         for (row, outcome) in result.rows {
             let RowOutcome::Values(answer) = outcome else { continue };
             if let Some(place) = foretold.get_mut(row.ordinal as usize) {
-                *place = predicts.and_then(|predicts| answer.values.get(predicts)).and_then(number);
+                *place = answer.values.first().and_then(number);
             }
         }
         contestant.is_any_good |= foretold.iter().any(Option::is_some);
         Ok(foretold)
-    }
-
-    /// Which of the outputs foretells the label.
-    fn place_of_prediction(&self) -> Option<usize> {
-        let predicts = &self.model.installed.training.as_ref()?.predicts;
-        self.model.installed.outputs.iter().position(|output| output.name == *predicts)
     }
 
     /// Measure both by the rows that both have answered for; where one was given up, the other by its own.
@@ -307,7 +324,7 @@ impl Contestant {
     /// Why nothing can be said of it, without the plugin's own words: they may name somebody.
     fn problem(&self) -> Option<String> {
         if let Some(limit) = &self.passed {
-            return Some(format!("the calls about those who are held out {limit}, which is that of a fit"));
+            return Some(format!("what was read and asked of those who are held out {limit}, which is that of a fit"));
         }
         if self.is_unreadable() {
             return Some("the version cannot read it".to_owned());
@@ -373,8 +390,8 @@ mod tests {
     #[test]
     fn calls_about_those_who_are_held_out_have_what_a_fit_has() {
         let used = |processor, time| {
-            let used = Used { processor: Duration::from_secs(processor), time: Duration::from_secs(time) };
-            used.passed().map(|fault| fault.code())
+            let passed = limit_passed(Duration::from_secs(processor), Duration::from_secs(time));
+            passed.map(|fault| fault.code())
         };
         assert_eq!(used(60, 120), None);
         assert_eq!(used(61, 0), Some("limit.cpu"));
@@ -401,7 +418,7 @@ mod tests {
         assert_eq!(Contestant::new(Arc::clone(&state)).problem(), None, "nobody is held out");
         let passed = Some(PluginFault::CpuExceeded { limit_ms: 60_000 });
         let slow = Contestant { passed, ..Contestant::new(state) };
-        let why = "the calls about those who are held out passed the limit of 60000 ms of processor time, which is that of a fit";
+        let why = "what was read and asked of those who are held out passed the limit of 60000 ms of processor time, which is that of a fit";
         assert_eq!((slow.is_given_up(), slow.problem()), (true, Some(why.to_owned())));
     }
 

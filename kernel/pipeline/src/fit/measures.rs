@@ -50,6 +50,14 @@ impl Measure {
         }
     }
 
+    /// Whether it is one of labels that are true or false; else it is one of numbers.
+    pub fn is_of_truths(self) -> bool {
+        match self {
+            Measure::Auc | Measure::Brier | Measure::LogLoss => true,
+            Measure::Rmse | Measure::Mae | Measure::RankCorrelation => false,
+        }
+    }
+
     /// The measure by which fits are compared where nobody chose one.
     pub fn usual(has_truths: bool) -> Measure {
         if has_truths { Measure::Auc } else { Measure::Rmse }
@@ -218,6 +226,10 @@ mod tests {
             assert_eq!(measure.compare(0.7, 0.7), Ordering::Equal, "{measure:?}");
         }
         assert_eq!((Measure::usual(true), Measure::usual(false)), (Measure::Auc, Measure::Rmse));
+        for has_truths in [true, false] {
+            let figures = measured(&rows(&[(0.0, 0.25), (1.0, 0.5)]), has_truths);
+            assert!(figures.len() == 3 && figures.keys().all(|measure| measure.is_of_truths() == has_truths));
+        }
         for measure in [Measure::Auc, Measure::LogLoss, Measure::RankCorrelation] {
             let written = serde_json::to_string(&measure).unwrap();
             assert_eq!(written, format!("\"{}\"", measure.name()));

@@ -1,10 +1,12 @@
 //! The rows of a fit, made while they are read: of all people as they are now, or of their past.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kith_features::LeafSet;
-use kith_model::id::{InstallationId, Position, ProfileId};
-use kith_model::plugin::{Batch, Cancellation, InputSpec};
+use kith_model::budget::table;
+use kith_model::id::{InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::plugin::{Batch, Cancellation, InputSpec, PluginFault, TimeSpent};
 use kith_model::table::Cell;
 use kith_model::time::Timestamp;
 use kith_store::ReadError;
@@ -31,6 +33,9 @@ pub(crate) struct Source {
     position: Position,
     start: Timestamp,
     cancellation: Cancellation,
+    /// When the time of a fit is over. The guest's own clock is looked at between batches, and a batch of which few people have a row
+    /// may take the reading of everybody.
+    pub(crate) until: Instant,
 }
 
 impl Source {
@@ -52,7 +57,25 @@ impl Source {
             position: projection.as_of.position,
             start: projection.as_of.time,
             cancellation: cancellation.clone(),
+            until: end_of_time(),
         }
+    }
+
+    /// The same with the time of another fit.
+    pub(super) fn again(self) -> Source {
+        Source { until: end_of_time(), ..self }
+    }
+
+    /// Whether rows are made still.
+    fn look_at_time(&self) -> Result<(), FitError> {
+        if self.cancellation.is_cancelled() {
+            return Err(FitError::Stopping);
+        }
+        if Instant::now() >= self.until {
+            let (limit_ms, spent) = (table::FIT_TIME.default, TimeSpent::HeldUp);
+            return Err(FitError::Fault(PluginFault::DeadlineExceeded { limit_ms, spent }));
+        }
+        Ok(())
     }
 
     /// Up to where the log is looked at.
@@ -79,7 +102,10 @@ impl Source {
         let (store, view) = (self.shared.store.as_ref(), self.view());
         for person in &mut people {
             let leaves = model.leaves().filter_map(|leaf| view.plan.program.leaf(leaf));
-            person.load_sealed(store, self.workspace.id, leaves).map_err(unread)?;
+            let loaded = person.load_sealed(store, self.workspace.id, leaves);
+            if self.readable(person.id, loaded)?.is_none() {
+                return Ok(None);
+            }
         }
         let profile = Profile::new(people.iter().collect(), view);
         let today = view.zone.start_of_day(view.zone.day(view.now));
@@ -94,11 +120,26 @@ impl Source {
         }
         let is_wanted = || !self.cancellation.is_cancelled();
         let (store, workspace) = (self.shared.store.as_ref(), self.workspace.id);
-        let events = whole_history(store, workspace, people, self.position, is_wanted).map_err(unread)?;
+        let events = whole_history(store, workspace, people, self.position, is_wanted);
+        let Some(events) = self.readable(people[0].id, events)? else { return Ok(None) };
         if events.is_none() && is_wanted() {
             tracing::warn!(workspace = workspace.0, "somebody has too long a history, and is left out of a fit");
         }
         Ok(events.map(|events| Past::new(training, events, self.start)))
+    }
+
+    /// What was read of somebody; none of one who cannot be read, because one row must not keep the model from learning of everybody
+    /// else.
+    fn readable<T>(&self, person: SourceIdentityId, read: Result<T, ReadError>) -> Result<Option<T>, FitError> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(error @ ReadError::Io { .. }) => Err(unread(error)),
+            Err(error) => {
+                let workspace = self.workspace.id.0;
+                tracing::error!(workspace, identity = %person, %error, "somebody cannot be read and is left out of a fit");
+                Ok(None)
+            }
+        }
     }
 }
 
@@ -164,9 +205,7 @@ impl Rows {
             return Ok(Some(row));
         }
         loop {
-            if self.source.cancellation.is_cancelled() {
-                return Err(FitError::Stopping);
-            }
+            self.source.look_at_time()?;
             if let Some(row) = self.next_of_past(model) {
                 return Ok(Some(row));
             }
@@ -221,6 +260,11 @@ fn batch(model: &ModelPlan, rows: &[Row]) -> Result<Batch, FitError> {
     let past: Option<Vec<_>> = rows.iter().map(|row| row.past).collect();
     let (cut_offs, labels) = past.map(|past| past.into_iter().unzip()).unzip();
     Ok(Batch { rows: table, ids: rows.iter().map(|row| row.id).collect(), labels, cut_offs })
+}
+
+/// When a fit that begins now is over.
+fn end_of_time() -> Instant {
+    Instant::now() + Duration::from_millis(table::FIT_TIME.default)
 }
 
 fn unread(error: ReadError) -> FitError {

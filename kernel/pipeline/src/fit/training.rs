@@ -47,9 +47,10 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// The part of the person with this id.
+    /// The part of the person with this id, by its upper half: a plugin splits people by the last digits, and who is left has all of
+    /// those.
     pub(crate) fn of(id: u64) -> Part {
-        if id.is_multiple_of(HELD_OUT) { Part::HeldOut } else { Part::Learning }
+        if (id >> 32).is_multiple_of(HELD_OUT) { Part::HeldOut } else { Part::Learning }
     }
 }
 

@@ -9,7 +9,7 @@ use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use parking_lot::Mutex;
 
 use super::harness::*;
-use crate::{FittedState, HeldOut, Judged, Measure, Role};
+use crate::{Activity, FittedState, HeldOut, Judged, Measure, Role};
 
 const SOON: InstallationId = InstallationId(4);
 const PEOPLE: usize = 200;
@@ -107,7 +107,7 @@ fn compared(bench: &Bench, again: &OrdersAgain, learns: &'static str) -> HeldOut
 fn put_to_use(bench: &Bench, version: u32, state: &'static str) {
     bench.configure(|setup| {
         let soon = setup.installations.iter_mut().find(|installed| installed.id == SOON).unwrap();
-        soon.fitted = Some(FittedState { version, bytes: state.as_bytes().into() });
+        soon.fitted = Some(FittedState { version, bytes: state.as_bytes().into(), holds_out: true });
     });
 }
 
@@ -162,6 +162,38 @@ fn a_fit_is_measured_alone_where_the_one_in_use_cannot_be_read() {
     let why = "the version cannot read it".to_owned();
     assert_eq!((version, champion), (3, Judged { problem: Some(why), ..Judged::default() }));
     assert_eq!(held_out.rows, held_out.of);
+}
+
+/// A version without labels learnt from everybody, by heart maybe, and no fit from then on was as good as what it had learnt.
+#[test]
+fn a_fit_that_learnt_from_everybody_is_no_champion() {
+    let (bench, again) = shop();
+    bench.configure(|setup| {
+        let soon = setup.installations.iter_mut().find(|installed| installed.id == SOON).unwrap();
+        soon.fitted = Some(FittedState { version: 2, bytes: b"good"[..].into(), holds_out: false });
+    });
+    let held_out = compared(&bench, &again, "bad");
+    let why = "it has learnt from those who are held out, too".to_owned();
+    assert_eq!(held_out.champion, Some((2, Judged { problem: Some(why), ..Judged::default() })));
+    assert!(held_out.rows == held_out.of && held_out.challenger.measures.len() == 3, "{held_out:?}");
+}
+
+/// An installation that waits for a fit has the outputs of the version before, by which the new one was taken for one that answers for
+/// nobody, and struck.
+#[test]
+fn the_first_fit_of_another_version_is_measured_by_its_own_outputs() {
+    let (bench, again) = shop();
+    put_to_use(&bench, 1, "good");
+    bench.configure(|setup| {
+        let soon = setup.installations.iter_mut().find(|installed| installed.id == SOON).unwrap();
+        soon.activity = Activity::WaitsForFit { since: START, why: "it is of another form".into() };
+        soon.outputs[0].name = "chance_before".into();
+    });
+    let held_out = compared(&bench, &again, "good");
+    assert_eq!(held_out.challenger.problem, None);
+    near(&measures(&held_out.challenger), &right());
+    let (_, champion) = held_out.champion.unwrap();
+    assert_eq!(champion.problem.as_deref(), Some("the version cannot read it"));
 }
 
 /// What one fit learnt says of everybody is one fault of the plugin, however many people it was asked about.

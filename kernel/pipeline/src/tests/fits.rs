@@ -21,7 +21,7 @@ fn level_of(bench: &Bench, user: &str) -> String {
 /// Use what a fit learnt, as the server does once it is durable.
 fn put_to_use(bench: &Bench, version: u32, state: &[u8]) {
     bench.configure(|setup| {
-        setup.installations[1].fitted = Some(FittedState { version, bytes: state.into() });
+        setup.installations[1].fitted = Some(FittedState { version, bytes: state.into(), holds_out: false });
         setup.installations[1].activity = Activity::Running;
     });
 }

@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
-use kith_model::table::{Cell, ColumnType, Table};
+use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
+use kith_store::{Key, Operation, Unit};
 use parking_lot::Mutex;
 
 use super::harness::*;
-use crate::Role;
 use crate::fit::rows::Source;
 use crate::fit::training::{Labelled, LabelledBatches, Part};
+use crate::profiles::scan::ProfilePages;
+use crate::{FitError, Role};
 
 const LEARNER: InstallationId = InstallationId(4);
 const OTHER: InstallationId = InstallationId(5);
@@ -34,7 +37,9 @@ impl ComputeModel for Learner {
     }
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
-        Ok(Table { rows: rows.rows, columns: vec![] })
+        let mut again = ColumnBuilder::new("again", &ColumnType::Float64);
+        (0..rows.rows).for_each(|_| again.push(Cell::Null).unwrap());
+        Ok(Table { rows: rows.rows, columns: vec![again.finish()] })
     }
 }
 
@@ -80,13 +85,16 @@ fn order(user: &str, number: usize, days_ago: i64) -> kith_model::event::DraftEv
     event(&format!("{user}-{number}"), &[("user_id", user)], "Order Completed", START.plus_ms(-days_ago * DAY))
 }
 
-/// All rows of a part, as one batch.
-fn part(bench: &Bench, of: Part) -> Labelled {
+fn source(bench: &Bench) -> Source {
     let shared = &bench.kernel.shared;
     let workspace = shared.workspace(WORKSPACE).unwrap();
     let compiled = workspace.compiled.load_full();
-    let source = Source::now(shared, &workspace, &compiled, LEARNER, &Cancellation::default());
-    let mut batches = LabelledBatches::new(source, of);
+    Source::now(shared, &workspace, &compiled, LEARNER, &Cancellation::default())
+}
+
+/// All rows of a part, as one batch.
+fn part(bench: &Bench, of: Part) -> Labelled {
+    let mut batches = LabelledBatches::new(source(bench), of);
     let batch = batches.next().unwrap().unwrap();
     assert!(batches.next().is_none(), "so few people are one batch");
     batch
@@ -123,7 +131,7 @@ fn a_fit_learns_from_the_past_of_four_fifths_of_the_people() {
     // Nobody is in both parts, and who objects is in none.
     let people = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
     let (learning, held) = (people(&learnt.ids), people(&held_out.ids));
-    assert!(learning.iter().all(|id| id % 5 != 0) && held.iter().all(|id| id % 5 == 0) && !held.is_empty());
+    assert!(learning.is_disjoint(&held) && !held.is_empty());
     assert_eq!(learning.len() + held.len(), PEOPLE);
 
     // Ninety and sixty days ago each had ordered once; at the first of three cut-offs nobody was known.
@@ -150,6 +158,38 @@ fn a_fit_learns_from_the_past_of_four_fifths_of_the_people() {
     bench.fit(OTHER).unwrap();
     let others = people(&learner.rows()[0].ids);
     assert!(others.is_disjoint(&learning) && others.is_disjoint(&held));
+}
+
+/// Where hardly anybody has a row, one batch read the histories of everybody, however long that took.
+#[test]
+fn rows_are_made_for_as_long_as_a_fit_may_take() {
+    let bench = bench(&Arc::new(Learner::default()));
+    bench.send(vec![order("ada", 0, 1)]);
+    bench.settle();
+    let mut source = source(&bench);
+    assert!(LabelledBatches::new(source.clone(), Part::Learning).next().is_none(), "at no cut-off was anything done");
+    source.until = Instant::now();
+    let late = LabelledBatches::new(source, Part::Learning).next();
+    assert!(matches!(late, Some(Err(FitError::Fault(PluginFault::DeadlineExceeded { .. })))), "{late:?}");
+}
+
+/// One damaged row of one person's history had every fit fail, and those by schedule again and again.
+#[test]
+fn somebody_whose_history_cannot_be_read_is_left_out() {
+    let learner = Arc::new(Learner::default());
+    let bench = bench(&learner);
+    bench.send((0..PEOPLE).map(|number| order(&format!("u{number}"), 0, 100)).collect());
+    bench.settle();
+    let people = |of| part(&bench, of).ids.into_iter().collect::<BTreeSet<u64>>();
+    let all = || people(Part::Learning).len() + people(Part::HeldOut).len();
+    assert_eq!(all(), PEOPLE);
+    let page = ProfilePages::new(bench.store.clone(), WORKSPACE).next_page().unwrap().unwrap();
+    let range = Key::events(WORKSPACE, page[0][0].id).range();
+    let (key, _) = bench.store.scan(&range, 1).unwrap().rows.swap_remove(0);
+    let operations = vec![Operation::Put(key, vec![255; 3])];
+    bench.store.commit(Unit { operations, ..Unit::default() }).unwrap();
+    bench.fit(LEARNER).unwrap();
+    assert_eq!(all(), PEOPLE - 1);
 }
 
 /// A model that learns from what people are now is handed everybody, each with an id.

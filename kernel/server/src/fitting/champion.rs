@@ -39,19 +39,33 @@ pub(super) fn outdone(present: &InstallationRow, held_out: Option<&HeldOutRow>) 
         return None;
     }
     let Some(row) = held_out else {
-        return Some("the version has no `[training]`, so that nobody is held out to compare fits by".to_owned());
+        return Some("its version has no `[training]`, so that nobody is held out to compare fits by".to_owned());
     };
     let Some(champion) = row.champion.as_ref().filter(|champion| champion.fit == in_use) else {
         return Some(format!("fit {in_use} was put in use meanwhile, and it was not compared with that; fit again"));
     };
     if champion.judged.problem.is_some() {
-        return None;
+        // What nothing is known of may answer for everybody.
+        let answers_nobody = row.drawn > 0 && row.challenger.unanswered == row.drawn;
+        return row.challenger.problem.clone().filter(|_| answers_nobody);
     }
     if let Some(problem) = &row.challenger.problem {
         return Some(format!("it could not be compared with fit {in_use}: {problem}"));
     }
+    // The measures are of those for whom both have an answer: who answers for few may look good by them.
+    let [unanswered, before] = [row.challenger.unanswered, champion.judged.unanswered];
+    if unanswered > before {
+        let drawn = row.drawn;
+        return Some(format!(
+            "it has no answer for {unanswered} of the {drawn} rows held out, and fit {in_use} has none for {before}"
+        ));
+    }
     let name = row.measure.name();
     match compared(row) {
+        // Until somebody chooses another, no fit can be told to be as good.
+        None if row.challenger.measures.keys().any(|told| told.is_of_truths() != row.measure.is_of_truths()) => {
+            Some(format!("`{name}` is no measure of its labels; `--fit-measure` of `kith plugin change` sets another"))
+        }
         None => Some(format!("`{name}` cannot be told of it and of fit {in_use} by the {} rows held out", row.rows)),
         Some(Ordering::Less) => {
             let figure = |judged: &JudgedRow| judged.measures.get(&row.measure).copied().unwrap_or_default();
@@ -93,8 +107,17 @@ mod tests {
         assert_eq!(look(&present, Some(0.8), Some(0.75)), None);
         let worse = look(&present, Some(0.7), Some(0.75)).unwrap();
         assert_eq!(worse, "`auc` is 0.7 on the 40 rows held out, and 0.75 in fit 3");
+        let other = HeldOutRow { measure: Measure::Rmse, ..held_out(Some(0.8), Some(0.75)) };
+        let why = "`rmse` is no measure of its labels; `--fit-measure` of `kith plugin change` sets another";
+        assert_eq!(outdone(&present, Some(&other)).as_deref(), Some(why));
         let untold = look(&present, None, Some(0.75)).unwrap();
         assert_eq!(untold, "`auc` cannot be told of it and of fit 3 by the 40 rows held out");
+        let mut row = held_out(Some(0.9), Some(0.75));
+        (row.challenger.unanswered, row.champion.as_mut().unwrap().judged.unanswered) = (10, 10);
+        assert_eq!(outdone(&present, Some(&row)), None, "neither can take these");
+        row.challenger.unanswered = 11;
+        let fewer = outdone(&present, Some(&row)).unwrap();
+        assert_eq!(fewer, "it has no answer for 11 of the 50 rows held out, and fit 3 has none for 10");
         let other = outdone(&InstallationRow { fit: Some(4), ..present.clone() }, Some(&held_out(None, None)));
         assert_eq!(other.unwrap(), "fit 4 was put in use meanwhile, and it was not compared with that; fit again");
         assert!(outdone(&present, None).unwrap().contains("no `[training]`"));
@@ -102,6 +125,9 @@ mod tests {
         let mut row = held_out(Some(0.1), None);
         row.champion.as_mut().unwrap().judged.problem = Some("the version cannot read it".to_owned());
         assert_eq!(outdone(&present, Some(&row)), None, "what answers for nobody is no champion");
+        row.challenger =
+            JudgedRow { unanswered: 50, problem: Some("it answers for nobody".to_owned()), ..judged(None) };
+        assert_eq!(outdone(&present, Some(&row)).as_deref(), Some("it answers for nobody"), "and nor is this");
         let mut row = held_out(None, None);
         row.challenger.problem = Some("it answered for nobody".to_owned());
         let why = outdone(&present, Some(&row)).unwrap();

@@ -48,7 +48,9 @@ fn why_held(
     in_use: Option<&FitRow>,
 ) -> Option<String> {
     let broken = guard::broken(&present.fitting.guard, metrics, in_use);
-    let drifted = drift::beyond(present.fitting.drift, &done.inputs, in_use);
+    // Of labels the inputs are those of the past, and else those of now: they differ without anybody having moved.
+    let alike = in_use.filter(|fit| fit.held_out.is_some() == done.held_out.is_some());
+    let drifted = drift::beyond(present.fitting.drift, &done.inputs, alike);
     let outdone = champion::outdone(present, done.held_out.as_ref());
     let reasons: Vec<String> = broken.into_iter().chain(drifted).chain(outdone).collect();
     (!reasons.is_empty()).then(|| reasons.join("; "))
@@ -88,8 +90,29 @@ pub(super) fn has_state(fit: &FitRow) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use kith_pipeline::Measure;
+
     use super::*;
+    use crate::api::tests::installation_row;
+    use crate::catalogue::{DriftBounds, FitInputRow, HeldOutRow, JudgedRow};
     use crate::fitting::tests::succeeded;
+
+    /// The first fit of a version with labels was held for what it read of the past.
+    #[test]
+    fn inputs_of_the_past_are_not_held_against_those_of_now() {
+        let mut present = installation_row(901, "level");
+        present.fitting.drift = DriftBounds { max_shift: None, max_absent_change: Some(0.25) };
+        let fit = |version, absent, has_labels: bool| {
+            let challenger = JudgedRow { measures: BTreeMap::new(), unanswered: 0, problem: None };
+            let held_out = HeldOutRow { rows: 0, drawn: 0, of: 0, measure: Measure::Auc, challenger, champion: None };
+            let (name, mean, deviation) = ("orders".to_owned(), None, None);
+            let inputs = vec![FitInputRow { name, present: 10 - absent, absent, mean, deviation }];
+            FitRow { inputs, held_out: has_labels.then_some(held_out), ..succeeded(version, "1.0.0", None) }
+        };
+        let held = |done: &FitRow, in_use: &FitRow| why_held(&present, done, &[], Some(in_use)).is_some();
+        assert!(held(&fit(2, 9, false), &fit(1, 0, false)) && held(&fit(2, 9, true), &fit(1, 0, true)));
+        assert!(!held(&fit(2, 9, true), &fit(1, 0, false)) && !held(&fit(2, 9, false), &fit(1, 0, true)));
+    }
 
     #[test]
     fn so_many_fits_are_kept_and_the_one_in_use() {

@@ -162,8 +162,7 @@ pub(super) fn fit_table(fits: &[Value]) -> String {
             row
         })
         .collect();
-    let header =
-        ["fit", "status", "", "plugin", "started", "took", "people", "state", "figures, or why it is not used"];
+    let header = ["fit", "status", "", "plugin", "started", "took", "rows", "state", "figures, or why it is not used"];
     output::table(&header, rows)
 }
 
@@ -287,12 +286,12 @@ mod tests {
                 "took_ms": 60000, "rows": null, "state_bytes": 9000, "metrics": { "mae": 0.51234 }, "error": null }),
         ];
         insta::assert_snapshot!(fit_table(&fits), @r"
-         fit   status                       plugin   started                       took   people   state     figures, or why it is not used
-        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-           3   held                          0.2.0   2026-11-21T10:00:00.000Z    1.50 s    1,000   12 B      mae = 0.9000
-                                                                                                             `mae` is 0.9, more than 0.8
-           2   failed                        0.2.0   2026-11-21T10:00:00.000Z    0.42 s    1,000   0 B       bad-input: fewer than 50 buyers
-           1   succeeded   in use, chosen    0.1.0   2026-11-21T10:00:00.000Z   60.00 s            9,000 B   mae = 0.5123
+         fit   status                       plugin   started                       took    rows   state     figures, or why it is not used
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+           3   held                          0.2.0   2026-11-21T10:00:00.000Z    1.50 s   1,000   12 B      mae = 0.9000
+                                                                                                            `mae` is 0.9, more than 0.8
+           2   failed                        0.2.0   2026-11-21T10:00:00.000Z    0.42 s   1,000   0 B       bad-input: fewer than 50 buyers
+           1   succeeded   in use, chosen    0.1.0   2026-11-21T10:00:00.000Z   60.00 s           9,000 B   mae = 0.5123
         ");
     }
 }
