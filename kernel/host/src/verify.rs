@@ -222,7 +222,7 @@ mod tests {
     fn records_that_come_back_are_refused_in_few_words_and_without_what_is_hidden() {
         const SECRET: &str = "s3cret-of-many-letters";
         let parted = Parted { shown: json!({}), unshown: json!({ "token": SECRET }), paths: Default::default() };
-        let manifest = crate::parse_manifest(crate::guests::TAG_MODEL).unwrap();
+        let manifest = crate::parse_manifest(crate::guests::SCORER).unwrap();
         let field = |number: usize| Column {
             name: format!("{SECRET} {number}"),
             validity: None,
