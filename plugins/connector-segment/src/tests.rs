@@ -566,7 +566,7 @@ fn a_key_is_the_same_however_it_is_spelt() {
     let message = |body: &str| receive("/v1/batch", format!(r#"{{"batch":[{{"type":"identify",{body}}}]}}"#)).unwrap();
     let of = |key: &str| -> [String; 3] {
         let first = key.chars().next().unwrap();
-        let (rest, code) = (&key[1..], first as u32);
+        let (rest, code) = (&key[1..], u32::from(first));
         [
             key.to_owned(),
             format!("\\u{code:04x}{rest}"),
