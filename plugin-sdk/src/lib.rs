@@ -115,8 +115,9 @@ pub mod __private {
 /// - `DECLARED`, for [`testing::Host::evaluate`] and [`testing::Host::score`].
 ///
 /// A column whose name is a word of Rust is written raw, `row.r#type`; `self`, `super` and `crate` get an underscore behind them. A
-/// value is named by its words, `at_risk` is `AtRisk`; where that is no name, by its place, `V3`. A mistake in the manifest is one
-/// of the compiler's, with the line in `plugin.toml`.
+/// value is named by its words, `at_risk` is `AtRisk`; where that is no name, by its place, `V3`. A mistake in the
+/// columns, a key that no manifest has, and an `abi` that there is not are the compiler's, with the line in `plugin.toml`; whether the
+/// manifest is right in everything else says `kith plugin check`.
 ///
 /// A misspelt column:
 ///

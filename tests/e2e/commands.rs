@@ -369,7 +369,7 @@ fn a_plugin_is_signed_and_taken_until_its_key_is_revoked() {
     install("orders", &digest, 0, "running");
     let shown = does(&["publisher", "show", "us"], 0, "key ");
     let key_id = shown.split_once("key ").unwrap().1.split_whitespace().next().unwrap();
-    does(&["publisher", "revoke", "us", key_id, "--why", "it was stolen"], 0, "it was stolen");
+    does(&["publisher", "revoke", "us", key_id, "--why", "it was stolen", "--yes"], 0, "it was stolen");
     does(&["plugin", "installations"], 0, "orders goes on with a version that is not to be trusted");
     does(&["plugin", "verify", wasm], 1, "is revoked since");
     install("again", &digest, 1, "it was stolen");

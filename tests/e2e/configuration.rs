@@ -100,17 +100,22 @@ fn a_later_version_makes_its_own_configuration_of_the_present_one() {
     change(json!({ "version": BACK, "allow_downgrade": true })).is(200);
 
     // What it makes nothing of, fails on, or makes into what its schema does not take is no upgrade.
-    for (migrate, code, place) in [
-        ("refuse", "config-not-migrated", "config.how"),
-        ("trap", "config-not-migrated", ""),
-        ("beyond", "bad-config", "config/migrate"),
+    for (migrate, code, place, said) in [
+        ("refuse", "config-not-migrated", "config.how", "went another way"),
+        ("trap", "config-not-migrated", "", "trap"),
+        ("beyond", "bad-config", "config/migrate", "`migrate` of hostile/tag-model 0.2.0 makes {"),
     ] {
         change(json!({ "config": { "migrate": migrate } })).is(200);
         let refused = change(json!({ "version": next })).is_problem(400, code);
         let found = refused["errors"][0]["path"].as_str().unwrap_or_default();
         assert!(found.contains(place) && found.is_empty() == place.is_empty(), "{migrate}: {refused}");
+        assert!(refused["message"].as_str().unwrap().contains(said), "{migrate}: {refused}");
         stands(BACK, migrate);
     }
+    // What it logged meanwhile is with what the installation logs.
+    let log = admin.get("/api/v1/installations/model/logs").is(200);
+    let lines = log["items"].as_array().unwrap();
+    assert!(lines.iter().any(|line| line["text"].as_str().unwrap().contains("gives up on 0.1.0")), "{log}");
 }
 
 /// Both versions of the model, of which one input is the trait that the configuration names.

@@ -152,7 +152,7 @@ impl Leaf {
 
     /// Whether it is one of the events that the leaf looks at, by its name: `events('*')` are those that the person did,
     /// and not those in which the kernel tells of its own work.
-    fn concerns(&self, event: &EventFacts<'_>) -> bool {
+    pub fn concerns(&self, event: &EventFacts<'_>) -> bool {
         if self.name.is_empty() { event.is_activity() } else { *self.name == *event.name() }
     }
 

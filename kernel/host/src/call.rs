@@ -5,12 +5,10 @@
 //! epochs; a host call that waits is a future under a timeout of what is left of the call (`imports/http.rs`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kith_model::budget::{Budget, table};
 use kith_model::plugin::PluginFault;
 use kith_model::spent::{self, Spent};
-use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 
 use crate::observed::SeenCall;
@@ -41,12 +39,11 @@ pub(crate) fn run<T>(
     if let Some(fuel) = given {
         store.set_fuel(fuel).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))?;
     }
-    let cpu_before = thread_time();
     let result = call(&mut store).map_err(|error| fault(store.data(), &error));
     let (state, left) = (store.data(), store.get_fuel().unwrap_or_default());
     let elapsed = state.elapsed();
     metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(elapsed.as_secs_f64());
-    let cpu = thread_time().saturating_sub(cpu_before);
+    let cpu = state.processor();
     let fuel = given.unwrap_or_default().saturating_sub(left);
     spent::add(Spent { processor: cpu, fuel });
     installed.observed.call(&SeenCall {
@@ -61,25 +58,23 @@ pub(crate) fn run<T>(
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.
         PluginFault::Cancelled => {}
-        // The request that it is of is called alone as well, and its fault counts then, once.
+        // The request that it is of is called alone as well, and its fault counts then, once; where it is of none, whoever made
+        // the call says so.
         fault if state.requests > 1 => {
             let (installation, plugin) = (&installed.installation, &installed.plugin);
             let (code, requests) = (fault.code(), state.requests);
             tracing::debug!(installation, plugin, code, requests, "a call for several requests failed: {fault}");
         }
-        fault => {
-            if let Some(budget) = ended(class, fault) {
-                budget.count();
-            }
-            report(installed, fault);
-        }
+        fault => report_call(installed, class, fault),
     })
 }
 
-/// Processor time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+/// Count and log the fault of a call, also for the budget that it has used up.
+pub(crate) fn report_call(installed: &InstallationContext, class: CallClass, fault: &PluginFault) {
+    if let Some(budget) = ended(class, fault) {
+        budget.count();
+    }
+    report(installed, fault);
 }
 
 /// The budget of a call that ended, where it was one.

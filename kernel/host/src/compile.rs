@@ -10,8 +10,8 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -52,11 +52,26 @@ impl CompiledCode {
     }
 }
 
+/// How a compiling child stands beside all other work of its machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildPriority {
+    /// As whoever starts it: somebody sits and waits for it.
+    Usual,
+    /// It yields to others, as a server's compiling does to what the server answers.
+    Yielding,
+}
+
 /// Four times what the largest plugin of ours takes.
 const MAX_CHILD_CPU_SECONDS: u64 = 20;
 /// Compiling takes about 0.6 GiB for each MiB of code; a plugin of 8 MiB is mostly data.
 const MAX_CHILD_ADDRESS_BYTES: u64 = 1536 * 1024 * 1024;
-const MAX_CHILD_WALL: Duration = Duration::from_secs(120);
+/// How long a child may go on without any processor time: on a busy machine its bound of that may be minutes away, and the more
+/// others compute, the longer.
+const MAX_CHILD_STALL: Duration = Duration::from_secs(120);
+/// How long it may take at all.
+const MAX_CHILD_WALL: Duration = Duration::from_secs(600);
+/// How often it is looked whether it comes on.
+const LOOK: Duration = Duration::from_secs(1);
 /// Machine code of the largest admitted component.
 const MAX_ARTIFACT_BYTES: u64 = 256 * 1024 * 1024;
 /// What is kept of a child's complaint.
@@ -69,7 +84,11 @@ pub enum CompileError {
     Refused(String),
     #[error("compiling took more than {MAX_CHILD_CPU_SECONDS} seconds of processor time; make the plugin smaller")]
     Cpu,
-    #[error("compiling took more than {} seconds; try again when the machine is less busy", MAX_CHILD_WALL.as_secs())]
+    #[error(
+        "compiling got no processor time for {} seconds, or took more than {} in all; try again when the machine is less busy",
+        MAX_CHILD_STALL.as_secs(),
+        MAX_CHILD_WALL.as_secs()
+    )]
     Wall,
     #[error("the compiling process ended with {0}; it may have passed its memory limit of 1.5 GiB")]
     Died(String),
@@ -137,6 +156,37 @@ fn compile_here(engine: &Engine, component: &[u8]) -> Result<Artifact, CompileEr
     compiled.map(Artifact).map_err(|error| CompileError::Refused(format!("{error:#}")))
 }
 
+/// Whether a child comes on.
+struct Watch {
+    began: Instant,
+    /// When it was last seen to have taken more processor time than before.
+    moved_at: Instant,
+    used: Option<u64>,
+}
+
+impl Watch {
+    fn begin(now: Instant) -> Watch {
+        Watch { began: now, moved_at: now, used: None }
+    }
+
+    /// Whether it is waited for any longer, now that it has taken so much processor time; `None` where the system does not tell.
+    fn goes_on(&mut self, used: Option<u64>, now: Instant) -> bool {
+        if used > self.used {
+            (self.used, self.moved_at) = (used, now);
+        }
+        now.duration_since(self.moved_at) < MAX_CHILD_STALL && now.duration_since(self.began) < MAX_CHILD_WALL
+    }
+}
+
+/// What a process has taken of the processor, in the system's ticks.
+fn processor_ticks(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program stands in parentheses and may hold anything; what comes behind it are numbers.
+    let (_, numbers) = status.rsplit_once(')')?;
+    let mut times = numbers.split_ascii_whitespace().skip(11).map(|number| number.parse::<u64>().ok());
+    Some(times.next()?? + times.next()??)
+}
+
 /// Feed the child, collect what it writes, and end it when it takes too long.
 fn attend(
     mut child: Child,
@@ -148,14 +198,20 @@ fn attend(
     else {
         unreachable!("all three were asked to be pipes");
     };
-    let header = [u8::from(metering == Metering::On)];
+    let (header, process) = ([u8::from(metering == Metering::On)], child.id());
     let (done, finished) = channel();
     let collected = std::thread::scope(|scope| {
         // A child that ends early closes its input; its own message tells why.
         scope.spawn(move || stdin.write_all(&header).and_then(|()| stdin.write_all(component)));
         let complaint = scope.spawn(move || read_at_most(stderr, MAX_COMPLAINT_BYTES));
         scope.spawn(move || drop(done.send(read_at_most(stdout, MAX_ARTIFACT_BYTES))));
-        let collected = finished.recv_timeout(MAX_CHILD_WALL);
+        let mut watch = Watch::begin(Instant::now());
+        let collected = loop {
+            match finished.recv_timeout(LOOK) {
+                Err(RecvTimeoutError::Timeout) if watch.goes_on(processor_ticks(process), Instant::now()) => {}
+                ended => break ended,
+            }
+        };
         if collected.is_err() {
             drop(child.kill());
         }
@@ -198,8 +254,8 @@ fn read_at_most(from: impl Read, limit: u64) -> Vec<u8> {
 
 /// The compiling child: reads one byte (whether to meter) and a component from the standard input, and writes the machine
 /// code to the standard output. Gives up its rights and sets its own limits first. For a hidden subcommand of the `kith` binary.
-pub fn compile_child_main() -> ExitCode {
-    match compile_child() {
+pub fn compile_child_main(priority: ChildPriority) -> ExitCode {
+    match compile_child(priority) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             drop(std::io::stderr().write_all(message.as_bytes()));
@@ -208,9 +264,10 @@ pub fn compile_child_main() -> ExitCode {
     }
 }
 
-/// How much compiling yields to all other work (a nice value): whoever uploads waits for seconds anyway.
+/// How much a server's compiling yields to all other work (a nice value): about a third of what an equal has, so that senders are
+/// answered before, and whoever uploads what mends something is not kept waiting for minutes.
 #[cfg(target_os = "linux")]
-const YIELDS: i32 = 15;
+const YIELDS: i32 = 5;
 
 /// Where the system refuses a lower priority, compiling goes on at the usual one.
 fn yield_to_others() {
@@ -218,7 +275,7 @@ fn yield_to_others() {
     let _ = rustix::process::setpriority_process(None, YIELDS);
 }
 
-fn compile_child() -> Result<(), String> {
+fn compile_child(priority: ChildPriority) -> Result<(), String> {
     let limits = [
         (Resource::Cpu, MAX_CHILD_CPU_SECONDS),
         (Resource::As, MAX_CHILD_ADDRESS_BYTES),
@@ -233,7 +290,9 @@ fn compile_child() -> Result<(), String> {
         setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(hard) })
             .map_err(|error| format!("the limit {resource:?} cannot be set: {error}"))?;
     }
-    yield_to_others();
+    if priority == ChildPriority::Yielding {
+        yield_to_others();
+    }
     // From here on the component decides what happens, and a mistake of the compiler's may be its to use.
     confine()?;
     let mut input = Vec::new();
@@ -268,7 +327,36 @@ pub(crate) fn artifact_key(engine: &Engine, component: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use super::without_advice;
+    use super::*;
+
+    /// A plugin was refused on a busy machine after two minutes, though its compiler was at work.
+    #[test]
+    fn a_child_is_waited_for_while_it_comes_on_and_for_so_long_in_all() {
+        let began = Instant::now();
+        let after = |seconds: u64| began + Duration::from_secs(seconds);
+        let mut watch = Watch::begin(began);
+        for second in (0..600).step_by(100) {
+            assert!(watch.goes_on(Some(second), after(second)), "a tick in each hundred seconds");
+        }
+        assert!(!watch.goes_on(Some(601), after(600)), "it has an end");
+        let mut stalled = Watch::begin(began);
+        assert!(stalled.goes_on(Some(7), after(100)) && stalled.goes_on(Some(7), after(219)));
+        assert!(!stalled.goes_on(Some(7), after(220)));
+        let mut untold = Watch::begin(began);
+        assert!(untold.goes_on(None, after(119)) && !untold.goes_on(None, after(120)));
+    }
+
+    #[test]
+    fn a_process_is_seen_to_come_on() {
+        let ticks = || processor_ticks(std::process::id());
+        if let Some(before) = ticks() {
+            let began = Instant::now();
+            while ticks() <= Some(before) {
+                assert!(began.elapsed() < Duration::from_secs(60), "it has computed all the time");
+            }
+        }
+        assert_eq!(processor_ticks(u32::MAX), None);
+    }
 
     #[test]
     fn a_complaint_gives_no_advice_to_whoever_cannot_start_the_program() {

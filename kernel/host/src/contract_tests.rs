@@ -21,7 +21,7 @@ use crate::guests::{
     host_with, migrating, poller, runtime, scorer_of,
 };
 use crate::peers::{Answer, Peer, answer};
-use crate::{Abi, BindError, Binding, CheckError, Limits, Observed, PackageError, assemble, inspect};
+use crate::{Abi, Asking, BindError, Binding, CheckError, Limits, Observed, PackageError, assemble, inspect};
 
 const CHANNEL_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/channel.wasm");
 const CONNECTOR_0_1: &[u8] = include_bytes!("../tests/fixtures/0.1/connector.wasm");
@@ -302,7 +302,8 @@ fn what_cannot_poll_is_refused_where_its_manifest_says_so() {
 #[test]
 fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
     let config = serde_json::json!({ "url": "x" });
-    let check = |component: &[u8]| host().load(component).unwrap().check_config("test", &config, &BTreeSet::new());
+    let check =
+        |component: &[u8]| host().load(component).unwrap().check_config(&Asking::default(), &config, &BTreeSet::new());
     let fine = checking("(i32.store8 (i32.const 16) (i32.const 0)) (i32.const 16)");
     assert_eq!(check(&fine).unwrap(), []);
     // One problem: its key and its words are texts of the guest's data.
@@ -330,8 +331,9 @@ fn a_plugin_is_asked_about_its_configuration_where_it_has_something_to_say() {
 #[test]
 fn a_plugin_makes_its_configuration_of_an_earlier_versions() {
     let (config, from) = (serde_json::json!({ "url": "x" }), semver::Version::new(0, 1, 0));
-    let migrate =
-        |component: &[u8]| host().load(component).unwrap().migrate_config("test", &from, &config, &BTreeSet::new());
+    let migrate = |component: &[u8]| {
+        host().load(component).unwrap().migrate_config(&Asking::default(), &from, &config, &BTreeSet::new())
+    };
     // A result's text, or its list of problems, is told by its first byte.
     let given = |at: &str, length: &str| {
         migrating(&format!(

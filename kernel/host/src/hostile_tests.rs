@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kith_model::budget::table;
 use kith_model::plugin::{
     ComputeModel, Connector, EmittedEvent, Grants, LimitRequest, PluginFault, ReceiveError, ReplayScope, SourceRequest,
+    TimeSpent,
 };
 use kith_model::table::Table;
 use kith_model::time::Timestamp;
@@ -426,7 +427,8 @@ fn a_peer_that_never_answers_ends_the_call() {
     let place = format!("127.0.0.1:{}", listener.local_addr().unwrap().port());
     let limits = Limits { wall_ms: 150, ..Limits::default() };
     let plugin = posting(&format!("http://{place}/"), &place, &[&place], false, limits);
-    assert_eq!(answered(&plugin), Err(PluginFault::DeadlineExceeded { limit_ms: 150 }));
+    let late = PluginFault::DeadlineExceeded { limit_ms: 150, spent: TimeSpent::WaitingForPeers };
+    assert_eq!(answered(&plugin), Err(late));
 }
 
 /// Redirects are answers, and answers have limits.

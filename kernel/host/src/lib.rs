@@ -42,7 +42,7 @@ mod text;
 mod verify;
 
 pub use abi::{Abi, AbiStatus, AbiWorld};
-pub use compile::{CONFINES, CompileError, CompileMode, CompiledCode, compile_child_main, confine};
+pub use compile::{CONFINES, ChildPriority, CompileError, CompileMode, CompiledCode, compile_child_main, confine};
 pub use hidden::SHORTEST_HIDDEN;
 pub use host::{Host, HostConfig, HostError, KERNEL_VERSION, LoadError, Plugin};
 pub use key_value::{
@@ -62,5 +62,5 @@ pub use policy::{
     EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LABEL_ITEM, LimitSource, Limits, Policy, PolicyItem,
     SeenSensitive, Side, effective_policy, policy_items,
 };
-pub use roles::{BindError, Binding, CheckError, ConfigProblem};
+pub use roles::{Asking, BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;

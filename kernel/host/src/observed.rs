@@ -201,6 +201,12 @@ impl Observed {
         self.figures.lines_cut.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Take over what was seen logged elsewhere, of calls that count for nothing else here.
+    pub fn take_lines(&self, other: &Observed) {
+        other.lines(Some(0), usize::MAX).lines.iter().for_each(|line| self.line(line.level, &line.text, line.at));
+        (0..other.usage().lines_cut).for_each(|_| self.line_cut());
+    }
+
     pub(crate) fn rows(&self, rows: usize) {
         self.figures.rows.fetch_add(rows as u64, Ordering::Relaxed);
     }
@@ -346,6 +352,23 @@ mod tests {
         assert_eq!(observed.lines(Some(none.next), 10).lines[0].text, "new");
         // A number of another life of the server.
         assert_eq!(observed.lines(Some(5_000), 10).next, 101);
+    }
+
+    #[test]
+    fn lines_of_calls_that_are_not_counted_are_shown_with_the_others() {
+        let (own, other) = (Observed::default(), Observed::default());
+        own.line(LineLevel::Info, "before", Timestamp(1));
+        other.line(LineLevel::Error, "asked", Timestamp(2));
+        other.line_cut();
+        other.call(&call(Duration::from_millis(1)));
+        own.take_lines(&other);
+        let seen = own.lines(Some(0), 10).lines;
+        assert_eq!(
+            seen[1],
+            SeenLine { number: 1, at: Timestamp(2), level: LineLevel::Error, text: "asked".to_owned() }
+        );
+        let usage = own.usage();
+        assert_eq!((usage.calls, usage.lines, usage.lines_cut), (0, 3, 1));
     }
 
     #[test]

@@ -77,6 +77,15 @@ pub struct ConfigProblem {
     pub message: String,
 }
 
+/// Whose configuration a plugin is asked about, which its log lines are told of.
+#[derive(Clone, Default)]
+pub struct Asking {
+    /// The installation's name, or the plugin's where there is none yet.
+    pub installation: String,
+    /// Where the lines are seen.
+    pub observed: Arc<Observed>,
+}
+
 /// Why a plugin did not say what it thinks of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
@@ -205,11 +214,11 @@ impl Plugin {
     /// [`CheckError`] where it cannot be asked, or fails.
     pub fn check_config(
         &self,
-        installation: &str,
+        asking: &Asking,
         config: &Value,
         unshown: &BTreeSet<String>,
     ) -> Result<Vec<ConfigProblem>, CheckError> {
-        let bound = self.bind_bare(installation, config, unshown)?;
+        let bound = self.bind_bare(asking, config, unshown)?;
         if !bound.compiled.has(VALIDATE) {
             return Ok(Vec::new());
         }
@@ -226,12 +235,12 @@ impl Plugin {
     /// [`CheckError`] where it cannot be asked, or fails.
     pub fn migrate_config(
         &self,
-        installation: &str,
+        asking: &Asking,
         from: &semver::Version,
         config: &Value,
         unshown: &BTreeSet<String>,
     ) -> Result<Result<Value, Vec<ConfigProblem>>, CheckError> {
-        let bound = self.bind_bare(installation, config, unshown)?;
+        let bound = self.bind_bare(asking, config, unshown)?;
         if !bound.compiled.has(MIGRATE) {
             return Ok(Ok(config.clone()));
         }
@@ -249,20 +258,15 @@ impl Plugin {
     }
 
     /// Bind it to a configuration alone: no grant, no secret and no state.
-    fn bind_bare(
-        &self,
-        installation: &str,
-        config: &Value,
-        unshown: &BTreeSet<String>,
-    ) -> Result<BoundPlugin, BindError> {
+    fn bind_bare(&self, asking: &Asking, config: &Value, unshown: &BTreeSet<String>) -> Result<BoundPlugin, BindError> {
         self.bind(Binding {
-            installation: installation.to_owned(),
+            installation: asking.installation.clone(),
             config: config.clone(),
             unshown: unshown.clone(),
             grants: Grants::default(),
             secrets: BTreeMap::new(),
             state: Arc::new(MemoryKeyValue::default()),
-            observed: Arc::default(),
+            observed: Arc::clone(&asking.observed),
             fuel: None,
         })
     }
@@ -333,7 +337,8 @@ mod tests {
     #[test]
     fn who_checks_a_configuration_logs_nothing_of_it_that_is_not_shown() {
         let (config, unshown) = (json!({ "token": "s3cret" }), BTreeSet::from(["/token".to_owned()]));
-        let bound = host().load(&checking("unreachable")).unwrap().bind_bare("test", &config, &unshown).unwrap();
+        let plugin = host().load(&checking("unreachable")).unwrap();
+        let bound = plugin.bind_bare(&Asking::default(), &config, &unshown).unwrap();
         assert_eq!(bound.installed.hidden.bounded("it is s3cret"), "it is …");
     }
 }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_model::budget::{Allowance, Exhausted, table};
-use kith_model::plugin::{Cancellation, Dataset, PluginFault, PluginKind};
+use kith_model::plugin::{Cancellation, Dataset, PluginFault, PluginKind, TimesOfCall};
 use kith_model::time::{Clock, Timestamp};
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::ResourceLimiter;
 
 use crate::egress::Gate;
@@ -137,8 +138,12 @@ pub(crate) struct CallState {
 
 struct TimeBudget {
     started: Instant,
+    /// The thread's processor time then.
+    processor_before: Duration,
     /// Time since then that is not the call's.
     paused: Duration,
+    /// What of the call's time other machines were waited for.
+    with_peers: Duration,
     wall_ms: u64,
     cpu_ms: u64,
     /// The thread's processor time when the call began.
@@ -169,7 +174,9 @@ impl CallState {
             kv_written: StateWritten::default(),
             time: TimeBudget {
                 started: Instant::now(),
+                processor_before: thread_time(),
                 paused: Duration::ZERO,
+                with_peers: Duration::ZERO,
                 wall_ms,
                 cpu_ms,
                 cpu_at_start: None,
@@ -220,6 +227,16 @@ impl CallState {
         self.time.started.elapsed().saturating_sub(self.time.paused)
     }
 
+    /// Processor time that the call has used. It runs on the thread that made this.
+    pub(crate) fn processor(&self) -> Duration {
+        thread_time().saturating_sub(self.time.processor_before)
+    }
+
+    /// This much of the call's time another machine was waited for.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.time.with_peers += time;
+    }
+
     /// This much of the call's time was the host's.
     pub(crate) fn pause(&mut self, time: Duration) {
         self.time.paused += time;
@@ -237,8 +254,13 @@ impl CallState {
 
     /// The call took too long.
     pub(crate) fn stop_for_wall(&mut self) -> wasmtime::Error {
-        let limit_ms = self.time.wall_ms;
-        self.stop(PluginFault::DeadlineExceeded { limit_ms })
+        let times = TimesOfCall {
+            elapsed: self.elapsed(),
+            with_peers: self.time.with_peers,
+            processor: self.processor(),
+            processor_limit: Duration::from_millis(self.time.cpu_ms),
+        };
+        self.stop(PluginFault::DeadlineExceeded { limit_ms: self.time.wall_ms, spent: times.spent() })
     }
 
     /// Stop the guest where nobody waits for it any more.
@@ -277,6 +299,12 @@ impl CallState {
         let remaining = if self.cancellation.is_some() { remaining.min(CANCELLATION_LOOK) } else { remaining };
         Ok(u64::try_from(remaining.as_millis() / TICK.as_millis()).unwrap_or(u64::MAX).clamp(1, 1_000_000))
     }
+}
+
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 /// Processor time of the calling thread, where the system tells it (Linux with /proc).

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kith_host::{
-    CONFINES, CompileError, CompileMode, Host, HostConfig, Limits, LoadError, MemoryKeyValue, assemble,
+    CONFINES, ChildPriority, CompileError, CompileMode, Host, HostConfig, Limits, LoadError, MemoryKeyValue, assemble,
     compile_child_main, confine,
 };
 use kith_model::plugin::{Grants, PluginFault};
@@ -132,14 +132,45 @@ fn a_child_that_compiles_has_given_up_its_rights() {
     child.wait().expect("it was started here");
 }
 
+/// The niceness of a process, where the system tells.
+fn niceness(process: &str) -> Option<i32> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    status.rsplit_once(')')?.1.split_ascii_whitespace().nth(16)?.parse().ok()
+}
+
+/// A developer waited minutes on a busy machine for a child that was the last of all.
+fn a_child_yields_where_it_is_told_to_alone() {
+    let this = std::env::current_exe().expect("the program has a path");
+    let of_child = |how: &str| {
+        let mut child =
+            Command::new(&this).arg(how).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it runs");
+        let status = format!("/proc/{}/status", child.id());
+        let began = Instant::now();
+        // It has its priority before it gives up its rights.
+        while !std::fs::read_to_string(&status).is_ok_and(|text| text.lines().any(|line| line == "Seccomp:\t2")) {
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", std::fs::read_to_string(&status));
+            std::thread::yield_now();
+        }
+        let niceness = niceness(&child.id().to_string());
+        child.kill().expect("it runs still");
+        child.wait().expect("it was started here");
+        niceness
+    };
+    let own = niceness("self");
+    assert_eq!(of_child("compile"), own);
+    assert!(own >= Some(5) || of_child("compile-yielding") == Some(5));
+}
+
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
-        Some("compile") => return compile_child_main(),
+        Some("compile") => return compile_child_main(ChildPriority::Usual),
+        Some("compile-yielding") => return compile_child_main(ChildPriority::Yielding),
         Some("rights") => return rights(),
         _ => {}
     }
     if CONFINES {
         a_child_that_compiles_has_given_up_its_rights();
+        a_child_yields_where_it_is_told_to_alone();
         a_child_can_reach_nothing_but_its_pipes();
     }
     let this = std::env::current_exe().expect("the program has a path");

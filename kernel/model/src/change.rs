@@ -21,10 +21,13 @@ pub enum Change {
     /// An event was taken back with all that a version of its connector read; it is no longer part of anybody's history, and
     /// nothing of that is news.
     TakenBack(SupersededEvent),
+    /// An event is part of its person's history again, where it was recorded: the correction that had taken its place was taken
+    /// back. Nothing of that is news.
+    Returned(SupersededEvent),
 }
 
 /// An event that is no longer part of anybody's history: a correction took its place, which is an event of its own, later in the
-/// same commit, or it was taken back.
+/// same commit, or it was taken back. Or one that was, and is again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SupersededEvent {
     /// Where the event was recorded.

@@ -15,7 +15,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use dataset::{Batch, Dataset, HeldBatches};
-pub use fault::{FaultOwner, PluginFault};
+pub use fault::{FaultOwner, PluginFault, TimeSpent, TimesOfCall};
 pub use manifest::{
     Capabilities, ConsentGrant, Grants, HttpRequest, InputSpec, LimitRequest, MailRequest, Manifest, OutputSpec,
     PollRequest, RecipientRequest, SecretForm, SecretRequest, Training,

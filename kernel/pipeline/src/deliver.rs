@@ -19,7 +19,7 @@ pub(crate) mod hosts;
 mod inputs;
 mod load;
 mod pieces;
-mod receipts;
+pub(crate) mod receipts;
 mod returns;
 mod sending;
 

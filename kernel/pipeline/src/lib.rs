@@ -64,6 +64,7 @@ pub use backtest::report::{
 };
 pub use backtest::{BacktestState, BacktestView, backtest_has_ended};
 pub use deliver::content::{TemplateError, check_payload};
+pub use deliver::receipts::ENDPOINT_GONE;
 pub use dry_run::change_token;
 pub use fit::{FitError, FitInput, FitProgress, FitSlot, HeldOut, Judged, Measure};
 pub use host_limits::HostLimits;
@@ -81,7 +82,7 @@ pub use questions::provenance::{
 };
 pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
-pub use questions::taking_back::{UndoPreview, UndoProgress};
+pub use questions::taking_back::{MessagesSince, UndoPreview, UndoProgress};
 pub use questions::written::{Written, WrittenEvents, WrittenValue, WrittenValues};
 pub use react::models::alone::{AnswerToRow, GivenRow, answers_to, dataset_of};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo, Undone};

@@ -216,6 +216,11 @@ fn put(whose: Whose, row: &PollRow) -> Operation {
     Operation::Put(Key::poll(whose.0, whose.1), row::encode(row))
 }
 
+/// What an operation with a row takes in the journal. A source that polls chooses the cursor in it, and how often it is written.
+pub(crate) fn operation_bytes(operation: &Operation) -> usize {
+    if let Operation::Put(_, row) = operation { row.len() } else { 0 }
+}
+
 impl Poller {
     fn whose(&self) -> Whose {
         (self.workspace, self.installation)
@@ -344,6 +349,7 @@ impl Poller {
 
     async fn commit(&self, row: &PollRow) -> Result<(), CommitError> {
         let (shared, operation) = (Arc::clone(&self.shared), put(self.whose(), row));
+        self.shared.volumes.brought(self.whose(), operation_bytes(&operation), self.now());
         offload::run(move || shared.commit(Unit { operations: vec![operation], ..Unit::default() }).map(drop)).await
     }
 }

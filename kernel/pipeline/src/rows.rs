@@ -12,8 +12,9 @@ pub(crate) use aside::{Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_
 use kith_model::audience::ConsentBasis;
 use kith_model::change::Movement;
 use kith_model::delivery::DeliveryState;
-use kith_model::id::{AudienceId, InstallationId, ProfileId};
+use kith_model::id::{AudienceId, InstallationId, Position, ProfileId};
 use kith_model::time::Timestamp;
+use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{Key, Operation, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +31,6 @@ macro_rules! rows {
 pub(crate) use rows;
 
 rows! {
-    DeliveryRow: "a delivery", Deliver, 2;
     DeliveryTotals: "deliveries by state", Deliver, 1;
 }
 
@@ -106,12 +106,43 @@ pub(crate) struct DeliveryRow {
     pub payload: String,
     pub created_at: Timestamp,
     pub state: DeliveryState,
+    /// The newest position of the log behind the movement; version 2 has none.
+    pub cause: Option<Position>,
+}
+
+/// [`DeliveryRow`] before it named its cause.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct DeliveryRowV2 {
+    channel: InstallationId,
+    audience: AudienceId,
+    movement: Movement,
+    profile: ProfileId,
+    purpose: String,
+    basis: ConsentBasis,
+    payload: String,
+    created_at: Timestamp,
+    state: DeliveryState,
+}
+
+impl Row for DeliveryRow {
+    const WHAT: &'static str = "a delivery";
+    const OWNER: Owner = Owner::Deliver;
+    const VERSION: u8 = 3;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<DeliveryRow, String>> {
+        (version == 2).then(|| {
+            let before: DeliveryRowV2 = read_postcard(body)?;
+            let DeliveryRowV2 { channel, audience, movement, profile, purpose, basis, payload, created_at, state } =
+                before;
+            let cause = None;
+            Ok(DeliveryRow { channel, audience, movement, profile, purpose, basis, payload, created_at, state, cause })
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use kith_store::row::Row;
-
     use super::*;
     use crate::accept::counts::Counts;
     use crate::accept::quality::SourceCounts;
@@ -123,6 +154,29 @@ mod tests {
     use crate::react::seen::SeenRow;
     use crate::rows::derived::{Cursor, Derived, Entries, LeafRow, ModelVersion, SealedLeaf};
     use crate::rows::emitted::{Emission, EmittedDay};
+
+    #[test]
+    fn a_delivery_of_the_release_before_is_read() {
+        let state = DeliveryState::Dead { attempts: 2, at: Timestamp(6), reason: "gone".into() };
+        let before = DeliveryRowV2 {
+            channel: InstallationId(3),
+            audience: AudienceId(4),
+            movement: Movement::Left,
+            profile: ProfileId(kith_model::id::SourceIdentityId([7; 16])),
+            purpose: "news".into(),
+            basis: ConsentBasis::OptIn,
+            payload: "{}".into(),
+            created_at: Timestamp(5),
+            state: state.clone(),
+        };
+        let mut bytes = vec![2];
+        row::write_postcard(&before, &mut bytes);
+        let read: DeliveryRow = row::decode(&bytes).unwrap();
+        assert_eq!(
+            (read.movement, read.created_at, read.state, read.cause),
+            (Movement::Left, Timestamp(5), state, None)
+        );
+    }
 
     #[test]
     fn the_format_describes_the_rows() {

@@ -3,7 +3,8 @@
 //! whoever waits for the live version never waits for it.
 //!
 //! It runs on a thread that yields to all others, one call at a time, within budgets of its own. What comes while it is busy is
-//! skipped and counted. Counts are rows, written at most every [`COMMIT_PERIOD`]; examples of people are in memory alone.
+//! skipped and counted. Counts are rows, written at most every [`COMMIT_PERIOD`], and that long after what is new at the latest,
+//! whatever else comes; examples of people are in memory alone.
 
 pub(crate) mod models;
 pub(crate) mod report;
@@ -153,6 +154,11 @@ impl Kept {
         self.examples.push_back(example);
     }
 
+    /// Whether it was not written lately.
+    fn is_due(&self, now: Instant) -> bool {
+        self.committed_at.is_none_or(|at| now.saturating_duration_since(at) >= COMMIT_PERIOD)
+    }
+
     /// The report, as far as it was read.
     fn report(&mut self) -> &mut ShadowReport {
         self.report.get_or_insert_default()
@@ -239,10 +245,20 @@ impl Shadows {
 
     /// Write what is not yet written, of one workspace or of all.
     pub(crate) fn keep(&self, shared: &KernelState, of: Option<WorkspaceId>) {
+        self.keep_where(shared, of, |_| true);
+    }
+
+    /// The same of one workspace, but for what was written lately. What is compared last has nothing behind it that would have it
+    /// written.
+    pub(crate) fn keep_due(&self, shared: &KernelState, of: WorkspaceId, now: Instant) {
+        self.keep_where(shared, Some(of), |kept| kept.is_due(now));
+    }
+
+    fn keep_where(&self, shared: &KernelState, of: Option<WorkspaceId>, is_meant: impl Fn(&Kept) -> bool) {
         let runs: Vec<Arc<Run>> = self.runs.lock().values().cloned().collect();
         for run in runs.into_iter().filter(|run| of.is_none_or(|of| of == run.workspace)) {
             let mut kept = run.kept.lock();
-            if kept.has_news {
+            if (kept.has_news || run.has_skipped()) && is_meant(&kept) {
                 run.commit(shared, &mut kept);
             }
         }
@@ -284,6 +300,11 @@ impl Run {
             self.waiting.lock().skipped.add(reason, items);
             metrics::counter!("kith_shadow_skipped_total", "reason" => reason.as_str()).increment(items);
         }
+    }
+
+    /// Whether something was skipped that is not yet in the report.
+    fn has_skipped(&self) -> bool {
+        self.waiting.lock().skipped != SkippedCounts::default()
     }
 
     /// It failed on everybody for so long.
@@ -343,7 +364,7 @@ impl Run {
         let mut kept = self.kept.lock();
         note(self.look(shared.store.as_ref(), &mut kept));
         kept.has_news = true;
-        if kept.committed_at.is_none_or(|at| at.elapsed() >= COMMIT_PERIOD) {
+        if kept.is_due(Instant::now()) {
             self.commit(shared, &mut kept);
         }
     }
@@ -368,7 +389,7 @@ impl Run {
                 Some(found) => kept.stored = Some(found),
                 None => kept.has_news = false,
             },
-            // It is in memory still, and is tried with what comes next.
+            // It is in memory still, and is tried again a while later.
             Err(error) => {
                 tracing::warn!(installation = self.installation.0, %error, "what came of a shadow was not kept")
             }

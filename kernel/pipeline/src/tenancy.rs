@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::time::Timestamp;
@@ -13,10 +13,10 @@ use crate::shared::{KernelState, Workspace};
 use crate::workers::{Phase, TaskScope};
 use crate::{CheckedSetup, Kernel, backtest, deliver, fit, offload, poll};
 
-/// The name of the task that begins trials.
+/// The name of the task that begins trials and writes what shadows have come to.
 const TRIALS: &str = "trials";
 
-/// How often it is looked for installations whose trial is due; the kernel's clock may be a test's.
+/// How often it is looked for installations whose trial is due, and for counts of shadows; the kernel's clock may be a test's.
 const TRIALS_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long a workspace that is taken out waits for a trial that begins.
@@ -27,7 +27,7 @@ pub(crate) fn begin_trials(shared: &Arc<KernelState>, workspace: &Arc<Workspace>
     shared.workers.task(TRIALS, workspace.id, try_again(Arc::downgrade(shared), Arc::clone(workspace)));
 }
 
-/// Put on trial what was stopped long enough ago.
+/// Put on trial what was stopped long enough ago, and write what shadows have come to where nothing else has it written.
 async fn try_again(shared: Weak<KernelState>, workspace: Arc<Workspace>) {
     let mut phase = workspace.phase();
     loop {
@@ -38,7 +38,11 @@ async fn try_again(shared: Weak<KernelState>, workspace: Arc<Workspace>) {
         let Some(shared) = shared.upgrade() else { return };
         let (trying, tried) = (Arc::clone(&shared), Arc::clone(&workspace));
         // Another setup is compiled where one begins.
-        if offload::run(move || trying.begin_trials(&tried)).await {
+        let begun = offload::run(move || {
+            trying.shadows.keep_due(&trying, tried.id, Instant::now());
+            trying.begin_trials(&tried)
+        });
+        if begun.await {
             shared.wake_reactor(workspace.id);
             deliver::start_senders(&shared, workspace.id);
         }

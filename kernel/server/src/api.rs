@@ -44,6 +44,7 @@ mod suppressions;
 mod tracking;
 mod unread;
 mod view;
+mod words;
 mod workspace;
 mod workspaces;
 

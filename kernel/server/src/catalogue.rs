@@ -26,7 +26,7 @@ use kith_model::budget::{Budget, Exhausted, table};
 use kith_model::dictionary::Dictionary;
 use kith_model::id::{AudienceId, InstallationId, InstallationName, WorkspaceId};
 use kith_model::identity::IdentityRules;
-use kith_model::plugin::PluginId;
+use kith_model::plugin::{PluginId, is_dev};
 use kith_model::rules::RecordRules;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::keys::{Definition, SYSTEM};
@@ -196,14 +196,14 @@ impl WorkspaceTables {
         self.plugins.get(&(installation.plugin.clone(), version))
     }
 
-    /// The highest version of a plugin that was ever installed here.
+    /// The highest version of a plugin that was ever installed here, but for those of the dev channel.
     pub fn highest_version(&self, plugin: &PluginId) -> Option<&semver::Version> {
         self.highest_versions.get(plugin)
     }
 
-    /// Note that a version of a plugin is installed.
+    /// Note that a version of a plugin is installed. One whose bytes may change makes no release an older one.
     fn raise_highest(&mut self, plugin: &PluginId, version: &semver::Version) {
-        if self.highest_version(plugin).is_none_or(|highest| highest < version) {
+        if !is_dev(version) && self.highest_version(plugin).is_none_or(|highest| highest < version) {
             self.highest_versions.insert(plugin.clone(), version.clone());
         }
     }

@@ -129,6 +129,14 @@ impl Failure {
             Failure::Api(ApiError::Refused(problem)) => problem.document.clone().unwrap_or_else(
                 || json!({ "status": problem.http_status, "code": problem.code, "message": problem.message }),
             ),
+            Failure::Build(error) => {
+                let mut document = own();
+                let findings = error.findings();
+                if !findings.is_empty() {
+                    document["findings"] = json!(findings);
+                }
+                document
+            }
             _ => own(),
         };
         if let Some(advice) = self.advice() {
@@ -239,7 +247,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(&command, &client(), format),
         Command::Status => status::run(&client(), format),
         Command::UnpackChild(args) => import::unpack_child(&args),
-        Command::CompileChild => serve::compile_child(),
+        Command::CompileChild { yielding } => serve::compile_child(yielding),
     }
 }
 

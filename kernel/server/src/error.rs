@@ -377,6 +377,8 @@ impl IntoResponse for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use kith_model::plugin::TimeSpent;
+
     use super::*;
 
     async fn rendered(error: ApiError) -> (StatusCode, Option<String>, serde_json::Value) {
@@ -402,7 +404,10 @@ mod tests {
         let (status, retry, body) = rendered(ApiError::Fault(PluginFault::CpuExceeded { limit_ms: 300 })).await;
         assert_eq!((status.as_u16(), retry, &body["code"]), (500, None, &"limit.cpu".into()));
         assert_eq!(body["message"], "the plugin failed: it passed the limit of 300 ms of processor time");
-        let (status, retry, _) = rendered(ApiError::Fault(PluginFault::DeadlineExceeded { limit_ms: 300 })).await;
+        let late = |spent| rendered(ApiError::Fault(PluginFault::DeadlineExceeded { limit_ms: 300, spent }));
+        let (status, retry, _) = late(TimeSpent::Computing).await;
+        assert_eq!((status.as_u16(), retry), (500, None), "it computed for all of it, and will again");
+        let (status, retry, _) = late(TimeSpent::WaitingForPeers).await;
         assert_eq!((status.as_u16(), retry.as_deref()), (503, Some("5")), "a peer was slow, and may not be next time");
         let trap = PluginFault::Trapped { message: "ada".into(), backtrace: vec![] };
         assert_eq!(rendered(ApiError::Fault(trap)).await.2["message"], "the plugin failed: trap");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use kith_host::{Carried, Inspection, ManifestError, PackageError};
+use kith_host::{Carried, Inspection, ManifestError, ManifestMistake, PackageError};
 use kith_model::plugin::Manifest;
 
 pub mod toolchain;
@@ -34,6 +34,10 @@ pub trait Progress {
     fn line(&mut self, line: &str);
     /// One more compilation unit is done; `name` is its package.
     fn compiled(&mut self, name: &str);
+    /// Whether somebody has seen the lines.
+    fn has_shown(&self) -> bool {
+        false
+    }
 }
 
 /// Shows nothing.
@@ -67,8 +71,10 @@ pub enum BuildError {
     NoManifest(PathBuf),
     #[error("could not read {}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{report}")]
-    Manifest { report: String },
+    #[error("{}", report_mistakes(path, text, error))]
+    Manifest { path: PathBuf, text: String, error: ManifestError },
+    #[error("{}:\n  - {}", dir.display(), mistakes.join("\n  - "))]
+    Crate { dir: PathBuf, mistakes: Vec<String> },
     #[error("the crate `{name}` makes no cdylib; add `[lib]` with `crate-type = [\"cdylib\", \"rlib\"]` to {}", path.display())]
     NoCdylib { name: String, path: PathBuf },
     #[error(transparent)]
@@ -168,9 +174,53 @@ fn read_manifest_file(path: &Path) -> Result<(Manifest, String), BuildError> {
     match kith_host::parse_manifest(&text) {
         Ok(manifest) => match crate::declared::mistakes(&manifest, &text) {
             mistakes if mistakes.is_empty() => Ok((manifest, text)),
-            mistakes => Err(BuildError::Manifest { report: report_mistakes(path, &text, &ManifestError { mistakes }) }),
+            mistakes => Err(BuildError::Manifest { path: path.to_path_buf(), text, error: ManifestError { mistakes } }),
         },
-        Err(error) => Err(BuildError::Manifest { report: report_mistakes(path, &text, &error) }),
+        Err(error) => Err(BuildError::Manifest { path: path.to_path_buf(), text, error }),
+    }
+}
+
+/// A mistake in a plugin's folder, for programs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    pub file: PathBuf,
+    /// From 1; none where the whole file is meant.
+    pub line: Option<usize>,
+    /// From 1, in characters.
+    pub column: Option<usize>,
+    /// What is wrong.
+    pub message: String,
+    /// What to do, where that is more than what is said.
+    pub remedy: Option<String>,
+}
+
+impl Finding {
+    fn new(file: PathBuf, place: Option<(usize, usize)>, words: &str) -> Finding {
+        let (line, column) = place.unzip();
+        // A message says what is wrong, and behind a semicolon what to do.
+        let (message, remedy) = match words.split_once("; ") {
+            Some((message, remedy)) => (message, Some(remedy.to_owned())),
+            None => (words, None),
+        };
+        Finding { file, line, column, message: message.to_owned(), remedy }
+    }
+}
+
+impl BuildError {
+    /// Each mistake of the manifest or the crate by itself; none where it is another failure.
+    pub fn findings(&self) -> Vec<Finding> {
+        match self {
+            BuildError::Manifest { path, error, .. } => {
+                let of = |mistake: &ManifestMistake| {
+                    Finding::new(path.clone(), Some((mistake.line, mistake.column)), &mistake.message)
+                };
+                error.mistakes.iter().map(of).collect()
+            }
+            BuildError::Crate { dir, mistakes } => {
+                mistakes.iter().map(|words| Finding::new(dir.join("Cargo.toml"), None, words)).collect()
+            }
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -284,7 +334,6 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kith_host::ManifestMistake;
 
     #[test]
     fn every_mistake_stands_under_its_line() {
@@ -310,6 +359,24 @@ mod tests {
 
         2 mistakes in plugin.toml
         "#);
+    }
+
+    #[test]
+    fn each_mistake_is_a_finding_for_programs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MANIFEST_FILE);
+        std::fs::write(&path, "[plugin]\nkind = \"tag-model\"\nlicence = \"MIT\"\n").unwrap();
+        let findings = read_manifest(folder.path()).unwrap_err().findings();
+        let unknown = findings.iter().find(|finding| finding.line == Some(3)).unwrap();
+        assert_eq!((&unknown.file, unknown.column), (&path, Some(1)));
+        assert_eq!(unknown.message, "unknown key `licence` in [plugin]");
+        assert_eq!(unknown.remedy.as_deref(), Some("did you mean `license`?"));
+        assert!(findings.len() > 3, "{findings:?}");
+        let error =
+            BuildError::Crate { dir: "x".into(), mistakes: vec!["no cdylib".into(), "two versions; one".into()] };
+        assert_eq!(error.to_string(), "x:\n  - no cdylib\n  - two versions; one");
+        let seen: Vec<_> = error.findings().into_iter().map(|finding| (finding.line, finding.remedy)).collect();
+        assert_eq!(seen, [(None, None), (None, Some("one".to_owned()))]);
     }
 
     #[test]

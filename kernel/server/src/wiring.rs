@@ -156,6 +156,11 @@ impl Wiring {
         Arc::clone(self.observed.lock().entry((workspace, id)).or_insert_with(new))
     }
 
+    /// What calls do that count for no installation.
+    pub(crate) fn observed_apart(&self, now: Timestamp) -> Arc<Observed> {
+        Arc::new(Observed::new(now, Arc::clone(&self.line_space)))
+    }
+
     /// What installations keep of their own.
     pub(crate) fn states(&self) -> &kv::States {
         &self.states
@@ -235,7 +240,7 @@ impl Wiring {
             source_names: names.collect(),
             audiences: tables.audiences.values().map(|audience| audience.as_ref().clone()).collect(),
             removed_channels,
-            undos: tables.undos.values().map(|row| row.undo()).collect(),
+            undos: tables.undos.values().filter(|row| !row.is_ended).map(|row| row.undo()).collect(),
         })
     }
 

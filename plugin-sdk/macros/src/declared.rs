@@ -1,9 +1,12 @@
-//! Responsible for which columns a manifest declares. Of everything else in it the host says what is wrong.
+//! Responsible for which columns a manifest declares. `known` says what nobody reads in it; of everything else the host says what is
+//! wrong.
 
 use std::fmt;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use crate::known;
 
 /// The columns of a tag model or a scorer, in the order of the file.
 #[derive(Debug)]
@@ -112,7 +115,7 @@ impl fmt::Display for Mistake {
 /// The columns that a manifest declares.
 ///
 /// # Errors
-/// The first mistake that leaves no types to be made.
+/// The first key that no manifest has, or else the first mistake that leaves no types to be made.
 pub(crate) fn read(text: &str) -> Result<Declared, Mistake> {
     let document = DeTable::parse(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
@@ -120,6 +123,9 @@ pub(crate) fn read(text: &str) -> Result<Declared, Mistake> {
     })?;
     let reader = Reader { text };
     let root = document.get_ref();
+    if let Some((at, message)) = known::first_unknown(root) {
+        return Err(mistake(text, at, message));
+    }
     let Some(plugin) = root.get("plugin").and_then(|plugin| plugin.get_ref().as_table()) else {
         return Err(mistake(
             text,
@@ -315,7 +321,26 @@ mod tests {
     fn a_mistake_has_its_place_in_the_manifest_and_what_to_write() {
         for (from, to, expected) in [
             ("[plugin]", "[plugin", "1:"),
-            ("[plugin]", "[plugins]", "1:1: there is no [plugin] table; begin with"),
+            ("[plugin]", "[plugins]", "1:2: unknown key `plugins` in the manifest; did you mean `plugin`?"),
+            ("[plugin]\nkind = \"tag-model\"\n", "", "1:1: there is no [plugin] table; begin with"),
+            ("tag-model\"\n", "tag-model\"\nabi = \"0.9\"\n", "3:7: this kernel has no ABI `0.9`; it has 0.1 and 0.2"),
+            (
+                "tag-model\"\n",
+                "tag-model\"\nlicence = \"MIT\"\n",
+                "3:1: unknown key `licence` in [plugin]; did you mean `license`?",
+            ),
+            ("reason", "expresion", "5:1: unknown key `expresion` in [inputs.spent]; did you mean `expression`?"),
+            ("values", "valuse", "10:1: unknown key `valuse` in [outputs.level]; did you mean `values`?"),
+            (
+                "values",
+                "colour",
+                "10:1: unknown key `colour` in [outputs.level]; known here: type, values, description",
+            ),
+            (
+                "[inputs.spent]",
+                "[limits]\nfual = 1\n[inputs.spent]",
+                "4:1: unknown key `fual` in [limits]; did you mean",
+            ),
             ("tag-model", "connector", "2:8: only tag models and scorers have columns; remove"),
             ("inputs.spent", "inputs.Spent", "3:9: `Spent` is not a column name; write"),
             ("float64", "float", "4:8: this is not a type; write one of boolean, int64"),
@@ -323,7 +348,12 @@ mod tests {
             ("\"low\"", "\"high\"", "10:19: `high` stands in `values` twice; remove one"),
             ("\"low\"", "1", "10:19: `values` must hold texts only"),
             ("type = \"text\"\n", "type = \"int64\"\n", "10:10: only texts have declared values; remove"),
-            ("outputs.level", "output.level", "1:1: there is no [outputs.<name>] table; declare one"),
+            ("outputs.level", "output.level", "8:2: unknown key `output` in the manifest; did you mean `outputs`?"),
+            (
+                "[outputs.level]\ntype = \"text\"\nvalues = [\"high\", \"low\"]\n",
+                "",
+                "1:1: there is no [outputs.<name>] table; declare one",
+            ),
             ("\"text-list\"", "\"records\"", "6:9: [inputs.cities] has no `fields`; write a type for each: boolean"),
             (
                 "\"text-list\"",

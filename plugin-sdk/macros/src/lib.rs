@@ -1,11 +1,14 @@
 //! The macro `manifest!` of `kith-plugin-sdk`, which documents it: the columns of a plugin's manifest as types of Rust, so that a
 //! misspelt one does not compile.
 //!
-//! `declared` reads the columns from TOML, `code` writes the types as text. There is no parser of Rust in here, so that a plugin's
-//! first build does not wait for one. Whether a manifest is right in everything else is left to the host.
+//! `known` refuses keys that no manifest has, which are those of `keys`; `declared` reads the columns from TOML, `code` writes the types
+//! as text. There is no parser of Rust in here, so that a plugin's first build does not wait for one. Whether a manifest is right in
+//! everything else is left to the host.
 
 mod code;
 mod declared;
+mod keys;
+mod known;
 
 use std::path::Path;
 

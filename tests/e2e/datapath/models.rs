@@ -376,7 +376,13 @@ fn what_was_read_is_taken_back(shop: &Welcomed, read: &Value) {
     undo_by_hand(shop, (plugin, digest), "--yes");
     let undone = || admin.get(&format!("{path}/written")).is(200)["undone"][0].clone();
     wait_until("the events are taken back", || undone()["state"] == "done");
-    assert_eq!(undone()["taken_back"], json!({ "events": PEOPLE, "with_facts": PEOPLE, "agreeing": 0 }));
+    let all = json!({ "events": PEOPLE, "with_facts": PEOPLE, "agreeing": 0, "returned": 0 });
+    assert_eq!(undone()["taken_back"], all);
+    // Asked for again, it is told still what was taken back.
+    let again = admin.post(&format!("{path}/undo"), &json!({})).is(202);
+    assert_eq!(again[0]["taken_back"], all);
+    wait_until("nothing is left to be taken back", || undone()["state"] == "done");
+    assert_eq!(undone()["taken_back"], all);
     shop.kernel.settle();
     wait_until("the audience is empty", || size(&admin, "oslo") == Some(0));
     let left = || admin.get(&format!("{path}/written/events?limit=3")).is(200)["items"].as_array().unwrap().len();
@@ -407,6 +413,7 @@ fn what_a_version_wrote_is_found_and_taken_back() {
     assert!(origin["inputs"].as_array().unwrap().iter().any(|input| input["value"] == "Oslo"), "{origin}");
     let event = &origin["event"];
     assert_eq!((&event["by"]["plugin"], &event["event"]["position"]), (&json!("kith/segment"), &origin["cause"]));
+    assert_eq!(origin["set_off_by"], "event");
 
     let written = |of: &Value| {
         let [plugin, digest] = ["plugin", "digest"].map(|name| of["by"][name].as_str().unwrap());

@@ -49,6 +49,10 @@ fn is_metadata(address: IpAddr) -> bool {
     }
 }
 
+/// It names the flags of the server and no address: a plugin must not learn what internal names resolve to.
+const NOT_PUBLIC: &str = "the host is not at a public address; this machine is reached only where the server has --allow-loopback and \
+     the grant names the port, a private network only where --allow-network and the grant both name it";
+
 /// The addresses to connect to, in order.
 ///
 /// # Errors
@@ -61,8 +65,7 @@ pub(super) fn admit(found: Vec<SocketAddr>, reach: &Reach) -> Result<Vec<SocketA
     let admitted = |address: &SocketAddr| {
         (is_global(address.ip()) || reach.holds(address.ip())) && reach.admits_owner_of(address.ip(), is_own)
     };
-    // The reason names no address: a plugin must not learn what internal names resolve to.
-    if found.iter().all(admitted) { Ok(found) } else { Err("the host is not at a public address".into()) }
+    if found.iter().all(admitted) { Ok(found) } else { Err(NOT_PUBLIC.to_owned()) }
 }
 
 /// Whether packets to the address leave for the public Internet, whatever notation or tunnel it is dressed in.

@@ -52,7 +52,10 @@ pub(super) fn check(installed: &InstallationContext, mail: &OutboundMail) -> Res
         ));
     }
     if mail.security == MailSecurity::Plain && !installed.gate.permits.plain_http {
-        return Err("mail without TLS needs the host's permission".into());
+        return Err(
+            "the server does not allow mail without TLS (whoever runs it starts `kith serve` with --allow-plain-http)"
+                .into(),
+        );
     }
     if !mail.may_go_to.contains(&mail.to) {
         return Err(

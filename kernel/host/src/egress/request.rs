@@ -100,11 +100,22 @@ pub(super) fn check_target(
         return Err(format!("the manifest does not ask for `{method}` to `{}`", target.host));
     }
     let port_named = rule.host.port.is_some();
-    let plain_http_granted = permits.plain_http && port_named;
-    if !(target.https || plain_http_granted) {
-        return Err("plain http needs the host's permission and a grant that names the port".into());
+    if !target.https {
+        check_plain_http(permits, port_named, target)?;
     }
     Ok(permits.loopback && port_named)
+}
+
+/// Whether a request may go without TLS; where not, who has to allow it.
+fn check_plain_http(permits: Permits, port_named: bool, target: &Target) -> Result<(), String> {
+    let server = "the server does not allow http:// (whoever runs it starts `kith serve` with --allow-plain-http)";
+    let grant = format!("a grant for http:// names the port (`{}:{}`)", target.host, target.port);
+    match (permits.plain_http, port_named) {
+        (true, true) => Ok(()),
+        (false, true) => Err(server.to_owned()),
+        (true, false) => Err(grant),
+        (false, false) => Err(format!("{server}, and {grant}")),
+    }
 }
 
 /// Read the method, exactly as the manifest writes methods.
@@ -213,6 +224,22 @@ mod tests {
             (all, "POST", "https://169.254.169.254/"),
         ] {
             assert!(check(permits, method, url).is_err(), "{method} {url}");
+        }
+    }
+
+    #[test]
+    fn who_has_to_allow_plain_http_is_named() {
+        let rule = |host: &str| HttpRule { host: host.parse().unwrap(), methods: vec!["GET".into()] };
+        let rules = [rule("api.a.b"), rule("c.d:8080")];
+        for (plain_http, url, of_server, of_grant) in [
+            (false, "http://c.d:8080/", true, false),
+            (true, "http://api.a.b:443/", false, true),
+            (false, "http://api.a.b:443/", true, true),
+        ] {
+            let permits = Permits { loopback: false, plain_http };
+            let said = check_target(&rules, permits, "GET", &parse_target(url).unwrap()).unwrap_err();
+            assert_eq!(said.contains("--allow-plain-http"), of_server, "{said}");
+            assert_eq!(said.contains("names the port (`api.a.b:443`)"), of_grant, "{said}");
         }
     }
 

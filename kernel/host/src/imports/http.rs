@@ -45,7 +45,9 @@ impl CallState {
         let (answer, answered) = slot::without(wait);
         // The wait for a slot is the host's doing, and no time of the guest's.
         self.pause(self.elapsed().saturating_sub(answered));
-        let took_ms = u64::try_from(answered.saturating_sub(before).as_millis()).unwrap_or(u64::MAX);
+        let took = answered.saturating_sub(before);
+        self.waited(took);
+        let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         let answer = match answer {
             Err(_) if remaining <= MAX_TOTAL => return Err(self.stop_for_wall()),
             Err(_) => Err(SendFailure::Timeout(format!("the exchange took more than {} s", MAX_TOTAL.as_secs()))),

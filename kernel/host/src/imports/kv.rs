@@ -54,6 +54,14 @@ impl CallState {
         spent.err().map(|exhausted| kv::Error::Quota(exhausted.to_string()))
     }
 
+    /// The same for one key, which has a name: to ask again would not give it one.
+    fn key_refusal(&mut self, key: &str, written: Option<usize>) -> Option<kv::Error> {
+        if key.is_empty() {
+            return Some(kv::Error::Quota(format!("a key has 1 to {MAX_KEY_BYTES} bytes; this one is empty")));
+        }
+        self.state_refusal(key, written)
+    }
+
     /// Keep a value where what is there is what was expected; whether it was.
     fn set_where(
         &mut self,
@@ -62,7 +70,7 @@ impl CallState {
         value: Vec<u8>,
         ttl_ms: Option<u64>,
     ) -> Result<bool, kv::Error> {
-        if let Some(refusal) = self.state_refusal(key, Some(value.len())) {
+        if let Some(refusal) = self.key_refusal(key, Some(value.len())) {
             return Err(refusal);
         }
         let now = self.installed.clock.now();
@@ -85,7 +93,7 @@ fn end_of(ttl_ms: u64, now: Timestamp) -> Timestamp {
 impl kv::Host for CallState {
     fn get(&mut self, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, kv::Error>> {
         self.count_host_call()?;
-        if let Some(refusal) = self.state_refusal(&key, None) {
+        if let Some(refusal) = self.key_refusal(&key, None) {
             return Ok(Err(refusal));
         }
         let now = self.installed.clock.now();
@@ -111,7 +119,7 @@ impl kv::Host for CallState {
 
     fn delete(&mut self, key: String) -> wasmtime::Result<Result<(), kv::Error>> {
         self.count_host_call()?;
-        if let Some(refusal) = self.state_refusal(&key, Some(0)) {
+        if let Some(refusal) = self.key_refusal(&key, Some(0)) {
             return Ok(Err(refusal));
         }
         let deleted = self.installed.state.delete(&key).map_err(|error| to_wit(&error));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use kith_model::plugin::{Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest};
+use kith_model::plugin::{Grants, PluginFault, PluginKind, ReceiveError, ReplayScope, SourceRequest, TimeSpent};
 use kith_model::sending::OutboundRequest;
 use kith_model::time::{ManualClock, Timestamp};
 use parking_lot::Mutex;
@@ -227,6 +227,21 @@ fn nothing_is_written_without_a_grant_and_each_write_costs_what_it_takes() {
     assert_eq!(without.kv_written.writes, 0);
 }
 
+#[test]
+fn a_key_without_a_name_is_refused_for_good() {
+    let mut state = state();
+    let refusals = [
+        kv::Host::get(&mut state, String::new()).unwrap().map(drop),
+        kv::Host::set(&mut state, String::new(), b"v".to_vec(), None).unwrap(),
+        kv::Host::compare_and_set(&mut state, String::new(), None, b"v".to_vec(), None).unwrap().map(drop),
+        kv::Host::delete(&mut state, String::new()).unwrap(),
+    ];
+    for refusal in refusals {
+        assert!(matches!(&refusal, Err(kv::Error::Quota(why)) if why.contains("1 to 256 bytes")), "{refusal:?}");
+    }
+    assert!(kv::Host::list_keys(&mut state, String::new(), None, 1).unwrap().is_ok(), "all keys begin with nothing");
+}
+
 /// A page of 256 keys of 256 bytes is the largest there is.
 #[test]
 fn keys_are_listed_in_pages_with_an_end() {
@@ -374,5 +389,6 @@ fn a_call_that_is_past_its_time_ends_with_the_import() {
         received
     };
     assert!(receive(30_000).is_ok());
-    assert_eq!(receive(50).unwrap_err(), ReceiveError::Fault(PluginFault::DeadlineExceeded { limit_ms: 50 }));
+    let held_up = PluginFault::DeadlineExceeded { limit_ms: 50, spent: TimeSpent::HeldUp };
+    assert_eq!(receive(50).unwrap_err(), ReceiveError::Fault(held_up), "no peer was asked, and it did not compute");
 }

@@ -15,6 +15,8 @@ use super::reader::{Reading, Section};
 use super::schema::{self, SchemaMistake};
 use super::unshown::{touches, write_only};
 
+mod advice;
+
 /// One thing wrong in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("config{path}: {message}")]
@@ -37,8 +39,15 @@ const MAX_SHOWN: usize = 200;
 /// How many mistakes are told of one configuration.
 const MAX_MISTAKES: usize = 20;
 
+/// How much is shown of a message together with what the schema says to people.
+const MAX_TOLD: usize = 3 * MAX_SHOWN;
+
 pub(super) fn cut(text: String) -> String {
-    match text.char_indices().nth(MAX_SHOWN) {
+    cut_to(text, MAX_SHOWN)
+}
+
+fn cut_to(text: String, most: usize) -> String {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -104,8 +113,8 @@ pub fn validate_unshown_config(
     let told = |error: ValidationError<'_>| {
         let path = error.instance_path().as_str();
         // Of what is never shown a message would quote the value.
-        let message = if touches(unshown, path) { error.masked().to_string() } else { error.to_string() };
-        ConfigMistake::new(path, message)
+        let message = advice::words(schema, &error, !touches(unshown, path));
+        ConfigMistake { path: cut(path.to_owned()), message: cut_to(message, MAX_TOLD) }
     };
     let mistakes: Vec<ConfigMistake> = validator.iter_errors(&config).take(MAX_MISTAKES).map(told).collect();
     if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::Mistakes(mistakes)) }

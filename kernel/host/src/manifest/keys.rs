@@ -51,11 +51,17 @@ pub const LIMITS: [&str; 9] = [
     "requests_per_host",
 ];
 
+/// What the macro of the SDK knows of them.
+#[cfg(test)]
+#[path = "../../../../plugin-sdk/macros/src/keys.rs"]
+mod of_the_sdk;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::abi::Abi;
     use crate::manifest::columns::input_types;
     use crate::manifest::parse_manifest;
 
@@ -107,6 +113,28 @@ mod tests {
         }
         let tables: BTreeSet<&str> = rows("Tables").iter().map(|row| row[0].trim_matches('`')).collect();
         assert_eq!(tables, ROOT.into_iter().collect());
+    }
+
+    /// A plugin's crate refuses what the host does, and nothing that the host takes.
+    #[test]
+    fn the_sdk_has_the_same_keys() {
+        let tables: [(&str, &[&str]); 13] = [
+            ("", &ROOT),
+            ("[plugin]", &PLUGIN),
+            ("[inputs.NAME]", &INPUT),
+            ("[outputs.NAME]", &OUTPUT),
+            ("[training]", &TRAINING),
+            ("[capabilities]", &CAPABILITIES),
+            ("[[capabilities.http]]", &HTTP),
+            ("[[capabilities.secrets]]", &SECRET),
+            ("[capabilities.kv]", &KV),
+            ("[[capabilities.recipients]]", &RECIPIENT),
+            ("[[capabilities.mail]]", &MAIL),
+            ("[poll]", &POLL),
+            ("[limits]", &LIMITS),
+        ];
+        assert_eq!(of_the_sdk::TABLES, tables);
+        assert_eq!(of_the_sdk::ABIS, Abi::ALL.map(Abi::as_str));
     }
 
     #[test]

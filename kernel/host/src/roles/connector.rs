@@ -11,6 +11,7 @@ use super::BoundPlugin;
 use crate::abi::Abi;
 use crate::bindings::current::{polling, source, types};
 use crate::bindings::v0_1;
+use crate::call;
 use crate::convert;
 use crate::egress::InstallationTransport;
 use crate::state::{CallClass, CallState};
@@ -47,6 +48,10 @@ impl Connector for WasmConnector {
                 Ok(requests.iter().zip(answers).map(|(request, answer)| self.account(request, answer)).collect())
             }
         }
+    }
+
+    fn failed_together(&self, fault: &PluginFault) {
+        call::report_call(&self.bound.installed, CallClass::Plain, fault);
     }
 
     fn takes_several(&self) -> bool {

@@ -1,5 +1,7 @@
 //! How a plugin call can end other than well, and who has to change something for it to end well.
 
+use std::time::Duration;
+
 /// How one plugin call ended other than well.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PluginFault {
@@ -28,7 +30,7 @@ pub enum PluginFault {
     CpuExceeded { limit_ms: u64 },
     /// The call, host calls included, took longer than its limit.
     #[error("passed the limit of {limit_ms} ms")]
-    DeadlineExceeded { limit_ms: u64 },
+    DeadlineExceeded { limit_ms: u64, spent: TimeSpent },
     /// The guest used up its fuel.
     #[error("used up its fuel of {limit}")]
     FuelExhausted { limit: u64 },
@@ -92,7 +94,11 @@ impl PluginFault {
 
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn may_retry(&self) -> bool {
-        matches!(self, PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } | PluginFault::Unavailable(_))
+        match self {
+            PluginFault::Transient(_) | PluginFault::Unavailable(_) => true,
+            PluginFault::DeadlineExceeded { spent, .. } => *spent != TimeSpent::Computing,
+            _ => false,
+        }
     }
 
     /// Whose fault it is, as far as the call itself tells. A connector's `receive` that ends at a limit of memory, processor
@@ -102,22 +108,62 @@ impl PluginFault {
             PluginFault::BadInput(_) | PluginFault::Permanent(_) | PluginFault::UnreadableState(_) => {
                 FaultOwner::Request
             }
-            // Processor time has a limit of its own, so what passed the other one was spent waiting: for another machine, or
-            // where there is none for this one's processors, which is as little the plugin's doing.
-            PluginFault::Transient(_) | PluginFault::DeadlineExceeded { .. } => FaultOwner::Peer,
+            PluginFault::Transient(_) | PluginFault::DeadlineExceeded { spent: TimeSpent::WaitingForPeers, .. } => {
+                FaultOwner::Peer
+            }
             PluginFault::Trapped { .. }
             | PluginFault::CpuExceeded { .. }
+            | PluginFault::DeadlineExceeded { spent: TimeSpent::Computing, .. }
             | PluginFault::FuelExhausted { .. }
             | PluginFault::MemoryExceeded { .. }
             | PluginFault::LimitExceeded { .. }
             | PluginFault::InvalidOutput(_) => FaultOwner::Plugin,
-            PluginFault::Cancelled | PluginFault::Unavailable(_) => FaultOwner::Host,
+            PluginFault::Cancelled
+            | PluginFault::Unavailable(_)
+            | PluginFault::DeadlineExceeded { spent: TimeSpent::HeldUp, .. } => FaultOwner::Host,
         }
     }
 
     /// Whether the plugin misbehaved: three strikes quarantine an installation, so that only a fault of its own is one.
     pub fn is_strike(&self) -> bool {
         self.owner() == FaultOwner::Plugin
+    }
+}
+
+/// What a call that took too long did with its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimeSpent {
+    /// It waited for another machine.
+    WaitingForPeers,
+    /// It computed. On a busy machine a guest that computes without end comes to its limit of time before that of processor time.
+    Computing,
+    /// Neither: the host kept it waiting, for a processor or in a call that asks no other machine.
+    HeldUp,
+}
+
+/// The figures of a call that took too long.
+#[derive(Debug, Clone, Copy)]
+pub struct TimesOfCall {
+    /// All of it.
+    pub elapsed: Duration,
+    /// What of that another machine was waited for.
+    pub with_peers: Duration,
+    pub processor: Duration,
+    /// The processor time that it might have used.
+    pub processor_limit: Duration,
+}
+
+impl TimesOfCall {
+    /// What the time went into. From a quarter on it counts: a peer that is slow takes most of a call's time, and a guest that
+    /// loops gets some of its processor time on any machine on which others get theirs.
+    pub fn spent(self) -> TimeSpent {
+        if !self.with_peers.is_zero() && self.with_peers.saturating_mul(4) >= self.elapsed {
+            TimeSpent::WaitingForPeers
+        } else if self.processor.saturating_mul(4) >= self.processor_limit {
+            TimeSpent::Computing
+        } else {
+            TimeSpent::HeldUp
+        }
     }
 }
 
@@ -130,7 +176,7 @@ pub enum FaultOwner {
     Peer,
     /// The plugin: it trapped, passed a limit or broke the contract.
     Plugin,
-    /// The kernel, which could not run it.
+    /// The kernel, which could not run it, or kept it waiting.
     Host,
 }
 
@@ -158,7 +204,9 @@ mod tests {
             (PluginFault::Permanent(text()), FaultOwner::Request),
             (PluginFault::UnreadableState(text()), FaultOwner::Request),
             (PluginFault::Transient(text()), FaultOwner::Peer),
-            (PluginFault::DeadlineExceeded { limit_ms: 1 }, FaultOwner::Peer),
+            (PluginFault::DeadlineExceeded { limit_ms: 1, spent: TimeSpent::WaitingForPeers }, FaultOwner::Peer),
+            (PluginFault::DeadlineExceeded { limit_ms: 1, spent: TimeSpent::Computing }, FaultOwner::Plugin),
+            (PluginFault::DeadlineExceeded { limit_ms: 1, spent: TimeSpent::HeldUp }, FaultOwner::Host),
             (PluginFault::Trapped { message: text(), backtrace: vec![] }, FaultOwner::Plugin),
             (PluginFault::CpuExceeded { limit_ms: 1 }, FaultOwner::Plugin),
             (PluginFault::FuelExhausted { limit: 1 }, FaultOwner::Plugin),
@@ -172,5 +220,28 @@ mod tests {
             assert_eq!(fault.owner(), owner, "{fault:?}");
             assert_eq!(fault.is_strike(), owner == FaultOwner::Plugin, "{fault:?}");
         }
+    }
+
+    /// A loop on a busy machine was its peer's fault, though it had none.
+    #[test]
+    fn a_call_that_took_too_long_is_judged_by_what_it_did() {
+        let spent = |with_peers, processor_ms| {
+            let (elapsed, with_peers) = (Duration::from_secs(30), Duration::from_secs(with_peers));
+            let (processor, processor_limit) = (Duration::from_millis(processor_ms), Duration::from_secs(2));
+            TimesOfCall { elapsed, with_peers, processor, processor_limit }.spent()
+        };
+        for (with_peers, processor_ms, expected) in [
+            (0, 1_900, TimeSpent::Computing),
+            (0, 500, TimeSpent::Computing),
+            (0, 499, TimeSpent::HeldUp),
+            (1, 499, TimeSpent::HeldUp),
+            (7, 500, TimeSpent::Computing),
+            (8, 1_900, TimeSpent::WaitingForPeers),
+            (30, 0, TimeSpent::WaitingForPeers),
+        ] {
+            assert_eq!(spent(with_peers, processor_ms), expected, "{with_peers} s, {processor_ms} ms");
+        }
+        let of = |spent| PluginFault::DeadlineExceeded { limit_ms: 1, spent }.may_retry();
+        assert!(of(TimeSpent::WaitingForPeers) && of(TimeSpent::HeldUp) && !of(TimeSpent::Computing));
     }
 }

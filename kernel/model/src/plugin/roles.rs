@@ -106,6 +106,10 @@ pub trait Connector: Send + Sync {
     fn receive_all(&self, requests: &[&SourceRequest]) -> Result<Vec<Result<Received, ReceiveError>>, PluginFault> {
         Ok(requests.iter().map(|request| self.receive(request)).collect())
     }
+    /// A call for several requests failed so, and none of them did where it was called alone: the fault is counted here.
+    fn failed_together(&self, fault: &PluginFault) {
+        let _ = fault;
+    }
     /// Whether [`Connector::receive_all`] is one call that leaves nothing behind, so that requests gain by it and it can be made
     /// again after a fault.
     fn takes_several(&self) -> bool {

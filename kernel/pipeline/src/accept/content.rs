@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use kith_json::{Duplicates, Numbers, Oddity, fingerprint, is_plain_object, read_as};
-use kith_model::event::DraftEvent;
+use kith_model::event::{DraftEvent, Event};
 use kith_model::flag;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
@@ -59,6 +59,23 @@ pub(super) fn cleaned(draft: &DraftEvent) -> Cow<'_, DraftEvent> {
 /// is not said, and `sent_at` differs between attempts; so does a time that was taken from it, for which the time as it came stands.
 pub(super) fn digest(draft: &DraftEvent) -> u64 {
     said(draft).digest()
+}
+
+/// The same of what became of a draft, which is what its sender said unless rules changed that: then what is sent again corrects it.
+pub(super) fn digest_of(event: &Event) -> u64 {
+    // Without a time of its own it has that of its receipt.
+    let is_dated = event.time != event.received_at;
+    digest(&DraftEvent {
+        kind: event.kind,
+        name: event.name.clone(),
+        time: is_dated.then_some(event.time),
+        identifiers: event.identifiers.clone(),
+        properties: event.properties.clone(),
+        traits: event.traits.clone(),
+        context: event.context.clone(),
+        original_time: event.original_time.clone(),
+        ..DraftEvent::default()
+    })
 }
 
 /// The same in 128 bits, to name a message that has no id.

@@ -180,6 +180,12 @@ impl SeenMessages {
         operations.push(Operation::Delete(key));
     }
 
+    /// An event of a source of that name, which a file told, counts again with the unit, by the digest of its content.
+    pub(crate) fn bring_back(&mut self, source: &str, event: &Event, digest: u64) {
+        let of = (!event.message_id.starts_with(MADE_ID)).then_some(event.identity);
+        self.files.remember(files::hash(source, &event.message_id), RememberedRow { digest, of });
+    }
+
     /// Give up the oldest days when there are enough newer ones. Today stays also where a clock that was ahead for weeks has
     /// left enough newer days, or no repeat would be recognised after it is right again.
     fn expire(&mut self, today: Option<u32>) {

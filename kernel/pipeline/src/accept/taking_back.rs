@@ -3,9 +3,12 @@
 //!
 //! A slice reads a part of the log, takes what of it the version read out of the histories, and is one commit with the place where
 //! the next begins; so a kill costs one slice, and nothing is taken back twice. Each event leaves a record behind, by which the
-//! reactor makes again what the event fed. Its facts are what the person's other events say. Its agreements are what everything
+//! reactor makes again what the event fed, and so does what it had taken the place of, which counts again. Its facts are what the
+//! person's other events say. Its agreements are what everything
 //! else that was said comes to; what it refused stays refused, and what it was as evidence stays too. Its message is forgotten, so
 //! that the same may come again, read by another version.
+
+mod replaced;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,14 +18,17 @@ use kith_model::consent::{Entries, is_consent, refusal};
 use kith_model::event::Event;
 use kith_model::id::{InstallationId, Position, WorkspaceId};
 use kith_store::keys::Definition;
+use kith_store::row::{Owner, Row, read_postcard};
 use kith_store::{ChangeLimits, Key, ReadError, Store, row};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub(crate) use replaced::Returning;
+use replaced::{Corrections, Replaced};
+
 use super::readers::ReadBy;
 use super::validate::mentions_consent;
 use crate::profiles::facts::get_one;
-use crate::rows;
 use crate::setup::{Setup, Undo, Undone};
 
 /// Most records of the log that a slice reads.
@@ -69,6 +75,30 @@ pub struct TakenBack {
     /// Events that stay, and rows and records of the log that could not be read: with a row that cannot be read, too large for a
     /// commit, or of a person of whom there is more than is read.
     pub unreadable: u64,
+    /// Events of other versions that count again, whose place those had taken.
+    pub returned: u64,
+    /// Events of other versions that would count again, and of which nothing is left that could.
+    pub lost: u64,
+}
+
+/// [`TakenBack`] as the version before had it, which brought nothing back.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct TakenBackV1 {
+    events: u64,
+    with_facts: u64,
+    agreeing: u64,
+    refusing: u64,
+    tying: u64,
+    left_empty: u64,
+    unreadable: u64,
+}
+
+impl From<TakenBackV1> for TakenBack {
+    fn from(before: TakenBackV1) -> TakenBack {
+        let TakenBackV1 { events, with_facts, agreeing, refusing, tying, left_empty, unreadable } = before;
+        TakenBack { events, with_facts, agreeing, refusing, tying, left_empty, unreadable, returned: 0, lost: 0 }
+    }
 }
 
 impl TakenBack {
@@ -111,23 +141,46 @@ pub(crate) struct TakenBackRow {
     /// Where it ends. What comes later stays.
     pub until: Position,
     pub is_done: bool,
+    /// By this undo and by those of the same version before it; what stays because it cannot be read, by this one.
     pub taken_back: TakenBack,
 }
 
-rows::rows! {
-    TakenBackRow: "how far events are taken back", Accept, 1;
+/// [`TakenBackRow`] as the version before had it.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
+struct TakenBackRowV1 {
+    number: u32,
+    from: Option<Position>,
+    at: Position,
+    until: Position,
+    is_done: bool,
+    taken_back: TakenBackV1,
+}
+
+impl Row for TakenBackRow {
+    const WHAT: &'static str = "how far events are taken back";
+    const OWNER: Owner = Owner::Accept;
+    const VERSION: u8 = 2;
+
+    fn before(version: u8, body: &[u8]) -> Option<Result<TakenBackRow, String>> {
+        (version == 1).then(|| {
+            let TakenBackRowV1 { number, from, at, until, is_done, taken_back } = read_postcard(body)?;
+            Ok(TakenBackRow { number, from, at, until, is_done, taken_back: taken_back.into() })
+        })
+    }
 }
 
 impl TakenBackRow {
-    /// Nothing was looked at yet.
-    pub(crate) fn begin(number: u32, until: Position) -> TakenBackRow {
-        TakenBackRow { number, from: None, at: Position(0), until, is_done: false, taken_back: TakenBack::default() }
+    /// Nothing was looked at yet. What undos of the same version took back before it stays counted.
+    pub(crate) fn begin(number: u32, until: Position, before: TakenBack) -> TakenBackRow {
+        let taken_back = TakenBack { unreadable: 0, ..before };
+        TakenBackRow { number, from: None, at: Position(0), until, is_done: false, taken_back }
     }
 
     /// Nothing tells how far it had come: it ends here, and what is left may be asked for again.
     pub(super) fn lost(number: u32) -> TakenBackRow {
         let taken_back = TakenBack { unreadable: 1, ..TakenBack::default() };
-        TakenBackRow { taken_back, ..TakenBackRow::begin(number, Position(0)) }
+        TakenBackRow { taken_back, ..TakenBackRow::begin(number, Position(0), TakenBack::default()) }
     }
 
     pub(crate) fn key(workspace: WorkspaceId, source: InstallationId, digest: &str) -> Key {
@@ -141,9 +194,17 @@ impl TakenBackRow {
         workspace: WorkspaceId,
         undo: &Undo,
     ) -> Result<Option<TakenBackRow>, ReadError> {
+        Ok(TakenBackRow::last(store, workspace, undo)?.filter(|row| row.number == undo.number))
+    }
+
+    /// How far the last undo of the same version has come of which something was done.
+    pub(crate) fn last(
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        undo: &Undo,
+    ) -> Result<Option<TakenBackRow>, ReadError> {
         let value = get_one(store, &TakenBackRow::key(workspace, undo.installation, &undo.digest))?;
-        let row: Option<TakenBackRow> = value.map(|value| row::decode(&value)).transpose()?;
-        Ok(row.filter(|row| row.number == undo.number))
+        value.map(|value| row::decode(&value)).transpose()
     }
 
     /// Find the part of the log that is looked at next, and note where it begins; up to where it goes, or `None` behind the last.
@@ -170,8 +231,9 @@ pub(crate) fn event_key(workspace: WorkspaceId, event: &Event, position: Positio
 pub(crate) struct Found {
     /// The events, those among them that are in their person's history.
     pub events: Vec<(Position, Event)>,
-    /// Those that are in none any more and said something of consents: what they agreed to may hold still.
-    pub spoken: Vec<(Position, Event)>,
+    /// Those that are in none any more: what they agreed to may hold still, and they may return.
+    pub out: Vec<(Position, Event)>,
+    corrections: Corrections,
     /// Up to where the log was read.
     pub at: Position,
     pub unreadable: u64,
@@ -189,16 +251,20 @@ impl ReadBy {
         limits: ChangeLimits,
     ) -> Result<Found, ReadError> {
         let changes = store.changes(workspace, from, limits)?;
-        let mut found = Found { events: Vec::new(), spoken: Vec::new(), at: from, unreadable: 0, looked_at: 0 };
+        let (events, out, corrections) = (Vec::new(), Vec::new(), Corrections::default());
+        let mut found = Found { events, out, corrections, at: from, unreadable: 0, looked_at: 0 };
         for record in changes.records.iter().take_while(|record| record.position <= up_to) {
             found.looked_at += 1;
-            match row::decode::<Change>(&record.bytes) {
-                Ok(Change::Recorded(event)) if self.has(&event, record.position) => {
-                    found.events.push((record.position, event));
-                }
-                Ok(_) => {}
-                // It was set aside by whoever computes from the feed.
-                Err(_) => found.unreadable += 1,
+            // What cannot be read was set aside by whoever computes from the feed.
+            let Ok(change) = row::decode::<Change>(&record.bytes) else {
+                found.unreadable += 1;
+                continue;
+            };
+            found.corrections.take(record.position, &change);
+            if let Change::Recorded(event) = change
+                && self.has(&event, record.position)
+            {
+                found.events.push((record.position, event));
             }
         }
         found.at = changes.up_to.min(up_to).max(from);
@@ -208,10 +274,54 @@ impl ReadBy {
         for (event, held) in std::mem::take(&mut found.events).into_iter().zip(held) {
             match held {
                 Some(_) => found.events.push(event),
-                None if consents(&event.1).is_empty() => {}
-                None => found.spoken.push(event),
+                None => found.out.push(event),
             }
         }
         Ok(found)
+    }
+}
+
+impl Found {
+    /// What returns where one of the events is taken back.
+    pub(crate) fn replaced(
+        &self,
+        store: &dyn Store,
+        workspace: WorkspaceId,
+        read: &ReadBy,
+        (position, event): &(Position, Event),
+    ) -> Result<Replaced, ReadError> {
+        read.replaced(store, workspace, (*position, event), &self.corrections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_the_release_before_are_read() {
+        let counted = |events| TakenBackV1 {
+            events,
+            with_facts: 1,
+            agreeing: 2,
+            refusing: 3,
+            tying: 4,
+            left_empty: 5,
+            unreadable: 6,
+        };
+        let before = TakenBackRowV1 {
+            number: 7,
+            from: Some(Position(8)),
+            at: Position(9),
+            until: Position(10),
+            is_done: true,
+            taken_back: counted(11),
+        };
+        let mut bytes = vec![1];
+        row::write_postcard(&before, &mut bytes);
+        let read: TakenBackRow = row::decode(&bytes).unwrap();
+        assert_eq!((read.number, read.at, read.taken_back), (7, Position(9), TakenBack::from(counted(11))));
+        assert_eq!((read.taken_back.unreadable, read.taken_back.returned), (6, 0));
+        assert_eq!(TakenBackRow::begin(8, Position(12), read.taken_back).taken_back.events, 11);
     }
 }

@@ -160,6 +160,7 @@ impl AnsweredRequest {
 
 #[cfg(test)]
 mod tests {
+    use kith_model::plugin::TimeSpent;
     use kith_model::sending::{InboundResponse, MailReply, OutboundRequest};
 
     use super::*;
@@ -173,7 +174,7 @@ mod tests {
     }
 
     fn late() -> PluginFault {
-        PluginFault::DeadlineExceeded { limit_ms: 1 }
+        PluginFault::DeadlineExceeded { limit_ms: 1, spent: TimeSpent::WaitingForPeers }
     }
 
     fn retry() -> Step {

@@ -6,6 +6,7 @@
 
 pub(crate) mod beforehand;
 pub(super) mod parted;
+mod retracted;
 pub(crate) mod standing;
 pub(super) mod superseded;
 
@@ -24,6 +25,7 @@ use crate::profiles::facts::{FactsRow, facts_key};
 use crate::profiles::suppressions;
 use crate::rows::DeliveryRow;
 use crate::setup::{Installed, Setup};
+use retracted::Retraction;
 
 /// A profile whose rows change while they are read is read again at most this often.
 const MAX_READS: usize = 4;
@@ -42,6 +44,8 @@ pub(super) struct Person {
     pub consents: Vec<Contributor>,
     /// Why nothing may be sent to one of the identifiers, whoever they belong to.
     pub suppressed: Option<String>,
+    /// What is known where events of the person were taken back.
+    pub retraction: Option<Retraction>,
 }
 
 /// What was found under a profile's id.
@@ -108,6 +112,9 @@ pub(super) fn judge(
         ProfileLookup::Unsteady => return Verdict::Later,
         ProfileLookup::Unreadable(problem) => return refuse(&format!("the person cannot be read: {problem}")),
     };
+    if let Some(verdict) = person.retraction.as_ref().and_then(|retraction| retraction.verdict(row)) {
+        return verdict;
+    }
     let is_allowed = |identifier: &&Identifier| match &channel.recipients {
         None => true,
         Some(kinds) => kinds.contains(&identifier.kind),
@@ -275,7 +282,7 @@ fn person(profile: ProfileId, root: Option<&Value>, rows: &[Option<Value>], rule
         Ok(Some(head)) => head.root.map(|root| root.members).unwrap_or_default(),
     };
     let (identifiers, parted, consents) = (Vec::new(), Vec::new(), Vec::new());
-    let mut person = Person { profile, identifiers, parted, consents, suppressed: None };
+    let mut person = Person { profile, identifiers, parted, consents, suppressed: None, retraction: None };
     let mut background = Vec::new();
     for (identity, rows) in members.into_iter().zip(rows.chunks_exact(MEMBER_ROWS)) {
         let (kind, form) = match head(rows[0].as_ref()) {

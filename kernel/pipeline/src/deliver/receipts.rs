@@ -18,6 +18,9 @@ use crate::offload;
 use crate::rows::outbox::letter_of;
 use crate::rows::{Aside, DeliveryRow, DeliveryTotals};
 
+/// How the reason begins for which a channel was stopped whose receiver is gone, whatever version sends to it.
+pub const ENDPOINT_GONE: &str = "the receiving endpoint is gone";
+
 /// A commit that failed is repeated after this long, and twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
@@ -75,7 +78,7 @@ pub(super) async fn write_down(sender: &Arc<Sender>, ended: Vec<EndedAttempt>) {
     for one in &ended {
         metrics::counter!("kith_delivery_attempts_total", "outcome" => name(&one.end)).increment(1);
         if let End::Outcome(Outcome::Stop { reason }) = &one.end {
-            let reason = format!("the receiving endpoint is gone: {reason}");
+            let reason = format!("{ENDPOINT_GONE}: {reason}");
             sender.shared.hold(sender.workspace(), sender.channel(), &reason);
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use kith_model::budget::table;
 use kith_model::id::{ProfileId, SourceIdentityId};
-use kith_model::plugin::{Cancellation, PluginFault};
+use kith_model::plugin::{Cancellation, PluginFault, TimesOfCall};
 use kith_model::table::Cell;
 
 use super::FitError;
@@ -125,7 +125,14 @@ impl Used {
         if self.processor > Duration::from_millis(processor_ms) {
             return Some(PluginFault::CpuExceeded { limit_ms: processor_ms });
         }
-        (self.time > Duration::from_millis(time_ms)).then_some(PluginFault::DeadlineExceeded { limit_ms: time_ms })
+        let times = TimesOfCall {
+            elapsed: self.time,
+            with_peers: Duration::ZERO,
+            processor: self.processor,
+            processor_limit: Duration::from_millis(processor_ms),
+        };
+        let late = || PluginFault::DeadlineExceeded { limit_ms: time_ms, spent: times.spent() };
+        (self.time > Duration::from_millis(time_ms)).then(late)
     }
 
     fn add(&mut self, result: &JobResult) {

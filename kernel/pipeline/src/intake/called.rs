@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kith_model::plugin::{ReceiveError, Received, SourceRequest};
+use kith_model::plugin::{PluginFault, ReceiveError, Received, SourceRequest};
 
 use super::gather::Answered;
 use super::{Intake, IntakeError, WithoutRoom, stopped};
@@ -50,9 +50,19 @@ impl Intake {
                 (Err(exhausted), WithoutRoom::Refuse) => return Err(IntakeError::Exhausted(exhausted)),
             };
             drop(request);
-            let Answered { request, received, seen } = ended.map_err(|_| stopped())?;
+            let Answered { request, received, seen, fault_of_none } = ended.map_err(|_| stopped())?;
+            fault_of_none.iter().for_each(|fault| self.failed_together(fault));
             // The call has given back the only other handle.
             return Ok(Called { request: Arc::unwrap_or_clone(request), received, seen });
+        }
+    }
+
+    /// A call of the connector for several requests failed, and none of them did alone. Once may be that they were too much
+    /// together; from then on it is a strike, which the next request that the connector answers well takes back like any other.
+    fn failed_together(&self, fault: &PluginFault) {
+        let times = self.shared.gathering.fails_together((self.workspace, self.source), self.asked.version);
+        if times > 1 {
+            self.shared.strike_call(self.workspace, self.source, fault);
         }
     }
 

@@ -9,8 +9,12 @@
 //! and what that one gets is its own. Where it passed its time each has a turn of its own again, because each half with
 //! the request that passes it would spend that once more. For a while behind it the source's requests are called one by
 //! one: whoever sends what its connector fails on again and again has its neighbours wait once, and no longer than
-//! without gathering after it. Only connectors whose calls leave nothing behind are asked about several requests
-//! ([`Connector::takes_several`]), since what a call has left would be left once more by each part.
+//! without gathering after it. A fault that none of them has alone is the connector's: it is counted, and has the source's
+//! requests called one by one for longer each time ([`together`]). Only connectors whose calls leave nothing behind are
+//! asked about several requests ([`Connector::takes_several`]), since what a call has left would be left once more by each
+//! part.
+
+mod together;
 
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,12 +24,13 @@ use std::time::Duration;
 use kith_model::budget::{Exhausted, table};
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::{Connector, PluginFault, ReceiveError, Received, SourceRequest};
-use kith_model::time::{Clock, Timestamp};
+use kith_model::time::Clock;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::guests::{Caller, ExecutorStopped, Guests, Place};
 use crate::shadow::report::SeenCall;
+use together::{Apart, FailedCall};
 
 /// Requests in one call. With as many, making its instance costs each of them little.
 fn max_requests() -> usize {
@@ -36,9 +41,6 @@ fn max_requests() -> usize {
 fn max_bytes() -> usize {
     usize::try_from(table::GUEST_REQUESTS_SIZE.default).unwrap_or(usize::MAX)
 }
-
-/// How long a source's requests are called one by one after a call of several failed.
-const APART_MS: i64 = 60_000;
 
 /// After this long, whoever gave up may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -61,8 +63,7 @@ struct State {
 #[derive(Default)]
 struct Source {
     waiting: VecDeque<Waiting>,
-    /// Until when its requests are called one by one.
-    apart_until: Option<Timestamp>,
+    apart: Apart,
 }
 
 /// A request that waits for its call.
@@ -75,6 +76,8 @@ struct Waiting {
     reply: oneshot::Sender<Answered>,
     /// Its turn, given up where another takes it along.
     place: Option<Place>,
+    /// A call of several with it that failed.
+    failed: Option<Arc<FailedCall>>,
 }
 
 /// What came of a request.
@@ -83,6 +86,8 @@ pub(super) struct Answered {
     pub(super) received: Result<Received, ReceiveError>,
     /// Of a call for this one alone.
     pub(super) seen: Option<SeenCall>,
+    /// Of the last request of a call that failed, where none of them failed alone.
+    pub(super) fault_of_none: Option<PluginFault>,
 }
 
 /// A request that was handed over. Where nobody waits for it any more it is not called.
@@ -122,7 +127,7 @@ impl Gathering {
         let number = state.next_number;
         state.next_number += 1;
         let (connector, request) = (Arc::clone(connector), Arc::clone(request));
-        let waiting = Waiting { of, number, connector, request, reply, place: None };
+        let waiting = Waiting { of, number, connector, request, reply, place: None, failed: None };
         state.sources.entry(of).or_default().waiting.push_back(waiting);
         drop(state);
         let asked = Asked { gathering: Arc::clone(self), of, number, answered };
@@ -164,8 +169,7 @@ impl Gathering {
         let Some(source) = state.sources.get_mut(&of) else { return Vec::new() };
         let own = source.waiting.iter().position(|waiting| waiting.number == number);
         let Some(first) = own.and_then(|own| source.waiting.remove(own)) else { return Vec::new() };
-        let is_apart = source.apart_until.is_some_and(|until| now < until);
-        let most = if first.connector.takes_several() && !is_apart { max_requests() } else { 1 };
+        let most = if first.connector.takes_several() && !source.apart.is_on(now) { max_requests() } else { 1 };
         let mut bytes = first.request.body.len();
         let mut taken = vec![first];
         let mut place = 0;
@@ -191,15 +195,21 @@ impl Gathering {
 
     /// Call a source's requests one by one for a while.
     fn part(&self, of: SourceKey) {
-        let until = Timestamp(self.clock.now().0.saturating_add(APART_MS));
-        self.state.lock().sources.entry(of).or_default().apart_until = Some(until);
+        let now = self.clock.now();
+        self.state.lock().sources.entry(of).or_default().apart.begin(now);
+    }
+
+    /// A call of several failed of a connector in this version, though no request did: call its requests one by one for longer
+    /// than the time before. How often that was.
+    pub(super) fn fails_together(&self, of: SourceKey, version: u64) -> u32 {
+        let now = self.clock.now();
+        self.state.lock().sources.entry(of).or_default().apart.again(version, now)
     }
 
     /// Forget a source of which there is nothing.
     fn tidy(&self, state: &mut State, of: SourceKey) {
         let now = self.clock.now();
-        let is_idle =
-            |source: &Source| source.waiting.is_empty() && source.apart_until.is_none_or(|until| until <= now);
+        let is_idle = |source: &Source| source.waiting.is_empty() && source.apart.is_over(now);
         if state.sources.get(&of).is_some_and(is_idle) {
             state.sources.remove(&of);
         }
@@ -268,8 +278,10 @@ impl Drop for Asked {
 
 impl Waiting {
     fn answer(self, received: Result<Received, ReceiveError>, seen: Option<SeenCall>) {
+        let failed = self.failed.inspect(|failed| failed.answered(&received));
+        let fault_of_none = failed.and_then(Arc::into_inner).and_then(FailedCall::of_no_request);
         // Its client may have gone meanwhile.
-        drop(self.reply.send(Answered { request: self.request, received, seen }));
+        drop(self.reply.send(Answered { request: self.request, received, seen, fault_of_none }));
     }
 
     /// Call the connector for this request alone, if somebody still waits for it. After a panic it is dropped without
@@ -280,7 +292,10 @@ impl Waiting {
         }
         match catch_unwind(AssertUnwindSafe(|| SeenCall::of(|| self.connector.receive(&self.request)))) {
             Ok((seen, received)) => self.answer(received, Some(seen)),
-            Err(_) => self.say_panicked(1),
+            Err(_) => {
+                self.say_panicked(1);
+                self.failed.iter().for_each(|failed| failed.fails_alone());
+            }
         }
     }
 
@@ -335,6 +350,10 @@ fn call(connector: &dyn Connector, mut taken: Vec<Waiting>) -> Together {
         }
     };
     tracing::debug!(code = fault.code(), requests = taken.len(), "requests are called apart that failed together");
+    if taken[0].failed.is_none() {
+        let failed = Arc::new(FailedCall::new(Arc::clone(&taken[0].connector), fault.clone(), taken.len()));
+        taken.iter_mut().for_each(|waiting| waiting.failed = Some(Arc::clone(&failed)));
+    }
     match fault {
         PluginFault::CpuExceeded { .. } | PluginFault::DeadlineExceeded { .. } => {
             taken.into_iter().for_each(Waiting::alone_later);

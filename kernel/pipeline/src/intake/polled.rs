@@ -18,6 +18,7 @@ use super::{Intake, IntakeError, WithoutRoom, not_committed, stopped, version_of
 use crate::accept::aside::PartsOf;
 use crate::accept::{Sender, Submission};
 use crate::guests::{Caller, GuestClass};
+use crate::poll::operation_bytes;
 use crate::setup::{Activity, Installed, Role, Setup};
 use crate::shared::KernelState;
 use crate::views::Acceptance;
@@ -129,6 +130,7 @@ impl Intake {
         self.occurrences.name(&mut events).map_err(IntakeError::Refused)?;
         let judged = self.judge(&mut events).await;
         let input = self.input(Vec::new(), None, places, judged);
+        let row_bytes = operation_bytes(&with);
         let (reply, answered) = oneshot::channel();
         let submission = Submission {
             sender: Arc::clone(&self.sender),
@@ -142,6 +144,7 @@ impl Intake {
             ..Submission::of_nothing(self.workspace, self.source, self.request.received_at, reply)
         };
         self.submit(submission, WithoutRoom::Wait).await?;
+        self.shared.volumes.brought((self.workspace, self.source), row_bytes, self.shared.clock.now());
         answered.await.map_err(|_| stopped())?.map_err(|error| not_committed(&error))
     }
 }

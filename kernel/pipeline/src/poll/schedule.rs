@@ -16,6 +16,13 @@ const FIRST_BACK_OFF_MS: u64 = 60_000;
 /// No back-off is longer than this or the interval, whichever is more.
 const LONGEST_BACK_OFF_MS: u64 = 3_600_000;
 
+/// Polls in a row that bring nothing new, though more is waiting, and are followed by another at once: a connector that reads again
+/// what it has read has that many for it.
+const FRUITLESS_AT_ONCE: usize = 4;
+
+/// The first wait after a poll that brought only what came before; a second longer with each that follows.
+const FRUITLESS_MS: u64 = 1_000;
+
 /// What the other side asks for is waited for up to a week.
 const LONGEST_ASKED_MS: u64 = 7 * 86_400_000;
 
@@ -157,15 +164,40 @@ impl PollRow {
     }
 
     /// Its turn is over, and more is said to be waiting. Where the turn brought nothing that `before` it had not, that is waited
-    /// after as a failure is: a connector that says so without end would be asked without a pause.
-    pub(crate) fn turned(&mut self, before: &PollRow, turn: &PollEntry, now: Timestamp, terms: PollTerms) {
-        let has_moved = self.cursor != before.cursor;
-        if turn.events > 0 || turn.rejected > 0 || (turn.repeats > 0 && has_moved) {
+    /// after as a failure is: a connector that says so without end would be asked without a pause. Records that came before are
+    /// how one comes to those that are new, so that a few turns with nothing else go on at once, and each that follows is waited
+    /// after a little longer.
+    pub(crate) fn turned(&mut self, before: &PollRow, turn: &mut PollEntry, now: Timestamp, terms: PollTerms) {
+        if turn.events > 0 {
             return;
         }
-        self.failures = before.failures.saturating_add(1);
-        self.failing_since = before.failing_since.or(Some(now));
-        self.wait = PollWait::BackOff { until: later(now, back_off_ms(self.failures, terms.interval_ms)) };
+        let may_come_on = turn.rejected > 0 || (turn.repeats > 0 && self.cursor != before.cursor);
+        if may_come_on && before.fruitless_polls() < FRUITLESS_AT_ONCE {
+            return;
+        }
+        self.fails_on(before);
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(now);
+        let wait = match may_come_on {
+            true => fruitless_ms(self.failures, terms.interval_ms),
+            false => back_off_ms(self.failures, terms.interval_ms),
+        };
+        self.wait = PollWait::BackOff { until: later(now, wait) };
+        if turn.ended == PollEnd::More {
+            let reason = "nothing of what the last polls brought was new, and more is said to be waiting".to_owned();
+            turn.ended = PollEnd::Later { reason };
+        }
+    }
+
+    /// Count on how often it has failed from `before`: nothing that was kept since was new.
+    fn fails_on(&mut self, before: &PollRow) {
+        (self.failures, self.failing_since) = (before.failures, before.failing_since);
+    }
+
+    /// The last polls in a row that kept pages with nothing new on them, and did not come to the end.
+    fn fruitless_polls(&self) -> usize {
+        let is_fruitless = |entry: &&PollEntry| entry.events == 0 && entry.ended != PollEnd::Complete;
+        self.history.iter().rev().take_while(is_fruitless).filter(|entry| entry.pages > 0).count()
     }
 
     /// More is said to wait behind a cursor that this poll has been at already: whoever asks again is answered the same, and so for
@@ -174,7 +206,7 @@ impl PollRow {
         let reason =
             "more is said to wait behind a cursor that was given before, so that the same pages would come for ever";
         let error = PollError::Later { after_ms: None, reason: reason.to_owned() };
-        (self.failures, self.failing_since) = (before.failures, before.failing_since);
+        self.fails_on(before);
         self.failed(&error, now, terms);
         end_of(&error)
     }
@@ -297,6 +329,11 @@ pub(crate) fn back_off_ms(failures: u32, interval_ms: u64) -> u64 {
     (FIRST_BACK_OFF_MS << doublings).min(interval_ms.max(LONGEST_BACK_OFF_MS))
 }
 
+/// How long a poll is waited after that brought only what came before, the failures before it and itself being so many.
+fn fruitless_ms(failures: u32, interval_ms: u64) -> u64 {
+    (FRUITLESS_MS * u64::from(failures)).min(interval_ms.max(LONGEST_BACK_OFF_MS))
+}
+
 fn later(time: Timestamp, wait_ms: u64) -> Timestamp {
     time.plus_ms(i64::try_from(wait_ms).unwrap_or(i64::MAX))
 }
@@ -308,7 +345,7 @@ pub(crate) fn most_pages() -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::PluginFault;
+    use kith_model::plugin::{PluginFault, TimeSpent};
     use kith_store::row::Row;
 
     use super::*;
@@ -409,23 +446,65 @@ mod tests {
         for (at, due) in [(0, 1), (1, 3), (3, 7)] {
             let before = row.clone();
             row.kept(b"further".to_vec(), Timestamp(at * MINUTE), true);
-            row.turned(&before, &began(at * MINUTE), Timestamp(at * MINUTE), TERMS);
+            row.turned(&before, &mut began(at * MINUTE), Timestamp(at * MINUTE), TERMS);
             assert_eq!(row.due_at(TERMS, LATE), Some(Timestamp(due * MINUTE)));
         }
         assert_eq!((row.failures, row.failing_since), (3, Some(Timestamp(0))));
         let before = row.clone();
-        for (turn, goes_on) in [
+        for (mut turn, goes_on) in [
             (PollEntry { events: 1, ..began(0) }, true),
             (PollEntry { rejected: 1, ..began(0) }, true),
             (PollEntry { repeats: 1, ..began(0) }, false),
         ] {
             row.kept(b"further".to_vec(), Timestamp(0), true);
-            row.turned(&before, &turn, Timestamp(0), TERMS);
+            row.turned(&before, &mut turn, Timestamp(0), TERMS);
             assert_eq!(row.wait == PollWait::Nothing, goes_on, "{turn:?}");
         }
         row.kept(b"further yet".to_vec(), Timestamp(0), true);
-        row.turned(&before, &PollEntry { repeats: 1, ..began(0) }, Timestamp(0), TERMS);
+        row.turned(&before, &mut PollEntry { repeats: 1, ..began(0) }, Timestamp(0), TERMS);
         assert_eq!(row.wait, PollWait::Nothing, "it comes to what is new");
+    }
+
+    /// A peer that answers each page with a known record and another cursor was asked without a pause.
+    #[test]
+    fn turns_that_bring_only_what_came_before_are_waited_after_a_little_longer_each_time() {
+        let mut row = polled(0);
+        let mut turned = |number: u64, new: u64, at: i64| {
+            let before = row.clone();
+            let began = PollEntry { ended: PollEnd::More, ..PollEntry::begun(number, Timestamp(at)) };
+            let mut turn = PollEntry { pages: 32, events: new, repeats: 32, ..began };
+            row.kept(number.to_string().into_bytes(), Timestamp(at), true);
+            row.turned(&before, &mut turn, Timestamp(at), TERMS);
+            let ended = turn.outcome();
+            row.remember(turn);
+            (row.due_at(TERMS, LATE), row.failures, ended)
+        };
+        let mut at = 10;
+        for number in 2..=5 {
+            assert_eq!(turned(number, 0, at), (Some(Timestamp(at)), 0, "more"), "an overlap is read at once");
+        }
+        for number in 6..=100 {
+            let failures = u32::try_from(number - 5).unwrap();
+            let due = at + i64::from(failures) * 1_000;
+            assert_eq!(turned(number, 0, at), (Some(Timestamp(due)), failures, "later"), "{number}");
+            at = due;
+        }
+        assert_eq!(turned(101, 1, at), (Some(Timestamp(at)), 0, "more"), "something new ends that");
+        assert_eq!(turned(102, 0, at).2, "more");
+        assert_eq!(fruitless_ms(u32::MAX, TERMS.interval_ms), LONGEST_BACK_OFF_MS, "no longer than after a failure");
+    }
+
+    /// Whatever a peer says, the row takes no more than this.
+    #[test]
+    fn a_row_is_bounded() {
+        let mut row = PollRow::default();
+        row.kept(vec![7; 64 << 10], Timestamp(0), true);
+        for number in 1..=200 {
+            let ended = end_of(&PollError::Permanent("x".repeat(1 << 20)));
+            row.remember(PollEntry { ended, ..PollEntry::begun(number, Timestamp(i64::MAX)) });
+        }
+        let bytes = kith_store::row::encode(&row).len();
+        assert!(bytes < (64 << 10) + MAX_HISTORY * (MAX_REASON_BYTES + 100), "{bytes}");
     }
 
     #[test]
@@ -445,9 +524,12 @@ mod tests {
     #[test]
     fn whose_fault_it_is_says_what_it_comes_to() {
         let trap = PluginFault::Trapped { message: "no".to_owned(), backtrace: Vec::new() };
+        let late = |spent| PluginFault::DeadlineExceeded { limit_ms: 1, spent };
         let ends = [
             (PollError::Fault(trap), "fault"),
-            (PollError::Fault(PluginFault::DeadlineExceeded { limit_ms: 1 }), "later"),
+            (PollError::Fault(late(TimeSpent::WaitingForPeers)), "later"),
+            (PollError::Fault(late(TimeSpent::HeldUp)), "later"),
+            (PollError::Fault(late(TimeSpent::Computing)), "fault"),
             (PollError::Fault(PluginFault::Unavailable("no".to_owned())), "later"),
             (later_in(None), "later"),
             (PollError::Permanent("ä".repeat(1_000)), "permanent"),

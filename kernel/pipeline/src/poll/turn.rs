@@ -104,7 +104,7 @@ impl Poller {
             }
         };
         if is_cut {
-            row.turned(&before, &entry, self.now(), terms);
+            row.turned(&before, &mut entry, self.now(), terms);
         }
         entry.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         metrics::counter!("kith_polls_total", "outcome" => entry.ended.as_str()).increment(1);

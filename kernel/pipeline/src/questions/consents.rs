@@ -1,21 +1,22 @@
 //! What was said of a person's consents, with its proof, and the identifiers that nothing may be sent to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kith_model::change::{Change, SupersededEvent};
 use kith_model::consent::fold::{self, Contributor};
 use kith_model::consent::{AnswerOutcome, Giver};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{Identifier, Unfit};
 use kith_model::time::Timestamp;
-use kith_store::{Key, Operation, row};
+use kith_store::{Key, Operation, ReadError, Store, row};
 
 use super::page::{self, PAGE_BYTES, Window};
 use super::{QueryError, catalog, profile, workspace};
 use crate::Kernel;
 use crate::deliver::gate;
 use crate::profiles::consents::{StatementRow, read_statements};
-use crate::profiles::facts::{get_one, read_facts_row, read_head};
+use crate::profiles::facts::{each_row, get_one, read_facts_row, read_head};
 use crate::profiles::suppressions::{self, ListChanges, SuppressionChange, SuppressionPlace, SuppressionRow};
 use crate::turns::Patience;
 use crate::views::PageRequest;
@@ -50,6 +51,8 @@ pub struct StatementView {
     pub message_id: String,
     pub giver: Giver,
     pub heard: Vec<AnswerOutcome>,
+    /// Whether the event was taken back since: what it agreed to does not count any more, and what it refused does.
+    pub is_taken_back: bool,
 }
 
 /// A suppressed identifier, by its digest.
@@ -117,13 +120,14 @@ impl Kernel {
             patience.go_on()?;
             let consents = read_facts_row(store, id, *identity, 0)?.unwrap_or_default().consents;
             let rows = read_statements(store, id, *identity)?;
+            let taken_back = taken_back(store, id, *identity, &rows)?;
             overwritten += u64::from(consents.statements).saturating_sub(rows.len() as u64);
             for row in rows {
                 let place = StatementPlace(row.received_at, row.time, row.message_id.clone(), *identity, row.number);
                 if !statements.is_behind(&place) {
                     count += 1;
                     let bytes = statement_bytes(&row);
-                    statements.put(place, statement(*identity, row), bytes);
+                    statements.put(place, statement(*identity, row, &taken_back), bytes);
                 }
             }
         }
@@ -217,8 +221,39 @@ impl Kernel {
     }
 }
 
-fn statement(identity: SourceIdentityId, row: StatementRow) -> StatementView {
+/// An event as its statement names it.
+type StatementName = (InstallationId, String, Timestamp, Timestamp);
+
+/// The events of an identity that were taken back, of those that agreed to something by these statements.
+fn taken_back(
+    store: &dyn Store,
+    id: WorkspaceId,
+    identity: SourceIdentityId,
+    statements: &[StatementRow],
+) -> Result<BTreeSet<StatementName>, ReadError> {
+    let mut taken_back = BTreeSet::new();
+    let agrees = |row: &StatementRow| row.heard.iter().any(|heard| heard.refused.is_none());
+    let agreeing: BTreeSet<&str> =
+        statements.iter().filter(|row| agrees(row)).map(|row| row.message_id.as_str()).collect();
+    if agreeing.is_empty() {
+        return Ok(taken_back);
+    }
+    each_row(store, &Key::superseded_of(id, identity), |_, value| {
+        if let Change::TakenBack(SupersededEvent { event, .. }) = row::decode(value)?
+            && agreeing.contains(event.message_id.as_str())
+        {
+            let time = event.time.min(event.received_at);
+            taken_back.insert((event.source, event.message_id, event.received_at, time));
+        }
+        Ok(())
+    })?;
+    Ok(taken_back)
+}
+
+fn statement(identity: SourceIdentityId, row: StatementRow, taken_back: &BTreeSet<StatementName>) -> StatementView {
+    let name = (row.source, row.message_id.clone(), row.received_at, row.time);
     StatementView {
+        is_taken_back: taken_back.contains(&name),
         identity,
         time: row.time,
         received_at: row.received_at,

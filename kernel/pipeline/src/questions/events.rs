@@ -13,6 +13,7 @@ use kith_store::{Key, KeyRange, ReadError, Store, row};
 use super::page::{PAGE_BYTES, PageRoom};
 use super::{QueryError, page, profile, workspace};
 use crate::shared::KernelState;
+use crate::turns::Deadline;
 use crate::views::{EventPage, PageRequest};
 
 /// How many rows are read at first, until it is known how large they are.
@@ -49,6 +50,34 @@ pub(crate) fn events(
     events.truncate(shown);
     let next = events.last().filter(|_| has_more).map(|last| format!("{}.{}", last.event.time.0, last.position));
     Ok(Some(EventPage { events, next }))
+}
+
+/// Events that are read at once while one is searched.
+const SEARCHED_AT_ONCE: usize = 64;
+
+/// The newest event of a person that is meant, among the newest so many.
+pub(super) fn newest_of(
+    shared: &KernelState,
+    id: WorkspaceId,
+    members: &[SourceIdentityId],
+    most: usize,
+    deadline: &Deadline<'_>,
+    is_meant: impl Fn(&RecordedEvent) -> bool,
+) -> Result<Option<RecordedEvent>, QueryError> {
+    let (store, members) = (shared.store.as_ref(), members.to_vec());
+    let histories = Histories { store, workspace: id, members, most: 2 * SEARCHED_AT_ONCE };
+    let (mut before, mut searched) = (None, 0);
+    while searched < most {
+        deadline.go_on()?;
+        let events = histories.newest(before, shared.clock.now(), SEARCHED_AT_ONCE)?;
+        let Some(last) = events.last() else { break };
+        (before, searched) = (Some(Place::new(last.event.time.0, last.position.0)), searched + events.len());
+        let found = events.into_iter().find(&is_meant);
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// What an event takes in an answer, about.

@@ -3,8 +3,11 @@
 //!
 //! A value has the number of its version and a hash of its inputs, an event the number of its source. All else is found from these.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_features::{EventFacts, Expression, FeatureName, Leaf};
+use kith_model::audience::Cause;
 use kith_model::change::Change;
 use kith_model::event::RecordedEvent;
 use kith_model::id::{Position, ProfileId, SourceIdentityId, WorkspaceId};
@@ -12,10 +15,10 @@ use kith_model::profile::{Provenance, TraitValue};
 use kith_model::time::Timestamp;
 use kith_store::{ChangeLimits, Key, KeyRange, ReadError, row};
 
-use super::{QueryError, profile, workspace};
+use super::{QueryError, events, profile, workspace};
 use crate::Kernel;
 use crate::accept::readers::{Reader, reader_of};
-use crate::plan::ModelPlan;
+use crate::plan::{ModelPlan, Plan};
 use crate::profiles::evaluation::{Evaluation, Profile, output_value};
 use crate::profiles::facts::{bucket_of, get_one, read_facts_row};
 use crate::profiles::person::{self, load_sealed};
@@ -70,8 +73,13 @@ pub struct ValueProvenance {
     /// Those of the installation as it is now, with what they say now.
     pub inputs: Vec<InputProvenance>,
     pub state: InputState,
+    /// What had it computed, as far as that was noted: of a value of before it says an event whatever it was.
+    pub set_off_by: Cause,
     /// The event at the position that the value names, where it is one of the person.
     pub cause: Option<EventProvenance>,
+    /// Where it is none, because a fit, a change or time set the value off: the last event of the person that the inputs read, of those
+    /// that had come by that position.
+    pub behind: Option<EventProvenance>,
 }
 
 /// One input of a model.
@@ -97,7 +105,7 @@ pub enum InputState {
 /// What an input is shown with at most, in bytes.
 pub const MAX_INPUT_BYTES: usize = 16 << 10;
 
-/// Events of one moment that are looked through for the one that stated a fact.
+/// Events that are looked through for one: of one moment for that which stated a fact, of a person for the last that inputs read.
 const MAX_EVENTS_SEARCHED: usize = 512;
 
 /// What one record of the log takes at most, so that one is read and no more.
@@ -166,7 +174,70 @@ fn value_provenance(
         None => (Vec::new(), InputState::Unknown),
     };
     let cause = event_at(shared, id, &members, provenance.cause)?;
-    Ok(Some(ValueProvenance { json, provenance, inputs, state, cause }))
+    let model = compiled.plan.model(provenance.installation).filter(|_| cause.is_none());
+    let behind = match model {
+        Some((_, model)) => {
+            let inputs = inputs_through(&compiled.plan, model);
+            behind(shared, id, &members, (&inputs, provenance.cause), &deadline)?
+        }
+        None => None,
+    };
+    Ok(Some(ValueProvenance { json, provenance, inputs, state, set_off_by: output.set_off_by, cause, behind }))
+}
+
+/// The inputs of a model, and those of the models whose values they read.
+fn inputs_through<'p>(plan: &'p Plan, model: &'p ModelPlan) -> Vec<&'p Expression> {
+    let (mut found, mut inputs) = (BTreeSet::from([model.installed.id]), Vec::new());
+    let mut next = vec![model];
+    while let Some(model) = next.pop() {
+        for (_, input) in &model.inputs {
+            let reads = input.reads();
+            let tags = reads.tags.iter().map(|name| FeatureName::Tag(name.as_str().into()));
+            let scores = reads.scores.iter().map(|name| FeatureName::Score(name.as_str().into()));
+            let writers = tags.chain(scores).filter_map(|feature| plan.outputs.get(&feature));
+            for (_, writer) in writers.filter_map(|(id, _)| plan.model(*id)) {
+                if found.insert(writer.installed.id) {
+                    next.push(writer);
+                }
+            }
+            inputs.push(input);
+        }
+    }
+    inputs
+}
+
+/// The last event of a person that inputs read, of those up to a position: one that an aggregate looks at, or that stated a fact.
+fn behind(
+    shared: &KernelState,
+    id: WorkspaceId,
+    members: &[SourceIdentityId],
+    (inputs, until): (&[&Expression], Position),
+    deadline: &Deadline<'_>,
+) -> Result<Option<EventProvenance>, QueryError> {
+    let leaves: Vec<&Arc<Leaf>> = inputs.iter().flat_map(|input| input.leaves()).collect();
+    let is_read = |recorded: &RecordedEvent| {
+        let event = EventFacts::new(&recorded.event, "");
+        recorded.position <= until && leaves.iter().any(|leaf| leaf.concerns(&event))
+    };
+    let mut positions = Vec::new();
+    if !leaves.is_empty() {
+        let newest = events::newest_of(shared, id, members, MAX_EVENTS_SEARCHED, deadline, is_read)?;
+        positions.extend(newest.map(|recorded| recorded.position));
+    }
+    let traits: BTreeSet<&String> = inputs.iter().flat_map(|input| &input.reads().traits).collect();
+    for name in traits {
+        deadline.go_on()?;
+        if let Some((value, identity)) = held_fact(shared, id, members, name)? {
+            positions.extend(position_of(shared, id, identity, &value)?.filter(|position| *position <= until));
+        }
+    }
+    let mut last: Option<EventProvenance> = None;
+    for position in positions {
+        let found = event_at(shared, id, members, position)?;
+        let place = |found: &EventProvenance| (found.recorded.event.time, found.recorded.position);
+        last = last.into_iter().chain(found).max_by_key(place);
+    }
+    Ok(last)
 }
 
 /// The value of that name that an installation which is there holds of a person.
@@ -244,9 +315,22 @@ fn fact_provenance(
 ) -> Result<Option<FactProvenance>, QueryError> {
     workspace(shared, id)?;
     let Some((_, members)) = profile::member_ids(shared, id, profile)? else { return Ok(None) };
+    let Some((value, identity)) = held_fact(shared, id, &members, name)? else { return Ok(None) };
+    let position = position_of(shared, id, identity, &value)?;
+    let event = position.map(|position| event_at(shared, id, &members, position)).transpose()?.flatten();
+    Ok(Some(FactProvenance { value, identity, event }))
+}
+
+/// A fact of a person, and whose of these identities it is.
+fn held_fact(
+    shared: &KernelState,
+    id: WorkspaceId,
+    members: &[SourceIdentityId],
+    name: &str,
+) -> Result<Option<(TraitValue, SourceIdentityId)>, ReadError> {
     let store = shared.store.as_ref();
     let mut held: Option<(TraitValue, SourceIdentityId)> = None;
-    for member in &members {
+    for member in members {
         let Some(mut facts) = read_facts_row(store, id, *member, 0)? else { continue };
         if facts.is_split {
             let Some(bucket) = read_facts_row(store, id, *member, bucket_of(name))? else { continue };
@@ -258,10 +342,7 @@ fn fact_provenance(
             held = Some((value, *member));
         }
     }
-    let Some((value, identity)) = held else { return Ok(None) };
-    let position = position_of(shared, id, identity, &value)?;
-    let event = position.map(|position| event_at(shared, id, &members, position)).transpose()?.flatten();
-    Ok(Some(FactProvenance { value, identity, event }))
+    Ok(held)
 }
 
 /// Where the event that stated a fact stands, if it is part of the identity's history.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use kith_model::delivery::DeliveryState;
 use kith_model::id::{InstallationId, Position, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{ChangeLimits, Store};
@@ -36,10 +37,19 @@ pub enum UndoProgress {
 pub struct UndoPreview {
     pub source: InstallationId,
     pub takes_back: TakenBack,
-    /// Messages that left since the version first read, or may have: so many at most are because of it.
-    pub messages: u64,
+    /// Messages since the version first read: so many at most are because of it.
+    pub messages: MessagesSince,
     /// Whether all was looked at; else there is more.
     pub is_all: bool,
+}
+
+/// Messages since a moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MessagesSince {
+    /// Those that left, or may have.
+    pub left: u64,
+    /// Those that wait.
+    pub waiting: u64,
 }
 
 /// Records of the log that a preview looks at, at most.
@@ -76,10 +86,10 @@ impl Kernel {
         })
     }
 
-    /// What an undo of events has come to so far.
+    /// What an undo of events, and those of the same version before it, have come to so far.
     pub fn taken_back(&self, workspace: WorkspaceId, undo: &Undo) -> Result<TakenBack, QueryError> {
         let workspace = super::workspace(&self.shared, workspace)?;
-        let row = TakenBackRow::read(self.shared.store.as_ref(), workspace.id, undo)?;
+        let row = TakenBackRow::last(self.shared.store.as_ref(), workspace.id, undo)?;
         Ok(row.map(|row| row.taken_back).unwrap_or_default())
     }
 
@@ -130,7 +140,8 @@ fn preview(
     turn: &QuestionTurn<'_>,
 ) -> Result<UndoPreview, QueryError> {
     let store = shared.store.as_ref();
-    let mut preview = UndoPreview { source, takes_back: TakenBack::default(), messages: 0, is_all: true };
+    let mut preview =
+        UndoPreview { source, takes_back: TakenBack::default(), messages: MessagesSince::default(), is_all: true };
     let read = ReadBy::find(store, workspace, (source, digest), store.head_of(workspace))?;
     preview.takes_back.unreadable += read.unreadable;
     for stretch in read.stretches() {
@@ -161,28 +172,38 @@ fn count(
         let found = read.read(store, workspace, (at, up_to), LOG)?;
         *room = room.saturating_sub(found.looked_at.max(1));
         counted.unreadable += found.unreadable;
-        found.events.iter().for_each(|(_, event)| counted.count(event));
+        for event in &found.events {
+            counted.count(&event.1);
+            let replaced = found.replaced(store, workspace, read, event)?;
+            counted.returned += replaced.returning.len() as u64;
+            counted.lost += replaced.lost;
+        }
         at = found.at;
     }
     Ok(true)
 }
 
-/// How many messages left since a moment, or may have; whether all were looked at.
+/// How many messages there are since a moment; whether all were looked at.
 pub(super) fn messages_since(
     shared: &KernelState,
     workspace: WorkspaceId,
     since: Timestamp,
     turn: &QuestionTurn<'_>,
-) -> Result<(u64, bool), QueryError> {
-    let (mut messages, mut cursor): (u64, Option<String>) = (0, None);
+) -> Result<(MessagesSince, bool), QueryError> {
+    let (mut messages, mut cursor): (MessagesSince, Option<String>) = (MessagesSince::default(), None);
     for _ in 0..MAX_DELIVERIES / DELIVERIES_AT_ONCE {
         turn.go_on()?;
         let page = PageRequest { limit: DELIVERIES_AT_ONCE, cursor: cursor.as_deref() };
         let found = letters::deliveries(shared, workspace, &DeliveryFilter::default(), page)?;
         // The newest come first.
         let newer = found.items.iter().take_while(|delivery| delivery.created_at >= since);
-        let left = newer.clone().filter(|delivery| !matches!(delivery.state.name(), "pending" | "skipped"));
-        messages += left.count() as u64;
+        for delivery in newer.clone() {
+            match delivery.state {
+                DeliveryState::Pending { .. } => messages.waiting += 1,
+                DeliveryState::Skipped { .. } => {}
+                _ => messages.left += 1,
+            }
+        }
         cursor = found.next;
         if cursor.is_none() || newer.count() < found.items.len() {
             return Ok((messages, true));

@@ -219,7 +219,7 @@ fn written(
         && let Some(since) = first_read(store, workspace.id, digest, installations, turn)?
     {
         let (messages, is_all) = messages_since(shared, workspace.id, since, turn)?;
-        written.messages = messages;
+        written.messages = messages.left;
         written.is_all &= is_all;
     }
     Ok(written)

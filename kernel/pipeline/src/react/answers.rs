@@ -151,16 +151,17 @@ impl Reactor {
                     continue;
                 }
             };
-            let position = match held.freshness {
-                Freshness::Pending { position, .. } => position,
-                _ => self.pass.cursor.position,
+            let (position, set_off_by) = match held.freshness {
+                Freshness::Pending { position, cause, .. } => (position, cause),
+                _ => (self.pass.cursor.position, Cause::Change),
             };
             let output = match outcome {
                 RowOutcome::Values(answer) => {
                     self.take_emitted(model, result, (row, answer.events.as_slice()), &held)?;
                     let version = *number.get_or_insert_with(|| self.number(&result.version));
                     let (inputs, values) = (row.inputs, answer.values.clone());
-                    Output { version, cause: position, at: now, inputs, values, freshness: Freshness::Fresh }
+                    let freshness = Freshness::Fresh;
+                    Output { version, cause: position, at: now, inputs, values, freshness, set_off_by }
                 }
                 RowOutcome::Faulted(fault) => {
                     self.letter_of(result, fault, 1, &[row.profile])?;

@@ -22,7 +22,7 @@ use crate::profiles::facts::read_contribution;
 use crate::setup::Undone;
 
 impl Reactor {
-    /// An event is no longer part of its person's history, which the store has without it already.
+    /// An event is no longer part of its person's history, which the store has without it already; or it is again, and the store has it.
     pub(super) fn gone(&mut self, position: Position, gone: &SupersededEvent, cause: Cause) -> Result<(), RecordError> {
         let event = &gone.event;
         let identity = event.identity;

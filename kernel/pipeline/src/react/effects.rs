@@ -4,7 +4,7 @@
 use kith_model::audience::{Action, Cause};
 use kith_model::change::{Change, Movement};
 use kith_model::delivery::DeliveryState;
-use kith_model::id::{AudienceId, ProfileId, SourceIdentityId, WorkspaceId};
+use kith_model::id::{AudienceId, Position, ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
 use kith_store::{JobId, Key, Operation, row};
@@ -31,6 +31,8 @@ pub(crate) struct Intent {
     pub profile: ProfileId,
     pub action: Action,
     pub at: Timestamp,
+    /// The newest position of the log behind it.
+    pub cause: Position,
 }
 
 /// What follows from a computation.
@@ -187,7 +189,7 @@ impl Intent {
 
 fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>) {
     let state = intent.state();
-    let Intent { id, audience, step, profile, action, at } = intent;
+    let Intent { id, audience, step, profile, action, at, cause } = intent;
     let queue = outbox(workspace, action.channel);
     let delivery = DeliveryRow {
         channel: action.channel,
@@ -202,6 +204,7 @@ fn send(workspace: WorkspaceId, intent: Intent, operations: &mut Vec<Operation>)
         payload: action.payload,
         created_at: at,
         state,
+        cause: Some(cause),
     };
     operations.push(Operation::Put(Key::delivery(workspace, &id), row::encode(&delivery)));
     operations.push(Operation::Put(Key::delivery_by_time(workspace, at, &id), Vec::new()));

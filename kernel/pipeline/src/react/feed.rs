@@ -86,7 +86,9 @@ impl Reactor {
         next: Option<&LogRecord>,
         gone: &BTreeSet<Position>,
     ) -> Result<(), RecordError> {
-        match row::decode::<Change>(&record.bytes)? {
+        let change = row::decode::<Change>(&record.bytes)?;
+        self.pass.has_taken_back |= matches!(change, Change::TakenBack(_));
+        match change {
             Change::Recorded(event) => {
                 self.pass.seen.note(&self.seen.book, &event);
                 if gone.contains(&record.position) { Ok(()) } else { self.event(record.position, &event) }
@@ -102,10 +104,11 @@ impl Reactor {
                 self.gone(record.position, &gone, self.cause(record.position, gone.event.origin))
             }
             // Nobody is told of what was taken back.
-            Change::TakenBack(gone) if record.position <= self.promised => {
-                self.gone(record.position, &gone, Cause::Rebuild)
+            Change::TakenBack(other) | Change::Returned(other) if record.position <= self.promised => {
+                self.gone(record.position, &other, Cause::Rebuild)
             }
-            Change::TakenBack(gone) => self.gone(record.position, &gone, Cause::Undo),
+            // What returns is in the store as well, and found with all that is left.
+            Change::TakenBack(other) | Change::Returned(other) => self.gone(record.position, &other, Cause::Undo),
             Change::Membership { .. } => Ok(()),
         }
     }

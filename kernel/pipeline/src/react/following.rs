@@ -362,7 +362,8 @@ impl Reactor {
                     Step::Exit => mark.exit_fired_at = Some(now),
                 }
                 let (audience, profile) = (decision.audience, work.profile);
-                let intent = Intent { id, audience, step, profile, action: action.clone(), at: now };
+                let cause = work.touch.position;
+                let intent = Intent { id, audience, step, profile, action: action.clone(), at: now, cause };
                 self.pass.effects.push(Effect::Send(Box::new(intent)));
             }
         }

@@ -302,8 +302,8 @@ fn refusal_of(spec: &InputSpec, problem: Misfit) -> PluginFault {
 fn update_input(hash: &mut Xxh3, cell: &Result<Cell, Misfit>) {
     match cell {
         Ok(cell) => update(hash, cell),
-        // Apart from a cell that is null.
-        Err(_) => hash.update(b"misfit"),
+        // Apart from a cell that is null and one that is there.
+        Err(_) => hash.update(&[2]),
     }
 }
 
@@ -316,9 +316,11 @@ fn update(hash: &mut Xxh3, cell: &Cell) {
         hash.update(&(numbers.len() as u64).to_be_bytes());
         numbers.iter().for_each(|number| hash.update(&number.to_be_bytes()));
     };
+    // A cell that is absent must not read like the one beside it.
+    hash.update(&[u8::from(*cell != Cell::Null)]);
     match cell {
-        Cell::Null => hash.update(&[0]),
-        Cell::Boolean(value) => hash.update(&[1, u8::from(*value)]),
+        Cell::Null => {}
+        Cell::Boolean(value) => hash.update(&[u8::from(*value)]),
         Cell::Int64(value) | Cell::Timestamp(value) => hash.update(&value.to_be_bytes()),
         Cell::Float64(value) => hash.update(&value.to_bits().to_be_bytes()),
         Cell::Text(value) => text(hash, value),
@@ -333,11 +335,7 @@ fn update(hash: &mut Xxh3, cell: &Cell) {
         }
         Cell::Records(records) => {
             hash.update(&(records.len() as u64).to_be_bytes());
-            for cell in records.iter().flatten() {
-                // A field that is absent must not read like the next one.
-                hash.update(&[u8::from(*cell != Cell::Null)]);
-                update(hash, cell);
-            }
+            records.iter().flatten().for_each(|cell| update(hash, cell));
         }
     }
 }

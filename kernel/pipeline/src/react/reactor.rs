@@ -96,6 +96,8 @@ pub(super) struct Pass {
     pub rebuilt: BTreeMap<(SourceIdentityId, LeafId), Position>,
     /// The names that came in it.
     pub seen: SeenNow,
+    /// Whether an event was taken back in it: the gate asks how far that was followed, so that it is committed.
+    pub has_taken_back: bool,
     /// Whether there is more of it.
     pub has_more: bool,
 }
@@ -369,7 +371,7 @@ impl Reactor {
         let mut is_written = false;
         let is_readiness_new = self.readiness != self.durable_readiness;
         let is_far = self.pass.cursor.position.0 > self.durable_position.0 + MAX_UNCOMMITTED_RECORDS;
-        if is_readiness_new || is_far || !self.pass.effects.is_empty() {
+        if is_readiness_new || is_far || self.pass.has_taken_back || !self.pass.effects.is_empty() {
             let readiness = is_readiness_new.then(|| self.readiness.clone());
             let progress = Progress { cursor: self.pass.cursor, readiness };
             let effects = std::mem::take(&mut self.pass.effects);

@@ -67,13 +67,17 @@ pub(crate) struct Output {
     /// In the order of the model version's outputs; empty before the first run.
     pub values: Vec<OutputValue>,
     pub freshness: Freshness,
+    /// What had the values computed; behind all else in the row, where it is not an event.
+    #[serde(skip)]
+    pub set_off_by: Cause,
 }
 
 impl Output {
     /// A value that was never computed.
     pub(crate) fn never(inputs: u64, cause: Cause, position: Position) -> Output {
         let freshness = Freshness::Pending { inputs, cause, position };
-        Output { version: 0, cause: position, at: Timestamp(0), inputs: 0, values: Vec::new(), freshness }
+        let (at, values) = (Timestamp(0), Vec::new());
+        Output { version: 0, cause: position, at, inputs: 0, values, freshness, set_off_by: cause }
     }
 
     /// Values that were taken back: null, of inputs that nobody has.
@@ -161,7 +165,7 @@ pub(crate) struct Derived {
     /// The timers of leaves, which lie beside their states.
     #[serde(skip)]
     leaf_timers: LeafTimers,
-    /// Behind all else in the row; of the identity that named the profile at that time.
+    /// Behind the leaves in the row; of the identity that named the profile at that time.
     #[serde(skip)]
     pub standing: Standing,
 }
@@ -201,16 +205,26 @@ const APART: u8 = 3;
 /// The version that does not tell who objected.
 const WITHOUT_STANDING: u8 = 4;
 
+/// The version that does not tell what set values off.
+const WITHOUT_SET_OFF: u8 = 5;
+
+/// What set values off, of those that no event did.
+type SetOff = Vec<(OutputKey, Cause)>;
+
 impl Row for Derived {
     const WHAT: &'static str = "what is computed of an identity";
     const OWNER: Owner = Owner::React;
-    const VERSION: u8 = 5;
+    const VERSION: u8 = 6;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Derived, String>> {
         match version {
             APART => Some(row::read_postcard(body)),
             WITHOUT_STANDING => Some(Derived::with_leaves(body).and_then(|(derived, rest)| {
                 if rest.is_empty() { Ok(derived) } else { Err(format!("{} bytes lie behind the row", rest.len())) }
+            })),
+            WITHOUT_SET_OFF => Some(Derived::with_leaves(body).and_then(|(mut derived, rest)| {
+                derived.standing = row::read_postcard(rest)?;
+                Ok(derived)
             })),
             _ => None,
         }
@@ -229,17 +243,26 @@ impl Row for Derived {
         let rows: Vec<(u16, HeldLeafRow<'_>)> = own.iter().map(row_of).collect();
         row::write_postcard(&rows, bytes);
         row::write_postcard(&self.standing, bytes);
+        let set_off = self.outputs.iter().filter(|(_, output)| output.set_off_by != Cause::Event);
+        let set_off: SetOff = set_off.map(|(key, output)| (*key, output.set_off_by)).collect();
+        row::write_postcard(&set_off, bytes);
     }
 
     fn from_body(body: &[u8]) -> Result<Derived, String> {
         let (mut derived, rest) = Derived::with_leaves(body)?;
-        derived.standing = row::read_postcard(rest)?;
+        let (standing, rest) = row::take_postcard(rest)?;
+        derived.standing = standing;
+        for (key, cause) in row::read_postcard::<SetOff>(rest)? {
+            if let Some(output) = derived.outputs.get_mut(&key) {
+                output.set_off_by = cause;
+            }
+        }
         Ok(derived)
     }
 }
 
 impl Derived {
-    /// The row without its standing, and the bytes behind that.
+    /// The row as far as its leaves, and the bytes behind these.
     fn with_leaves(body: &[u8]) -> Result<(Derived, &[u8]), String> {
         let (mut derived, rest) = row::take_postcard::<Derived>(body)?;
         let (rows, rest) = row::take_postcard::<Vec<(u16, LeafRow)>>(rest)?;
@@ -557,6 +580,22 @@ mod tests {
         read.leaves.retain(|_| false);
         let (deleted, is_list_new) = read.changed_groups();
         assert!(is_list_new && deleted.iter().all(|(_, row)| row.is_none()) && read.groups().is_empty());
+    }
+
+    #[test]
+    fn what_set_values_off_is_in_the_row_and_a_row_of_before_does_not_tell() {
+        let output = |cause| Output { values: vec![OutputValue::Int(3)], ..Output::never(7, cause, Position(5)) };
+        let [one, two] = [1, 2].map(|number| (InstallationId(number), Track::Live));
+        let outputs = BTreeMap::from([(one, output(Cause::Event)), (two, output(Cause::Change))]);
+        let derived = Derived { outputs, standing: Standing::Objected, ..Derived::default() };
+        let read = again(&derived);
+        assert_eq!((&read.outputs, read.standing), (&derived.outputs, Standing::Objected));
+        let mut bytes = vec![WITHOUT_SET_OFF];
+        row::write_postcard(&derived, &mut bytes);
+        row::write_postcard(&Vec::<(u16, LeafRow)>::new(), &mut bytes);
+        row::write_postcard(&derived.standing, &mut bytes);
+        let read: Derived = row::decode(&bytes).unwrap();
+        assert_eq!((read.outputs[&two].set_off_by, read.standing), (Cause::Event, Standing::Objected));
     }
 
     #[test]

@@ -484,7 +484,7 @@ impl Channel for Slow {
                     self.let_go.wait(&mut is_let_go);
                 }
             });
-            return Err(PluginFault::DeadlineExceeded { limit_ms: 30_000 });
+            return Err(PluginFault::DeadlineExceeded { limit_ms: 30_000, spent: TimeSpent::WaitingForPeers });
         }
         Ok(vec![Outcome::Delivered { provider_id: None }; messages.len()])
     }

@@ -14,10 +14,12 @@ use super::harness::*;
 use crate::{IntakeError, IntakeReceipt, Role};
 
 /// A connector that makes one event of each request, of the person whom the body names, and answers with that. A call with `hold`
-/// lasts until it is let go; with `bad` it traps.
+/// lasts until it is let go; with `bad` it traps, and with `shy` unless that is alone.
 #[derive(Default)]
 struct Busy {
     calls: Mutex<Vec<Vec<String>>>,
+    /// The faults of calls of several that it was told of.
+    told: Mutex<Vec<PluginFault>>,
     held: Mutex<usize>,
     may_go: Mutex<usize>,
     changed: Condvar,
@@ -27,7 +29,8 @@ impl Busy {
     fn called(&self, requests: &[&SourceRequest]) -> Result<Vec<Received>, PluginFault> {
         let bodies: Vec<String> =
             requests.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
-        let (holds, is_bad) = (bodies.iter().any(|body| body == "hold"), bodies.iter().any(|body| body == "bad"));
+        let has = |what: &str| bodies.iter().any(|body| body == what);
+        let (holds, is_bad) = (has("hold"), has("bad") || (has("shy") && bodies.len() > 1));
         self.calls.lock().push(bodies);
         if holds {
             *self.held.lock() += 1;
@@ -74,6 +77,10 @@ impl Connector for Busy {
 
     fn receive_all(&self, requests: &[&SourceRequest]) -> Result<Vec<Result<Received, ReceiveError>>, PluginFault> {
         Ok(self.called(requests)?.into_iter().map(Ok).collect())
+    }
+
+    fn failed_together(&self, fault: &PluginFault) {
+        self.told.lock().push(fault.clone());
     }
 
     fn takes_several(&self) -> bool {
@@ -158,4 +165,26 @@ fn a_request_that_fails_is_the_only_one_that_does_and_the_only_strike() {
         assert_eq!(answered(&bench, sent).unwrap(), "hold");
     }
     assert_eq!(*bench.notes.0.lock(), []);
+}
+
+/// It was in no figure, and the source was called together again after a minute, each time.
+#[test]
+fn a_connector_that_fails_on_several_alone_is_told_of_and_called_one_by_one() {
+    let (bench, busy, holding) = busy();
+    let waiting = ["ada", "shy", "dan"].map(|who| wait_with(&bench, who));
+    busy.let_go(holding.len());
+    let answers = waiting.map(|sent| answered(&bench, sent).unwrap());
+    assert_eq!(answers, ["ada", "shy", "dan"]);
+    let trap = PluginFault::Trapped { message: "it is bad".into(), backtrace: vec![] };
+    assert_eq!(*busy.told.lock(), [trap]);
+    for sent in holding {
+        assert_eq!(answered(&bench, sent).unwrap(), "hold");
+    }
+    let version = {
+        let setup = bench.setup.lock();
+        xxhash_rust::xxh3::xxh3_64(setup.installations[0].digest.as_bytes()) ^ setup.installations[0].config_hash
+    };
+    let times = bench.kernel.shared.gathering.fails_together((WORKSPACE, SOURCE), version);
+    assert_eq!(times, 2, "the first one is remembered");
+    assert_eq!(*bench.notes.0.lock(), [], "it answers each of them alone");
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kith_model::budget::table;
 use kith_model::event::{DraftEvent, RejectedRecord};
 use kith_model::id::InstallationId;
 use kith_model::plugin::*;
@@ -41,6 +42,8 @@ struct Feed {
     endless: Mutex<bool>,
     /// The same, each page being empty and behind a cursor of its own.
     drifts: Mutex<bool>,
+    /// The same, each page having the first record alone, and a cursor of so many bytes; none where there are none.
+    overlap_bytes: Mutex<usize>,
     wire: Arc<Wire>,
     /// In place of the wire.
     silent: Option<Arc<Silent>>,
@@ -84,6 +87,11 @@ impl Feed {
             return PolledPage { events: vec![], places: vec![], rejected: vec![], cursor, more: true };
         }
         let records = self.records.lock();
+        let bytes = *self.overlap_bytes.lock();
+        if bytes > 0 {
+            let (events, cursor) = (records[..1].to_vec(), format!("{}{}", "0".repeat(bytes), from + 1).into_bytes());
+            return PolledPage { events, places: vec![], rejected: vec![], cursor, more: true };
+        }
         let to = records.len().min(from + 2);
         PolledPage {
             events: records[from..to].to_vec(),
@@ -495,6 +503,40 @@ fn pages_without_end_that_have_nothing_on_them_are_told_of_and_waited_after() {
         assert_eq!(polls(&bench).next_at, Some(START.plus_ms(due * MINUTE)));
         later(&bench, i64::try_from(number).unwrap() * MINUTE);
     }
+}
+
+/// Each page has a record that came before and leads to another one, and it was asked for them without a pause.
+#[test]
+fn pages_without_end_that_have_nothing_new_on_them_are_waited_after_longer_each_time() {
+    let feed = Feed::of(1);
+    *feed.overlap_bytes.lock() = 1;
+    let bench = bench(&feed);
+    let last = polled(&bench, 6);
+    assert_eq!((last.pages, last.events, last.repeats, last.outcome()), (32, 0, 32, "later"), "{last:?}");
+    assert!(last.reason().contains("nothing of what the last polls brought was new"), "{last:?}");
+    let outcomes: Vec<&str> = polls(&bench).polls.iter().map(PollEntry::outcome).collect();
+    assert_eq!(outcomes, ["later", "more", "more", "more", "more", "more"], "the first one brought something");
+    assert_eq!(polls(&bench).next_at, Some(START.plus_ms(1_000)));
+    later(&bench, 1_000);
+    assert_eq!(polled(&bench, 7).outcome(), "later");
+    assert_eq!((polls(&bench).next_at, polls(&bench).failures), (Some(START.plus_ms(3_000)), 2));
+}
+
+/// The cursor was written with each page and counted for nothing.
+#[test]
+fn the_cursor_counts_for_what_a_source_may_bring() {
+    let feed = Feed::of(1);
+    *feed.overlap_bytes.lock() = 60_000;
+    *feed.gated.lock() = Some(None);
+    let held = feed.gate.lock();
+    let bench = bench(&feed);
+    bench.wait_until("it is asked", || feed.cursors().len() == 1);
+    let brought = usize::try_from(table::SOURCE_BYTES.default).unwrap() - 100_000;
+    bench.kernel.shared.volumes.brought((WORKSPACE, FEED), brought, START);
+    drop(held);
+    let first = polled(&bench, 1);
+    assert_eq!((first.pages, first.events, first.repeats, first.outcome()), (2, 1, 1, "later"), "{first:?}");
+    assert!(first.reason().contains("source-bytes"), "{first:?}");
 }
 
 /// Nothing of a poll can be written, and it asked again every second.

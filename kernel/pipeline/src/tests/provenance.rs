@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kith_model::audience::{ConsentBasis, ReEntry, Reach};
+use kith_model::audience::{Cause, ConsentBasis, ReEntry, Reach};
 use kith_model::id::Position;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
@@ -132,6 +132,31 @@ fn a_value_leads_to_its_version_its_inputs_and_the_event_behind_it() {
     let held = of("level").unwrap();
     let found = (held.json.as_str(), held.state);
     assert_eq!(found, ("\"many\"", InputState::Changed), "the value is of other inputs");
+}
+
+/// Regression: of a value that a fit, another version or the installation had set off no event was told.
+#[test]
+fn a_value_that_a_change_set_off_leads_to_the_last_event_that_its_inputs_read() {
+    let bench = Bench::new(vec![]);
+    bench.send(orders("u1", 0, 2));
+    bench.send(vec![identify("said", &[("user_id", "u1")], r#"{"city":"Oslo"}"#, START)]);
+    bench.send(orders("u2", 0, 1));
+    bench.settle();
+    configure(&bench, upgraded);
+    let id = bench.profile("user_id", "u1").unwrap().id;
+    let level = (ComputedKind::Tag, "level");
+    let of = || bench.kernel.value_provenance(WORKSPACE, id, level, &Patience::default()).unwrap().unwrap();
+    let found = of();
+    assert_eq!((found.provenance.digest.as_str(), found.state), (GENEROUS, InputState::AsComputed));
+    assert_eq!((&found.cause, found.set_off_by), (&None, Cause::Change), "the upgrade set it off");
+    let behind = found.behind.unwrap();
+    assert_eq!(behind.recorded.event.message_id, "u1-1", "no input reads what was said later");
+    assert!(behind.counts && behind.recorded.position < found.provenance.cause);
+    bench.send(orders("u1", 2, 1));
+    bench.settle();
+    let found = of();
+    assert_eq!(found.set_off_by, Cause::Event);
+    assert_eq!((found.cause.unwrap().recorded.event.message_id.as_str(), found.behind), ("u1-2", None));
 }
 
 #[test]

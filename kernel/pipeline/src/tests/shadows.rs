@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use kith_model::audience::ConsentBasis;
 use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
-use kith_store::{Key, Operation, Unit};
+use kith_store::{Key, Operation, Unit, row};
 use parking_lot::{Mutex, RwLock};
 
 use super::harness::*;
-use crate::shadow::report::{OutputComparison, SkippedCounts};
+use crate::shadow::COMMIT_PERIOD;
+use crate::shadow::report::{OutputComparison, ShadowReport, SkippedCounts};
 use crate::{Activity, Patience, Role, ShadowVersion, ShadowView};
 
 /// A tag model that answers everybody the same, or fails on everybody.
@@ -185,6 +187,23 @@ fn the_counts_of_a_shadow_outlive_a_restart_and_end_with_it() {
     bench.send(orders("u4", 0, 1));
     bench.settle();
     assert_eq!((view(&bench).report.compared, model.asked.load(Ordering::SeqCst)), (0, asked), "it is held as well");
+}
+
+/// Regression: what was compared last was written with the next comparison, so that a server that was killed after hours without
+/// one had lost it.
+#[test]
+fn what_was_compared_last_is_written_though_nothing_follows() {
+    let bench = Bench::new(vec![]);
+    beside_level(&bench, &Stubborn::new(Ok("many")));
+    for (user, compared) in [("u1", 1), ("u2", 2), ("u3", 3)] {
+        bench.send(orders(user, 0, 1));
+        bench.wait_until("it is compared", || view(&bench).report.compared == compared);
+    }
+    let shared = &bench.kernel.shared;
+    shared.shadows.keep_due(shared, WORKSPACE, Instant::now() + COMMIT_PERIOD);
+    let key = Key::definition(WORKSPACE, Definition::ShadowReport, &LEVEL.0.to_be_bytes());
+    let written = bench.store.get(std::slice::from_ref(&key)).unwrap()[0].clone().unwrap();
+    assert_eq!(row::decode::<ShadowReport>(&written).unwrap().compared, 3);
 }
 
 /// A connector that names every event otherwise than the live one, or refuses what that takes.

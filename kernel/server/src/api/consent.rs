@@ -116,7 +116,7 @@ pub(crate) struct SaidBody {
     /// What was said in place of `true`, as JSON text, where it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     said: Option<String>,
-    /// Whether it counted when it came.
+    /// Whether it counted when it came, and was not taken back since.
     counted: bool,
     /// Why not, where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -155,12 +155,16 @@ fn statement_body(
         received_at: time(statement.received_at),
         source: tables.installation_name(statement.source),
         message_id: statement.message_id.clone(),
-        said: statement.heard.iter().map(said_body).collect(),
+        said: statement.heard.iter().map(|heard| said_body(heard, statement.is_taken_back)).collect(),
     }
 }
 
-fn said_body(heard: &AnswerOutcome) -> SaidBody {
+fn said_body(heard: &AnswerOutcome, is_taken_back: bool) -> SaidBody {
     let why = match heard.outcome {
+        // What was refused stays refused.
+        Outcome::Counted if is_taken_back && heard.refused.is_none() => {
+            Some("it counted until its event was taken back, with what a version of its connector read")
+        }
         Outcome::Counted => None,
         Outcome::SourceMayNotAgree => Some(
             "its source may not agree to anything; where it may, grant it `consent: give` (`--grant-consent give`)",
@@ -321,5 +325,16 @@ mod tests {
         for bad in ["", "3", "0", "2.x.y", "0.x.y", "0.01900000000070008000000000000002"] {
             assert!(AnswerPlace::read(bad).is_none(), "{bad}");
         }
+    }
+    /// It was told as one that counts, and whoever proves an agreement by it proves a wrong one.
+    #[test]
+    fn an_agreement_that_was_taken_back_does_not_count_and_a_refusal_does() {
+        let heard = |refused: Option<&str>| AnswerOutcome {
+            key: "news".into(),
+            refused: refused.map(str::to_owned),
+            outcome: Outcome::Counted,
+        };
+        let counted = |refused, is_taken_back| said_body(&heard(refused), is_taken_back).counted;
+        assert_eq!([counted(None, false), counted(None, true), counted(Some("false"), true)], [true, false, true]);
     }
 }

@@ -19,6 +19,7 @@ use utoipa::IntoParams;
 use super::openapi::queries;
 use super::reservation::Reservation;
 use super::unread::TooSlow;
+use super::words;
 use crate::app::App;
 use crate::auth::{self, Caller, KeyId, Scope};
 use crate::catalogue::Actor;
@@ -172,12 +173,21 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let message = error.inner().to_string();
+        if !error.inner().is_data() {
+            return no_json(bytes, error.inner());
+        }
+        let message = words::plain(&error.inner().to_string());
         let path = place(&error.path().to_string(), &message);
         ApiError::at(path, message)
     })?;
-    reader.end().map_err(|error| ApiError::at(WHOLE_BODY, error.to_string()))?;
+    reader.end().map_err(|error| no_json(bytes, &error))?;
     Ok(value)
+}
+
+/// Of what is no JSON no field can be named; the line tells the place.
+fn no_json(bytes: &[u8], error: &serde_json::Error) -> ApiError {
+    let message = if bytes.is_empty() { "is empty; send JSON".to_owned() } else { format!("is no JSON: {error}") };
+    ApiError::at(WHOLE_BODY, message)
 }
 
 /// The place of a mistake that is in no field.
@@ -279,7 +289,7 @@ fn query_mistake(text: &str) -> (String, &str) {
     let missing = reason.strip_prefix("missing field `").and_then(|rest| rest.split_once('`')).map(|(name, _)| name);
     match (missing, reason.split_once(": ")) {
         (Some(name), _) => (format!("?{name}"), "is missing; this needs it"),
-        (None, Some((name, rest))) if is_name(name) => (format!("?{name}"), rest),
+        (None, Some((name, rest))) if is_name(name) => (format!("?{name}"), words::of_query(rest)),
         _ => ("query".to_owned(), reason),
     }
 }
@@ -356,7 +366,7 @@ mod tests {
         assert_eq!(mistake_at(r#"{"inner":[{}]}"#), "inner[0].number");
         assert_eq!(mistake_at("{}"), "inner");
         assert_eq!(mistake_at(r#"{"inner":[],"inner":[]}"#), "inner");
-        for no_field in [r#"{"inner":[]}{}"#, "", "7"] {
+        for no_field in [r#"{"inner":[]}{}"#, "", "7", "{bad", r#"{"inner":[{"number":1,}]}"#] {
             assert_eq!(mistake_at(no_field), "body", "{no_field}");
         }
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Authority, PageQuery, Path, Query, right};
-use super::installations::{may_read_words, named};
+use super::installations::{WITHHELD_WORDS, may_read_words, named};
 use super::view::{Page, time};
 use crate::app::App;
 use crate::auth::Caller;
@@ -43,17 +43,18 @@ pub(crate) struct FitBody {
     finished_at: Option<String>,
     /// How long it took, the wait for its turn included.
     took_ms: Option<i64>,
-    /// How many rows it read, of people or of their pasts; `null` while it runs, and where a release before made it.
+    /// How many rows it read, of people or of their pasts; `null` while it runs, and where a release before made it. `null` too, as
+    /// `progress`, `metrics`, `state_bytes`, `inputs` and `held_out`, without the scope `profiles:read`, or where the data dictionary
+    /// calls something sensitive and the key has no `sensitive:read`.
     rows: Option<u64>,
     /// Rows read of how many, while running.
     progress: Option<FitProgressBody>,
     /// The plugin's own figures on how good the fit is.
-    metrics: BTreeMap<String, f64>,
-    state_bytes: u64,
-    /// What it read of each input, of one that went well. `null` without the scope `profiles:read`, or where the data
-    /// dictionary calls something sensitive and the key has no `sensitive:read`.
+    metrics: Option<BTreeMap<String, f64>>,
+    state_bytes: Option<u64>,
+    /// What it read of each input, of one that went well.
     inputs: Option<Vec<FitInputBody>>,
-    /// Why it failed, or why it is held.
+    /// Why it failed, or why it is held; where the figures are withheld, only that there is a reason.
     error: Option<String>,
     /// How it and the fit that was in use compare on people from whom no fit learns, where the version has labels (`[training]` of
     /// its manifest); else `null`.
@@ -183,9 +184,11 @@ fn fit_body(
     row: &FitRow,
 ) -> Result<FitBody, ApiError> {
     let workspace = caller.workspace;
-    let shows_inputs = may_read_words(app, caller)?;
+    // Which rows a fit reads and what it makes of them is the choice of who wrote the plugin and its configuration, so that each
+    // figure of it may be about one person.
+    let shows_figures = may_read_words(app, caller)?;
     let under_way = app.kernel.fit_progress(workspace, row.installation);
-    let under_way = under_way.filter(|_| row.status == FitStatus::Running);
+    let under_way = under_way.filter(|_| row.status == FitStatus::Running && shows_figures);
     let in_use = installation.fit == Some(row.version);
     let fit_in_use = installation.fit.and_then(|fit| tables.fits.get(&(installation.id, fit)));
     let input = |input: &FitInputRow| FitInputBody::of(input, fit_in_use.map(AsRef::as_ref));
@@ -201,13 +204,13 @@ fn fit_body(
         started_at: time(row.started_at),
         finished_at: row.finished_at.map(time),
         took_ms: row.finished_at.map(|finished| finished.0.saturating_sub(row.started_at.0).max(0)),
-        rows: row.rows,
+        rows: row.rows.filter(|_| shows_figures),
         progress: under_way.map(|fit| FitProgressBody { rows_done: fit.rows_done, rows_total: fit.rows_total }),
-        metrics: row.metrics.iter().cloned().collect(),
-        state_bytes: row.state_bytes,
-        inputs: shows_inputs.then(|| row.inputs.iter().map(input).collect()),
-        error: row.error.clone(),
-        held_out: row.held_out.as_ref().map(HeldOutBody::from),
+        metrics: shows_figures.then(|| row.metrics.iter().cloned().collect()),
+        state_bytes: shows_figures.then_some(row.state_bytes),
+        inputs: shows_figures.then(|| row.inputs.iter().map(input).collect()),
+        error: row.error.clone().map(|why| if shows_figures { why } else { WITHHELD_WORDS.to_owned() }),
+        held_out: row.held_out.as_ref().filter(|_| shows_figures).map(HeldOutBody::from),
     })
 }
 

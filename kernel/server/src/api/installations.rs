@@ -11,18 +11,20 @@ mod hosts;
 mod kv;
 mod new_bytes;
 mod policy;
+mod quarantine;
 mod removal;
 mod seen;
 mod shadow;
 mod trial;
 mod versions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::budget::table;
-use kith_model::id::{InstallationId, InstallationName, WorkspaceId};
+use kith_model::id::{InstallationId, InstallationName};
 use kith_model::plugin::{Grants, InstallationMode, PluginId, PluginKind};
 use kith_pipeline::{Activity, Patience};
 use serde_json::Value;
@@ -33,8 +35,8 @@ use body::{WantedGrants, installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
 use edit::{
-    CheckedConfig, WantedConfig, check_complete, check_grants, check_secrets, check_sensitive, free_name,
-    poll_interval, read_mode,
+    CheckedConfig, WantedConfig, check_complete, check_granting, check_grants, check_secrets, check_sensitive,
+    check_sight, free_name, poll_interval, read_mode,
 };
 pub(crate) use kv::*;
 pub(crate) use new_bytes::NewBytes;
@@ -48,7 +50,7 @@ use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
 use super::view::Page;
 use crate::app::App;
-use crate::auth::{self, KeyKind, Scope};
+use crate::auth::{self, Caller, KeyKind, Scope};
 use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::sealed::SealError;
 use crate::catalogue::{
@@ -78,31 +80,31 @@ pub(crate) async fn create(
     authority: Authority<right::PluginsAdmin>,
     Json(wanted): Json<NewInstallation>,
 ) -> Result<(StatusCode, Json<InstallationBody>), ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
         let checked = CheckedConfig::new(app, patience);
         let (id, write_key) = app.change_after_loading(workspace, actor, patience, |draft| {
-            let (row, write_key) = install(app, draft, &wanted, &checked)?;
+            let (row, write_key) = install(app, draft, &wanted, &checked, &caller)?;
             draft.audit("installation.create", &row.name, None, Some(public(&row)))?;
             audit_secrets(draft, &row.name, wanted.secrets.keys().map(|name| (name, "secret.set")))?;
             Ok((row.id, write_key))
         })?;
-        Ok((StatusCode::CREATED, Json(present(app, workspace, id, write_key)?)))
+        Ok((StatusCode::CREATED, Json(present(app, &caller, id, write_key)?)))
     })
     .await
 }
 
-/// An installation as it is now.
+/// An installation as it is now, as far as the caller may see it.
 fn present(
     app: &App,
-    workspace: WorkspaceId,
+    caller: &Caller,
     id: InstallationId,
     write_key: Option<String>,
 ) -> Result<InstallationBody, ApiError> {
-    let tables = app.catalogue.workspace(workspace)?;
+    let tables = app.catalogue.workspace(caller.workspace)?;
     let row =
         tables.installations.get(&id).ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
-    installation_body(app, &tables, row, write_key)
+    installation_body(app, &tables, row, may_read_words(app, caller)?, write_key)
 }
 
 /// Put a new installation into the draft.
@@ -111,6 +113,7 @@ fn install(
     draft: &mut Draft<'_>,
     wanted: &NewInstallation,
     checked: &CheckedConfig<'_>,
+    caller: &Caller,
 ) -> Result<(InstallationRow, Option<String>), ApiError> {
     let plugin: PluginId = wanted
         .plugin
@@ -125,6 +128,7 @@ fn install(
     let none = Grants::default();
     let grants = if let WantedGrants::Given(grants) = &wanted.grants { grants } else { &none };
     check_grants(manifest.kind, grants, &none)?;
+    check_granting(caller, grants, &none)?;
     let fitting = wanted.fitting.on(&FittingRow::default(), manifest, draft.now())?;
     // Last, because the plugin itself is asked.
     let unshown = kith_host::write_only(manifest);
@@ -153,6 +157,7 @@ fn install(
         mode,
         mode_reason: None,
         mode_since: draft.now(),
+        left_quarantined: BTreeMap::new(),
         fit: None,
         fit_is_chosen: false,
         waits_for_fit: None,
@@ -195,12 +200,13 @@ pub(crate) async fn list(
     authority: Authority<right::PluginsAdmin>,
     Query(page): Query<PageQuery>,
 ) -> Result<WrittenJson, ApiError> {
-    let workspace = authority.caller.workspace;
+    let caller = authority.caller;
     // Each has a configuration of up to 64 KiB.
     app.offload(move |app| {
-        let tables = app.catalogue.workspace(workspace)?;
+        let tables = app.catalogue.workspace(caller.workspace)?;
+        let shows_words = may_read_words(app, &caller)?;
         let installed = tables.installed().map(|row| (row.id.0, row));
-        WrittenJson::of(&Page::of(installed, &page, |row| installation_body(app, &tables, row, None))?)
+        WrittenJson::of(&Page::of(installed, &page, |row| installation_body(app, &tables, row, shows_words, None))?)
     })
     .await
 }
@@ -216,9 +222,11 @@ pub(crate) async fn read(
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
-    let tables = app.catalogue.workspace(authority.caller.workspace)?;
+    let caller = &authority.caller;
+    let tables = app.catalogue.workspace(caller.workspace)?;
     let row = named(&tables, &name)?;
-    Ok(TaggedBody { tag: body::tag(&tables, row), body: installation_body(&app, &tables, row, None)? })
+    let body = installation_body(&app, &tables, row, may_read_words(&app, caller)?, None)?;
+    Ok(TaggedBody { tag: body::tag(&tables, row), body })
 }
 
 /// Change an installation: what is absent stays, also of the configuration, and the answer says what was changed. With the tag
@@ -243,16 +251,16 @@ pub(crate) async fn change(
     if_match: IfMatch,
     Json(patch): Json<PatchInstallation>,
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::new(app, patience);
+        let checked = CheckedConfig::of(app, patience, &name);
         if patch.dry_run {
-            return rehearsed(app, (workspace, actor), &name, &if_match, &patch, &checked, patience);
+            return rehearsed(app, (&caller, actor), &name, &if_match, &patch, &checked, patience);
         }
         let (id, changes) = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
-            let (row, unshown) = patched(app, draft, &before, &patch, &checked)?;
+            let (row, unshown) = patched(app, draft, &before, &patch, &checked, &caller)?;
             let shown = shown_before(&before, &row);
             let secrets: Vec<&String> = patch.secrets.keys().collect();
             let changes: Vec<ChangeBody> = differences(&shown, &row, &secrets, &unshown);
@@ -267,7 +275,7 @@ pub(crate) async fn change(
             draft.put_installation(row);
             Ok((before.id, changes))
         })?;
-        tagged(app, workspace, id, changes)
+        tagged(app, &caller, id, changes)
     })
     .await
 }
@@ -275,38 +283,37 @@ pub(crate) async fn change(
 /// What a change would change, with the installation as it is now.
 fn rehearsed(
     app: &App,
-    place: (WorkspaceId, Actor),
+    (caller, actor): (&Caller, Actor),
     name: &str,
     if_match: &IfMatch,
     patch: &PatchInstallation,
     checked: &CheckedConfig<'_>,
     patience: &Patience,
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
-    let (workspace, actor) = place;
-    let mut draft = app.catalogue.rehearse(workspace, actor)?;
+    let mut draft = app.catalogue.rehearse(caller.workspace, actor)?;
     let before = InstallationRow::clone(named(draft.tables(), name)?);
     if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
-    let (row, unshown) = patched(app, &mut draft, &before, patch, checked)?;
+    let (row, unshown) = patched(app, &mut draft, &before, patch, checked, caller)?;
     let secrets: Vec<&String> = patch.secrets.keys().collect();
     let changes = differences(&shown_before(&before, &row), &row, &secrets, &unshown);
     if !changes.is_empty() {
         draft.put_installation(row);
         app.tried_on_paper(&draft, patience)?;
     }
-    tagged(app, workspace, before.id, changes)
+    tagged(app, caller, before.id, changes)
 }
 
 /// An installation as it is now, with its tag and with what a change changed, or would.
 fn tagged(
     app: &App,
-    workspace: WorkspaceId,
+    caller: &Caller,
     id: InstallationId,
     changes: Vec<ChangeBody>,
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
-    let tables = app.catalogue.workspace(workspace)?;
+    let tables = app.catalogue.workspace(caller.workspace)?;
     let removed = || ApiError::missing("the installation was removed meanwhile");
     let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
-    Ok(TaggedBody { tag, body: present(app, workspace, id, None)?.with_changes(changes) })
+    Ok(TaggedBody { tag, body: present(app, caller, id, None)?.with_changes(changes) })
 }
 
 /// Write down which secrets were set and removed; their values are nobody's to see.
@@ -342,6 +349,7 @@ fn patched(
     before: &InstallationRow,
     patch: &PatchInstallation,
     checked: &CheckedConfig<'_>,
+    caller: &Caller,
 ) -> Result<(InstallationRow, Vec<String>), ApiError> {
     patch.mode.as_deref().map(read_mode).transpose()?;
     let mut row = before.clone();
@@ -351,6 +359,7 @@ fn patched(
         let next = next_version(app, draft, before, present.as_deref(), &WantedVersion::from(patch))?;
         row.version = next.manifest.version.clone();
         fitting::choose_fit(draft, before, &mut row, &next.manifest)?;
+        quarantine::follow(draft, &mut row, present.as_deref(), &next)?;
         version = Some(next);
     }
     let version = version.map_or_else(|| present_version(draft.tables(), before), Ok)?;
@@ -368,6 +377,7 @@ fn patched(
     }
     if let Some(WantedGrants::Given(grants)) = &patch.grants {
         check_grants(version.manifest.kind, grants, &before.grants)?;
+        check_granting(caller, grants, &before.grants)?;
         row.grants = grants.clone();
     }
     let is_later = matches!(patch.grants, Some(WantedGrants::Later));
@@ -381,6 +391,9 @@ fn patched(
     let is_other = row.config != before.config || row.grants != before.grants || row.version != before.version;
     if is_other && !is_later {
         check_sensitive(draft, &row, &version)?;
+    }
+    if is_other || row.unshown != before.unshown {
+        check_sight(draft, &row, &version, caller)?;
     }
     row.fitting = patch.fitting.on(&before.fitting, &version.manifest, draft.now())?;
     if let Some(mode) = &patch.mode {
@@ -418,8 +431,7 @@ fn configure(
     let wanted = match &patch.config {
         Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
         // A later version makes its own of it; an earlier one knows nothing of what came after it.
-        None if row.version > before.version => WantedConfig::Earlier { from: before.version.clone(), config: whole },
-        None => WantedConfig::Written(Some(whole)),
+        None => WantedConfig::kept(&before.version, &row.version, whole),
     };
     let config = checked.check(draft, version, wanted, &unshown_places(before, &version.manifest))?;
     let nothing = Value::Object(serde_json::Map::new());

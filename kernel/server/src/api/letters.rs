@@ -16,7 +16,7 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 pub(crate) use self::body::{DeadLetterBody, LetterCountsBody, ReplayBody};
-use self::body::{letter_body, letter_names};
+use self::body::{Looker, letter_body, letter_names};
 pub(crate) use self::many::*;
 use super::extract::{Authority, Json, Path, Query, WrittenJson, page_limit, right};
 use super::installations::named;
@@ -158,10 +158,9 @@ pub(crate) async fn list(
             let listed = page.items.iter().flat_map(|listed| letter_names(&listed.letter));
             app.reads.note(&caller, "dead-letter.list", sealed(app, &query).chain(listed));
         }
-        let mask = Mask::new(&tables, &caller);
-        let shown = |listed: kith_pipeline::ListedLetter| {
-            letter_body(&tables, listed.letter, (sight, &mask), body::Length::Cut)
-        };
+        let looker = Looker { app, caller: &caller, mask: &Mask::new(&tables, &caller) };
+        let shown =
+            |listed: kith_pipeline::ListedLetter| letter_body(&tables, listed.letter, looker, body::Length::Cut);
         let items = page.items.into_iter().map(shown).collect();
         WrittenJson::of(&Page { items, next: page.next })
     })
@@ -188,7 +187,8 @@ pub(crate) async fn counts(
         if query.text.is_some() {
             app.reads.note(&caller, "dead-letter.count", sealed(app, &query));
         }
-        Ok(Json(LetterCountsBody::new(&tables, counts)))
+        let looker = Looker { app, caller: &caller, mask: &Mask::new(&tables, &caller) };
+        Ok(Json(LetterCountsBody::new(looker, &tables, counts)))
     })
     .await
 }
@@ -223,8 +223,8 @@ pub(crate) async fn read(
         if caller.sight() == Sight::People {
             app.reads.note(&caller, "dead-letter.read", letter_names(&letter));
         }
-        let seen = (caller.sight(), &Mask::new(&tables, &caller));
-        Ok(Json(letter_body(&tables, letter, seen, body::Length::Whole)))
+        let looker = Looker { app, caller: &caller, mask: &Mask::new(&tables, &caller) };
+        Ok(Json(letter_body(&tables, letter, looker, body::Length::Whole)))
     })
     .await
 }
@@ -267,8 +267,8 @@ pub(crate) async fn edit(
         }
         let tables = app.catalogue.workspace(workspace)?;
         let letter = app.kernel.letter(workspace, &id)?.ok_or_else(|| no_letter(&id))?;
-        let seen = (caller.sight(), &Mask::new(&tables, &caller));
-        Ok(Json(letter_body(&tables, letter, seen, body::Length::Whole)))
+        let looker = Looker { app, caller: &caller, mask: &Mask::new(&tables, &caller) };
+        Ok(Json(letter_body(&tables, letter, looker, body::Length::Whole)))
     })
     .await
 }

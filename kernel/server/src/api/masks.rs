@@ -20,7 +20,8 @@ pub(crate) enum Sight {
     People,
     /// Only how many there are about.
     Crowds,
-    /// Not even that: the caller chooses the conditions, and enough of them tell what each number hides.
+    /// Not even that: the caller chooses the conditions, as those of audiences or as inputs of plugins, and enough of them tell what
+    /// each number hides.
     Nobody,
 }
 
@@ -30,7 +31,7 @@ pub(crate) enum Sight {
 pub(crate) enum Masked {
     /// Numbers of people are rounded to tens, because the key has no scope `profiles:read`.
     Rounded,
-    /// There are fewer than twenty, or the key may define audiences itself; how many needs the scope `profiles:read`.
+    /// There are fewer than twenty, or the key may define audiences or run plugins itself; how many needs the scope `profiles:read`.
     Withheld,
 }
 
@@ -38,6 +39,15 @@ impl Caller {
     /// What the caller may see of people.
     pub(crate) fn sight(&self) -> Sight {
         if self.may(Scope::ProfilesRead) { Sight::People } else { Sight::Crowds }
+    }
+
+    /// What the caller may see of numbers of people.
+    pub(crate) fn sight_of_numbers(&self) -> Sight {
+        let chooses = self.may(Scope::AudiencesWrite) || self.may(Scope::PluginsAdmin);
+        match self.sight() {
+            Sight::Crowds if chooses => Sight::Nobody,
+            sight => sight,
+        }
     }
 }
 
@@ -53,15 +63,11 @@ pub(crate) struct Lens {
 impl Lens {
     /// The lens for a condition.
     pub(crate) fn new(app: &App, caller: &Caller, condition: &str) -> Lens {
-        let sight = match caller.sight() {
-            Sight::Crowds if caller.may(Scope::AudiencesWrite) => Sight::Nobody,
-            sight => sight,
-        };
         let mut mac = Hmac::<Sha256>::new_from_slice(app.mask_key.as_slice()).expect("HMAC takes keys of any length");
         mac.update(&caller.workspace.0.to_be_bytes());
         mac.update(condition.trim().as_bytes());
         let edge = u64::from(mac.finalize().into_bytes()[0]) % CROWD;
-        Lens { sight, edge }
+        Lens { sight: caller.sight_of_numbers(), edge }
     }
 
     /// A number of people, as far as it may be seen: `None` where it is withheld.

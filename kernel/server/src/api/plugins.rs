@@ -39,6 +39,7 @@ use super::reservation::Reservation;
 use super::signatures::{SignatureBody, insist_on_trust, sign, signature_body, signature_text};
 use super::view::{Page, time, written_bytes};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::catalogue::{Actor, InstallationRow, PluginRow, Tables, WorkspaceTables};
 use crate::error::{ApiError, Problem};
 
@@ -207,14 +208,13 @@ pub(crate) async fn upload(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
-    let actor = authority.actor();
-    let workspace = authority.caller.workspace;
+    let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     let signature = signature_text(&headers)?;
-    let mut memory = Reservation::of_key(&app, &authority.caller.key)?;
+    let mut memory = Reservation::of_key(&app, &caller.key)?;
     let bytes = usize::try_from(app.config.plugin_bytes).unwrap_or(usize::MAX);
     let limit = BodyLimit { budget: &table::COMPONENT_SIZE, bytes };
     let component = read_body(body, limit, &mut memory).await?;
-    app.insist_on_standing(&authority.caller.key)?;
+    app.insist_on_standing(&caller.key)?;
     app.ask(move |app, patience| {
         let inspected = app.wiring.components().inspect(workspace, &component, app.config.plugin_bytes, patience)?;
         let mut row = PluginRow {
@@ -235,7 +235,7 @@ pub(crate) async fn upload(
         if query.dry_run {
             return seen(app, workspace, row);
         }
-        let incoming = Incoming { row: &row, component: &component, consents: query.consent };
+        let incoming = Incoming { row: &row, component: &component, consents: query.consent, caller: &caller };
         let taken = take(app, workspace, actor, &incoming, patience);
         if taken.is_err() {
             app.sweep(&row.digest, Some(&component));
@@ -252,6 +252,7 @@ struct Incoming<'a> {
     component: &'a [u8],
     /// Whether other bytes of a dev version may ask for more than the present ones.
     consents: bool,
+    caller: &'a Caller,
 }
 
 /// Compile a component, keep it and write its row.

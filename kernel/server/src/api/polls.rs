@@ -11,7 +11,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::extract::{Authority, Json, Path, right};
-use super::installations::named;
+use super::installations::{may_read_words, named};
 use super::view::time;
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -26,7 +26,9 @@ pub(crate) struct PollsBody {
     /// installation, or somebody who asks.
     next_at: Option<String>,
     under_way: bool,
-    /// Bytes of where the next poll begins; `null` where it begins at the start.
+    /// Bytes of where the next poll begins; `null` where it begins at the start. `null` too, as the figures, the words and the cursors
+    /// of `polls`, without the scope `profiles:read`, or where the data dictionary calls something sensitive and the key has no
+    /// `sensitive:read`.
     cursor_bytes: Option<u64>,
     /// Failures since it last worked.
     failures: u32,
@@ -42,18 +44,18 @@ pub(crate) struct PollsBody {
 pub(crate) struct PollBody {
     at: String,
     took_ms: u64,
-    pages: u32,
-    requests: u32,
+    pages: Option<u32>,
+    requests: Option<u32>,
     /// Events that were taken.
-    events: u64,
+    events: Option<u64>,
     /// Events that had come before.
-    repeats: u64,
+    repeats: Option<u64>,
     /// Records that became dead letters.
-    rejected: u64,
+    rejected: Option<u64>,
     /// `complete`, `more`, `later`, `permanent`, `fault` or `cut-off`.
     outcome: String,
     /// The same in words.
-    reason: String,
+    reason: Option<String>,
     /// Changes whenever the place does where the next poll begins.
     cursor: Option<String>,
 }
@@ -67,34 +69,35 @@ pub(crate) struct PollNow {
     from_start: bool,
 }
 
-impl From<PollEntry> for PollBody {
-    fn from(poll: PollEntry) -> PollBody {
+impl PollBody {
+    /// What is asked of the other side is a matter of the configuration, so that what came back may be about one person.
+    fn of(poll: PollEntry, shows_people: bool) -> PollBody {
         PollBody {
             outcome: poll.outcome().to_owned(),
-            reason: poll.reason(),
-            cursor: poll.cursor(),
+            reason: shows_people.then(|| poll.reason()),
+            cursor: poll.cursor().filter(|_| shows_people),
             at: time(poll.at),
             took_ms: poll.took_ms,
-            pages: poll.pages,
-            requests: poll.requests,
-            events: poll.events,
-            repeats: poll.repeats,
-            rejected: poll.rejected,
+            pages: shows_people.then_some(poll.pages),
+            requests: shows_people.then_some(poll.requests),
+            events: shows_people.then_some(poll.events),
+            repeats: shows_people.then_some(poll.repeats),
+            rejected: shows_people.then_some(poll.rejected),
         }
     }
 }
 
-impl From<PollView> for PollsBody {
-    fn from(view: PollView) -> PollsBody {
+impl PollsBody {
+    fn of(view: PollView, shows_people: bool) -> PollsBody {
         PollsBody {
             interval: interval_text(view.interval_ms),
             next_at: view.next_at.map(time),
             under_way: view.is_under_way,
-            cursor_bytes: view.cursor_bytes,
+            cursor_bytes: view.cursor_bytes.filter(|_| shows_people),
             failures: view.failures,
             failing_since: view.failing_since.map(time),
             waits_for_change: view.waits_for_change,
-            polls: view.polls.into_iter().map(PollBody::from).collect(),
+            polls: view.polls.into_iter().map(|poll| PollBody::of(poll, shows_people)).collect(),
         }
     }
 }
@@ -109,10 +112,11 @@ fn polling<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a Arc<Instal
     Err(ApiError::Conflict { code: "does-not-poll", message })
 }
 
-/// What an admin is told of a poll that is not done.
-fn refused(name: &str) -> impl Fn(IntakeError) -> ApiError {
+/// What an admin is told of a poll that is not done. Why may be in the words of the plugin.
+fn refused(name: &str, shows_words: bool) -> impl Fn(IntakeError) -> ApiError {
     move |error| match error {
         IntakeError::NotLive { why } => {
+            let why = if shows_words { why } else { "what is shown of the installation says more".to_owned() };
             let message = format!("`{name}` does not run, and so does not poll: {why}");
             ApiError::Conflict { code: "not-live", message }
         }
@@ -131,11 +135,13 @@ pub(crate) async fn list(
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
 ) -> Result<Json<PollsBody>, ApiError> {
-    let workspace = authority.caller.workspace;
+    let caller = authority.caller;
     app.offload(move |app| {
-        let tables = app.catalogue.workspace(workspace)?;
+        let tables = app.catalogue.workspace(caller.workspace)?;
         let id = polling(&tables, &name)?.id;
-        Ok(Json(app.kernel.polls(workspace, id).map_err(refused(&name))?.into()))
+        let shows_people = may_read_words(app, &caller)?;
+        let view = app.kernel.polls(caller.workspace, id).map_err(refused(&name, shows_people))?;
+        Ok(Json(PollsBody::of(view, shows_people)))
     })
     .await
 }
@@ -158,8 +164,9 @@ pub(crate) async fn begin(
     Path(name): Path<String>,
     Json(wanted): Json<PollNow>,
 ) -> Result<(StatusCode, Json<PollsBody>), ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     let PollNow { from_start } = wanted;
+    let shows_people = may_read_words(&app, &caller)?;
     let id = {
         let tables = app.catalogue.workspace(workspace)?;
         polling(&tables, &name)?.id
@@ -168,12 +175,12 @@ pub(crate) async fn begin(
     // Written down first: what cannot be is not done.
     app.offload(move |app| {
         app.change(workspace, actor, |draft| {
-            app.kernel.insist_on_polling(workspace, id).map_err(refused(&target))?;
+            app.kernel.insist_on_polling(workspace, id).map_err(refused(&target, shows_people))?;
             Ok(draft.audit("installation.poll", &target, None, Some(json!({ "from_start": from_start })))?)
         })
     })
     .await?;
     let from = if from_start { PollFrom::Start } else { PollFrom::Cursor };
-    let view = app.kernel.poll_now(workspace, id, from).await.map_err(refused(&name))?;
-    Ok((StatusCode::ACCEPTED, Json(view.into())))
+    let view = app.kernel.poll_now(workspace, id, from).await.map_err(refused(&name, shows_people))?;
+    Ok((StatusCode::ACCEPTED, Json(PollsBody::of(view, shows_people))))
 }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::State;
+use kith_model::audience::Cause;
 use kith_model::event::EventOrigin;
 use kith_model::id::{InstallationId, Position, ProfileId};
 use kith_pipeline::{
@@ -86,8 +87,12 @@ pub(crate) struct OriginBody {
     /// The log position of the newest event that the computation had seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<u64>,
-    /// The event behind it; `null` where it is none of the person's, such as for a value that a change of the version made, and where
-    /// it is not found any more.
+    /// What had it computed: an `event` of the person, `time` that passed, an `import`, a `merge`, an `undo`, a `change` of the
+    /// version, its configuration, its fit or the installation, or a `rebuild` from the log; absent where it was not noted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_off_by: Option<&'static str>,
+    /// The event behind it: that at `cause`, or where that is none of the person's, the last one that the inputs had read by then, as
+    /// far as the newest 512 tell; `null` where none is found any more.
     event: Option<OriginEventBody>,
     /// What is `null` because the data dictionary calls it sensitive and the key has no scope `sensitive:read`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -186,7 +191,7 @@ fn of_value(
     mask: &Mask,
 ) -> OriginBody {
     let mut withheld = Vec::new();
-    let from = &found.provenance;
+    let (from, set_off_by) = (&found.provenance, set_off_by(&found));
     let inputs = found.inputs.into_iter().map(|input| input_body(input, mask, &mut withheld)).collect();
     let inputs_are = match found.state {
         InputState::AsComputed => "as_computed",
@@ -203,8 +208,22 @@ fn of_value(
         inputs: Some(inputs),
         inputs_are: Some(inputs_are),
         cause: Some(from.cause.0),
-        event: found.cause.map(|cause| origin_event(tables, &cause, mask)),
+        set_off_by,
+        event: found.cause.or(found.behind).map(|event| origin_event(tables, &event, mask)),
         withheld,
+    }
+}
+
+/// What had a value computed.
+fn set_off_by(found: &ValueProvenance) -> Option<&'static str> {
+    match found.set_off_by {
+        Cause::Event => found.cause.as_ref().map(|_| "event"),
+        Cause::Time => Some("time"),
+        Cause::Import => Some("import"),
+        Cause::Merge => Some("merge"),
+        Cause::Undo => Some("undo"),
+        Cause::Change => Some("change"),
+        Cause::Rebuild => Some("rebuild"),
     }
 }
 
@@ -232,6 +251,7 @@ fn of_fact(tables: &WorkspaceTables, name: String, found: &FactProvenance, mask:
         inputs: None,
         inputs_are: None,
         cause: event.map(|event| event.recorded.position.0),
+        set_off_by: None,
         event: event.map(|event| origin_event(tables, event, mask)),
         withheld: hidden.then(|| format!("traits.{name}")).into_iter().collect(),
         name,
@@ -249,6 +269,7 @@ fn of_event(tables: &WorkspaceTables, found: &EventProvenance, mask: &Mask) -> O
         inputs: None,
         inputs_are: None,
         cause: None,
+        set_off_by: None,
         event: Some(origin_event(tables, found, mask)),
         withheld: Vec::new(),
     }

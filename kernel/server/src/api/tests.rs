@@ -11,9 +11,11 @@ mod keys;
 mod routes;
 mod settings;
 mod sight;
+mod steered;
 mod trust;
 mod uploads;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -253,6 +255,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode: InstallationMode::Live,
         mode_reason: None,
         mode_since: Timestamp(0),
+        left_quarantined: BTreeMap::new(),
         fit: None,
         fit_is_chosen: false,
         waits_for_fit: None,

@@ -26,6 +26,7 @@ use super::etag::{self, IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, check_text, right};
 use super::installations::merged;
 use super::view::{Page, time};
+use super::words;
 use crate::app::App;
 use crate::catalogue::tracking::{ExpectedRow, TrackingPlanRow};
 use crate::catalogue::{Actor, Draft, WorkspaceTables};
@@ -354,7 +355,7 @@ pub(crate) async fn change(
                 .map_err(|error| ApiError::internal("writing a tracking plan", error))?;
             let document = merged(&present, &patch);
             serde_path_to_error::deserialize(&document)
-                .map_err(|error| ApiError::at(error.path().to_string(), error.inner().to_string()))
+                .map_err(|error| ApiError::at(error.path().to_string(), words::plain(&error.inner().to_string())))
         })
     })
     .await

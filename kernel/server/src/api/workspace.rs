@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{Authority, Json, right};
+use super::masks::Sight;
 use super::view::time;
 use super::workspaces::state;
 use crate::app::App;
@@ -27,18 +28,19 @@ pub(crate) struct WorkspaceBody {
     progress: WorkspaceProgressBody,
 }
 
-/// What it holds.
+/// What it holds. What plugins write and audiences send is `null` for a key that may run plugins or define audiences and has no scope
+/// `profiles:read`: it would count the people who meet a condition of its own.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TotalsBody {
     profiles: u64,
     identifiers: u64,
-    events: u64,
+    events: Option<u64>,
     /// Tag values over all profiles; the same for scores.
-    tags: u64,
-    scores: u64,
-    deliveries: DeliveryTotals,
+    tags: Option<u64>,
+    scores: Option<u64>,
+    deliveries: Option<DeliveryTotals>,
     /// Records and computations kept aside.
-    set_aside: u64,
+    set_aside: Option<u64>,
 }
 
 /// Deliveries by state.
@@ -75,10 +77,18 @@ pub(crate) async fn read(
     authority: Authority<right::MetricsRead>,
 ) -> Result<Json<WorkspaceBody>, ApiError> {
     let workspace = authority.caller.workspace;
+    let shows_numbers = authority.caller.sight_of_numbers() != Sight::Nobody;
     app.offload(move |app| {
         let tables = app.catalogue.workspace(workspace)?;
         let totals = app.kernel.totals(workspace)?;
         let progress = app.kernel.progress(workspace);
+        let number = |number: u64| shows_numbers.then_some(number);
+        let deliveries = DeliveryTotals {
+            delivered: totals.delivered,
+            pending: totals.pending,
+            skipped: totals.skipped,
+            dead: totals.dead,
+        };
         Ok(Json(WorkspaceBody {
             name: tables.row.name.to_string(),
             title: tables.row.title.clone(),
@@ -88,16 +98,11 @@ pub(crate) async fn read(
             totals: TotalsBody {
                 profiles: totals.profiles,
                 identifiers: totals.identifiers,
-                events: totals.events,
-                tags: totals.tags,
-                scores: totals.scores,
-                deliveries: DeliveryTotals {
-                    delivered: totals.delivered,
-                    pending: totals.pending,
-                    skipped: totals.skipped,
-                    dead: totals.dead,
-                },
-                set_aside: totals.set_aside,
+                events: number(totals.events),
+                tags: number(totals.tags),
+                scores: number(totals.scores),
+                deliveries: shows_numbers.then_some(deliveries),
+                set_aside: number(totals.set_aside),
             },
             progress: WorkspaceProgressBody {
                 head: progress.head.0,

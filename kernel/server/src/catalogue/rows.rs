@@ -51,7 +51,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 5 reads 1;
+    InstallationRow: "an installation", 6 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 3 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -65,7 +65,7 @@ json_rows! {
     SignaturePolicyRow: "what signatures a workspace asks for", 1;
     HighestVersionRow: "the highest version of a plugin that was installed", 1;
     LeftSignatureRow: "the signature of a plugin version that was deleted", 1;
-    UndoRow: "what is taken back of a version", 2 reads 1;
+    UndoRow: "what is taken back of a version", 3 reads 1;
 }
 
 /// A tenant.
@@ -233,6 +233,10 @@ pub struct InstallationRow {
     pub mode_reason: Option<String>,
     /// Since when it has the mode.
     pub mode_since: Timestamp,
+    /// Versions that were quarantined when another took their place, by the digests of their components, and why: on the way back
+    /// they are as they were. Rows before version 6 had none.
+    #[serde(default)]
+    pub left_quarantined: BTreeMap<String, String>,
     /// The fit in use: the one that somebody chose, or the newest of those that were put in use whose state the version may be
     /// asked about, or where there is none of these, the one that was in use before.
     pub fit: Option<u32>,
@@ -442,7 +446,8 @@ mod tests {
             [&[1][..], row.to_string().as_bytes()].concat()
         };
         let row = crate::api::tests::installation_row(3, "level");
-        let later = ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown", "shadow", "backtest"];
+        let later =
+            ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown", "shadow", "backtest", "left_quarantined"];
         let read: InstallationRow = decode(&before(serde_json::to_value(&row).unwrap(), &later)).unwrap();
         assert_eq!(read.unshown, UnshownRow::default(), "all of it was shown");
         assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");

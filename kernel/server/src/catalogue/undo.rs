@@ -20,11 +20,41 @@ pub struct UndoRow {
     pub of: Undone,
     pub at: Timestamp,
     pub by: KeyId,
+    /// Whether somebody ended it before it was done. Before version 3 there was no row of such a one.
+    #[serde(default)]
+    pub is_ended: bool,
 }
 
 impl UndoRow {
     /// The same for the kernel.
     pub fn undo(&self) -> Undo {
         Undo { number: self.number, installation: self.installation, digest: self.digest.clone(), of: self.of }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_store::row;
+
+    use super::*;
+
+    #[test]
+    fn rows_of_the_release_before_are_read() {
+        let row = UndoRow {
+            number: 3,
+            installation: InstallationId(2),
+            digest: "d".into(),
+            of: Undone::Events,
+            at: Timestamp(5),
+            by: KeyId::kernel(),
+            is_ended: true,
+        };
+        let read: UndoRow = row::decode(&row::encode(&row)).unwrap();
+        assert!(read.is_ended);
+        let mut before = serde_json::to_value(&row).unwrap();
+        before.as_object_mut().unwrap().remove("is_ended");
+        let bytes = [vec![2], serde_json::to_vec(&before).unwrap()].concat();
+        let read: UndoRow = row::decode(&bytes).unwrap();
+        assert_eq!((read.number, read.is_ended), (3, false));
     }
 }

@@ -175,9 +175,13 @@ pub(crate) enum Command {
     /// Write a workbook's sheet or an archive's file to the standard output and end; started by `import` itself
     #[command(hide = true, name = "unpack-child")]
     UnpackChild(UnpackArgs),
-    /// Compile one component within limits and end; started by the server itself
+    /// Compile one component within limits and end; started by the server itself, and by what runs a plugin without one
     #[command(hide = true, name = "compile-child")]
-    CompileChild,
+    CompileChild {
+        /// Leave the processor to others
+        #[arg(long)]
+        yielding: bool,
+    },
 }
 
 #[derive(Debug, Clone, Args)]
@@ -400,7 +404,7 @@ mod tests {
             &["publisher", "add", "acme"],
             &["publisher", "add", "acme", "--namespace", "acme/*", "--valid-from", "2026-11-21T10:00:00Z"],
             &["publisher", "policy", "some"],
-            &["publisher", "revoke", "acme", "E7620F1842B4E81F"],
+            &["publisher", "revoke", "acme", "E7620F1842B4E81F", "--yes"],
             &["serve", "--signatures", "some"],
             &["nonsense"],
         ] {

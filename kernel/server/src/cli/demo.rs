@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use kith::config::Config;
 use kith::plugin_build::{self, BuiltPlugin, Toolchain};
+use kith_host::ChildPriority;
 use kith_model::time::{Clock, SystemClock, Timestamp};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -181,7 +182,7 @@ impl Running {
         let address = listener.local_addr().map_err(server_failure("listening"))?;
         let config = Config {
             clock: Arc::new(SystemClock),
-            compile: serve::compile_in_child()?,
+            compile: serve::compile_in_child(ChildPriority::Yielding)?,
             // The receiver of the messages is on this machine, without TLS.
             allow_loopback: true,
             allow_plain_http: true,

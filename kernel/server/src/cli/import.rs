@@ -53,7 +53,9 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> R
         answer["rejected_files"] = notes.into();
     }
     if let Some(written) = &written {
-        answer["rejected_rows"] = written.rows.display().to_string().into();
+        if written.count > 0 {
+            answer["rejected_rows"] = written.rows.display().to_string().into();
+        }
         answer["rejected_reasons"] = written.reasons.display().to_string().into();
     }
     if rejected > 0
@@ -69,18 +71,27 @@ pub(crate) fn run(args: &ImportArgs, client: &Client, format: AnswerFormat) -> R
     if rejected == 0 {
         return Ok(());
     }
-    let are = |count: u64| if count == 1 { "is" } else { "are" };
+    Err(Failure::Rejected(rejected_as(rejected, written)))
+}
+
+/// How many were rejected, and where they are to be corrected.
+fn rejected_as(rejected: u64, written: Option<rejected::Written>) -> String {
     let mut told = format!("{} rejected", output::counted(rejected, "record"));
-    if let Some(rejected::Written { rows, reasons, count }) = written {
-        told.push_str(&format!(
+    match written {
+        None => {}
+        Some(rejected::Written { reasons, count: 0, .. }) => told.push_str(&format!(
+            "; the reasons are in {}: none stands on a line of its own, so correct them in the file and import it again",
+            reasons.display()
+        )),
+        Some(rejected::Written { rows, reasons, count }) => told.push_str(&format!(
             "; {} {} in {} as in the file, with the reasons in {}: correct and import that file",
             output::count(count),
-            are(count),
+            if count == 1 { "is" } else { "are" },
             rows.display(),
             reasons.display()
-        ));
+        )),
     }
-    Err(Failure::Rejected(told))
+    told
 }
 
 /// How many records of a source are kept as letters; `None` where this key may not ask.
@@ -197,6 +208,17 @@ mod tests {
         ] {
             assert_eq!(content_type(Path::new(name)), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_without_rows_is_not_named() {
+        let written =
+            |count| rejected::Written { rows: "o.rejected.json".into(), reasons: "o.reasons.csv".into(), count };
+        let none = rejected_as(1, Some(written(0)));
+        assert!(!none.contains("o.rejected.json") && none.contains("the reasons are in o.reasons.csv"), "{none}");
+        let one = rejected_as(2, Some(written(1)));
+        assert!(one.starts_with("2 records rejected; 1 is in o.rejected.json as in the file"), "{one}");
+        assert_eq!(rejected_as(3, None), "3 records rejected");
     }
 
     /// Of lines of one order `upsert` would keep the last alone, so that it is no remedy for them.

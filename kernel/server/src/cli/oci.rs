@@ -47,9 +47,41 @@ impl From<OciError> for Failure {
             OciError::Form { .. } => "no-plugin-artifact",
         };
         let message = match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
+            Some(source) => format!("{error}: {source}{}", advice(&error)),
             None => error.to_string(),
         };
         Failure::Coded { code: code.to_owned(), message }
+    }
+}
+
+/// What helps where this machine answers, and not with TLS.
+fn advice(error: &OciError) -> &'static str {
+    let OciError::Unreachable { host, source } = error else { return "" };
+    let is_here = host.strip_prefix("https://").is_some_and(reference::is_loopback);
+    let answers = matches!(&**source, ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData);
+    if is_here && answers { "; add --plain-http where the registry on this machine speaks without TLS" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_registry_on_this_machine_that_speaks_without_tls_is_asked_so() {
+        let said = |host: &str, kind: ErrorKind| {
+            let source = Box::new(ureq::Error::Io(Error::new(kind, "received corrupt message")));
+            Failure::from(OciError::Unreachable { host: host.to_owned(), source }).to_string()
+        };
+        for (host, kind, is_advised) in [
+            ("https://127.0.0.1:5000", ErrorKind::InvalidData, true),
+            ("https://localhost:5000", ErrorKind::InvalidData, true),
+            ("https://127.0.0.1:5000", ErrorKind::ConnectionRefused, false),
+            ("http://127.0.0.1:5000", ErrorKind::InvalidData, false),
+            ("https://ghcr.io", ErrorKind::InvalidData, false),
+        ] {
+            assert_eq!(said(host, kind).contains("add --plain-http"), is_advised, "{host} {kind}");
+        }
     }
 }

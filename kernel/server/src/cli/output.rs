@@ -51,9 +51,14 @@ pub(crate) fn tell(note: &str, format: AnswerFormat) {
 /// Say on standard error what may be a mistake in what was asked for.
 pub(crate) fn warn_of(warnings: Option<&Value>) {
     for warning in warnings.and_then(Value::as_array).into_iter().flatten() {
-        // Nobody may be reading it, which is no reason to panic.
-        drop(writeln!(std::io::stderr(), "warning: {}", plain(warning)));
+        warn(&plain(warning));
     }
+}
+
+/// Say on standard error what is likely not meant, to programs too.
+pub(crate) fn warn(warning: &str) {
+    // Nobody may be reading it, which is no reason to panic.
+    drop(writeln!(std::io::stderr(), "warning: {warning}"));
 }
 
 /// Print a list for people, or as JSON. That it is a part, where it is one, is said on standard error with the flags that show the
@@ -244,13 +249,32 @@ pub(crate) fn plain(value: &Value) -> String {
     }
 }
 
-/// A text without what a terminal would take for a command: whoever sends events or names a key chooses these texts.
+/// Whether a character shows nothing itself and changes how others are shown, their order above all, as U+202E does. What joins letters
+/// or keeps them apart stays, because whole scripts are written with it.
+fn is_format(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}'
+    )
+}
+
+/// A text without what a terminal would take for a command, or shows in another order than it stands: whoever sends events or
+/// names a key chooses these texts.
 pub(crate) fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\n' | '\t' => visible.push(character),
-            _ if character.is_control() => visible.extend(character.escape_default()),
+            _ if character.is_control() || is_format(character) => visible.extend(character.escape_default()),
             _ => visible.push(character),
         }
     }
@@ -328,6 +352,11 @@ impl Step {
         }
     }
 
+    /// Whether somebody sees them: programs are shown none.
+    pub(crate) fn shows_notes(&self) -> bool {
+        !self.format.is_json()
+    }
+
     /// The bar itself, for readers that count their bytes.
     pub(crate) fn bar(&self) -> ProgressBar {
         self.bar.clone()
@@ -372,6 +401,9 @@ mod tests {
     fn what_a_sender_chose_moves_no_cursor() {
         assert_eq!(visible("\u{1b}]0;pwned\u{7}\u{1b}[2J ü\n"), "\\u{1b}]0;pwned\\u{7}\\u{1b}[2J ü\n");
         assert!(!table(&["name"], vec![vec!["\u{1b}[2J".to_owned()]]).contains("\u{1b}[2J"));
+        assert_eq!(visible("a\u{202e}gpj.exe\u{2066}\u{200f}"), "a\\u{202e}gpj.exe\\u{2066}\\u{200f}");
+        assert!(!table(&["name"], vec![vec!["a\u{202e}b".to_owned()]]).contains('\u{202e}'));
+        assert_eq!(visible("שלום é 👍"), "שלום é 👍", "letters of any script stay");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use kith::plugin_build::{self, BuiltPlugin, Progress, Toolchain};
+use kith::plugin_build::{self, BuildError, BuiltPlugin, Progress, Toolchain};
 use kith_host::{Carried, Inspection};
 use serde_json::{Value, json};
 
@@ -28,6 +28,7 @@ mod policy;
 mod polls;
 mod publish;
 pub(crate) mod remote;
+mod removal;
 mod run;
 mod seen;
 mod shadow;
@@ -93,6 +94,10 @@ impl Progress for BuildStep {
         } else if text.contains("Blocking ") {
             self.step.say(text);
         }
+    }
+
+    fn has_shown(&self) -> bool {
+        self.step.shows_notes()
     }
 
     fn compiled(&mut self, name: &str) {
@@ -174,12 +179,13 @@ fn check_folder(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
         Vec::new()
     };
     if !mistakes.is_empty() {
-        return Err(Failure::Failed(format!("{}:\n  - {}", dir.display(), mistakes.join("\n  - "))));
+        return Err(BuildError::Crate { dir: dir.to_path_buf(), mistakes }.into());
     }
     if format.is_json() {
-        print_json(
-            &json!({ "id": manifest.id.to_string(), "version": manifest.version.to_string(), "kind": manifest.kind.as_str() }),
-        )?;
+        print_json(&json!({
+            "id": manifest.id.to_string(), "version": manifest.version.to_string(), "kind": manifest.kind.as_str(),
+            "findings": [],
+        }))?;
     } else {
         output::say(format_args!(
             "{} {}, a {}: no mistakes in {}",

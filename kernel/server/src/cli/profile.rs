@@ -75,10 +75,13 @@ fn origin_report(origin: &Value) -> String {
     plugin_rows(&origin["by"], &mut row);
     row("fit", origin["fit"].as_u64().filter(|fit| *fit > 0).map(|fit| fit.to_string()).unwrap_or_default());
     row(if origin["kind"] == "event" { "received" } else { "since" }, field(origin, "at"));
+    row("set off by", set_off_by(field(origin, "set_off_by").as_str()).to_owned());
     let event = &origin["event"];
     if event.is_object() && origin["kind"] != "event" {
         let [name, position, message] = ["name", "position", "message_id"].map(|name| field(&event["event"], name));
-        row("event", format!("{name} at position {position}, message {message}"));
+        let is_another = origin["cause"] != event["event"]["position"];
+        let which = if is_another { ", the last that the inputs had read" } else { "" };
+        row("event", format!("{name} at position {position}, message {message}{which}"));
         row("read by", by_line(&event["by"]));
     }
     if event["counts"] == false {
@@ -103,6 +106,17 @@ fn plugin_rows(by: &Value, row: &mut impl FnMut(&str, String)) {
     row("plugin", field(by, "plugin"));
     row("version", field(by, "version"));
     row("sha-256", field(by, "digest"));
+}
+
+/// What had a value computed, in words; of an event nothing, which has a line of its own.
+fn set_off_by(cause: &str) -> &str {
+    match cause {
+        "event" => "",
+        "time" => "time that passed",
+        "change" => "a change: a fit, another version or configuration, or the installation itself",
+        "rebuild" => "a rebuild from the log",
+        other => other,
+    }
 }
 
 /// A plugin in one line.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::args::{AddPublisherArgs, PublisherArgs, PublisherCommand};
 use super::client::{ApiError, Client, encode};
+use super::consent::Consent;
 use super::output::{self, AnswerFormat, cut, field};
 use super::plugin::signing::public_key;
 use super::{Failure, items, print_json};
@@ -41,7 +42,12 @@ pub(crate) fn run(args: &PublisherArgs, client: &Client, format: AnswerFormat) -
         }
         PublisherCommand::Add(args) => shown(add(place, args, client)?),
         PublisherCommand::Show { publisher } => shown(client.get(&place.one(publisher))?),
-        PublisherCommand::Revoke { publisher, revoked, why } => {
+        PublisherCommand::Revoke { publisher, revoked, why, yes } => {
+            let consequences = format!(
+                "Nothing that key {revoked} of {publisher} signed is installed or upgraded to any more, whenever it was signed. \
+                 This is not taken back."
+            );
+            Consent::from_flag(*yes, format).insist(&consequences, &format!("revoke {revoked}"))?;
             let path = format!("{}/keys/{}/revoke", place.one(publisher), encode(revoked));
             shown(client.post(&path, &json!({ "why": why }))?)
         }
@@ -163,6 +169,21 @@ mod tests {
         assert_eq!(made(&present, args(&[], Some("A"))), json!({ "title": "A", "namespaces": ["acme/*"] }));
         assert_eq!(made(&present, args(&["b/*"], None)), json!({ "title": "Acme", "namespaces": ["b/*"] }));
         assert_eq!(made(&json!({}), args(&["b/*"], None)), json!({ "title": "", "namespaces": ["b/*"] }));
+    }
+
+    #[test]
+    fn a_key_is_not_revoked_without_a_yes() {
+        let command = PublisherCommand::Revoke {
+            publisher: "acme".parse().unwrap(),
+            revoked: "E7620F1842B4E81F".to_owned(),
+            why: "stolen".to_owned(),
+            yes: false,
+        };
+        let args = PublisherArgs { host: false, command };
+        // Nobody answers there: it is asked before anything is sent.
+        let refused = run(&args, &Client::new("http://127.0.0.1:1", None), AnswerFormat::Json).unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("to revoke E7620F1842B4E81F without a question, add --yes"), "{refused}");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &PluginNewArgs, format: AnswerFormat) -> Result<(), Fail
     } else {
         output::say(format_args!("{id}, a {}, is in {}:\n", args.kind, dir.display()))?;
         output::say(format_args!(
-            "    cd {}\n    cargo test\n    kith plugin test\n    kith plugin build\n",
+            "    cd {}\n    kith plugin check\n    cargo test\n    kith plugin test\n    kith plugin build\n",
             dir.display()
         ))?;
         output::say(format_args!("The SDK is not on a registry yet: Cargo.toml points to {}.", sdk.display()))?;
@@ -130,7 +130,7 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
         ("src/lib.rs", fill(library)),
         ("README.md", fill(template!("README.md.in"))),
         ("cases/first.json", fill(case)),
-        (".gitignore", "/target\n".to_owned()),
+        (".gitignore", "/target\n# Secret keys, as `kith plugin keygen` writes them.\n*.key\n".to_owned()),
         // The first line of the manifest leads editors to it.
         ("plugin.schema.json", format!("{:#}\n", kith_host::manifest_schema())),
         (".github/workflows/plugin.yml", fill(template!("plugin.yml.in"))),

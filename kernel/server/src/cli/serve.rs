@@ -1,5 +1,6 @@
 //! `kith serve`: the server in this process until it is told to stop; and the hidden child that compiles a plugin.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use kith::config::Config;
 use kith::serve::Server;
-use kith_host::{CompileMode, Limits};
+use kith_host::{ChildPriority, CompileMode, Limits};
 use kith_model::time::{Clock, ManualClock, SystemClock};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -22,6 +23,13 @@ use super::{Failure, output, print_json};
 /// The hidden subcommand that compiles one component.
 pub(crate) const COMPILE_CHILD: &str = "compile-child";
 
+/// How long a server that has stopped waits for work that nobody waits for any more, such as a compiler's on a busy machine. What was
+/// answered is durable before.
+const STOP_WAITS: Duration = Duration::from_secs(60);
+
+/// The flag of that which has it leave the processor to others.
+const YIELDING: &str = "--yielding";
+
 pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> {
     // Whatever the server and its engines write is people's data; no other user of the machine reads it.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
@@ -29,7 +37,7 @@ pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> 
     let config = config(&args)?;
     kith::serve::check_listen(&config, args.listen).map_err(|error| Failure::Usage(error.to_string()))?;
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = bind(args.listen).await?;
         let server = open(config).await?;
         let stop = StopSignals::listen()?;
@@ -40,7 +48,9 @@ pub(crate) fn run(args: ServeArgs, format: AnswerFormat) -> Result<(), Failure> 
             Err(failure) => return Err(failure),
         }
         server.run(listener, stop.first()).await.map_err(server_failure("serving"))
-    })
+    });
+    runtime.shutdown_timeout(STOP_WAITS);
+    ended
 }
 
 fn config(args: &ServeArgs) -> Result<Config, Failure> {
@@ -61,7 +71,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
         admin_key: args.admin_key.clone(),
         master_keys: args.master_key.keys().map_err(Failure::Usage)?,
         time_zone: args.time_zone.clone(),
-        compile: compile_in_child()?,
+        compile: compile_in_child(ChildPriority::Yielding)?,
         signatures: args.signatures,
         no_dev_versions: args.no_dev_versions,
         allow_loopback: args.allow_loopback,
@@ -81,10 +91,11 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
 }
 
 /// Plugins come from strangers, so this program compiles them in a child of its own with limits.
-pub(crate) fn compile_in_child() -> Result<CompileMode, Failure> {
+pub(crate) fn compile_in_child(priority: ChildPriority) -> Result<CompileMode, Failure> {
     let command = std::env::current_exe()
         .map_err(|source| Failure::Failed(format!("this program cannot find itself: {source}")))?;
-    Ok(CompileMode::Child { command, args: vec![COMPILE_CHILD.into()] })
+    let yielding = (priority == ChildPriority::Yielding).then_some(YIELDING);
+    Ok(CompileMode::Child { command, args: [COMPILE_CHILD].into_iter().chain(yielding).map(OsString::from).collect() })
 }
 
 pub(crate) fn runtime() -> Result<Runtime, Failure> {
@@ -174,9 +185,12 @@ pub(crate) fn start_log(filter: &str, format: LogFormat) -> Result<(), Failure> 
 }
 
 /// Compile one component from standard input and end the process.
-pub(crate) fn compile_child() -> Result<(), Failure> {
-    kith_pipeline::leave_a_processor_to_others();
-    if kith_host::compile_child_main() == ExitCode::SUCCESS {
+pub(crate) fn compile_child(is_yielding: bool) -> Result<(), Failure> {
+    let priority = if is_yielding { ChildPriority::Yielding } else { ChildPriority::Usual };
+    if priority == ChildPriority::Yielding {
+        kith_pipeline::leave_a_processor_to_others();
+    }
+    if kith_host::compile_child_main(priority) == ExitCode::SUCCESS {
         return Ok(());
     }
     // The child has said why; its parent reads exactly that, and exit code 1.

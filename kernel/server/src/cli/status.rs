@@ -75,7 +75,10 @@ fn rows(workspace: &Value) -> Vec<Vec<String>> {
     let name = field(workspace, "name");
     let name = if title.is_empty() { name } else { format!("{name} ({title})") };
     let behind = number(progress, "head").saturating_sub(number(progress, "reacted"));
-    let figure = |object: &Value, name: &str| count(number(object, name));
+    // What is missing is withheld from the key.
+    let figure = |object: &Value, name: &str| {
+        object.get(name).and_then(Value::as_u64).map_or_else(|| "needs `profiles:read`".to_owned(), count)
+    };
     [
         ("name", name),
         ("state", field(workspace, "state")),

@@ -47,8 +47,12 @@ pub enum ToolchainError {
     TargetMissing { source: std::io::Error },
     #[error("`rustup target add {TARGET}` did not work; run it by hand once the reason is gone:\n{output}")]
     TargetNotAdded { output: String },
-    #[error("the compiler refused {names}:\n{output}")]
-    Compile { names: String, output: String },
+    #[error("the compiler refused {names}{}", output.as_ref().map(|output| format!(":\n{output}")).unwrap_or_default())]
+    Compile {
+        names: String,
+        /// Its messages, where nobody has seen them.
+        output: Option<String>,
+    },
     #[error("cargo built `{name}`, but made no WebAssembly module for it")]
     NoModule { name: String },
 }
@@ -249,7 +253,8 @@ impl Toolchain {
         if finished.success {
             Ok(modules)
         } else {
-            Err(ToolchainError::Compile { names: names.join(", "), output: finished.tail })
+            let output = (!progress.has_shown()).then_some(finished.tail);
+            Err(ToolchainError::Compile { names: names.join(", "), output })
         }
     }
 
@@ -333,6 +338,15 @@ mod tests {
         check("registry+https://github.com/rust-lang/crates.io-index#serde@1.0.229", "/r/serde/Cargo.toml", "serde");
         check("path+file:///w/plugins/plugin-x#0.1.0", "/w/plugins/plugin-x/Cargo.toml", "plugin-x");
         check("path+file:///w/plugins/x#plugin-x@0.1.0", "/w/plugins/x/Cargo.toml", "plugin-x");
+    }
+
+    #[test]
+    fn what_the_compiler_said_is_told_once() {
+        let said = |output: Option<&str>| {
+            ToolchainError::Compile { names: "level".to_owned(), output: output.map(str::to_owned) }.to_string()
+        };
+        assert_eq!(said(None), "the compiler refused level");
+        assert_eq!(said(Some("error: x")), "the compiler refused level:\nerror: x");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kith_host::{Abi, Binding, KeyValue, Observed};
+use kith_host::{Abi, Binding, KeyValue};
 use kith_model::id::WorkspaceId;
 use kith_model::plugin::PluginKind;
 use kith_model::secret::Secret;
@@ -90,7 +90,7 @@ impl Wiring {
             state: self.state(workspace, row, part),
             observed: match part {
                 Part::Live => self.observed(workspace, row.id, source.now),
-                Part::Shadow | Part::Backtest => Arc::new(Observed::new(source.now, Arc::clone(&self.line_space))),
+                Part::Shadow | Part::Backtest => self.observed_apart(source.now),
             },
             fuel: None,
         };

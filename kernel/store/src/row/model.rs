@@ -13,7 +13,7 @@ mod change_before;
 impl Row for Change {
     const WHAT: &'static str = "a record of the log";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Change, String>> {
         use change_before::{ChangeBefore, First, Second, Third};
@@ -21,6 +21,8 @@ impl Row for Change {
             1 => Some(read_postcard::<ChangeBefore<First>>(body).map(Change::from)),
             2 => Some(read_postcard::<ChangeBefore<Second>>(body).map(Change::from)),
             3 => Some(read_postcard::<ChangeBefore<Third>>(body).map(Change::from)),
+            // No event returned.
+            4 => Some(read_postcard(body)),
             _ => None,
         }
     }

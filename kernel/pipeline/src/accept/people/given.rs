@@ -66,6 +66,16 @@ impl People {
         Ok(())
     }
 
+    /// Give facts of an event that returns to its identity's history. What is newer holds against them.
+    pub(crate) fn give_again(&mut self, identity: SourceIdentityId, facts: Contribution) -> Result<(), ReadError> {
+        let mut summary = self.facts_row(identity, 0)?;
+        for (name, value) in facts.traits {
+            self.take_fact(identity, &mut summary, &name, value)?;
+        }
+        self.layers.event.facts.insert((identity, 0), summary);
+        Ok(())
+    }
+
     /// Take a fact into the rows of an identity, whose summary is in hand.
     fn take_fact(
         &mut self,

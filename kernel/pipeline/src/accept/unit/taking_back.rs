@@ -7,16 +7,18 @@ use std::sync::Arc;
 
 use kith_model::change::{Change, SupersededEvent};
 use kith_model::consent::{is_consent, refusal};
-use kith_model::event::Event;
+use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{InstallationId, Position, SourceIdentityId};
+use kith_model::profile::Contribution;
 use kith_store::{ChangeLimits, CommitError, Key, Operation, ReadError, Store, Unit, row};
 use serde_json::value::RawValue;
 
 use super::Workspace;
-use crate::accept::named;
 use crate::accept::readers::ReadBy;
-use crate::accept::taking_back::{EventUndo, Found, LOG, TakenBackRow, consents, event_key};
+use crate::accept::taking_back::{EventUndo, Found, LOG, Returning, TakenBack, TakenBackRow, consents, event_key};
+use crate::accept::{content, named};
 use crate::profiles::consents::forms_of;
+use crate::profiles::facts::record_event;
 use rest::{Asked, HISTORY, Room, Stays};
 
 /// The events that are to be taken back, and how far each undo has come.
@@ -36,8 +38,12 @@ type Gone = (Position, Event);
 #[derive(Default)]
 struct GoneOfOne {
     events: Vec<Gone>,
-    /// What is in no history any more, and said something of consents.
-    spoken: Vec<Event>,
+    /// What is in no history any more.
+    out: Vec<Gone>,
+    /// What returns for it, also to the histories of others.
+    returning: Vec<Returning>,
+    /// How much would return and cannot.
+    lost: u64,
 }
 
 /// People of whom there is more than is read, remembered at most: each slice would begin to read them again.
@@ -54,8 +60,12 @@ impl Workspace {
             // Where it ends stays: what the version writes while the undo waits is no more its business than what comes later.
             let held = self.taking_back.open.iter().find(|(open, _)| open.undo == undo.undo);
             let held = held.map(|(_, row)| row.clone());
-            let row = match TakenBackRow::read(self.store.as_ref(), self.id, &undo.undo) {
-                Ok(row) => row.or(held),
+            let mut before = TakenBack::default();
+            let row = match TakenBackRow::last(self.store.as_ref(), self.id, &undo.undo) {
+                Ok(last) => {
+                    before = last.as_ref().map(|last| last.taken_back).unwrap_or_default();
+                    last.filter(|last| last.number == undo.undo.number).or(held)
+                }
                 Err(error @ (ReadError::Io { .. } | ReadError::Truncated { .. })) => return Err(error),
                 // The others go on.
                 Err(error) => {
@@ -63,7 +73,7 @@ impl Workspace {
                     held.or_else(|| Some(TakenBackRow::lost(undo.undo.number)))
                 }
             };
-            let begun = || TakenBackRow::begin(undo.undo.number, self.store.head_of(self.id));
+            let begun = || TakenBackRow::begin(undo.undo.number, self.store.head_of(self.id), before);
             let row = row.unwrap_or_else(begun);
             if !row.is_done {
                 open.push((undo.clone(), row));
@@ -181,20 +191,19 @@ impl Workspace {
         is_least: bool,
         operations: &mut Vec<Operation>,
     ) -> Result<bool, ReadError> {
-        let mut people: BTreeMap<SourceIdentityId, GoneOfOne> = BTreeMap::new();
-        for gone in found.events {
-            people.entry(gone.1.identity).or_default().events.push(gone);
-        }
-        for spoken in found.spoken {
-            people.entry(spoken.1.identity).or_default().spoken.push(spoken.1);
-        }
-        let mut left = HISTORY;
-        for (identity, of_one) in people {
+        let people = self.by_identity(read, found)?;
+        let of_returning = people.values().flat_map(|of_one| &of_one.returning);
+        let returned_to: BTreeSet<SourceIdentityId> = of_returning.map(|one| one.event.event.identity).collect();
+        let (mut left, mut returning) = (HISTORY, Vec::new());
+        for (identity, mut of_one) in people {
             if left.is_over() && !is_least {
                 return Ok(false);
             }
-            let (count, all) = (of_one.events.len() as u64, (of_one.events.len() + of_one.spoken.len()) as u64);
+            let spoken = of_one.out.iter().filter(|(_, event)| !consents(event).is_empty()).count();
+            let (count, all) = (of_one.events.len() as u64, (of_one.events.len() + spoken) as u64);
+            let returns = std::mem::take(&mut of_one.returning);
             let mut taken_back = row.taken_back;
+            taken_back.lost += of_one.lost;
             of_one.events.iter().for_each(|(_, event)| taken_back.count(event));
             let mut room = HISTORY;
             let taken_out = match self.taking_back.too_much.contains(&identity) {
@@ -206,7 +215,8 @@ impl Workspace {
                 Ok((own, is_empty)) => {
                     self.people.keep_event();
                     operations.extend(own);
-                    taken_back.left_empty += u64::from(is_empty && count > 0);
+                    taken_back.left_empty += u64::from(is_empty && count > 0 && !returned_to.contains(&identity));
+                    returning.extend(returns);
                     row.taken_back = taken_back;
                     let counts = self.totals.unit();
                     counts.events = counts.events.saturating_sub(count);
@@ -221,7 +231,59 @@ impl Workspace {
                 }
             }
         }
+        returning.into_iter().try_for_each(|one| self.bring_back(undo, row, one, operations))?;
         Ok(true)
+    }
+
+    /// What of each identity is taken back, and what returns for it.
+    fn by_identity(&self, read: &ReadBy, mut found: Found) -> Result<BTreeMap<SourceIdentityId, GoneOfOne>, ReadError> {
+        let mut people: BTreeMap<SourceIdentityId, GoneOfOne> = BTreeMap::new();
+        for gone in std::mem::take(&mut found.events) {
+            let replaced = found.replaced(self.store.as_ref(), self.id, read, &gone)?;
+            let of_one = people.entry(gone.1.identity).or_default();
+            of_one.returning.extend(replaced.returning);
+            of_one.lost += replaced.lost;
+            of_one.events.push(gone);
+        }
+        for out in found.out {
+            people.entry(out.1.identity).or_default().out.push(out);
+        }
+        Ok(people)
+    }
+
+    /// Put an event back into its history, whose place one had taken that is taken back. What it said of consents was never taken
+    /// from it. One whose facts cannot be given again is counted.
+    fn bring_back(
+        &mut self,
+        undo: &EventUndo,
+        row: &mut TakenBackRow,
+        Returning { row: key, event: returning }: Returning,
+        operations: &mut Vec<Operation>,
+    ) -> Result<(), ReadError> {
+        let SupersededEvent { position, event } = &returning;
+        let mut facts = Contribution::default();
+        record_event(&mut facts, event);
+        match self.people.give_again(event.identity, facts) {
+            Ok(()) => self.people.keep_event(),
+            Err(error @ (ReadError::Io { .. } | ReadError::Truncated { .. })) => return Err(error),
+            Err(error) => {
+                self.people.forget_event();
+                row.taken_back.lost += 1;
+                tracing::error!(workspace = self.id.0, identity = %event.identity, %error, "an event does not return to its history, because a row cannot be read");
+                return Ok(());
+            }
+        }
+        if event.origin == EventOrigin::Import {
+            self.seen.bring_back(&undo.source, event, content::digest_of(event));
+        }
+        row.taken_back.returned += 1;
+        self.totals.unit().events += 1;
+        operations.push(Operation::Delete(key));
+        let held = row::encode(&Change::Recorded(event.clone()));
+        operations.push(Operation::Put(event_key(self.id, event, *position), held));
+        let record = row::encode(&Change::Returned(returning));
+        operations.push(Operation::Append { workspace: self.id, record, row: None });
+        Ok(())
     }
 
     /// Write down why the events of a person stay.
@@ -245,12 +307,12 @@ impl Workspace {
     fn take_out_of(
         &mut self,
         identity: SourceIdentityId,
-        GoneOfOne { events: gone, spoken }: GoneOfOne,
+        GoneOfOne { events: gone, out, .. }: GoneOfOne,
         (undo, read): (&EventUndo, &ReadBy),
         room: &mut Room,
     ) -> Result<(Vec<Operation>, bool), Stays> {
-        let said: Vec<&Event> =
-            gone.iter().map(|(_, event)| event).chain(&spoken).filter(|event| !consents(event).is_empty()).collect();
+        let all = gone.iter().chain(&out).map(|(_, event)| event);
+        let said: Vec<&Event> = all.filter(|event| !consents(event).is_empty()).collect();
         let asked = Asked { undo, read, gone: &gone, of_consents: !said.is_empty() };
         let rest = self.rest_of(identity, &asked, room)?;
         for (_, event) in gone.iter().filter(|(_, event)| !event.traits.is_empty()) {
@@ -271,6 +333,7 @@ impl Workspace {
             }
         }
         let mut operations = Vec::with_capacity(3 * gone.len());
+        self.note_out(&out, room, &mut operations)?;
         for (position, event) in gone {
             // What another event has said as well is known still.
             if !rest.ids.contains(&event.message_id) {
@@ -282,6 +345,24 @@ impl Workspace {
             operations.push(Operation::Append { workspace: self.id, record, row });
         }
         Ok((operations, !rest.has_events))
+    }
+
+    /// Note of events that were superseded that they are taken back as well: nothing brings them back, and what they agreed to is not
+    /// heard again.
+    fn note_out(&self, out: &[Gone], room: &mut Room, operations: &mut Vec<Operation>) -> Result<(), Stays> {
+        for (position, event) in out {
+            let rows = Key::superseded(self.id, event.identity, event.time);
+            room.each(self.store.as_ref(), &rows, |key, value| {
+                if let Change::Superseded(before) = row::decode(value)?
+                    && before.position == *position
+                {
+                    let held = row::encode(&Change::TakenBack(before));
+                    operations.push(Operation::Put(key.clone(), held));
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// The normal forms of the identifiers under which these events spoke of consents: what was said under a spelling of an

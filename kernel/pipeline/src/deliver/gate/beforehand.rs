@@ -7,7 +7,7 @@ use kith_model::id::{AudienceId, ProfileId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{ReadError, Store};
 
-use super::{Verdict, installed, judge, people_behind};
+use super::{ProfileLookup, Verdict, installed, judge, people_behind};
 use crate::rows::DeliveryRow;
 use crate::setup::Setup;
 
@@ -42,10 +42,15 @@ pub(crate) fn refusal(
         payload: action.payload.clone(),
         created_at: at,
         state: DeliveryState::Pending { attempts: 0, due_at: at, last_reason: None },
+        cause: None,
     };
     let by = (workspace, &setup.realm_key, &setup.identity_rules);
-    let found = people_behind(store, by, &[profile])?;
-    let Some(found) = found.first() else { return Ok(Some("the person does not exist any more".to_owned())) };
+    let mut found = people_behind(store, by, &[profile])?;
+    let Some(found) = found.first_mut() else { return Ok(Some("the person does not exist any more".to_owned())) };
+    // Nothing has set it off yet.
+    if let ProfileLookup::Person(person) = found {
+        person.retraction = None;
+    }
     Ok(match judge(setup, channel, &row, found, at) {
         Verdict::Pass { .. } => None,
         Verdict::Refuse { reason } => Some(reason),

@@ -13,6 +13,7 @@ use kith_model::identity::{Edge, Evidence, Identifier, IdentityRules};
 use kith_store::{Key, ReadError, Store, row};
 
 use super::parted::is_address_type;
+use super::retracted::{self, Spell};
 use super::{Person, ProfileLookup};
 use crate::profiles::facts::each_row;
 
@@ -36,17 +37,17 @@ impl Room {
         &mut self,
         store: &dyn Store,
         prefix: &Key,
-        mut look: impl FnMut(Change) -> ControlFlow<()>,
+        mut look: impl FnMut(&Key, Change) -> ControlFlow<()>,
     ) -> Result<bool, ReadError> {
         let mut range = prefix.range();
         loop {
             let page = store.scan(&range, PAGE_EVENTS)?;
-            for (_, value) in &page.rows {
+            for (key, value) in &page.rows {
                 let Some(left) = self.events.checked_sub(1).zip(self.bytes.checked_sub(value.len())) else {
                     return Ok(false);
                 };
                 (self.events, self.bytes) = left;
-                if look(row::decode::<Change>(value)?).is_break() {
+                if look(key, row::decode::<Change>(value)?).is_break() {
                     return Ok(true);
                 }
             }
@@ -59,7 +60,7 @@ impl Room {
 }
 
 /// Leave out the addresses of each person that no events but superseded ones, or those taken back, have named. A suppression of
-/// one holds all the same.
+/// one holds all the same. Of whom events were taken back, what is known of that is noted.
 pub(in super::super) fn leave_out(
     store: &dyn Store,
     by: (WorkspaceId, &IdentityRules),
@@ -67,7 +68,11 @@ pub(in super::super) fn leave_out(
 ) -> Result<(), ReadError> {
     for one in found.iter_mut() {
         let ProfileLookup::Person(person) = one else { continue };
-        match only_superseded(store, by, person, MAX) {
+        let found = only_superseded(store, by, person, MAX).and_then(|(gone, spells)| {
+            retracted::note(store, by.0, person, spells)?;
+            Ok(gone)
+        });
+        match found {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => {
                 let is_gone = |identifier: &Identifier| by.1.judge(identifier).is_ok_and(|form| gone.contains(&form));
@@ -82,21 +87,25 @@ pub(in super::super) fn leave_out(
     Ok(())
 }
 
-/// The normal forms of the addresses that superseded events have named and nothing else does.
+/// The normal forms of the addresses that superseded events have named and nothing else does; and when those of these events that
+/// were taken back could set something off.
 fn only_superseded(
     store: &dyn Store,
     (workspace, rules): (WorkspaceId, &IdentityRules),
     person: &Person,
     most: Room,
-) -> Result<BTreeSet<Identifier>, ReadError> {
+) -> Result<(BTreeSet<Identifier>, Vec<Spell>), ReadError> {
     let own: Vec<_> = person.consents.iter().filter(|said| said.beside.is_none()).collect();
     let members: Vec<SourceIdentityId> = own.iter().map(|said| said.identity).collect();
     let addresses: BTreeSet<&Identifier> =
         own.iter().filter_map(|said| said.form.as_ref()).filter(|form| is_address_type(&form.kind, rules)).collect();
-    let mut gone = BTreeSet::new();
+    let (mut gone, mut spells) = (BTreeSet::new(), Vec::new());
     let mut room = most;
     for member in &members {
-        let had_room = room.each(store, &Key::superseded_of(workspace, *member), |change| {
+        let had_room = room.each(store, &Key::superseded_of(workspace, *member), |key, change| {
+            if let Change::TakenBack(taken_back) = &change {
+                spells.push((taken_back.position, key.position()));
+            }
             if let Change::Superseded(superseded) | Change::TakenBack(superseded) = change {
                 gone.extend(forms(&superseded.event, rules).filter(|form| addresses.contains(form)));
             }
@@ -104,11 +113,12 @@ fn only_superseded(
         })?;
         if !had_room {
             gone.extend(addresses.iter().copied().cloned());
+            spells.push(retracted::ANY);
             break;
         }
     }
     if gone.is_empty() {
-        return Ok(gone);
+        return Ok((gone, spells));
     }
     // What an alias or a person said is no record.
     for said in own.iter().filter(|said| said.form.is_some()) {
@@ -124,7 +134,7 @@ fn only_superseded(
     }
     let mut room = most;
     for member in &members {
-        let had_room = room.each(store, &Key::events(workspace, *member), |change| {
+        let had_room = room.each(store, &Key::events(workspace, *member), |_, change| {
             if let Change::Recorded(event) = change
                 && event.origin != EventOrigin::Kernel
             {
@@ -138,7 +148,7 @@ fn only_superseded(
             break;
         }
     }
-    Ok(gone)
+    Ok((gone, spells))
 }
 
 /// The normal forms of the identifiers that came with an event.
@@ -214,10 +224,11 @@ mod tests {
             parted: Vec::new(),
             consents: said.collect(),
             suppressed: None,
+            retraction: None,
         };
         let rules = IdentityRules::default();
         let found = |most: Room| -> Vec<Identifier> {
-            only_superseded(&store, (WORKSPACE, &rules), &person, most).unwrap().into_iter().collect()
+            only_superseded(&store, (WORKSPACE, &rules), &person, most).unwrap().0.into_iter().collect()
         };
         assert_eq!(found(MAX), [email("gone")]);
         assert_eq!(found(Room { events: 2, ..MAX }), [email("gone"), email("unnamed")]);

@@ -43,6 +43,7 @@ fn is_refused(consents: &[ConsentRow], basis: ConsentBasis) -> bool {
         parted: Vec::new(),
         consents: consents.collect(),
         suppressed: None,
+        retraction: None,
     };
     let row = DeliveryRow { basis, ..pending() };
     matches!(judged_alone(&row, &ProfileLookup::Person(person)), Verdict::Refuse { .. })
@@ -152,6 +153,7 @@ fn a_suppressed_identifier_is_found_under_any_profile() {
             parted: Vec::new(),
             consents: Vec::new(),
             suppressed: None,
+            retraction: None,
         };
         let mut found = [ProfileLookup::Person(person), ProfileLookup::Nobody];
         note_suppressed(&store, (workspace, &realm_key, &IdentityRules::default()), &mut found).unwrap();
@@ -174,6 +176,7 @@ fn delivery(state: DeliveryState) -> DeliveryRow {
         payload: "{}".into(),
         created_at: NOW,
         state,
+        cause: None,
     }
 }
 
@@ -188,6 +191,7 @@ fn somebody() -> ProfileLookup {
         parted: Vec::new(),
         consents: vec![under("user_id", ConsentRow::Absent)],
         suppressed: None,
+        retraction: None,
     })
 }
 

@@ -38,6 +38,7 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
         payload: "{}".into(),
         created_at: Timestamp(0),
         state: DeliveryState::Pending { attempts: 9, due_at: Timestamp(0), last_reason: None },
+        cause: None,
     };
     let operations = vec![
         Operation::Put(Key::delivery(QUEUE.workspace, &id), kith_store::row::encode(&row)),

@@ -1,8 +1,9 @@
 //! Who waits for whom, and what a call takes along.
 
 use kith_model::plugin::ReplayScope;
-use kith_model::time::ManualClock;
+use kith_model::time::{ManualClock, Timestamp};
 
+use super::together::APART_MS;
 use super::*;
 use crate::guests::GuestClass;
 
@@ -16,6 +17,8 @@ enum Way {
     Fails(fn() -> PluginFault),
     /// The host panics in each such call.
     Panics,
+    /// It fails so on each call for several.
+    Shy(fn() -> PluginFault),
     /// It forgets the last answer, unless there is but one request.
     Forgets,
 }
@@ -24,11 +27,13 @@ enum Way {
 struct Noting {
     way: Way,
     calls: Mutex<Vec<Vec<String>>>,
+    /// The faults of calls for several that it was told of.
+    told: Mutex<Vec<PluginFault>>,
 }
 
 impl Noting {
     fn new(way: Way) -> Arc<Noting> {
-        Arc::new(Noting { way, calls: Mutex::default() })
+        Arc::new(Noting { way, calls: Mutex::default(), told: Mutex::default() })
     }
 
     fn called(&self, requests: &[&SourceRequest]) -> Result<Vec<Received>, PluginFault> {
@@ -37,6 +42,9 @@ impl Noting {
         let is_bad = bodies.iter().any(|body| body == "bad");
         self.calls.lock().push(bodies);
         if let (Way::Fails(fault), true) = (self.way, is_bad) {
+            return Err(fault());
+        }
+        if let (Way::Shy(fault), 2..) = (self.way, requests.len()) {
             return Err(fault());
         }
         assert!(!(is_bad && matches!(self.way, Way::Panics)), "a test of a panic");
@@ -74,6 +82,10 @@ impl Connector for Noting {
         Ok(all.into_iter().map(Ok).collect())
     }
 
+    fn failed_together(&self, fault: &PluginFault) {
+        self.told.lock().push(fault.clone());
+    }
+
     fn takes_several(&self) -> bool {
         true
     }
@@ -98,7 +110,7 @@ fn taken(connector: &Arc<Noting>, bodies: &[&str]) -> (Vec<Waiting>, Vec<oneshot
     let waiting = |(body, number): (&&str, u64)| {
         let (reply, answered) = oneshot::channel();
         let connector = Arc::clone(connector) as Arc<dyn Connector>;
-        (Waiting { of: OF, number, connector, request: request(body), reply, place: None }, answered)
+        (Waiting { of: OF, number, connector, request: request(body), reply, place: None, failed: None }, answered)
     };
     bodies.iter().zip(0..).map(waiting).unzip()
 }
@@ -198,6 +210,47 @@ fn nobody_is_called_for_who_has_gone() {
     assert_eq!(well.sizes(), [2], "nor alone");
 }
 
+/// Calls of several that failed were in no figure, and their neighbours waited for each of them.
+#[test]
+fn a_fault_of_a_call_that_no_request_has_alone_is_told_of_once_and_handed_to_the_last() {
+    let slow = || PluginFault::CpuExceeded { limit_ms: 200 };
+    for fault in [trap as fn() -> PluginFault, slow] {
+        let shy = Noting::new(Way::Shy(fault));
+        let (requests, waiting) = taken(&shy, &["a", "b", "c", "d"]);
+        assert_eq!(call(shy.as_ref(), requests), Together::Fails);
+        let all: Vec<Answered> = waiting.into_iter().map(|answered| answered.blocking_recv().unwrap()).collect();
+        assert!(all.iter().all(|answered| answered.received.is_ok()));
+        let faults: Vec<Option<PluginFault>> = all.into_iter().map(|answered| answered.fault_of_none).collect();
+        assert_eq!(faults, [None, None, None, Some(fault())]);
+        assert_eq!(*shy.told.lock(), [fault()]);
+    }
+}
+
+#[test]
+fn a_fault_that_a_request_has_alone_is_none_of_the_call() {
+    for (way, told) in [(Way::Fails(trap), 0), (Way::Panics, 0), (Way::Well, 0), (Way::Forgets, 1)] {
+        let connector = Noting::new(way);
+        let (requests, waiting) = taken(&connector, &["a", "bad", "c"]);
+        call(connector.as_ref(), requests);
+        let handed = waiting.into_iter().filter_map(|answered| answered.blocking_recv().ok()?.fault_of_none).count();
+        assert_eq!((connector.told.lock().len(), handed), (told, told));
+    }
+}
+
+/// Whoever has gone may have taken the fault along: it is told of, and nobody is blamed.
+#[test]
+fn a_fault_of_a_call_is_handed_to_nobody_where_a_request_was_not_called_alone() {
+    let shy = Noting::new(Way::Shy(trap));
+    let (mut requests, mut waiting) = taken(&shy, &["a", "b", "c"]);
+    let failed = Arc::new(FailedCall::new(Arc::clone(&shy) as Arc<dyn Connector>, trap(), 3));
+    requests.iter_mut().for_each(|one| one.failed = Some(Arc::clone(&failed)));
+    drop(failed);
+    drop(waiting.remove(1));
+    requests.into_iter().for_each(Waiting::alone);
+    assert!(waiting.into_iter().all(|answered| answered.blocking_recv().unwrap().fault_of_none.is_none()));
+    assert_eq!(*shy.told.lock(), [trap()]);
+}
+
 /// Requests of one source with these bodies, each of the connector, that wait.
 fn gathered(connectors: &[&Arc<Noting>], bodies: &[&str]) -> (Gathering, ManualClock) {
     let clock = ManualClock::new(Timestamp(0));
@@ -249,7 +302,16 @@ fn what_failed_together_is_called_one_by_one_for_a_while() {
     assert_eq!(numbers(&gathering.take(OF, 1)), [1]);
     clock.advance_ms(1);
     assert_eq!(numbers(&gathering.take(OF, 2)), [2, 3]);
+    assert_eq!([gathering.fails_together(OF, 1), gathering.fails_together(OF, 1)], [1, 2]);
     gathering.part(OF);
+    let (waiting, _) = taken(&connector, &["e", "f"]);
+    gathering.state.lock().sources.entry(OF).or_default().waiting.extend(waiting);
+    clock.advance_ms(2 * APART_MS - 1);
+    assert_eq!(gathering.take(OF, 0).len(), 1, "twice as long for the second time");
+    clock.advance_ms(1);
+    let (waiting, _) = taken(&connector, &["g"]);
+    gathering.state.lock().sources.entry(OF).or_default().waiting.extend(waiting);
+    assert_eq!(gathering.take(OF, 1).len(), 2);
     gathering.forget_workspace(OF.0);
     assert!(gathering.state.lock().sources.is_empty());
 }

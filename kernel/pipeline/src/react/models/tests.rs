@@ -204,6 +204,30 @@ fn a_value_in_another_place_among_records_is_another_input() {
     assert_eq!(hashes.len(), 7);
 }
 
+/// The same holds for one input and the one beside it: a null that read like the zeros of a number hid the change from the model.
+#[test]
+fn a_value_in_another_input_is_another_input() {
+    let hash = |cells: &[Result<Cell, Misfit>]| {
+        let mut hash = Xxh3::new();
+        cells.iter().for_each(|cell| update_input(&mut hash, cell));
+        hash.digest()
+    };
+    let zeros = [
+        Cell::Int64(0),
+        Cell::Float64(0.0),
+        Cell::Timestamp(0),
+        Cell::Boolean(false),
+        Cell::Text(String::new()),
+        Cell::Int64List(Vec::new()),
+    ];
+    for zero in zeros {
+        let (value, absent) = (|| Ok(zero.clone()), || Ok(Cell::Null));
+        assert_ne!(hash(&[value(), absent()]), hash(&[absent(), value()]), "{zero:?}");
+        assert_ne!(hash(&[value(), absent(), absent()]), hash(&[absent(), value(), absent()]), "{zero:?}");
+        assert_ne!(hash(&[value()]), hash(&[absent()]), "{zero:?}");
+    }
+}
+
 /// A batch is bounded by what its rows hold.
 #[test]
 fn records_count_with_all_that_is_in_them() {

@@ -17,9 +17,9 @@ use utoipa::ToSchema;
 
 use super::body::tag;
 use super::changes::merged;
-use super::edit::{CheckedConfig, WantedConfig, check_sensitive, widened};
+use super::edit::{CheckedConfig, WantedConfig, check_sensitive, check_sight, widened};
 use super::seen::may_read_words;
-use super::shadow::{earlier_config, refused};
+use super::shadow::refused;
 use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
 use super::{named, present_version};
@@ -81,12 +81,14 @@ fn backtest_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Ba
 /// How far the version is that is tried over what is stored, and what it would change.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/backtest", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = BacktestBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read_backtest(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
 ) -> Result<TaggedBody<BacktestBody>, ApiError> {
     let caller = authority.caller;
@@ -99,7 +101,8 @@ pub(crate) async fn read_backtest(
 /// again changes nothing, and one that has ended is begun anew.
 #[utoipa::path(
     post, path = "/api/v1/installations/{id}/backtest", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     request_body = WantedBacktest,
     responses(
         (status = 202, body = BacktestBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -110,15 +113,16 @@ pub(crate) async fn read_backtest(
 pub(crate) async fn begin_backtest(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(wanted): Json<WantedBacktest>,
 ) -> Result<(StatusCode, TaggedBody<BacktestBody>), ApiError> {
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::new(app, patience);
+        let checked = CheckedConfig::of(app, patience, &name);
         let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
-        trial.change(app, patience, |draft, before| tried(app, draft, before, &wanted, &checked))?;
+        trial.change(app, patience, |draft, before| tried(app, draft, before, &wanted, &checked, &caller))?;
         Ok((StatusCode::ACCEPTED, backtest_body(app, &caller, &name)?))
     })
     .await
@@ -155,6 +159,7 @@ fn tried(
     before: &InstallationRow,
     wanted: &WantedBacktest,
     checked: &CheckedConfig<'_>,
+    caller: &Caller,
 ) -> Result<InstallationRow, ApiError> {
     let present = present_version(draft.tables(), before)?;
     check_kind(present.manifest.kind)?;
@@ -172,7 +177,7 @@ fn tried(
         // Before anything is compared: nobody learns whether a guess is what is there.
         Some(patch) if kith_host::writes(patch, &unshown) => return Err(changes_unshown()),
         Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
-        None => earlier_config(before, version, whole.clone()),
+        None => WantedConfig::kept(&before.version, version, whole.clone()),
     };
     let config = kith_host::parted(checked.check(draft, &next, asked, &unshown)?, &unshown);
     if config.unshown != kith_host::parted(whole, &before.unshown.paths).unshown {
@@ -181,6 +186,7 @@ fn tried(
     let backtest = BacktestRow { version: version.clone(), config: config.shown, since: draft.now() };
     let tried = InstallationRow { version: version.clone(), config: backtest.config.clone(), ..before.clone() };
     check_sensitive(draft, &tried, &next)?;
+    check_sight(draft, &tried, &next, caller)?;
     if let Some(problem) = app.wiring.refuses_backtest(draft.tables(), before, &backtest, &next) {
         return Err(not_possible(&next, &problem));
     }

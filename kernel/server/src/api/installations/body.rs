@@ -5,7 +5,7 @@ use std::fmt;
 
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind, is_dev};
 use kith_model::polling::interval_text;
-use kith_pipeline::{Activity, HostState, HostView};
+use kith_pipeline::{Activity, HostState, HostView, WAITS_FOR_FIT};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
+use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
 use crate::api::etag;
 use crate::api::plugins::{YankedBody, computes, yanked_below};
@@ -178,7 +179,8 @@ pub(crate) struct InstallationBody {
     /// What is wanted: `live` or `disabled`; `quarantined` where the kernel switched it off.
     #[schema(value_type = String)]
     mode: InstallationMode,
-    /// Why the kernel changed the mode.
+    /// Why the kernel changed the mode. The words of the plugin, here, in `activity` and in `fitting.alarm`, need the scope
+    /// `profiles:read` and, where the data dictionary calls something sensitive, `sensitive:read`.
     mode_reason: Option<String>,
     activity: ActivityBody,
     #[schema(value_type = Value)]
@@ -303,33 +305,47 @@ pub(crate) enum HostStateBody {
 pub(crate) struct HostBody {
     /// With its port.
     host: String,
-    /// Requests on their way.
-    under_way: u64,
+    /// Requests on their way; `null` where the words of plugins are withheld, as `failures` and `reason`.
+    under_way: Option<u64>,
     state: HostStateBody,
     /// Failures in a row.
-    failures: u32,
+    failures: Option<u32>,
     /// Nothing is sent to it before this moment.
     paused_until: Option<String>,
     /// Why nothing is.
     reason: Option<String>,
 }
 
-impl From<HostView> for HostBody {
-    fn from(host: HostView) -> HostBody {
+impl HostBody {
+    /// Each request is a message to somebody, so that their number is for who may read people.
+    fn of(host: HostView, shows_people: bool) -> HostBody {
         let HostView { channel: _, host, under_way, state, failures, paused_until, reason } = host;
         let state = match state {
             HostState::Closed => HostStateBody::Sending,
             HostState::Open => HostStateBody::Paused,
             HostState::HalfOpen => HostStateBody::Trying,
         };
-        HostBody { host, under_way, state, failures, paused_until: paused_until.map(time), reason }
+        HostBody {
+            host,
+            under_way: shows_people.then_some(under_way),
+            state,
+            failures: shows_people.then_some(failures),
+            paused_until: paused_until.map(time),
+            reason: reason.filter(|_| shows_people),
+        }
     }
 }
 
-fn receiving_hosts(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Option<Vec<HostBody>> {
+fn receiving_hosts(
+    app: &App,
+    tables: &WorkspaceTables,
+    row: &InstallationRow,
+    shows_people: bool,
+) -> Option<Vec<HostBody>> {
     let is_channel = tables.plugin_of(row).is_some_and(|plugin| plugin.manifest.kind == PluginKind::Channel);
     let all = is_channel.then(|| app.kernel.receiving_hosts(tables.row.id));
-    all.map(|all| all.into_iter().filter(|host| host.channel == row.id).map(HostBody::from).collect())
+    let own = |host: &HostView| host.channel == row.id;
+    all.map(|all| all.into_iter().filter(own).map(|host| HostBody::of(host, shows_people)).collect())
 }
 
 fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<StateVersionBody> {
@@ -348,9 +364,27 @@ fn poll(tables: &WorkspaceTables, row: &InstallationRow) -> Option<PollSettingBo
     })
 }
 
+/// An activity without what the plugin itself said.
+fn without_words(activity: Activity) -> Activity {
+    match activity {
+        Activity::Quarantined { since, why: _ } => Activity::Quarantined { since, why: stopped() },
+        Activity::WaitsForFit { since, why: _ } => {
+            Activity::WaitsForFit { since, why: format!("{WAITS_FOR_FIT}; {WITHHELD_WORDS}") }
+        }
+        Activity::Running => Activity::Running,
+        Activity::Held { since, why } => Activity::Held { since, why },
+    }
+}
+
+fn stopped() -> String {
+    format!("the kernel switched it off after faults; {WITHHELD_WORDS}")
+}
+
 /// Whether it runs, and when it is tried again.
-fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> ActivityBody {
-    match app.wiring.activity(tables, row).into() {
+fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow, shows_words: bool) -> ActivityBody {
+    let activity = app.wiring.activity(tables, row);
+    let activity = if shows_words { activity } else { without_words(activity) };
+    match activity.into() {
         ActivityBody::Held { since, why, waits_for, .. } => {
             let next_trial_at = app.kernel.next_trial(tables.row.id, row.id).map(time);
             ActivityBody::Held { since, why, waits_for, next_trial_at }
@@ -366,11 +400,12 @@ fn emits(manifest: &Manifest) -> Option<Vec<String>> {
     may_emit.then(|| manifest.emitted_names().map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec))
 }
 
-/// An installation as an answer.
+/// An installation as an answer, with or without what tells of people: the words of plugins and numbers of messages.
 pub(super) fn installation_body(
     app: &App,
     tables: &WorkspaceTables,
     row: &InstallationRow,
+    shows_words: bool,
     write_key: Option<String>,
 ) -> Result<InstallationBody, ApiError> {
     let plugin = tables.plugin_of(row);
@@ -387,20 +422,20 @@ pub(super) fn installation_body(
         yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
         signature: plugin.map(|plugin| signature_body(&app.catalogue.tables(), tables, plugin)),
         mode: row.mode,
-        mode_reason: row.mode_reason.clone(),
-        activity: activity(app, tables, row),
+        mode_reason: row.mode_reason.clone().map(|why| if shows_words { why } else { stopped() }),
+        activity: activity(app, tables, row, shows_words),
         config: row.config.clone(),
         config_set: config_set(row, plugin.map(|plugin| &plugin.manifest)),
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
         effective_policy,
         fit: row.fit,
-        fitting: fitting_body(app, tables, row),
+        fitting: fitting_body(app, tables, row, shows_words),
         state_version: state_version(tables, row),
         shadow: row.shadow.as_ref().map(ShadowVersionBody::from),
         poll: poll(tables, row),
         emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
-        receiving_hosts: receiving_hosts(app, tables, row),
+        receiving_hosts: receiving_hosts(app, tables, row, shows_words),
         changed: None,
         write_key_id: row.write_key.as_ref().map(ToString::to_string),
         write_key,

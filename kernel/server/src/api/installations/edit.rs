@@ -1,9 +1,11 @@
 //! The checks that stand before a change of an installation.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use kith_host::{CheckError, HostPort, Plugin, check_secret};
+use kith_host::{Asking, CheckError, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -17,6 +19,7 @@ use super::body::WantedPoll;
 use crate::api::convert::{bad_config, config_mistakes, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;
+use crate::auth::{Caller, Scope};
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::{ApiError, Mistake};
 use crate::wiring::{Loading, sensitive_inputs};
@@ -48,6 +51,8 @@ pub(super) fn free_name(
 pub(super) struct CheckedConfig<'a> {
     app: &'a App,
     patience: &'a Patience,
+    /// Whose it is, where there is an installation already.
+    installation: Option<String>,
     rehearsed: RefCell<Vec<RehearsedConfig>>,
 }
 
@@ -65,11 +70,30 @@ pub(super) enum WantedConfig {
     Written(Option<Value>),
     /// What an installation has with an earlier version, of which the plugin makes its own.
     Earlier { from: semver::Version, config: Value },
+    /// What an installation has with a later version, of which an earlier one makes nothing.
+    Later { from: semver::Version, config: Value },
+}
+
+impl WantedConfig {
+    /// What an installation has with `from`, for the version that it is to have.
+    pub(super) fn kept(from: &semver::Version, version: &semver::Version, config: Value) -> WantedConfig {
+        let from = from.clone();
+        match from.cmp(version) {
+            Ordering::Less => WantedConfig::Earlier { from, config },
+            Ordering::Equal => WantedConfig::Written(Some(config)),
+            Ordering::Greater => WantedConfig::Later { from, config },
+        }
+    }
 }
 
 impl<'a> CheckedConfig<'a> {
     pub(super) fn new(app: &'a App, patience: &'a Patience) -> CheckedConfig<'a> {
-        CheckedConfig { app, patience, rehearsed: RefCell::default() }
+        CheckedConfig { app, patience, installation: None, rehearsed: RefCell::default() }
+    }
+
+    /// Of an installation that there is: what its plugin logs meanwhile is in its log.
+    pub(super) fn of(app: &'a App, patience: &'a Patience, installation: &str) -> CheckedConfig<'a> {
+        CheckedConfig { installation: Some(installation.to_owned()), ..CheckedConfig::new(app, patience) }
     }
 
     /// Ask the plugin something about a configuration, with nothing but that; the fault where it failed.
@@ -77,14 +101,20 @@ impl<'a> CheckedConfig<'a> {
         &self,
         draft: &Draft<'_>,
         plugin: &PluginRow,
-        question: impl FnOnce(&Plugin, &str) -> Result<T, CheckError> + Send + 'static,
+        question: impl FnOnce(&Plugin, &Asking) -> Result<T, CheckError> + Send + 'static,
     ) -> Result<Result<T, PluginFault>, ApiError> {
         let workspace = draft.tables().row.id;
         let loaded = self.app.wiring.components().load(workspace, &plugin.digest, Loading::Allowed(self.patience))?;
         let policy = self.app.wiring.effective_policy(&plugin.manifest, &Grants::default());
         let memory_bytes = policy.memory_bytes.value.saturating_add(policy.output_bytes.value);
-        let of = plugin.manifest.id.to_string();
-        let said = self.app.kernel.ask_guest(workspace, memory_bytes, move || question(&loaded, &of))?;
+        let row = self.installation.as_deref().and_then(|name| draft.tables().installation(name));
+        let installation = row.map_or_else(|| plugin.manifest.id.to_string(), |row| row.name.to_string());
+        let observed = self.app.wiring.observed_apart(draft.now());
+        let asking = Asking { installation, observed: Arc::clone(&observed) };
+        let said = self.app.kernel.ask_guest(workspace, memory_bytes, move || question(&loaded, &asking))?;
+        if let Some(row) = row {
+            self.app.wiring.observed(workspace, row.id, draft.now()).take_lines(&observed);
+        }
         let unavailable = || ApiError::Unavailable {
             code: "closing",
             message: "the server is shutting down".to_owned(),
@@ -163,9 +193,13 @@ impl<'a> CheckedConfig<'a> {
             let given = match &wanted {
                 WantedConfig::Written(written) => written.clone().unwrap_or(Value::Null),
                 WantedConfig::Earlier { from, config } => self.migrated(draft, plugin, from, config, unshown)?,
+                WantedConfig::Later { config, .. } => config.clone(),
             };
-            let config = kith_host::validate_unshown_config(&plugin.manifest, given, unshown).map_err(bad_config)?;
-            self.insist_on_working(draft, plugin, &config, unshown)?;
+            let shown = kith_host::parted(given.clone(), unshown).shown;
+            let checked = kith_host::validate_unshown_config(&plugin.manifest, given, unshown).map_err(bad_config);
+            let checked =
+                checked.and_then(|config| self.insist_on_working(draft, plugin, &config, unshown).map(|()| config));
+            let config = checked.map_err(|error| of_origin(error, &plugin.manifest, &wanted, (&shown, unshown)))?;
             let rehearsed = RehearsedConfig { digest: plugin.digest.clone(), wanted, config: config.clone() };
             self.rehearsed.borrow_mut().push(rehearsed);
             return Ok(config);
@@ -180,6 +214,43 @@ impl<'a> CheckedConfig<'a> {
             }
         }
     }
+}
+
+/// How much of what a version made is shown, in characters.
+const MAX_MADE: usize = 300;
+
+/// A refusal of a configuration that nobody wrote says where it comes from, and how another one is given. `shown` is what of it is
+/// shown.
+fn of_origin(
+    error: ApiError,
+    manifest: &Manifest,
+    wanted: &WantedConfig,
+    (shown, unshown): (&Value, &BTreeSet<String>),
+) -> ApiError {
+    let (code, message, mistakes) = match error {
+        ApiError::BadInput { code: code @ ("bad-config" | "config-not-checked"), message, mistakes } => {
+            (code, message, mistakes)
+        }
+        other => return other,
+    };
+    let Manifest { id, version, .. } = manifest;
+    let whose = match wanted {
+        WantedConfig::Written(_) => return ApiError::BadInput { code, message, mistakes },
+        WantedConfig::Earlier { from, config } => {
+            let does = if kith_host::parted(config.clone(), unshown).shown == *shown {
+                format!("leaves the configuration of {from} as it is")
+            } else {
+                let made: String = shown.to_string().chars().take(MAX_MADE).collect();
+                format!("makes {made} of the configuration of {from}")
+            };
+            format!("`migrate` of {id} {version} {does}, and {version} does not take it")
+        }
+        WantedConfig::Later { from, .. } => {
+            format!("{id} {version} does not take the configuration of {from}, and on the way back nothing is migrated")
+        }
+    };
+    let message = format!("{whose}: {message}; send a `config` with the upgrade, in which `null` takes a key out");
+    ApiError::BadInput { code, message, mistakes }
 }
 
 /// Only secrets that the manifest asks for can be set, to values that have room in a request and are of the form that it asks for.
@@ -328,6 +399,37 @@ pub(super) fn check_sensitive(draft: &Draft<'_>, row: &InstallationRow, plugin: 
     Err(ApiError::BadInput { code: "sensitive-not-granted", message, mistakes: mistakes.collect() })
 }
 
+/// Nobody grants a plugin what they may not see themselves: it may be a plugin of their own, and tell them. `before` is what was
+/// granted till now.
+pub(super) fn check_granting(caller: &Caller, grants: &Grants, before: &Grants) -> Result<(), ApiError> {
+    match grants.sensitive.iter().find(|name| !before.sensitive.contains(name)) {
+        Some(name) if !caller.may(Scope::SensitiveRead) => Err(unseen("`grants.sensitive` names", name)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// For the same reason nobody decides how something sensitive is read that others granted, by which version and with what
+/// configuration, who may not see it.
+pub(super) fn check_sight(
+    draft: &Draft<'_>,
+    row: &InstallationRow,
+    plugin: &PluginRow,
+    caller: &Caller,
+) -> Result<(), ApiError> {
+    let seen = sensitive_inputs(draft.tables(), row, plugin);
+    match seen.iter().map(|(name, _)| name).find(|name| row.grants.sensitive.contains(name)) {
+        Some(name) if !caller.may(Scope::SensitiveRead) => Err(unseen("the plugin is granted to read", name)),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn unseen(what: &str, name: &str) -> ApiError {
+    // Who grants it writes what they like.
+    let name: String = name.chars().take(128).collect();
+    let why = "nobody has a plugin read what they may not see themselves";
+    ApiError::Denied { message: format!("{what} `{name}`, and {why}; the key has no scope `sensitive:read`") }
+}
+
 /// The mode asked for. Quarantine is the kernel's to impose, and a shadow is a version beside one that is live.
 pub(super) fn read_mode(wanted: &str) -> Result<InstallationMode, ApiError> {
     let message = match wanted {
@@ -424,6 +526,7 @@ mod tests {
         Capabilities, InputSpec, MailRequest, PollRequest, RecipientRequest, SecretForm, SecretRequest, Training,
     };
     use kith_model::table::ColumnType;
+    use serde_json::json;
 
     use super::*;
 
@@ -455,6 +558,39 @@ mod tests {
             training: None,
             limits: LimitRequest::default(),
         }
+    }
+
+    #[test]
+    fn a_configuration_that_nobody_wrote_is_refused_with_where_it_comes_from() {
+        let (before, made) = (json!({ "threshold": 7, "token": "s3cret" }), json!({ "limit": 7, "token": "s3cret" }));
+        let (manifest, unshown) = (channel(&[], &[]), BTreeSet::from(["/token".to_owned()]));
+        let [earlier, later] = ["0.9.0", "1.1.0"].map(|version| version.parse::<semver::Version>().unwrap());
+        let told = |wanted: WantedConfig, given: &Value| {
+            let mistakes = vec![Mistake { path: "config".to_owned(), message: "x".to_owned() }];
+            let refused = ApiError::BadInput { code: "bad-config", message: "config: x".to_owned(), mistakes };
+            let shown = kith_host::parted(given.clone(), &unshown).shown;
+            match of_origin(refused, &manifest, &wanted, (&shown, &unshown)) {
+                ApiError::BadInput { code: "bad-config", message, mistakes } if mistakes[0].path == "config" => message,
+                other => panic!("{other:?}"),
+            }
+        };
+        let kept = |from: &semver::Version| WantedConfig::kept(from, &manifest.version, before.clone());
+        let out = "does not take it: config: x; send a `config` with the upgrade, in which `null` takes a key out";
+        assert_eq!(told(kept(&manifest.version), &before), "config: x", "the same version");
+        assert_eq!(told(WantedConfig::Written(Some(before.clone())), &before), "config: x", "somebody wrote it");
+        assert_eq!(
+            told(kept(&earlier), &before),
+            format!("`migrate` of test/mail 1.0.0 leaves the configuration of 0.9.0 as it is, and 1.0.0 {out}")
+        );
+        assert_eq!(
+            told(kept(&earlier), &made),
+            format!(
+                "`migrate` of test/mail 1.0.0 makes {{\"limit\":7}} of the configuration of 0.9.0, and 1.0.0 {out}"
+            )
+        );
+        assert!(told(kept(&later), &before).starts_with(
+            "test/mail 1.0.0 does not take the configuration of 1.1.0, and on the way back nothing is migrated: config: x"
+        ));
     }
 
     #[test]

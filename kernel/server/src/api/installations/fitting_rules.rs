@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::seen::WITHHELD_WORDS;
 use crate::api::plugins::computes;
 use crate::api::view::time;
 use crate::app::App;
@@ -190,7 +191,12 @@ pub(crate) struct FitAlarmBody {
     why: String,
 }
 
-pub(super) fn fitting_body(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Option<FittingBody> {
+pub(super) fn fitting_body(
+    app: &App,
+    tables: &WorkspaceTables,
+    row: &InstallationRow,
+    shows_words: bool,
+) -> Option<FittingBody> {
     tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
     Some(FittingBody {
         every: row.fitting.every_ms.map(|every| Duration(every).to_string()),
@@ -204,7 +210,7 @@ pub(super) fn fitting_body(app: &App, tables: &WorkspaceTables, row: &Installati
         alarm: fitting::alarm(tables, row).map(|fit| FitAlarmBody {
             fit: fit.version,
             status: fit.status,
-            why: fit.error.clone().unwrap_or_default(),
+            why: fit.error.clone().filter(|_| shows_words).unwrap_or_else(|| WITHHELD_WORDS.to_owned()),
         }),
     })
 }

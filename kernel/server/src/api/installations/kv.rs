@@ -10,7 +10,7 @@ use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::named;
-use super::seen::insist_on_words;
+use super::seen::{insist_on_words, may_read_words};
 use crate::api::extract::{Authority, Json, Path, Query, page_limit, right};
 use crate::api::view::time;
 use crate::app::App;
@@ -57,11 +57,12 @@ pub(crate) struct KvItemBody {
     expires_at: Option<String>,
 }
 
-/// What was cleared.
+/// What was cleared. Its figures are `null` without the scope `profiles:read`, or where the data dictionary calls something sensitive
+/// and the key has no `sensitive:read`: a plugin keeps what it likes of people.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct KvClearedBody {
-    keys: u64,
-    bytes: u64,
+    keys: Option<u64>,
+    bytes: Option<u64>,
 }
 
 impl From<KeptKey> for KvItemBody {
@@ -145,7 +146,7 @@ pub(crate) async fn clear_kv(
     authority: Authority<right::PluginsAdmin>,
     Path(name): Path<String>,
 ) -> Result<Json<KvClearedBody>, ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.offload(move |app| {
         let id = {
             let tables = app.catalogue.workspace(workspace)?;
@@ -158,7 +159,9 @@ pub(crate) async fn clear_kv(
         app.change(workspace, actor, |draft| Ok(draft.audit("installation.clear-kv", &name, Some(before), None)?))?;
         let (cleared, ended) = state.clear();
         ended.map_err(unavailable)?;
-        Ok(Json(KvClearedBody { keys: cleared.keys, bytes: cleared.bytes }))
+        let shows_people = may_read_words(app, &caller)?;
+        let figure = |figure: u64| shows_people.then_some(figure);
+        Ok(Json(KvClearedBody { keys: figure(cleared.keys), bytes: figure(cleared.bytes) }))
     })
     .await
 }

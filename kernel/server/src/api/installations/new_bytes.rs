@@ -10,9 +10,11 @@ use kith_pipeline::Patience;
 use serde_json::json;
 
 use super::body::public;
-use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive};
+use super::edit::{CheckedConfig, WantedConfig, check_complete, check_sensitive, check_sight};
+use super::quarantine;
 use super::versions::{WantedVersion, check_filled_in, check_upgrade};
 use crate::app::App;
+use crate::auth::Caller;
 use crate::catalogue::draft::unshown::unshown_places;
 use crate::catalogue::{CatalogueError, Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
@@ -24,13 +26,15 @@ pub(crate) struct NewBytes<'a> {
     patience: &'a Patience,
     /// Whether they may ask for more than the present ones.
     consents: bool,
+    /// Who gives them.
+    caller: &'a Caller,
     /// What the rehearsal found of each installation's configuration.
     checked: RefCell<BTreeMap<InstallationId, CheckedConfig<'a>>>,
 }
 
 impl<'a> NewBytes<'a> {
-    pub(crate) fn new(app: &'a App, patience: &'a Patience, consents: bool) -> NewBytes<'a> {
-        NewBytes { app, patience, consents, checked: RefCell::default() }
+    pub(crate) fn new(app: &'a App, patience: &'a Patience, consents: bool, caller: &'a Caller) -> NewBytes<'a> {
+        NewBytes { app, patience, consents, caller, checked: RefCell::default() }
     }
 
     /// Give them to every installation that runs the version; the names of these.
@@ -74,11 +78,13 @@ impl<'a> NewBytes<'a> {
     ) -> Result<InstallationRow, ApiError> {
         let mut row = InstallationRow { shadow: None, ..present.clone() };
         fitting::choose_fit(draft, present, &mut row, &next.manifest)?;
+        quarantine::follow(draft, &mut row, Some(before), next)?;
         let whole = draft.whole_config(present).map_err(CatalogueError::from)?;
         let config = self.check(draft, present, next, WantedConfig::Written(Some(whole)))?;
         draft.put_config(&mut row, config, &next.manifest)?;
         check_filled_in((Some(before), &[&present.config]), (next, &row.config), self.consents).map_err(of_upload)?;
         check_sensitive(draft, &row, next)?;
+        check_sight(draft, &row, next, self.caller)?;
         check_complete(&next.manifest, row.mode, &draft.tables().secret_names(row.id).into_iter().collect())?;
         row.updated_at = draft.now();
         Ok(row)
@@ -92,7 +98,9 @@ impl<'a> NewBytes<'a> {
         wanted: WantedConfig,
     ) -> Result<serde_json::Value, ApiError> {
         let mut checked = self.checked.borrow_mut();
-        let own = checked.entry(present.id).or_insert_with(|| CheckedConfig::new(self.app, self.patience));
+        let own = checked
+            .entry(present.id)
+            .or_insert_with(|| CheckedConfig::of(self.app, self.patience, present.name.as_str()));
         own.check(draft, next, wanted, &unshown_places(present, &next.manifest))
     }
 }
@@ -137,6 +145,11 @@ fn check_no_shadow(tables: &WorkspaceTables, before: &PluginRow) -> Result<(), A
 fn of_installation(row: &InstallationRow, error: ApiError) -> ApiError {
     let told = |message: String| format!("`{}` cannot run these bytes: {message}", row.name);
     match error {
+        // What a configuration is held against are the bytes that run, so that it cannot be changed beforehand.
+        ApiError::BadInput { code: code @ "bad-config", message, mistakes } => {
+            let message = format!("{}; give the installation a release, or remove it", told(message));
+            ApiError::BadInput { code, message, mistakes }
+        }
         ApiError::BadInput { code, message, mistakes } => ApiError::BadInput { code, message: told(message), mistakes },
         ApiError::Conflict { code, message } => ApiError::Conflict { code, message: told(message) },
         other => other,

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::body::public;
 use super::named;
 use crate::api::extract::{Authority, Confirmation, Path, Query, right};
+use crate::api::masks::Sight;
 use crate::api::plugins::computes;
 use crate::app::App;
 use crate::auth::digest;
@@ -21,7 +22,8 @@ use crate::error::{ApiError, Problem};
 
 /// Remove an installation with its secrets, fits, write keys and the plugin's own state. A tag model's tags and a scorer's
 /// scores go with it: where people hold some, or an audience reads them, the answer is 409 with `people`, `audiences` and a
-/// `token`, and the removal is done when it comes again with that token in `confirm`. Events stay.
+/// `token`, and the removal is done when it comes again with that token in `confirm`. Without the scope `profiles:read` it is so
+/// whether somebody holds one or nobody, and `people` is `null`. Events stay.
 #[utoipa::path(
     delete, path = "/api/v1/installations/{id}", tag = "installations",
     params(("id" = String, Path, description = "the installation's name"), Confirmation),
@@ -34,13 +36,13 @@ pub(crate) async fn remove(
     Path(name): Path<String>,
     Query(query): Query<Confirmation>,
 ) -> Result<StatusCode, ApiError> {
-    let (workspace, actor) = (authority.caller.workspace, authority.actor());
+    let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.offload(move |app| {
         // Counting takes longer than others may be held up, so it comes before the change.
         let seen = app.catalogue.workspace(workspace)?;
         let row = named(&seen, &name)?;
         check_unused(&seen, row.id)?;
-        confirm(app, &seen, row, query.confirm.as_deref())?;
+        confirm(app, &seen, row, query.confirm.as_deref(), caller.sight())?;
         let removed = app.change(workspace, actor, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if before.id != row.id || before.version != row.version || draft.tables().audiences != seen.audiences {
@@ -73,7 +75,13 @@ fn check_unused(tables: &WorkspaceTables, id: InstallationId) -> Result<(), ApiE
 }
 
 /// Insist that who removes it knows what goes with it as it is now.
-fn confirm(app: &App, tables: &WorkspaceTables, row: &InstallationRow, given: Option<&str>) -> Result<(), ApiError> {
+fn confirm(
+    app: &App,
+    tables: &WorkspaceTables,
+    row: &InstallationRow,
+    given: Option<&str>,
+    sight: Sight,
+) -> Result<(), ApiError> {
     if !tables.plugin_of(row).is_some_and(|plugin| computes(plugin.manifest.kind)) {
         return Ok(());
     }
@@ -82,8 +90,11 @@ fn confirm(app: &App, tables: &WorkspaceTables, row: &InstallationRow, given: Op
         Err(QueryError::UnknownInstallation) => Removal::default(),
         counted => counted?,
     };
-    let token = token(row, &removal);
-    if removal == Removal::default() || given == Some(token.as_str()) {
+    // Who chose what the plugin asks of people learns neither from the number nor from its absence who answered.
+    let people = (sight == Sight::People).then_some(removal.people);
+    let token = token(row, people, &removal);
+    let is_for_nothing = people == Some(0) && removal.audiences.is_empty();
+    if is_for_nothing || given == Some(token.as_str()) {
         return Ok(());
     }
     let audiences: Vec<String> = removal.audiences.iter().map(|id| tables.audience_name(*id)).collect();
@@ -91,19 +102,24 @@ fn confirm(app: &App, tables: &WorkspaceTables, row: &InstallationRow, given: Op
         [] => "no audience reads".to_owned(),
         names => format!("{} audiences ({}) read", names.len(), names.join(", ")),
     };
+    let hold = match people {
+        Some(people) => format!("{people} people hold"),
+        None => "people may hold (how many needs the scope `profiles:read`)".to_owned(),
+    };
     let message = format!(
-        "{} people hold a value of `{}`, and {of_audiences} its outputs; these values go with it. To remove it all the same, \
-         send `?confirm={token}`",
-        removal.people, row.name
+        "{hold} a value of `{}`, and {of_audiences} its outputs; these values go with it. To remove it all the same, send \
+         `?confirm={token}`",
+        row.name
     );
-    let details = json!({ "people": removal.people, "audiences": audiences, "token": token });
+    let details = json!({ "people": people, "audiences": audiences, "token": token });
     Err(ApiError::Unconfirmed { code: "confirmation-required", message, details })
 }
 
-/// Changes with anything that a removal's numbers say.
-fn token(row: &InstallationRow, removal: &Removal) -> String {
+/// Changes with anything that a removal's numbers say to who sees them: enough guesses would find a number that is in it.
+fn token(row: &InstallationRow, people: Option<u64>, removal: &Removal) -> String {
     let audiences: Vec<u32> = removal.audiences.iter().map(|id| id.0).collect();
-    let text = format!("{} {} {} {audiences:?}", row.id.0, row.version, removal.people);
+    let people = people.map_or_else(|| "-".to_owned(), |people| people.to_string());
+    let text = format!("{} {} {people} {audiences:?}", row.id.0, row.version);
     digest(text.as_bytes())[..16].to_owned()
 }
 
@@ -144,14 +160,19 @@ mod tests {
             version: version.parse().unwrap(),
             ..crate::api::tests::installation_row(3, "level")
         };
-        let removal = |people, audiences: &[u32]| Removal {
-            people,
-            audiences: audiences.iter().copied().map(AudienceId).collect(),
+        let token = |version: &str, people: Option<u64>, audiences: &[u32]| {
+            let audiences = audiences.iter().copied().map(AudienceId).collect();
+            super::token(&row(version), people, &Removal { people: people.unwrap_or(300), audiences })
         };
-        let seen = token(&row("1.0.0"), &removal(300, &[7]));
-        assert_eq!(seen, token(&row("1.0.0"), &removal(300, &[7])));
-        for (version, people, audiences) in [("1.0.1", 300, &[7][..]), ("1.0.0", 301, &[7]), ("1.0.0", 300, &[7, 8])] {
-            assert_ne!(seen, token(&row(version), &removal(people, audiences)));
+        let seen = token("1.0.0", Some(300), &[7]);
+        assert_eq!(seen, token("1.0.0", Some(300), &[7]));
+        for (version, people, audiences) in [
+            ("1.0.1", Some(300), &[7][..]),
+            ("1.0.0", Some(301), &[7]),
+            ("1.0.0", Some(300), &[7, 8]),
+            ("1.0.0", None, &[7]),
+        ] {
+            assert_ne!(seen, token(version, people, audiences));
         }
     }
 }

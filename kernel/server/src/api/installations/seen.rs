@@ -128,6 +128,10 @@ pub(crate) fn may_read_words(app: &App, caller: &Caller) -> Result<bool, ApiErro
     Ok(mask.sight_of_records(caller.sight()) == Sight::People)
 }
 
+/// What stands where such words are withheld.
+pub(crate) const WITHHELD_WORDS: &str =
+    "why needs the scope `profiles:read`, and `sensitive:read` where the dictionary calls something sensitive";
+
 fn usage_body(usage: Usage, shows_words: bool) -> UsageBody {
     let mut faults = FaultCountsBody::default();
     for (owner, count) in &usage.faults {
@@ -167,12 +171,14 @@ fn usage_body(usage: Usage, shows_words: bool) -> UsageBody {
 /// What an installation's calls have come to since the server began: how many, how long, what they used, and the last fault.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/usage", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = UsageBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn usage(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
 ) -> Result<Json<UsageBody>, ApiError> {
     let caller = &authority.caller;

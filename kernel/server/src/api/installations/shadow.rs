@@ -15,7 +15,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::body::tag;
-use super::edit::{CheckedConfig, WantedConfig, widened};
+use super::edit::{CheckedConfig, WantedConfig, check_sight, widened};
 use super::seen::may_read_words;
 use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
@@ -237,12 +237,14 @@ fn shadow_body(app: &App, caller: &Caller, name: &str) -> Result<TaggedBody<Shad
 /// What came of the version that runs beside the live one, compared with what came of that.
 #[utoipa::path(
     get, path = "/api/v1/installations/{id}/shadow", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     responses((status = 200, body = ShadowBody), (status = 404, body = Problem)),
 )]
 pub(crate) async fn read_shadow(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
 ) -> Result<TaggedBody<ShadowBody>, ApiError> {
     let caller = authority.caller;
@@ -254,7 +256,8 @@ pub(crate) async fn read_shadow(
 /// the version that runs beside it already nothing is changed. An upgrade to that version, or to another, ends it.
 #[utoipa::path(
     put, path = "/api/v1/installations/{id}/shadow", tag = "installations",
-    params(("id" = String, Path, description = "the installation's name")), security(("key" = ["plugins:admin"])),
+    params(("id" = String, Path, description = "the installation's name")),
+    security(("key" = ["plugins:admin", "profiles:read"])),
     request_body = WantedShadow,
     responses(
         (status = 200, body = ShadowBody), (status = 400, body = Problem), (status = 404, body = Problem),
@@ -265,15 +268,16 @@ pub(crate) async fn read_shadow(
 pub(crate) async fn put_shadow(
     State(app): State<Arc<App>>,
     authority: Authority<right::PluginsAdmin>,
+    _people: Authority<right::ProfilesRead>,
     Path(name): Path<String>,
     if_match: IfMatch,
     Json(wanted): Json<WantedShadow>,
 ) -> Result<TaggedBody<ShadowBody>, ApiError> {
     let (workspace, actor, caller) = (authority.caller.workspace, authority.actor(), authority.caller);
     app.ask(move |app, patience| {
-        let checked = CheckedConfig::new(app, patience);
+        let checked = CheckedConfig::of(app, patience, &name);
         let trial = Trial { workspace, actor, name: &name, if_match: &if_match, action: ACTION };
-        trial.change(app, patience, |draft, before| shadowed(app, draft, before, &wanted, &checked))?;
+        trial.change(app, patience, |draft, before| shadowed(app, draft, before, &wanted, &checked, &caller))?;
         shadow_body(app, &caller, &name)
     })
     .await
@@ -314,6 +318,7 @@ fn shadowed(
     before: &InstallationRow,
     wanted: &WantedShadow,
     checked: &CheckedConfig<'_>,
+    caller: &Caller,
 ) -> Result<InstallationRow, ApiError> {
     let present = present_version(draft.tables(), before)?;
     let next = pick_version(draft.tables(), &before.plugin, Some(&wanted.version))?;
@@ -327,11 +332,13 @@ fn shadowed(
     insist_on_trust(app, draft.tables(), &next)?;
     let whole = draft.whole_config(before).map_err(CatalogueError::from)?;
     let unshown = unshown_places(before, &next.manifest);
-    let config = checked.check(draft, &next, earlier_config(before, version, whole), &unshown)?;
+    let config = checked.check(draft, &next, WantedConfig::kept(&before.version, version, whole), &unshown)?;
     // What another version had sealed lies there until it is overwritten.
     let unshown = before.shadow.as_ref().map(|shadow| shadow.unshown.clone()).unwrap_or_default();
     let mut shadow = ShadowRow { version: version.clone(), config: Value::Null, unshown, since: draft.now() };
     draft.put_shadow_config(before, &mut shadow, config, &next.manifest)?;
+    let beside = InstallationRow { version: version.clone(), config: shadow.config.clone(), ..before.clone() };
+    check_sight(draft, &beside, &next, caller)?;
     if let Some(problem) = app.wiring.refuses_shadow(draft.tables(), before, &shadow, (&present, &next)) {
         let code = match &problem {
             ShadowProblem::OtherInput(_) => "shadow-asks-for-more",
@@ -375,15 +382,6 @@ fn check_comparable(row: &InstallationRow, (present, next): (&PluginRow, &Plugin
     Err(refused("shadow-asks-for-more", message))
 }
 
-/// What the configuration of another version is made from, as an upgrade makes it; `whole` is the installation's own.
-pub(super) fn earlier_config(row: &InstallationRow, version: &semver::Version, whole: Value) -> WantedConfig {
-    if *version > row.version {
-        WantedConfig::Earlier { from: row.version.clone(), config: whole }
-    } else {
-        WantedConfig::Written(Some(whole))
-    }
-}
-
 /// The shadow of an installation that is changed: another version of the installation ends it, and so does a switch or a
 /// configuration of which it makes nothing.
 pub(super) fn kept_shadow(
@@ -402,7 +400,8 @@ pub(super) fn kept_shadow(
     let plugin = draft.tables().shadow_of(before)?.clone();
     let whole = draft.whole_config(row).ok()?;
     let unshown = unshown_places(row, &plugin.manifest);
-    let config = checked.check(draft, &plugin, earlier_config(row, &shadow.version, whole), &unshown).ok()?;
+    let config =
+        checked.check(draft, &plugin, WantedConfig::kept(&row.version, &shadow.version, whole), &unshown).ok()?;
     draft.put_shadow_config(row, &mut shadow, config, &plugin.manifest).ok()?;
     Some(shadow)
 }

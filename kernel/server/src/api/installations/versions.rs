@@ -59,7 +59,7 @@ pub(super) fn first_version(
     check_digest(&version, wanted.digest)?;
     insist_on_offered(tables, &version)?;
     insist_on_trust(app, tables, &version)?;
-    check_way_back(tables, &version, wanted)?;
+    check_way_back(tables, &version, None, wanted)?;
     Ok(version)
 }
 
@@ -80,7 +80,7 @@ pub(super) fn next_version(
     check_upgrade(present, &next, wanted)?;
     if next.manifest.version != before.version {
         insist_on_trust(app, draft.tables(), &next)?;
-        check_way_back(draft.tables(), &next, wanted)?;
+        check_way_back(draft.tables(), &next, Some(&before.version), wanted)?;
         note_installed(draft, &before.name, &next)?;
     }
     Ok(next)
@@ -125,10 +125,15 @@ pub(super) fn check_digest(version: &PluginRow, wanted: Option<&str>) -> Result<
 }
 
 /// What an older version did wrong it would do again: the way back below the highest version that the workspace ever installed is
-/// one that somebody asks for.
-fn check_way_back(tables: &WorkspaceTables, version: &PluginRow, wanted: &WantedVersion<'_>) -> Result<(), ApiError> {
+/// one that somebody asks for, and so is that below the `present` version, which may be one of the dev channel.
+fn check_way_back(
+    tables: &WorkspaceTables,
+    version: &PluginRow,
+    present: Option<&semver::Version>,
+    wanted: &WantedVersion<'_>,
+) -> Result<(), ApiError> {
     let (id, number) = (&version.manifest.id, &version.manifest.version);
-    match tables.highest_version(id).filter(|highest| number < *highest) {
+    match tables.highest_version(id).max(present).filter(|highest| number < *highest) {
         Some(highest) if !wanted.allows_downgrade => {
             let message = format!(
                 "{id} {number} is older than {highest}, which was installed here already; send `allow_downgrade: true` to go back"

@@ -1,14 +1,17 @@
 //! Dead letters as the routes show them.
 
-use kith_pipeline::{DeadLetter, LetterCounts, RecordLetter, Replay};
+use kith_model::id::InstallationId;
+use kith_pipeline::{DeadLetter, LetterCount, LetterCounts, LetterKind, RecordLetter, Replay};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::deliveries::{DeliveryBody, Withholding, delivery_body};
-use crate::api::masks::Sight;
+use crate::api::masks::{Lens, Masked, Sight};
 use crate::api::profiles::person;
 use crate::api::sensitive::Mask;
 use crate::api::view::time;
+use crate::app::App;
+use crate::auth::Caller;
 use crate::catalogue::WorkspaceTables;
 
 /// How much of a record a list shows, in bytes.
@@ -64,8 +67,11 @@ pub(crate) enum DeadLetterBody {
         code: String,
         /// `null` where it is withheld.
         message: Option<String>,
-        /// How often it happened to somebody.
-        profiles: u64,
+        /// How often it happened to somebody; `null` where it is withheld.
+        profiles: Option<u64>,
+        /// Present where `profiles` is not exact.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        masked: Option<Masked>,
         /// The plugin and its version, e.g. `acme/level@1.2.0`; empty where the letter does not say.
         plugin: String,
         /// The columns of its input.
@@ -140,8 +146,9 @@ pub(crate) struct LetterCountBody {
     kind: &'static str,
     code: String,
     letters: u64,
-    /// How often these happened: the same record again is counted in its letter.
-    times: u64,
+    /// How often these happened: the same record again is counted in its letter. Of computations it is a number of people, which
+    /// is rounded or `null` without the scope `profiles:read`.
+    times: Option<u64>,
     first_at: String,
     last_at: String,
 }
@@ -158,18 +165,40 @@ pub(crate) struct LetterCountsBody {
 }
 
 impl LetterCountsBody {
-    pub(super) fn new(tables: &WorkspaceTables, counts: LetterCounts) -> LetterCountsBody {
+    pub(super) fn new(looker: Looker<'_>, tables: &WorkspaceTables, counts: LetterCounts) -> LetterCountsBody {
         let letters = counts.counts.iter().map(|count| count.letters).sum::<u64>() + counts.others;
         let items = counts.counts.into_iter().map(|count| LetterCountBody {
             source: if count.source.0 == 0 { String::new() } else { tables.installation_name(count.source) },
+            times: looker.times(&count),
             kind: count.kind.as_str(),
             code: count.code,
             letters: count.letters,
-            times: count.times,
             first_at: time(count.first_at),
             last_at: time(count.last_at),
         });
         LetterCountsBody { items: items.collect(), letters, others: counts.others, whole: counts.is_whole }
+    }
+}
+
+/// Who looks at dead letters.
+#[derive(Clone, Copy)]
+pub(super) struct Looker<'a> {
+    pub(super) app: &'a App,
+    pub(super) caller: &'a Caller,
+    pub(super) mask: &'a Mask,
+}
+
+impl Looker<'_> {
+    /// How numbers of the people are shown on whom an installation failed in one way: who chose its inputs chose them.
+    fn lens(&self, installation: InstallationId, code: &str) -> Lens {
+        Lens::new(self.app, self.caller, &format!("failed {} {code}", installation.0))
+    }
+
+    fn times(&self, count: &LetterCount) -> Option<u64> {
+        match count.kind {
+            LetterKind::Computation => self.lens(count.source, &count.code).number(count.times),
+            LetterKind::Record | LetterKind::Unreadable | LetterKind::Delivery => Some(count.times),
+        }
     }
 }
 
@@ -188,9 +217,10 @@ pub(super) fn letter_names(letter: &DeadLetter) -> Vec<String> {
 pub(super) fn letter_body(
     tables: &WorkspaceTables,
     letter: DeadLetter,
-    (sight, mask): (Sight, &Mask),
+    looker: Looker<'_>,
     length: Length,
 ) -> DeadLetterBody {
+    let (sight, mask) = (looker.caller.sight(), looker.mask);
     let mut withholding = Withholding::new(mask.sight_of_records(sight));
     match letter {
         DeadLetter::Record(letter) => record_body(tables, *letter, withholding, length),
@@ -199,13 +229,15 @@ pub(super) fn letter_body(
             // Whoever may see people may see who it was, whatever is sensitive in what the plugin says of them.
             let people = (sight == Sight::People).then(|| people.iter().map(ToString::to_string).collect());
             withholding.fields.extend(people.is_none().then_some("people"));
+            let lens = looker.lens(installation, &code);
             DeadLetterBody::Computation {
                 id,
                 installation: tables.installation_name(installation),
                 at: time(at),
                 code,
                 message,
-                profiles,
+                profiles: lens.number(profiles),
+                masked: lens.masked(profiles),
                 plugin,
                 inputs,
                 people,

@@ -22,7 +22,7 @@ pub(super) fn replace(
     incoming: &Incoming<'_>,
     patience: &Patience,
 ) -> Result<(StatusCode, Json<PluginBody>), ApiError> {
-    let new_bytes = NewBytes::new(app, patience, incoming.consents);
+    let new_bytes = NewBytes::new(app, patience, incoming.consents, incoming.caller);
     // The rehearsal asks the plugin about each configuration and loads it, so that bytes which fail there replace nothing.
     let (body, replaced) = app.change_after_loading(workspace, actor, patience, |draft| {
         let all = app.catalogue.tables();

@@ -31,16 +31,20 @@ pub(crate) struct DigestUndoBody {
     at: String,
     /// The key that did it.
     by: String,
-    /// `waiting`, `under_way` or `done`; `dry_run` where nothing is taken back.
+    /// `waiting`, `under_way`, `done`, or `cancelled` where somebody ended it before; `dry_run` where nothing is taken back.
     state: &'static str,
     /// While it is under way, how many people were looked at; where events are taken back, how many records of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     done: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     of: Option<u64>,
-    /// Of a connector, what was taken back so far, or would be.
+    /// Of a connector, what was taken back so far, by this undo and by those before it, or would be.
     #[serde(skip_serializing_if = "Option::is_none")]
     taken_back: Option<DigestTakenBackBody>,
+    /// Of a dry run, messages that wait and were made since the version first read: those that what is taken back alone set off are
+    /// skipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    waiting: Option<u64>,
     /// What of it stays, or would.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stays: Vec<DigestStaysBody>,
@@ -58,12 +62,14 @@ pub(crate) struct DigestTakenBackBody {
     with_facts: u64,
     /// Those of them that agreed to something: what was said otherwise takes the place of that, or nothing.
     agreeing: u64,
+    /// Events of other versions that these had taken the place of, as corrections: they count again.
+    returned: u64,
 }
 
 /// What is not taken back.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DigestStaysBody {
-    /// `refusals`, `ties`, `identifiers`, `messages` or `unreadable`.
+    /// `refusals`, `ties`, `identifiers`, `messages`, `lost` or `unreadable`.
     what: &'static str,
     count: u64,
     why: &'static str,
@@ -92,6 +98,12 @@ fn stays(taken_back: &TakenBack, messages: u64) -> Vec<DigestStaysBody> {
         ),
         ("identifiers", taken_back.left_empty, "identifiers that have no event now: they go on naming their people"),
         ("messages", messages, "messages that left since the version first read, at most so many because of it"),
+        (
+            "lost",
+            taken_back.lost,
+            "events that corrections of this version took the place of, of which too little is left to bring them back: send them \
+             again",
+        ),
         ("unreadable", taken_back.unreadable, "events and records of the log that cannot be read, or are too large"),
     ];
     let all = all.into_iter().filter(|(_, count, _)| *count > 0);
@@ -99,12 +111,13 @@ fn stays(taken_back: &TakenBack, messages: u64) -> Vec<DigestStaysBody> {
 }
 
 fn taken_back_body(taken_back: &TakenBack) -> DigestTakenBackBody {
-    let TakenBack { events, with_facts, agreeing, .. } = *taken_back;
-    DigestTakenBackBody { events, with_facts, agreeing }
+    let TakenBack { events, with_facts, agreeing, returned, .. } = *taken_back;
+    DigestTakenBackBody { events, with_facts, agreeing, returned }
 }
 
 fn undo_body(app: &App, tables: &WorkspaceTables, row: &UndoRow) -> Result<DigestUndoBody, ApiError> {
     let (state, done, of) = match app.kernel.undo_progress(tables.row.id, row.number)? {
+        _ if row.is_ended => ("cancelled", None, None),
         UndoProgress::Waiting => ("waiting", None, None),
         UndoProgress::UnderWay { done, of } => ("under_way", Some(done), Some(of)),
         UndoProgress::Done => ("done", None, None),
@@ -121,6 +134,7 @@ fn undo_body(app: &App, tables: &WorkspaceTables, row: &UndoRow) -> Result<Diges
         done,
         of,
         taken_back: taken_back.as_ref().map(taken_back_body),
+        waiting: None,
         stays: taken_back.as_ref().map(|taken_back| stays(taken_back, 0)).unwrap_or_default(),
         exact: None,
     })
@@ -134,9 +148,10 @@ pub(super) fn undone(app: &App, tables: &WorkspaceTables, asked: &Asked) -> Resu
 
 /// Take back what a digest of a plugin wrote. Of a tag model or a scorer these are the values: where another version runs it is
 /// asked again, and where none does they are gone. Of a connector these are the events that it read: they leave the histories of
-/// their people, with the facts and the agreements that they alone stated, and may be sent again. Nobody is written to because of
-/// it. It goes on in the background, `…/written` shows how far it is, and it may be asked for again. What stays is told with the
-/// reason: what was refused, who is one person, and messages. What a channel sent is not taken back.
+/// their people, with the facts and the agreements that they alone stated, and may be sent again; what they had corrected counts
+/// again. Nobody is written to because of it. It goes on in the background, `…/written` shows how far it is, and it may be asked
+/// for again. What stays is told with the reason: what was refused, who is one person, and messages. What a channel sent is not
+/// taken back.
 #[utoipa::path(
     post, path = "/api/v1/plugins/{vendor}/{name}/digests/{digest}/undo", tag = "plugins",
     params(("vendor" = String, Path), ("name" = String, Path), ("digest" = String, Path), UndoQuery),
@@ -192,7 +207,7 @@ pub(crate) async fn cancel_undo(
             let asked = Asked::read(draft.tables(), &path)?;
             for id in &asked.installations {
                 if is_under_way(app, draft.tables(), *id, &asked.digest)? {
-                    draft.drop_undo(*id, &asked.digest);
+                    draft.end_undo(*id, &asked.digest);
                     let name = draft.tables().installation_name(*id);
                     draft.audit("plugin.undo-cancel", name, Some(digest_body(&asked)), None)?;
                 }
@@ -234,7 +249,8 @@ fn previewed(
             done: None,
             of: None,
             taken_back: found.map(|found| taken_back_body(&found.takes_back)),
-            stays: found.map(|found| stays(&found.takes_back, found.messages)).unwrap_or_default(),
+            waiting: found.map(|found| found.messages.waiting),
+            stays: found.map(|found| stays(&found.takes_back, found.messages.left)).unwrap_or_default(),
             exact: found.map(|found| found.is_all),
         }
     };
@@ -260,6 +276,7 @@ fn is_under_way(
     digest: &str,
 ) -> Result<bool, ApiError> {
     let Some(before) = tables.undos.get(&(installation, digest.to_owned())) else { return Ok(false) };
+    // One that was ended the kernel knows no more, which is as good as done.
     Ok(app.kernel.undo_progress(tables.row.id, before.number)? != UndoProgress::Done)
 }
 

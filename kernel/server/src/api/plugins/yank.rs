@@ -50,7 +50,8 @@ pub(super) fn yanked(row: &PluginRow) -> Option<YankedBody> {
 pub(crate) fn yanked_below(tables: &WorkspaceTables, row: &PluginRow) -> Option<YankedBody> {
     let other = offered(tables, &row.manifest.id);
     let instead = other.map(|other| other.manifest.version.to_string());
-    let allow_downgrade = other.is_some_and(|other| is_way_back(tables, other));
+    let is_below = |other: &PluginRow| other.manifest.version < row.manifest.version || is_way_back(tables, other);
+    let allow_downgrade = other.is_some_and(|other| is_below(other));
     yanked(row).map(|yanked| YankedBody { instead, allow_downgrade, ..yanked })
 }
 

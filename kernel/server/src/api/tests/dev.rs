@@ -2,10 +2,12 @@
 
 use kith_host::{Carried, inspect, pack};
 use kith_model::budget::table;
+use kith_model::plugin::InstallationMode;
 use serde_json::{Value, json};
 
 use super::trust::{publish, signed};
-use super::{Response, ask};
+use super::{FIRST, Response, ask};
+use crate::catalogue::{Actor, InstallationRow};
 use crate::serve::tests::{TestServer, server, server_with};
 use crate::signatures::SecretKey;
 
@@ -80,6 +82,40 @@ async fn other_bytes_of_a_dev_version_run_wherever_it_is_installed() {
         assert!(found.len() == 2 && found.iter().all(|row| row["target"] == target), "{action}: {found:?}");
         assert_eq!(found[1]["after"]["digest"], fourth["digest"]);
     }
+}
+
+/// Whoever gave a stopped installation a version that works found it stopped for what the one before did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stopped_runs_with_other_bytes_and_on_the_way_back_is_as_it_was() {
+    let server = server();
+    upload(&server, "", CONNECTOR.to_vec()).await.with(201);
+    upload(&server, "", dev("One", "[plugin]", "[plugin]")).await.with(201);
+    let wanted = json!({ "plugin": "fixture/connector", "version": "0.2.0-dev", "name": "lines" });
+    install(&server, wanted).await.with(201);
+    let stop = || {
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        let row = InstallationRow::clone(change.tables().installation("lines").unwrap());
+        let mode_reason = Some("3 faults over different data, the last: trap".to_owned());
+        change.put_installation(InstallationRow { mode: InstallationMode::Quarantined, mode_reason, ..row });
+        drop(change.commit().unwrap());
+    };
+    let is = |shown: &Value| (shown["mode"].clone(), shown["mode_reason"].is_null());
+    let change = |body: Value| ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(body);
+    stop();
+    upload(&server, "", dev("Two", "[plugin]", "[plugin]")).await.with(200);
+    assert_eq!(is(&lines(&server).await), (json!("live"), true));
+    stop();
+    let release = json!({ "version": "0.1.0", "allow_downgrade": true });
+    let given = change(release).await.with(200);
+    assert_eq!((is(&given), &given["activity"]["state"]), ((json!("live"), true), &json!("running")));
+    let switched = json!({ "path": "mode", "before": "quarantined", "after": "live" });
+    assert!(given["changed"].as_array().unwrap().contains(&switched), "{given}");
+    let back = change(json!({ "version": "0.2.0-dev" })).await.with(200);
+    assert_eq!(is(&back), (json!("quarantined"), false), "its bytes are those that were stopped");
+    assert_eq!(is(&change(json!({ "mode": "live" })).await.with(200)), (json!("live"), true));
+    let audit = ask(&server, "GET", "/api/v1/audit?limit=500").admin().empty().await.with(200);
+    let lines = |action: &str| audit["items"].as_array().unwrap().iter().filter(|row| row["action"] == action).count();
+    assert_eq!((lines("installation.recover"), lines("installation.quarantine")), (2, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

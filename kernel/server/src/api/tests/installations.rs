@@ -20,7 +20,7 @@ use serde_json::json;
 use super::{FIRST, ask, installation_row, key_with, lines, running, second_workspace, setup, source};
 use crate::auth::{KeyId, Scope};
 use crate::catalogue::{
-    Actor, BacktestRow, ChampionRow, FitInputRow, FitRow, HeldOutRow, InstallationRow, JudgedRow, PluginRow,
+    Actor, BacktestRow, ChampionRow, FitInputRow, FitRow, HeldOutRow, InstallationRow, JudgedRow, PluginRow, WaitRow,
 };
 use crate::error::ApiError;
 use crate::fitting::tests::succeeded;
@@ -29,8 +29,8 @@ use crate::wiring::{Loading, Source};
 
 const CONNECTOR: &[u8] = include_bytes!("../../../../host/tests/fixtures/0.1/connector.wasm");
 
-/// A tag model that says `few` of everybody.
-struct Level;
+/// A tag model that says this of everybody.
+struct Level(Option<&'static str>);
 
 impl ComputeModel for Level {
     fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
@@ -40,7 +40,7 @@ impl ComputeModel for Level {
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
         let mut level = ColumnBuilder::new("level", &ColumnType::Text);
         for _ in 0..rows.rows {
-            level.push(Cell::Text("few".into())).unwrap();
+            level.push(self.0.map_or(Cell::Null, |text| Cell::Text(text.into()))).unwrap();
         }
         Ok(Table { rows: rows.rows, columns: vec![level.finish()] })
     }
@@ -118,15 +118,20 @@ fn audience(condition: &str) -> Audience {
 
 /// Two people who hold a tag of `level`, which an audience reads.
 async fn with_tags(server: &TestServer) {
+    with_level_of(server, Some("few"), "ada\nbob").await;
+}
+
+/// People of whom `level` says one thing or nothing, which an audience reads.
+pub(super) async fn with_level_of(server: &TestServer, says: Option<&'static str>, people: &'static str) {
     let write_key = source(server, FIRST);
     let row = installation_row(901, "level");
     let audiences = [audience("tags.level == 'few'")];
     keep(server, &row, PluginKind::TagModel, &audiences);
-    let mut level = running(&row, PluginKind::TagModel, Role::TagModel(Arc::new(Level)));
+    let mut level = running(&row, PluginKind::TagModel, Role::TagModel(Arc::new(Level(says))));
     level.outputs = plugin_row("level", PluginKind::TagModel).manifest.outputs;
     let kernel = &server.app().kernel;
     kernel.configure(Setup { audiences: audiences.to_vec(), ..setup(FIRST, vec![lines().1, level]) }).unwrap();
-    ask(server, "POST", "/v1/batch").key(&write_key).send("ada\nbob").await.with(200);
+    ask(server, "POST", "/v1/batch").key(&write_key).send(people).await.with(200);
     let head = kernel.progress(FIRST).head;
     assert!(kernel.wait_until_reacted(FIRST, head, Duration::from_secs(20)), "not computed in time");
 }
@@ -349,7 +354,7 @@ async fn a_version_of_which_a_backtest_tells_all_is_loaded_no_more() {
     };
     let before = wired();
     assert!(before.backtest.is_none(), "its component is nowhere, and it is not known that none is needed");
-    let role = || Role::TagModel(Arc::new(Level));
+    let role = || Role::TagModel(Arc::new(Level(Some("few"))));
     let mut level = running(&row, PluginKind::TagModel, role());
     level.outputs = plugin_row("level", PluginKind::TagModel).manifest.outputs;
     level.backtest = Some(Arc::new(ShadowVersion {
@@ -370,6 +375,18 @@ async fn a_version_of_which_a_backtest_tells_all_is_loaded_no_more() {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), is_wired).await.expect("nothing is loaded for what has ended");
+
+    // A fit that came since and that it cannot read is nothing to warn of with each change: it is asked nothing more.
+    let waits_for_fit = Some(WaitRow { since, why: String::new(), serves: row.version.clone() });
+    let mut change = app.catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_fit(succeeded(1, "0.9.0", Some(7)));
+    change.put_installation(InstallationRow { fit: Some(1), waits_for_fit, ..row.clone() });
+    drop(change.commit().unwrap());
+    let tables = app.catalogue.workspace(FIRST).unwrap();
+    let source = Source { tables: &tables, must_run: &Default::default(), sealer, now: Timestamp(3) };
+    let setup = app.wiring.setup(source, Loading::Done).unwrap();
+    let level = setup.installations.iter().find(|installed| installed.id == row.id).unwrap();
+    assert!(level.backtest.is_some(), "its report is there");
 }
 
 /// A dry run said yes to what the change itself is refused for.
@@ -628,7 +645,10 @@ async fn what_a_fit_read_is_shown_to_who_may_read_people() {
     assert_eq!((&seen["took_ms"], &seen["rows"], &seen["cause"]), (&json!(1), &json!(1), &json!("asked")));
     let blind = key_with(&server, FIRST, &[Scope::PluginsAdmin], None);
     let seen = ask(&server, "GET", path).key(&blind).empty().await.with(200)["items"][0].clone();
-    assert_eq!((&seen["inputs"], &seen["version"]), (&json!(null), &json!(2)));
+    for figure in ["inputs", "rows", "progress", "metrics", "state_bytes", "held_out"] {
+        assert_eq!(seen[figure], json!(null), "{figure}");
+    }
+    assert_eq!((&seen["version"], &seen["status"]), (&json!(2), &json!("succeeded")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

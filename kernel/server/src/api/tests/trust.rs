@@ -307,6 +307,30 @@ async fn the_way_back_is_asked_for() {
     assert_eq!(refused["message"], message);
 }
 
+/// A version whose bytes may change is no release that others would be older than; who runs it goes back where somebody says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dev_version_makes_no_release_an_older_one() {
+    let server = server();
+    let id = with_two_versions(&server);
+    let dev: Version = "3.0.0-dev".parse().unwrap();
+    let mut row = PluginRow { digest: "22".repeat(32), ..plugin_row("level", PluginKind::TagModel) };
+    row.manifest.version = dev.clone();
+    let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+    change.put_plugin(row);
+    change.note_installed(&id, &dev);
+    change.put_installation(InstallationRow { version: dev, ..installation_row(901, "level") });
+    drop(change.commit().unwrap());
+    assert_eq!(server.app().catalogue.workspace(FIRST).unwrap().highest_version(&id), Some(&Version::new(2, 0, 0)));
+    // Its bytes are not there to be loaded, which is looked at later.
+    let release = json!({ "plugin": "test/level", "name": "other", "digest": "11".repeat(32) });
+    let made = ask(&server, "POST", "/api/v1/installations").admin().json(release).await;
+    assert_ne!(made.body.get("code"), Some(&json!("downgrade")), "{}", made.body);
+    let back = json!({ "version": "2.0.0" });
+    let refused = ask(&server, "PATCH", "/api/v1/installations/level").admin().json(back).await;
+    let refused = refused.problem(409, "downgrade");
+    assert!(refused["message"].as_str().unwrap().contains("2.0.0 is older than 3.0.0-dev"), "{refused}");
+}
+
 /// The highest version is remembered when no installation tells it any more, of a release before that did not write it down too.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_highest_version_is_kept_over_a_start() {

@@ -35,6 +35,9 @@ pub(crate) enum PublisherCommand {
         /// Why; whoever is refused reads it
         #[arg(long, value_name = "TEXT")]
         why: String,
+        /// Revoke it without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Remove a publisher with its keys and their revocations
     Remove {

@@ -136,7 +136,11 @@ impl ApiError {
 }
 
 /// What the server says in the words of its API, and how the command line does it.
-const IN_FLAGS: [(&str, &str); 8] = [
+const IN_FLAGS: [(&str, &str); 9] = [
+    (
+        "send a `config` with the upgrade",
+        "give what is to be otherwise with --config, e.g. '{\"new\": 7, \"old\": null}'",
+    ),
     ("`grants.http`", "name the host with --grant-http, or add --grants-later"),
     ("`grants.mail`", "name the relay with --grant-mail, or add --grants-later"),
     ("set `mode` to `disabled`", "give it with --secret NAME=VALUE, or add --disabled"),
@@ -205,6 +209,7 @@ mod tests {
                 "--grant-http",
             ),
             ("kith/webhook needs this secret; give it, or set `mode` to `disabled` until there is one", "--disabled"),
+            ("`migrate` of a/b 0.2.0 makes {} of it: config: x; send a `config` with the upgrade", "--config"),
             ("condition: nobody has it; without `strict` it is taken", "--strict"),
         ] {
             assert!(refused(message).advice().unwrap().contains(flag), "{message}");

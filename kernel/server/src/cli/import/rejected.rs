@@ -1,7 +1,7 @@
 //! The rejected rows of an import in a file of their own, as they stand in the input and under its header line, to be corrected
 //! and sent again; beside it a file with the reasons.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -32,7 +32,7 @@ pub(super) struct RejectedFiles {
 pub(super) struct Written {
     pub(super) rows: PathBuf,
     pub(super) reasons: PathBuf,
-    /// How many rows were found in the input.
+    /// How many rows were found in the input. Where it is none, as in a list of JSON on one line, there is no file of them.
     pub(super) count: u64,
 }
 
@@ -125,16 +125,24 @@ impl Pair {
     fn left(&self, input: &Path, form: RowForm) -> Left {
         let rows = match std::fs::read(&self.rows) {
             Ok(rows) => rows,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Left::Nothing,
+            // An import that found no rows left the reasons alone.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => match self.lines() {
+                Some(_) => return Left::AsWritten,
+                None => return Left::Nothing,
+            },
             Err(_) => return Left::Changed,
         };
-        let reasons = std::fs::read_to_string(&self.reasons).ok();
-        let Some(lines) = reasons.as_deref().and_then(lines_of) else { return Left::Changed };
+        let Some(lines) = self.lines() else { return Left::Changed };
         let none = Value::Null;
         let lines: BTreeMap<u64, &Value> = lines.into_iter().map(|line| (line, &none)).collect();
         let mut expected = Vec::new();
         let copied = File::open(input).and_then(plain).and_then(|input| copy_text(input, &mut expected, form, &lines));
         if copied.is_ok() && expected == rows { Left::AsWritten } else { Left::Changed }
+    }
+
+    /// The lines that the reasons name.
+    fn lines(&self) -> Option<BTreeSet<u64>> {
+        lines_of(&std::fs::read_to_string(&self.reasons).ok()?)
     }
 
     fn write(&self, input: &Path, form: RowForm, lines: &BTreeMap<u64, &Value>) -> Result<u64, Failure> {
@@ -147,6 +155,9 @@ impl Pair {
         let mut output = BufWriter::new(File::create(&self.rows).map_err(failed("write", &self.rows))?);
         let count = copy_text(file, &mut output, form, lines).map_err(failed("write", &self.rows))?;
         output.flush().map_err(failed("write", &self.rows))?;
+        if count == 0 {
+            std::fs::remove_file(&self.rows).map_err(failed("remove", &self.rows))?;
+        }
         let mut text = String::from(REASONS_HEADER);
         for (line, record) in lines {
             let reason = output::field(record, "message").replace(['\n', '\r'], " ").replace('"', "\"\"");
@@ -158,11 +169,12 @@ impl Pair {
 
     fn remove(&self) -> Result<(), Failure> {
         for path in [&self.rows, &self.reasons] {
-            std::fs::remove_file(path).map_err(|source| Failure::File {
-                what: "remove",
-                path: path.clone(),
-                source,
-            })?;
+            match std::fs::remove_file(path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::File { what: "remove", path: path.clone(), source });
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -171,7 +183,7 @@ impl Pair {
 const REASONS_HEADER: &str = "line,code,reason\n";
 
 /// The lines that a file of reasons names; `None` where it is not as it was written.
-fn lines_of(reasons: &str) -> Option<std::collections::BTreeSet<u64>> {
+fn lines_of(reasons: &str) -> Option<BTreeSet<u64>> {
     let rows = reasons.strip_prefix(REASONS_HEADER)?;
     rows.lines().map(|row| row.split(',').next()?.parse().ok()).collect()
 }
@@ -460,6 +472,16 @@ mod tests {
         assert!(notes[1].contains("o.csv.rejected-2.csv of an earlier import is removed"), "{notes:?}");
         assert_eq!(ground.names(), ["o.csv", "o.csv.rejected.csv", "o.csv.rejected.csv.reasons.csv"]);
         assert_eq!(ground.read("o.csv.rejected.csv").unwrap(), corrected);
+    }
+
+    /// The records of a list of JSON stand on one line, and the number of one is no line's.
+    #[test]
+    fn rows_that_are_on_no_line_leave_the_reasons_alone() {
+        let ground = Ground::new("[{},{}]");
+        ground.import(&[200]);
+        assert_eq!(ground.names(), ["o.csv", "o.csv.rejected.csv.reasons.csv"]);
+        let (notes, _) = ground.import(&[]);
+        assert_eq!((notes.len(), ground.names()), (1, vec!["o.csv".to_owned()]), "{notes:?}");
     }
 
     /// Rows of another content under the same name, and a file that no import wrote, are somebody's too.

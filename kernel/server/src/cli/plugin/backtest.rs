@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::remote::path;
+use super::shadow::ended;
 use crate::cli::args::BacktestArgs;
 use crate::cli::client::{Client, pause};
 use crate::cli::output::{self, AnswerFormat, Step, field, number};
@@ -22,9 +23,14 @@ const MAX_EXAMPLES: usize = 5;
 pub(super) fn backtest(client: &Client, args: &BacktestArgs, format: AnswerFormat) -> Result<(Value, String), Failure> {
     let (installation, path) = (&args.installation, format!("{}/backtest", path(&args.installation)));
     if args.cancel {
-        client.delete(&path)?;
-        let text = format!("no version is tried over what is stored by {installation}");
-        return Ok((json!({ "installation": installation.as_str(), "backtest": null }), text));
+        let ended = ended(client, &path)?;
+        let text = match &ended {
+            Some(version) => {
+                format!("the backtest of {version} on {installation} is ended, and what came of it forgotten")
+            }
+            None => format!("there is none: no version was tried over what is stored by {installation}"),
+        };
+        return Ok((json!({ "installation": installation.as_str(), "backtest": null, "ended": ended }), text));
     }
     let mut answer = match &args.version {
         Some(version) => {

@@ -164,9 +164,10 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 fn case(plugin: &Plugin, file: &Path, clock: &ManualClock) -> CaseReport {
     let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match compared(plugin, file, clock) {
-        Ok((expected, report)) => CaseReport {
+        Ok((input, expected, report)) => CaseReport {
             name,
-            outcome: difference(&expected, &report.output).map_or(CaseOutcome::Passed, CaseOutcome::Differs),
+            outcome: difference(&expected, &report.output, |place| name_of(&input, place))
+                .map_or(CaseOutcome::Passed, CaseOutcome::Differs),
             output: report.output,
             remarks: report.remarks,
             figures: Some(local::figures(&report.usage)),
@@ -203,12 +204,12 @@ fn read(plugin: &Plugin, file: &Path) -> Result<Readable, String> {
     Ok(Readable { setup, now, input, output: case.output })
 }
 
-/// What a case expects, and what came of it.
-fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<(Vec<Value>, CallReport), String> {
+/// What a case gives and expects, and what came of it.
+fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<(Input, Vec<Value>, CallReport), String> {
     let Readable { setup, now, input, output } = read(plugin, file)?;
     clock.set(now);
     let report = local::call(plugin, setup, &input, now).map_err(|failure| failure.to_string())?;
-    Ok((output, report))
+    Ok((input, output, report))
 }
 
 /// What a plugin of a kind is called with.
@@ -264,28 +265,75 @@ fn is_same(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// The lines in which what came differs from what was expected; `None` where it is the same.
-fn difference(expected: &[Value], came: &[Value]) -> Option<String> {
-    if expected.len() == came.len() && expected.iter().zip(came).all(|(one, other)| is_same(one, other)) {
-        return None;
+/// Values that are shown of those that differ.
+const MAX_DIFFERENT: usize = 10;
+
+/// The values in which what came differs from what was expected, each under the name of its place; `None` where it is the same.
+fn difference(expected: &[Value], came: &[Value], name: impl Fn(usize) -> String) -> Option<String> {
+    fn same(pair: &(&Value, &Value)) -> bool {
+        is_same(pair.0, pair.1)
     }
-    let lines = |values: &[Value]| -> Vec<String> {
-        digits::pretty(&Value::Array(values.to_vec())).lines().map(str::to_owned).collect()
-    };
-    let (expected, came) = (lines(expected), lines(came));
-    let before = common(expected.iter().zip(&came));
+    let before = expected.iter().zip(came).take_while(same).count();
+    let most = expected.len().min(came.len()) - before;
+    let behind = expected.iter().rev().zip(came.iter().rev()).take_while(same).count().min(most);
+    let (expected, came) = (&expected[before..expected.len() - behind], &came[before..came.len() - behind]);
+    let places = expected.len().max(came.len());
+    let differ: Vec<usize> = (0..places)
+        .filter(|place| !expected.get(*place).zip(came.get(*place)).is_some_and(|pair| same(&pair)))
+        .collect();
+    let shown = differ.iter().take(MAX_DIFFERENT).map(|&place| {
+        let name = name(before + place);
+        match (expected.get(place), came.get(place)) {
+            (Some(expected), None) => format!("{name} did not come:\n{}", signed("-", &lines(expected))),
+            (None, Some(came)) => format!("{name} was not expected:\n{}", signed("+", &lines(came))),
+            (expected, came) => {
+                let of = |value: Option<&Value>| value.map(lines).unwrap_or_default();
+                format!("{name}:\n{}", changed(&of(expected), &of(came)))
+            }
+        }
+    });
+    let mut shown: Vec<String> = shown.collect();
+    if differ.len() > MAX_DIFFERENT {
+        shown.push(format!("… and {} more differ", differ.len() - MAX_DIFFERENT));
+    }
+    (!shown.is_empty()).then(|| shown.join("\n"))
+}
+
+fn lines(value: &Value) -> Vec<String> {
+    digits::pretty(value).lines().map(str::to_owned).collect()
+}
+
+fn signed(sign: &str, lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{sign} {line}")).collect::<Vec<_>>().join("\n")
+}
+
+/// The lines in which two values differ, with some before and behind them.
+fn changed(expected: &[String], came: &[String]) -> String {
+    let before = common(expected.iter().zip(came));
     let most = expected.len().min(came.len()) - before;
     let behind = common(expected.iter().rev().zip(came.iter().rev())).min(most);
-    let shown =
-        |sign: &str, lines: &[String]| -> Vec<String> { lines.iter().map(|line| format!("{sign} {line}")).collect() };
     let (expected_end, came_end) = (expected.len() - behind, came.len() - behind);
     let all = [
-        shown(" ", &came[before.saturating_sub(CONTEXT)..before]),
-        shown("-", &expected[before..expected_end]),
-        shown("+", &came[before..came_end]),
-        shown(" ", &came[came_end..(came_end + CONTEXT).min(came.len())]),
+        signed(" ", &came[before.saturating_sub(CONTEXT)..before]),
+        signed("-", &expected[before..expected_end]),
+        signed("+", &came[before..came_end]),
+        signed(" ", &came[came_end..(came_end + CONTEXT).min(came.len())]),
     ];
-    Some(all.concat().join("\n"))
+    all.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
+}
+
+/// The longest input that stands beside the name of its row.
+const MAX_INPUT: usize = 100;
+
+/// What a value of the output is called: that of a row is told with the row.
+fn name_of(input: &Input, place: usize) -> String {
+    match input {
+        Input::Rows { rows, .. } => match rows.get(place) {
+            Some(row) => format!("row {}, of {}", place + 1, output::cut(&digits::line(row), MAX_INPUT)),
+            None => format!("row {}", place + 1),
+        },
+        Input::Request(_) | Input::Messages(_) => format!("line {}", place + 1),
+    }
 }
 
 /// How many pairs are of one line twice, up to the first that is not.
@@ -297,30 +345,32 @@ fn common<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> usize {
 mod tests {
     use super::*;
 
+    fn differs(expected: &[Value], came: &[Value]) -> Option<String> {
+        let rows = vec![json!({ "spent": 20 }), json!({ "spent": 100 }), json!({})];
+        let input = Input::Rows { fit: None, rows };
+        difference(expected, came, |place| name_of(&input, place))
+    }
+
     #[test]
-    fn only_what_differs_is_shown() {
+    fn only_what_differs_is_shown_with_the_row_that_it_is_of() {
         let expected = [json!({ "a": 1, "b": [1, 2] }), json!({ "level": "high" }), json!({ "c": 3 })];
-        assert_eq!(difference(&expected, &expected), None);
-        assert_eq!(difference(&[json!({ "n": 2 })], &[json!({ "n": 2.0 })]), None, "however a number is written");
+        assert_eq!(differs(&expected, &expected), None);
+        assert_eq!(differs(&[json!({ "n": 2 })], &[json!({ "n": 2.0 })]), None, "however a number is written");
         let written = digits::read(r#"{"n":1.50,"t":"1.50"}"#).unwrap();
-        assert_eq!(difference(std::slice::from_ref(&written), &[json!({ "n": 1.5, "t": "1.50" })]), None);
-        assert!(difference(&[written], &[json!({ "n": "1.50", "t": "1.50" })]).is_some(), "a text is no number");
+        assert_eq!(differs(std::slice::from_ref(&written), &[json!({ "n": 1.5, "t": "1.50" })]), None);
+        assert!(differs(&[written], &[json!({ "n": "1.50", "t": "1.50" })]).is_some(), "a text is no number");
         let mut came = expected.clone();
         came[1] = json!({ "level": "low" });
-        let shown = [
-            "      ]",
-            "    },",
-            "    {",
-            "-     \"level\": \"high\"",
-            "+     \"level\": \"low\"",
-            "    },",
-            "    {",
-            "      \"c\": 3",
-        ];
-        assert_eq!(difference(&expected, &came).unwrap().lines().collect::<Vec<_>>(), shown);
-        let shorter = difference(&expected, &expected[..2]).unwrap();
-        assert!(shorter.contains("-     \"c\": 3"), "{shorter}");
-        assert!(difference(&[], &expected).unwrap().contains("+     \"level\": \"high\""));
+        let shown = ["row 2, of {\"spent\":100}:", "  {", "-   \"level\": \"high\"", "+   \"level\": \"low\"", "  }"];
+        assert_eq!(differs(&expected, &came).unwrap().lines().collect::<Vec<_>>(), shown);
+        let shorter = differs(&expected, &expected[..2]).unwrap();
+        assert_eq!(shorter, "row 3, of {} did not come:\n- {\n-   \"c\": 3\n- }");
+        let longer = differs(&expected[..2], &expected).unwrap();
+        assert!(longer.starts_with("row 3, of {} was not expected:\n+ {"), "{longer}");
+        let inserted = [&expected[..1], &[json!({ "new": 1 })], &expected[1..]].concat();
+        assert!(differs(&expected, &inserted).unwrap().starts_with("row 2, of {\"spent\":100} was not expected:"));
+        let many = |level: &str| vec![json!({ "level": level }); 100];
+        assert!(differs(&many("high"), &many("low")).unwrap().ends_with("\n… and 90 more differ"));
     }
 
     #[test]

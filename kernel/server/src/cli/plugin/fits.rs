@@ -154,7 +154,7 @@ pub(super) fn fit_table(fits: &[Value]) -> String {
             let took = fit.get("took_ms").and_then(Value::as_u64).map(Duration::from_millis);
             row.push(took.map(output::seconds).unwrap_or_default());
             row.push(fit.get("rows").and_then(Value::as_u64).map(output::count).unwrap_or_default());
-            row.push(output::size(output::number(fit, "state_bytes")));
+            row.push(fit.get("state_bytes").and_then(Value::as_u64).map(output::size).unwrap_or_default());
             // A fit has figures, or a reason why it is not used, or both.
             let error = fit.get("error").and_then(Value::as_str).map(str::to_owned);
             let told: Vec<String> = metrics(fit).into_iter().chain(held_out(&fit["held_out"])).chain(error).collect();

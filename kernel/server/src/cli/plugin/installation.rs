@@ -1,5 +1,7 @@
 //! Installations as people read them: a table, one with all that it has, and what a change changed.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::fits::{alarm, schedule};
@@ -12,15 +14,49 @@ pub(super) fn changed(installation: &Value) -> String {
     if changes.is_empty() {
         return format!("{} is as it was", field(installation, "name"));
     }
-    let cell = |change: &Value, name: &str| cut(&list(change.get(name).unwrap_or(&Value::Null)), MAX_CELL);
-    let rows = changes.iter().map(|change| match field(change, "path") {
+    let mut rows = Vec::new();
+    for change in changes {
+        let (path, before, after) = (field(change, "path"), &change["before"], &change["after"]);
         // The values of secrets are nobody's to see, nor is what of a configuration is only written.
-        path if path.starts_with("secrets.") || change["before"] == change["after"] => {
-            vec![path, String::new(), "changed".to_owned()]
+        if path.starts_with("secrets.") || before == after {
+            rows.push(vec![path, String::new(), "changed".to_owned()]);
+        } else {
+            differences(path, (before, after), &mut rows);
         }
-        path => vec![path, cell(change, "before"), cell(change, "after")],
-    });
-    output::table(&["changed", "before", "after"], rows.collect())
+    }
+    output::table(&["changed", "before", "after"], rows)
+}
+
+/// A row for each member in which two objects differ, and one for what else differs.
+fn differences(path: String, (before, after): (&Value, &Value), rows: &mut Vec<Vec<String>>) {
+    let (Some(had), Some(has)) = (before.as_object(), after.as_object()) else {
+        let (before, after) = apart(&list(before), &list(after));
+        rows.push(vec![path, before, after]);
+        return;
+    };
+    let names: BTreeSet<&String> = had.keys().chain(has.keys()).collect();
+    for name in names {
+        let values = (&before[name], &after[name]);
+        if values.0 != values.1 {
+            differences(format!("{path}.{name}"), values, rows);
+        }
+    }
+}
+
+/// How much stands before the first letter that differs, where what comes before it is too long to be shown.
+const SHOWN_BEFORE: usize = 20;
+
+/// Two texts as cells. Of long ones that begin alike the part is shown in which they differ.
+fn apart(before: &str, after: &str) -> (String, String) {
+    let alike = before.chars().zip(after.chars()).take_while(|(one, other)| one == other).count();
+    if alike < MAX_CELL {
+        return (cut(before, MAX_CELL), cut(after, MAX_CELL));
+    }
+    let from = |text: &str| {
+        let rest: String = text.chars().skip(alike - SHOWN_BEFORE).collect();
+        format!("…{}", cut(&rest, MAX_CELL - 1))
+    };
+    (from(before), from(after))
 }
 
 /// The widest value in a cell.
@@ -83,6 +119,12 @@ fn signature_rows(installation: &Value) -> Option<Vec<String>> {
     let parts = ["state", "publisher", "problem"].map(|name| field(signature, name));
     let said: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     Some(vec!["signature".to_owned(), said.join(": ")])
+}
+
+/// Why a channel sends nothing, where it is given nobody.
+pub(super) fn sends_nothing(installation: &Value) -> Option<String> {
+    let is_given_nobody = installation["effective_policy"]["recipients"].as_array().is_some_and(Vec::is_empty);
+    (field(installation, "kind") == "channel" && is_given_nobody).then(|| recipients(installation))
 }
 
 /// Which types of a person's identifiers a channel is given, and why none where it is given none: then it sends nothing.
@@ -180,7 +222,8 @@ pub(super) fn one_installation(answer: &Value) -> String {
         let [name, state, under_way, reason] =
             ["host", "state", "under_way", "reason"].map(|member| field(host, member));
         let reason = if reason.is_empty() { reason } else { format!(": {reason}") };
-        rows.push(named(&format!("sends to {name}"), format!("{state}, {under_way} under way{reason}")));
+        let under_way = if under_way.is_empty() { under_way } else { format!(", {under_way} under way") };
+        rows.push(named(&format!("sends to {name}"), format!("{state}{under_way}{reason}")));
     }
     for (name, limit) in answer["effective_policy"].as_object().into_iter().flatten() {
         if let (Some(value), Some(source)) = (limit.get("value"), limit.get("source")) {
@@ -314,6 +357,24 @@ mod tests {
          secrets.signing               changed
         ");
         assert_eq!(changed(&json!({ "name": "hook", "changed": [] })), "hook is as it was");
+    }
+
+    #[test]
+    fn of_an_object_only_what_changed_is_shown() {
+        let limits = |wall_ms: Value| json!({ "cpu_ms": null, "memory_bytes": null, "wall_ms": wall_ms });
+        let hosts = |last: &str| format!("{}{last}", "a.example, ".repeat(20));
+        let answer = json!({ "name": "scorer", "changed": [
+            { "path": "grants.limits", "before": limits(Value::Null), "after": limits(json!(500)) },
+            { "path": "config.mail", "before": { "from": { "name": "a", "at": 1 } }, "after": { "from": { "at": 1 } } },
+            { "path": "config.hosts", "before": hosts("b.example"), "after": hosts("c.example") },
+        ]});
+        insta::assert_snapshot!(changed(&answer), @r"
+         changed                 before                           after
+        ─────────────────────────────────────────────────────────────────────────────────────────
+         grants.limits.wall_ms                                    500
+         config.mail.from.name   a
+         config.hosts            …example, a.example, b.example   …example, a.example, c.example
+        ");
     }
 
     /// Of the grant, and of what comes of it.

@@ -54,6 +54,9 @@ pub(super) fn clear_kv(
     if format.is_json() {
         return print_json(&json!({ "cleared": cleared }));
     }
+    if cleared["keys"].is_null() {
+        return output::say(format!("cleared what {installation} kept; how much it was needs profiles:read"));
+    }
     let keys = output::counted(number(&cleared, "keys"), "key");
     output::say(format!("cleared {keys} of {installation}, {} in all", output::size(number(&cleared, "bytes"))))
 }

@@ -1,8 +1,9 @@
 //! One plugin in the host that servers have, on this machine and without one of them: admitted, configured and called as
 //! a server does it, under the same limits, with nothing stored and nothing sent. What goes in and comes out is
-//! `local/lines.rs`, and what a channel is answered `local/answers.rs`.
+//! `local/lines.rs`, what a channel is answered `local/answers.rs`, and where compiled code is kept `local/code.rs`.
 
 mod answers;
+mod code;
 mod lines;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,8 @@ use std::sync::Arc;
 
 use axum::http::HeaderName;
 use kith_host::{
-    Abi, BindError, Binding, CheckError, ConfigError, ConfigProblem, Host, HostConfig, Limits, LinePage,
-    MemoryKeyValue, Observed, Plugin, Policy, Usage,
+    Abi, Asking, BindError, Binding, CheckError, ChildPriority, ConfigError, ConfigProblem, Host, HostConfig, Limits,
+    LinePage, MemoryKeyValue, Observed, Plugin, Policy, Usage,
 };
 use kith_model::plugin::{
     Cancellation, ComputeModel, Grants, Manifest, PluginFault, ReceiveError, Received, Refusal, SourceRequest,
@@ -142,15 +143,18 @@ pub(super) fn component(path: &Path, tools: &Tools, format: AnswerFormat) -> Res
 /// Load a component as a server that it is uploaded to and that takes components of so many bytes.
 pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> Result<Plugin, Failure> {
     kith::declared::inspect(component, max_bytes).map_err(|error| Failure::Failed(error.to_string()))?;
+    let kept = code::KeptCode::of_user();
+    let (cache_directory, mac_key) = kept.map(|kept| (kept.directory, kept.mac_key)).unzip();
     let config = HostConfig {
-        cache_directory: None,
-        // Nothing is kept that would have to be known again.
-        mac_key: [0; 32].into(),
+        cache_directory,
+        // Without a folder nothing is kept.
+        mac_key: mac_key.unwrap_or_default(),
         ceiling: Limits::default(),
         allow_loopback: false,
         allow_plain_http: false,
         clock,
-        compile: serve::compile_in_child()?,
+        // Whoever calls it waits for this and nothing else.
+        compile: serve::compile_in_child(ChildPriority::Usual)?,
     };
     let host = Host::new(config).map_err(serve::server_failure("starting the plugin host"))?;
     host.load(component).map_err(serve::server_failure("loading the plugin"))
@@ -175,6 +179,8 @@ pub(super) struct Prepared<'p> {
     plugin: &'p Plugin,
     /// As the manifest's schema completes it.
     config: Value,
+    /// What the plugin logged when it was asked about it.
+    asked: Arc<Observed>,
     secrets: BTreeMap<String, Secret>,
     fuel: Option<u64>,
     now: Timestamp,
@@ -185,14 +191,9 @@ pub(super) struct Prepared<'p> {
 /// Take a configuration as a server does.
 pub(super) fn prepare(plugin: &Plugin, setup: LocalSetup, now: Timestamp) -> Result<Prepared<'_>, Failure> {
     let LocalSetup { config, secrets, fuel } = setup;
-    // The plugin is given numbers, however they were written.
-    let config = serde_json::from_str(&digits::line(&config)).unwrap_or(config);
-    let config = kith_host::validate_config(plugin.manifest(), config).map_err(|error| match error {
-        ConfigError::Mistakes(_) => bad_config(error.to_string()),
-        ConfigError::Exhausted(_) => Failure::Failed(error.to_string()),
-    })?;
-    check(plugin, &config)?;
-    Ok(Prepared { plugin, config, secrets, fuel, now, state: Vec::new() })
+    let asking = asking(now);
+    let config = taken(plugin, &asking, numbers(config))??;
+    Ok(Prepared { plugin, config, asked: asking.observed, secrets, fuel, now, state: Vec::new() })
 }
 
 /// Call a plugin once.
@@ -204,6 +205,7 @@ impl Prepared<'_> {
     /// Call it once, as if it had never been called before.
     pub(super) fn call(&self, input: &Input) -> Result<CallReport, Failure> {
         let (plugin, (binding, observed)) = (self.plugin, self.binding());
+        observed.take_lines(&self.asked);
         let Answer { output, problem, remarks } = match input {
             Input::Request(request) => receive(plugin, binding, request)?,
             Input::Rows { fit, rows } => self.compute(binding, fit.as_deref(), rows)?,
@@ -281,23 +283,64 @@ impl Prepared<'_> {
     }
 }
 
-/// A configuration that a server would not take.
-fn bad_config(message: String) -> Failure {
-    Failure::Coded { code: "bad-config".to_owned(), message }
+/// A configuration as plugins are given it: with numbers, however they were written.
+fn numbers(config: Value) -> Value {
+    serde_json::from_str(&digits::line(&config)).unwrap_or(config)
 }
 
-/// What the plugin itself says of its configuration.
-fn check(plugin: &Plugin, config: &Value) -> Result<(), Failure> {
+/// Who asks a plugin about a configuration here.
+fn asking(now: Timestamp) -> Asking {
+    Asking { installation: NAME.to_owned(), observed: Arc::new(Observed::new(now, Arc::default())) }
+}
+
+/// What a version makes of the configuration of an earlier one, and whether it takes that itself.
+pub(super) fn migrate(
+    plugin: &Plugin,
+    from: &semver::Version,
+    config: Value,
+    now: Timestamp,
+) -> Result<CallReport, Failure> {
+    let (asking, config) = (asking(now), numbers(config));
+    let Answer { output, problem, remarks } = match plugin.migrate_config(&asking, from, &config, &BTreeSet::new()) {
+        Ok(Ok(made)) => {
+            let problem = taken(plugin, &asking, made.clone())?.err();
+            Answer { problem, ..Answer::well(vec![made]) }
+        }
+        Ok(Err(problems)) => {
+            let problem = Problem { code: "config-not-migrated".to_owned(), message: told(&problems) };
+            Answer { problem: Some(problem), ..Answer::default() }
+        }
+        Err(CheckError::Fault(fault)) => Answer::fault(&fault),
+        Err(CheckError::Bind(error)) => return Err(unbound(error)),
+    };
+    let log = asking.observed.lines(Some(0), usize::MAX);
+    Ok(CallReport { output, problem, remarks, usage: asking.observed.usage(), log })
+}
+
+/// A configuration as the manifest's schema completes it, or why a server would not take it: what its schema or the plugin itself
+/// says.
+fn taken(plugin: &Plugin, asking: &Asking, config: Value) -> Result<Result<Value, Problem>, Failure> {
+    let refused = |message: String| Problem { code: "bad-config".to_owned(), message };
+    let config = match kith_host::validate_config(plugin.manifest(), config) {
+        Ok(config) => config,
+        Err(error @ ConfigError::Mistakes(_)) => return Ok(Err(refused(error.to_string()))),
+        Err(ConfigError::Exhausted(exhausted)) => return Err(Failure::Failed(exhausted.to_string())),
+    };
+    match plugin.check_config(asking, &config, &BTreeSet::new()) {
+        Ok(problems) if problems.is_empty() => Ok(Ok(config)),
+        Ok(problems) => Ok(Err(refused(told(&problems)))),
+        Err(CheckError::Fault(fault)) => Ok(Err(Problem::of(&fault))),
+        Err(CheckError::Bind(error)) => Err(unbound(error)),
+    }
+}
+
+/// What a plugin says of a configuration.
+fn told(problems: &[ConfigProblem]) -> String {
     let said = |problem: &ConfigProblem| match problem.key.as_str() {
         "" => format!("config: {}", problem.message),
         key => format!("config.{key}: {}", problem.message),
     };
-    match plugin.check_config(NAME, config, &BTreeSet::new()) {
-        Ok(problems) if problems.is_empty() => Ok(()),
-        Ok(problems) => Err(bad_config(problems.iter().map(said).collect::<Vec<_>>().join("; "))),
-        Err(CheckError::Fault(fault)) => Err(Problem::of(&fault).into()),
-        Err(CheckError::Bind(error)) => Err(unbound(error)),
-    }
+    problems.iter().map(said).collect::<Vec<_>>().join("; ")
 }
 
 /// All that the manifest asks for, but no host: nothing leaves.
@@ -424,9 +467,9 @@ mod tests {
     /// A case passed with a secret with which no server would have installed the plugin.
     #[test]
     fn a_secret_is_one_that_a_server_takes() {
-        let manifest = kith_host::parse_manifest(ASKING).unwrap();
+        let standard = ASKING.replace("hosts = []", "hosts = []\nform = \"standard-webhooks\"");
+        let manifest = kith_host::parse_manifest(&standard).unwrap();
         let taken = |pair: &str| secrets(&manifest, &[pair.to_owned()]).map_err(|failure| failure.to_string());
-        assert!(taken("signing=a text").is_ok());
         assert!(taken("signing=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
         let refused = |pair: &str| taken(pair).unwrap_err();
         assert!(refused("signing=whsec_test").starts_with("the secret `signing` must be `whsec_` and the base64 of"));

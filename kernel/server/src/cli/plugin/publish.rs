@@ -6,7 +6,7 @@ use super::signing::for_upload;
 use super::uploads::transport;
 use super::{local, print_json};
 use crate::cli::Failure;
-use crate::cli::args::PublishArgs;
+use crate::cli::args::{PublishArgs, RegistryArgs};
 use crate::cli::oci::{Access, Artifact, ArtifactManifest, Digest, Logins, Reference, Registry, tag_of};
 use crate::cli::output::{self, AnswerFormat, Step};
 use kith_host::Inspection;
@@ -60,9 +60,23 @@ pub(super) fn run(args: &PublishArgs, format: AnswerFormat) -> Result<(), Failur
     }
     let signed = if signature.is_some() { "with its signature" } else { "unsigned" };
     output::say(format_args!(
-        "{} {version} is at {tagged}, {signed}.\nAs these bytes for ever: {pinned}\n\nInstall it with: kith plugin install {tagged}",
-        inspected.manifest.id
+        "{} {version} is at {tagged}, {signed}.\nAs these bytes for ever: {pinned}\n\nInstall it with: {}",
+        inspected.manifest.id,
+        install(&tagged, &args.registry)
     ))
+}
+
+/// The command that installs what was published, from the registry as it was spoken to.
+fn install(tagged: &str, registry: &RegistryArgs) -> String {
+    let mut command = format!("kith plugin install {tagged}");
+    if registry.plain_http {
+        command += " --plain-http";
+    }
+    if let Some(path) = &registry.registry_ca {
+        command.push_str(" --registry-ca ");
+        command.push_str(&path.display().to_string());
+    }
+    command
 }
 
 /// What a tag names.
@@ -111,4 +125,21 @@ fn taken(reference: &Reference, tag: &str) -> Failure {
         reference.tagged(tag)
     );
     Failure::Coded { code: "tag-taken".to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_installs_from_the_registry_as_it_was_spoken_to() {
+        let with = |plain_http: bool, ca: Option<&str>| {
+            let registry = RegistryArgs { plain_http, registry_ca: ca.map(Into::into), docker_config: None };
+            install("oci://127.0.0.1:5000/acme/x:1.0.0", &registry)
+        };
+        let plain = "kith plugin install oci://127.0.0.1:5000/acme/x:1.0.0";
+        assert_eq!(with(false, None), plain);
+        assert_eq!(with(true, None), format!("{plain} --plain-http"));
+        assert_eq!(with(false, Some("ca.pem")), format!("{plain} --registry-ca ca.pem"));
+    }
 }

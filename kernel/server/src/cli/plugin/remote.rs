@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use super::backtest::backtest;
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, of_people, pin, template};
-use super::installation::{changed, installations, one_installation, with_to_do};
+use super::installation::{changed, installations, one_installation, sends_nothing, with_to_do};
 use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
 use super::polls::polls_text;
+use super::removal::remove;
 use super::seen::{Follow, logs, usage_table};
 use super::shadow::shadow;
 use super::upgrade::upgrade;
@@ -142,39 +143,6 @@ fn set_mode(client: &Client, installation: &Name, mode: &str) -> Result<(Value, 
     let answer = client.patch(&path(installation), &json!({ "mode": mode }))?;
     let text = with_to_do(format!("{installation} is {mode}"), std::slice::from_ref(&answer));
     Ok((answer, text))
-}
-
-/// The numbers of a model that runs may change between two looks; after so many it is better switched off first.
-const MAX_CONFIRMATIONS: usize = 5;
-
-/// Remove an installation. Where people or audiences lose something, that is shown and asked about first.
-fn remove(client: &Client, installation: &Name, consent: Consent) -> Result<(), Failure> {
-    let mut confirmation = String::new();
-    for _ in 0..MAX_CONFIRMATIONS {
-        let problem = match client.delete(&format!("{}{confirmation}", path(installation))) {
-            Ok(_) => return Ok(()),
-            Err(ApiError::Refused(problem)) if problem.code == "confirmation-required" => problem,
-            Err(error) => return Err(error.into()),
-        };
-        let details = Value::Object(problem.details);
-        consent.insist(&consequences(installation, &details), &format!("remove {installation}"))?;
-        confirmation = format!("?confirm={}", encode(&field(&details, "token")));
-    }
-    Err(Failure::Failed(format!(
-        "what {installation} holds changes too fast to confirm; switch it off first, then remove it"
-    )))
-}
-
-/// What goes with an installation.
-fn consequences(installation: &Name, details: &Value) -> String {
-    let people = output::count(output::number(details, "people"));
-    let mut text = format!("{people} people hold a tag or score of {installation}; it goes with the installation.");
-    let audiences = details.get("audiences").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    if !audiences.is_empty() {
-        let names: Vec<String> = audiences.iter().map(output::plain).collect();
-        text.push_str(&format!("\nThese audiences read it and change: {}.", names.join(", ")));
-    }
-    text
 }
 
 fn install(client: &Client, args: &InstallArgs, format: AnswerFormat) -> Result<Value, Failure> {
@@ -498,6 +466,9 @@ fn signature(signature: &Value) -> String {
 
 fn installed(answer: &Value) -> String {
     let mut text = installations(std::slice::from_ref(answer));
+    if let Some(why) = sends_nothing(answer) {
+        text.push_str(&format!("\n\nNobody is written to through it. Recipients: {why}"));
+    }
     let write_key = field(answer, "write_key");
     if !write_key.is_empty() {
         text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
@@ -509,6 +480,20 @@ fn installed(answer: &Value) -> String {
 mod tests {
     use super::*;
     use crate::cli::args::RegistryArgs;
+
+    #[test]
+    fn a_channel_that_can_write_to_nobody_says_so_when_it_is_installed() {
+        let with = |kind: &str, given: Value| {
+            installed(&json!({
+                "name": "mail", "kind": kind, "grants": { "recipients": ["phone"] },
+                "effective_policy": { "recipients": given },
+            }))
+        };
+        assert!(with("channel", json!([])).contains("`kith plugin change NAME --grant-recipient TYPE`"));
+        for (kind, given) in [("channel", json!(["email"])), ("scorer", json!([]))] {
+            assert!(!with(kind, given.clone()).contains("Nobody is written to"), "{kind} {given}");
+        }
+    }
 
     #[test]
     fn a_change_of_grants_keeps_what_it_does_not_name() {

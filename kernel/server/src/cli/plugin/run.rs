@@ -1,5 +1,5 @@
-//! `kith plugin run`: one call of one plugin. What it makes is told in lines of JSON on standard output, what the call took on
-//! standard error.
+//! `kith plugin run`: one call of one plugin, or what it makes of an earlier version's configuration. What it makes is told in
+//! lines of JSON on standard output, what the call took on standard error.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -25,8 +25,14 @@ pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Fail
     };
     let now = clock.now();
     let plugin = local::load(&component, args.call.size.plugin_bytes, clock)?;
+    let config = args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?;
+    if let Some(from) = &args.migrate_from {
+        let report = local::migrate(&plugin, from, config, now)?;
+        show(&report, format)?;
+        return report.problem.map_or(Ok(()), |problem| Err(problem.into()));
+    }
     let setup = LocalSetup {
-        config: args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
+        config,
         secrets: local::secrets(plugin.manifest(), &args.call.secret)?,
         fuel: args.call.fuel.then_some(u64::MAX),
     };
@@ -179,6 +185,18 @@ mod tests {
         ] {
             assert_eq!(refusal(kind, arguments).as_deref(), refused, "{arguments:?}");
         }
+    }
+
+    #[test]
+    fn a_migration_is_tried_with_a_configuration_and_nothing_else() {
+        let read = |more: &[&str]| {
+            let words = ["kith", "plugin", "run", "it.wasm", "--migrate-from"];
+            Cli::try_parse_from(words.iter().chain(more)).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&["0.1.0", "--config", "{}"]), Ok(()));
+        assert!(read(&["0.1.0"]).unwrap_err().contains("--config"), "of nothing nothing is made");
+        assert!(read(&["0.1.0", "--config", "{}", "--input", "x"]).unwrap_err().contains("--input"));
+        assert!(read(&["first", "--config", "{}"]).is_err());
     }
 
     /// The first lines and the last were not there, and nothing said so.

@@ -6,16 +6,19 @@ use serde_json::{Value, json};
 
 use super::remote::path;
 use crate::cli::args::ShadowArgs;
-use crate::cli::client::Client;
+use crate::cli::client::{ApiError, Client};
 use crate::cli::output::{self, field, number};
 use crate::cli::{Failure, items};
 
 pub(super) fn shadow(client: &Client, args: &ShadowArgs) -> Result<(Value, String), Failure> {
     let (installation, path) = (&args.installation, format!("{}/shadow", path(&args.installation)));
     if args.off {
-        client.delete(&path)?;
-        let text = format!("no version runs beside that of {installation}");
-        return Ok((json!({ "installation": installation.as_str(), "shadow": null }), text));
+        let ended = ended(client, &path)?;
+        let text = match &ended {
+            Some(version) => format!("{version} runs beside that of {installation} no more"),
+            None => format!("there is none: no version ran beside that of {installation}"),
+        };
+        return Ok((json!({ "installation": installation.as_str(), "shadow": null, "ended": ended }), text));
     }
     let answer = match &args.version {
         Some(version) => client.put(&path, &json!({ "version": version.to_string() }))?,
@@ -23,6 +26,18 @@ pub(super) fn shadow(client: &Client, args: &ShadowArgs) -> Result<(Value, Strin
     };
     let text = report(installation.as_str(), &answer);
     Ok((answer, text))
+}
+
+/// End what an installation tries; the version that it tried, or none where there was none, which is no failure.
+pub(super) fn ended(client: &Client, path: &str) -> Result<Option<String>, Failure> {
+    let tried = match client.get(path) {
+        Ok(answer) => Some(field(&answer, "version")),
+        // Where it is the installation that is not there, the next answer says so.
+        Err(ApiError::Refused(problem)) if problem.http_status == 404 => None,
+        Err(error) => return Err(error.into()),
+    };
+    client.delete(path)?;
+    Ok(tried)
 }
 
 /// What came of the two versions, side by side.

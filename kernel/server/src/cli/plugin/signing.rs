@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -41,6 +42,12 @@ pub(super) fn keygen(out: &Path, format: AnswerFormat) -> Result<(), Failure> {
         drop(fs::remove_file(&public_path));
         return Err(failure);
     }
+    if would_be_committed(out) {
+        output::warn(&format!(
+            "{} is in a work tree of git and nothing there ignores it; move it, or add it to .gitignore before you commit",
+            out.display()
+        ));
+    }
     let (number, line) = (key.public().number().to_string(), key.public().line());
     if format.is_json() {
         return print_json(&json!({
@@ -54,6 +61,23 @@ pub(super) fn keygen(out: &Path, format: AnswerFormat) -> Result<(), Failure> {
     ))?;
     output::say(format_args!("The public key {number} is in {}:\n\n    {line}\n", public_path.display()))?;
     output::say(format_args!("Make it known: kith publisher add NAME --namespace 'VENDOR/*' --public-key {line}"))
+}
+
+/// Whether git takes a file along with the next `git add .`. Where there is no git, nobody does.
+fn would_be_committed(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Some(name) = path.file_name() else { return false };
+    // 0 where it is ignored, 1 where it is not, and another number outside of a work tree.
+    let asked = Command::new("git")
+        .arg("-C")
+        .arg(folder)
+        .args(["check-ignore", "--quiet", "--"])
+        .arg(name)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.code() == Some(1))
 }
 
 fn write_new(path: &Path, mode: u32, bytes: &[u8]) -> Result<(), Failure> {
@@ -201,6 +225,22 @@ mod tests {
         assert!(matches!(keygen(&out, AnswerFormat::Json), Err(Failure::File { .. })));
         assert!(!out.with_extension("pub").exists() && fs::read_to_string(&out).unwrap() == secret);
         assert_eq!(keygen(&folder.path().join("acme.pub"), AnswerFormat::Json).unwrap_err().exit_code(), 2);
+    }
+
+    /// A work tree of git of its own, so that neither the machine's nor this repository's is asked.
+    #[test]
+    fn a_key_that_the_next_commit_would_take_along_is_warned_of() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("acme.key");
+        assert!(!would_be_committed(&key), "no work tree");
+        let made = Command::new("git").args(["init", "--quiet"]).arg(folder.path()).status();
+        if !made.is_ok_and(|status| status.success()) {
+            return;
+        }
+        assert!(would_be_committed(&key));
+        fs::write(folder.path().join(".gitignore"), "/target\n*.key\n").unwrap();
+        assert!(!would_be_committed(&key));
+        assert!(would_be_committed(&folder.path().join("acme.secret")));
     }
 
     #[test]

@@ -28,17 +28,15 @@ pub(super) fn written(client: &Client, args: &DigestArgs) -> Result<(Value, Stri
 pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Result<(Value, String), Failure> {
     let path = path(client, &args.of)?;
     if args.cancel {
+        let under_way = is_under_way(&client.get(&format!("{path}/written"))?);
         let left = client.delete(&format!("{path}/undo"))?;
-        let text = match left.as_array().is_some_and(|left| !left.is_empty()) {
-            true => format!("Nothing is under way.\n{}", undo_table(items(&left))),
-            false => "Nothing is under way.".to_owned(),
-        };
+        let text = cancelled(under_way, items(&left));
         return Ok((left, text));
     }
     let mut answer = client.get(&format!("{path}/written"))?;
     let mut text = report(&answer);
     if list(&answer, "values").is_empty() && list(&answer, "events").is_empty() {
-        return Err(Failure::Failed(format!("{text}\nNothing is of this digest: there is nothing to take back.")));
+        return Err(nothing(&text));
     }
     if !list(&answer, "events").is_empty() {
         let found = client.post(&format!("{path}/undo?dry_run=true"), &json!({}))?;
@@ -51,6 +49,10 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
     Consent::from_flag(args.yes, format)
         .insist(&text, &format!("take back what this digest of {} wrote", args.of.plugin))?;
     let undone = client.post(&format!("{path}/undo"), &json!({}))?;
+    // What it wrote may have gone meanwhile, with its installation.
+    if items(&undone).is_empty() {
+        return Err(nothing(&text));
+    }
     let text = format!(
         "{}\n`kith plugin written {} --digest {}` shows how far it is.",
         undo_table(items(&undone)),
@@ -58,6 +60,25 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
         field(&answer, "digest")
     );
     Ok((undone, text))
+}
+
+/// That there is nothing to take back.
+fn nothing(written: &str) -> Failure {
+    Failure::Failed(format!("{written}\nNothing is of this digest: there is nothing to take back."))
+}
+
+/// Whether something of a digest is being taken back, or waits for that.
+fn is_under_way(written: &Value) -> bool {
+    list(written, "undone").iter().any(|undo| matches!(field(undo, "state").as_str(), "waiting" | "under_way"))
+}
+
+/// What is said when nothing more is to be taken back, which is no failure where nothing was.
+fn cancelled(was_under_way: bool, left: &[Value]) -> String {
+    let said = match was_under_way {
+        true => "It is cancelled: what was taken back stays so, and the rest is as it was.",
+        false => "There is none: nothing was being taken back.",
+    };
+    if left.is_empty() { said.to_owned() } else { format!("{said}\n{}", undo_table(left)) }
 }
 
 fn items(answer: &Value) -> &[Value] {
@@ -76,6 +97,18 @@ fn would_be(found: &[Value]) -> String {
             count("with_facts"),
             count("agreeing")
         );
+        if number(&of["taken_back"], "returned") > 0 {
+            text += &format!(
+                " {} that they had corrected would count again.",
+                output::counted(number(&of["taken_back"], "returned"), "event")
+            );
+        }
+        if number(of, "waiting") > 0 {
+            text += &format!(
+                " {} made since the version first read wait: those that these events alone set off would be skipped.",
+                output::counted(number(of, "waiting"), "message")
+            );
+        }
         if of["exact"].as_bool() == Some(false) {
             text += " Not everything was looked at: there are more.";
         }
@@ -178,6 +211,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn whether_something_was_cancelled_is_told() {
+        let undone = |state: &str| json!({ "undone": [{ "installation": "level", "state": state }] });
+        assert!(is_under_way(&undone("waiting")) && is_under_way(&undone("under_way")));
+        assert!(!is_under_way(&undone("done")) && !is_under_way(&json!({ "undone": [] })));
+        assert_eq!(cancelled(false, &[]), "There is none: nothing was being taken back.");
+        assert!(cancelled(true, &[]).starts_with("It is cancelled:"));
+    }
+
+    #[test]
     fn what_a_digest_wrote_is_told_with_what_stays() {
         let answer = json!({
             "plugin": "acme/level", "digest": "ab12", "version": "1.2.0",
@@ -207,5 +249,18 @@ mod tests {
         let told =
             "acme/level a version that was deleted, sha256:ab12\n\nNo value that people have and no event is of it.";
         assert_eq!(report(&nothing), told);
+    }
+    #[test]
+    fn what_an_undo_would_come_to_is_told() {
+        let found = json!([{"installation": "shop", "state": "dry_run", "waiting": 20, "exact": true,
+            "taken_back": {"events": 3, "with_facts": 2, "agreeing": 1, "returned": 3},
+            "stays": [{"what": "lost", "count": 1, "why": "events of which too little is left"}]}]);
+        let told = "\n\nOf `shop` 3 events would leave the histories of their people; 2 of them stated facts, 1 agreed to something. \
+             3 events that they had corrected would count again. 20 messages made since the version first read wait: those that \
+             these events alone set off would be skipped.\n  stay: 1 events of which too little is left";
+        assert_eq!(would_be(items(&found)), told);
+        let ended =
+            json!([{"installation": "shop", "at": "", "by": "k1", "state": "cancelled", "taken_back": {"events": 2}}]);
+        assert_eq!(undo_rows(items(&ended))[0][3], "cancelled, 2 events taken back");
     }
 }

@@ -62,7 +62,7 @@ impl Room {
     }
 
     /// Look at every row below `prefix`.
-    fn each(
+    pub(super) fn each(
         &mut self,
         store: &dyn Store,
         prefix: &Key,

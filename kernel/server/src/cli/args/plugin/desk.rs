@@ -116,6 +116,9 @@ pub(crate) struct PluginRunArgs {
     /// Freeze the clock of a connector or a channel at this time
     #[arg(long, value_name = "TIME")]
     pub(crate) clock: Option<Timestamp>,
+    /// Show what `migrate` makes of --config, which an installation has with this version, in place of a call
+    #[arg(long, value_name = "VERSION", requires = "config", conflicts_with = "input")]
+    pub(crate) migrate_from: Option<semver::Version>,
 }
 
 #[derive(Debug, Args)]
