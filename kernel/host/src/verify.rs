@@ -51,10 +51,9 @@ fn column(
     let name = &output.name;
     let found = column.values.column_type();
     if found != output.column_type {
-        return invalid(format!(
-            "the output `{name}` is of type {found:?}; the manifest says {:?}",
-            output.column_type
-        ));
+        // The names of the fields of records are the guest's words.
+        let found = hidden.bounded(&format!("{found:?}"));
+        return invalid(format!("the output `{name}` is of type {found}; the manifest says {:?}", output.column_type));
     }
     if let (PluginKind::Scorer, Values::Float64(values)) = (kind, &column.values) {
         let bad = (0..rows).find(|row| column.is_valid(*row) && !values[*row].is_finite());
@@ -211,9 +210,86 @@ fn status(status: u16, range: std::ops::RangeInclusive<u16>) -> Result<(), Plugi
 
 #[cfg(test)]
 mod tests {
-    use kith_model::table::ColumnType;
+    use kith_model::table::{ColumnType, Lists};
+    use proptest::prelude::*;
+    use serde_json::json;
 
     use super::*;
+    use crate::manifest::Parted;
+
+    /// Regression: the fields of records that came back were told by their names, however many and whatever they said.
+    #[test]
+    fn records_that_come_back_are_refused_in_few_words_and_without_what_is_hidden() {
+        const SECRET: &str = "s3cret-of-many-letters";
+        let parted = Parted { shown: json!({}), unshown: json!({ "token": SECRET }), paths: Default::default() };
+        let manifest = crate::parse_manifest(crate::guests::SCORER).unwrap();
+        let field = |number: usize| Column {
+            name: format!("{SECRET} {number}"),
+            validity: None,
+            values: Values::Int64(Vec::new()),
+        };
+        let records = Table { rows: 0, columns: (0..1_000).map(field).collect() };
+        let values = Values::Records(Lists { offsets: vec![0], items: records });
+        let columns = vec![Column { name: manifest.outputs[0].name.clone(), validity: None, values }];
+        let refused =
+            outputs(&Hidden::new(&parted), &manifest, 0, &Table { rows: 0, columns }).unwrap_err().to_string();
+        assert!(refused.contains("is of type Records("), "{refused}");
+        assert!(!refused.contains(SECRET) && refused.len() < 5_000, "{} bytes", refused.len());
+    }
+
+    /// A column of offsets and items as a guest may write them.
+    fn any_column() -> impl Strategy<Value = Values> {
+        let offsets = || {
+            prop_oneof![
+                prop::collection::vec(-1..5_i32, 0..4),
+                prop::collection::vec(prop_oneof![Just(i32::MIN), Just(-1), Just(0), Just(2), Just(i32::MAX)], 0..4),
+            ]
+        };
+        let texts = move || {
+            let data = prop_oneof![prop::collection::vec(any::<u8>(), 0..5), "[aé]{0,3}".prop_map(String::into_bytes)];
+            (offsets(), data).prop_map(|(offsets, data)| Texts { offsets, data })
+        };
+        let single = move || {
+            prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..3).prop_map(Values::Boolean),
+                prop::collection::vec(any::<i64>(), 0..5).prop_map(Values::Int64),
+                texts().prop_map(Values::Text),
+            ]
+        };
+        let fields =
+            prop::collection::vec(("[ab]", prop::option::of(prop::collection::vec(any::<u8>(), 0..2)), single()), 0..3);
+        let records = (offsets(), fields).prop_map(|(offsets, fields)| {
+            let field = |(name, validity, values)| Column { name, validity, values };
+            // As they are taken over from a guest.
+            let rows = offsets.last().map_or(0, |last| last.unsigned_abs() as usize);
+            Values::Records(Lists { offsets, items: Table { rows, columns: fields.into_iter().map(field).collect() } })
+        });
+        let lists = (offsets(), prop::collection::vec(any::<i64>(), 0..5));
+        let of_texts = (offsets(), texts());
+        prop_oneof![
+            single(),
+            records,
+            lists.prop_map(|(offsets, items)| Values::Int64List(Lists { offsets, items })),
+            of_texts.prop_map(|(offsets, items)| Values::TextList(Lists { offsets, items })),
+        ]
+    }
+
+    proptest! {
+        /// Whatever buffers come back are refused, or each of their values can be read.
+        #[test]
+        fn what_is_valid_can_be_read(
+            values in any_column(),
+            validity in prop::option::of(prop::collection::vec(any::<u8>(), 0..2)),
+            rows in 0..4_usize,
+        ) {
+            let is_of_nothing = matches!(&values, Values::Records(lists) if lists.items.columns.is_empty());
+            let table = Table { rows, columns: vec![Column { name: "x".into(), validity, values }] };
+            // Records without fields are none that a manifest declares, and take no memory until they are read.
+            if table.validate().is_ok() && !is_of_nothing {
+                (0..rows).for_each(|row| drop(table.columns[0].cell(row)));
+            }
+        }
+    }
 
     #[test]
     fn a_metric_has_a_short_name_of_its_own() {

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::scalar::{push_value_of, unescaped};
+use crate::walk::{Walk, is_word};
 
 fn flags(text: &[u8]) -> Vec<String> {
     read(text)
@@ -221,7 +223,109 @@ fn respelt(value: &Value) -> String {
     }
 }
 
+/// Documents, most of them plain or nearly.
+fn documents() -> impl Strategy<Value = String> {
+    let object = || values().prop_map(|value| format!("{{\"a\":{value},\"b\":[{value}]}}"));
+    let texts = "[\\[\\]{}\",:\\\\ 0-2aenrtu.E\\-]{0,24}";
+    let keys = r#"\{("(a|b|\\u0061|é|\\n)":(0|-1\.50|1e2|01|true|null|"x\\\\"|"\\u00e9"|\[\]|\{\}),?){0,4}\}"#;
+    prop_oneof![
+        values().prop_map(|value| value.to_string()),
+        object(),
+        object().prop_map(|text| respelt(&serde_json::from_str(&text).unwrap())),
+        texts.prop_map(|inner| format!("{{\"a\":{inner}}}")),
+        keys,
+    ]
+}
+
+/// What a document's fingerprint is, said simply: a list of its parts for each object, of which the last of a key holds.
+fn simple_fingerprint(walk: &mut Walk<'_>, depth: usize) -> Option<u64> {
+    if depth > MAX_DEPTH {
+        return None;
+    }
+    let text = |walk: &mut Walk<'_>| Some(hash(unescaped(walk.quoted()?).as_bytes()).rotate_left(1));
+    let close = match walk.peek()? {
+        b'{' => b'}',
+        b'[' => b']',
+        b'"' => return text(walk),
+        _ => {
+            let token = walk.token()?;
+            let mut number = Vec::new();
+            push_value_of(token, &mut number);
+            return Some(hash(if is_word(token) { token.as_bytes() } else { &number }));
+        }
+    };
+    walk.skip();
+    let mut parts: Vec<(u64, u64)> = Vec::new();
+    while !walk.eat(close) {
+        if !parts.is_empty() && !walk.eat(b',') {
+            return None;
+        }
+        let mut key = 0;
+        if close == b'}' {
+            walk.peek().filter(|byte| *byte == b'"')?;
+            key = text(walk)?;
+            walk.eat(b':').then_some(())?;
+        }
+        parts.push((key, simple_fingerprint(walk, depth + 1)?));
+    }
+    if close == b']' {
+        let items = parts.iter().flat_map(|(_, item)| item.to_be_bytes());
+        return Some(hash(&[b'['].into_iter().chain(items).collect::<Vec<u8>>()));
+    }
+    let entries: std::collections::BTreeMap<u64, u64> = parts.into_iter().collect();
+    let entries = entries.iter().flat_map(|(key, value)| [key.to_be_bytes(), value.to_be_bytes()]).flatten();
+    Some(hash(&[b'{'].into_iter().chain(entries).collect::<Vec<u8>>()))
+}
+
 proptest! {
+    /// What is seen in one look to be plain, or is copied, is what would be written of it.
+    #[test]
+    fn a_copy_is_what_would_be_written(
+        document in documents(),
+        cut in any::<prop::sample::Index>(),
+        other in prop::sample::select(&b"\0 \n\"\\,:{}[]0-.eu\xff"[..]),
+    ) {
+        let mut broken = document.clone().into_bytes();
+        let at = cut.index(broken.len());
+        broken[at] = other;
+        for bytes in [document.as_bytes(), broken.as_slice()] {
+            for duplicates in [Duplicates::Kept, Duplicates::LastHolds] {
+                for numbers in [Numbers::Kept, Numbers::Finite, Numbers::Texts] {
+                    let written = write::Writer::new(&decoded(bytes), duplicates, numbers).document();
+                    prop_assert_eq!(read_as(bytes, duplicates, numbers), written);
+                }
+            }
+            let Ok(text) = std::str::from_utf8(bytes) else { continue };
+            for most in [1, 2, MAX_DEPTH] {
+                if is_plain_object(text, most) {
+                    let written = write::Writer::new(bytes, Duplicates::Kept, Numbers::Kept).document().unwrap();
+                    prop_assert!(written.flags.is_empty() && !is_deeper_than(text, most), "{}", text);
+                    let value: Value = serde_json::from_str(text).unwrap();
+                    prop_assert!(value.is_object());
+                    prop_assert_eq!(value, serde_json::from_str::<Value>(&written.text).unwrap());
+                }
+            }
+        }
+    }
+
+    /// Parts in one list and bytes in another give the fingerprint of a list for each.
+    #[test]
+    fn a_fingerprint_is_that_of_the_parts(document in documents()) {
+        let simple = simple_fingerprint(&mut Walk::new(&document), 0);
+        prop_assert_eq!(fingerprint(&document, hash), simple.unwrap_or_else(|| hash(document.as_bytes())));
+    }
+
+    /// A member that is looked for by its letters first is the one that the entries have.
+    #[test]
+    fn a_member_is_found_however_its_key_is_spelt(document in documents()) {
+        for key in ["a", "b", "é", "\n", "c", ""] {
+            let bytes = decoded(document.as_bytes());
+            let entries = members(&bytes).map(|(entries, _)| entries).unwrap_or_default();
+            let value = entries.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| parts::text(value));
+            prop_assert_eq!(member(document.as_bytes(), key), value.map(std::borrow::Cow::into_owned));
+        }
+    }
+
     /// What is JSON is the same JSON afterwards, without a flag, however it was spelt.
     #[test]
     fn json_is_left_as_it_is(value in values()) {

@@ -123,12 +123,16 @@ pub(crate) fn is_empty_object(object: &str) -> bool {
     object.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|inner| inner.trim().is_empty())
 }
 
-/// Whether one of these, each with its quotes, stands somewhere in a text of JSON: a key of the object, or something else that is
-/// written so.
+/// Whether one of these, each with its quotes, may stand somewhere in a text of JSON: a key of the object, or something else that is
+/// written so. Escapes, which could spell it, are not read.
 pub(crate) fn may_have(object: &str, quoted: [&str; 2]) -> bool {
     let bytes = object.as_bytes();
     let begins = |at: usize| quoted.iter().any(|key| bytes[at..].starts_with(key.as_bytes()));
-    bytes.iter().enumerate().any(|(at, byte)| *byte == b'"' && begins(at))
+    bytes.iter().enumerate().any(|(at, byte)| match byte {
+        b'"' => begins(at),
+        b'\\' => bytes.get(at + 1) == Some(&b'u'),
+        _ => false,
+    })
 }
 
 /// An object that is written entry by entry, with the text of each value as it is.

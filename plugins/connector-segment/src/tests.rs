@@ -560,6 +560,35 @@ fn a_refusal_in_a_message_that_is_set_aside_is_taken() {
     assert_eq!(receive("/v1/batch", torn).unwrap().events[0].traits, r#"{"consent":{"a":1e999}}"#);
 }
 
+/// Keys that were spelt with escapes named nobody, and a refusal that came with them was not heard.
+#[test]
+fn a_key_is_the_same_however_it_is_spelt() {
+    let message = |body: &str| receive("/v1/batch", format!(r#"{{"batch":[{{"type":"identify",{body}}}]}}"#)).unwrap();
+    let of = |key: &str| -> [String; 3] {
+        let first = key.chars().next().unwrap();
+        let (rest, code) = (&key[1..], u32::from(first));
+        [
+            key.to_owned(),
+            format!("\\u{code:04x}{rest}"),
+            format!("{}\\u{:04X}", &key[..key.len() - 1], key.as_bytes()[key.len() - 1]),
+        ]
+    };
+    let no = r#"{"news":false}"#;
+    for (context, traits, email, consent) in (0..81).map(|case| (case / 27, case / 9 % 3, case / 3 % 3, case % 3)) {
+        let (context, traits) = (of("context")[context].clone(), of("traits")[traits].clone());
+        let own = format!(r#"{{"{}":"ada@example.com","{}":{no}}}"#, of("email")[email], of("consent")[consent]);
+        for body in [format!(r#""{traits}":{own}"#), format!(r#""{context}":{{"{traits}":{own}}}"#)] {
+            let event = message(&body).events.remove(0);
+            assert_eq!(ids(&event), [("email", "ada@example.com")], "{body}");
+            assert_eq!(consents(&event.traits), [no], "{body}");
+        }
+    }
+    for external in of("externalIds") {
+        let body = format!(r#""context":{{"{external}":[{{"id":"e1","type":"crm"}}]}}"#);
+        assert_eq!(ids(&message(&body).events[0]), [("crm", "e1")], "{body}");
+    }
+}
+
 /// Which bytes are signed, and under which key, is the SDK's to test; here is that nothing is looked at before.
 #[test]
 fn a_signed_source_looks_at_nothing_that_is_not_signed() {

@@ -333,3 +333,56 @@ fn is_placeholder_address(local: &str, domain: &str) -> bool {
         || (local == "nobody" && matches!(site, "nowhere" | "nobody" | "none"))
         || (local == "no" && matches!(site, "email" | "mail" | "thanks"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What is looked for in a value that may be a template.
+    const SEARCHED: [(&str, &str); 9] = [
+        ("{{", "}}"),
+        ("${", "}"),
+        ("#{", "}"),
+        ("<%", "%>"),
+        ("[[", "]]"),
+        ("*|", "|*"),
+        ("{%", "%}"),
+        ("%7b%7b", ""),
+        ("%24%7b", ""),
+    ];
+
+    #[test]
+    fn each_of_the_words_is_found_and_none_that_is_nearly_one() {
+        let parts = |word: &str| -> Vec<String> {
+            let begun = word.char_indices().map(|(at, _)| word[..at].to_owned());
+            begun.chain([word.to_owned(), format!("{word}x"), format!("x{word}")]).collect()
+        };
+        for words in [&WORDS[..], &OF_SHEETS, &LOCALS, &REPEATED, &MISSING] {
+            for value in words.iter().flat_map(|word| parts(word)) {
+                assert_eq!(is_among(words, &value), words.contains(&value.as_str()), "{value}");
+            }
+        }
+    }
+
+    proptest! {
+        /// The look before the searches misses nothing that one of them would find.
+        #[test]
+        fn a_template_is_found_by_whichever_search(
+            value in "[a{}<>%\\[\\]*|$#é ]{0,8}",
+            (open, close) in prop::sample::select(SEARCHED.to_vec()),
+            (before, between, behind) in ("[a%é]{0,2}", "[a}é]{0,2}", "[a#é]{0,2}"),
+        ) {
+            let found = |value: &str| {
+                let holds = |(open, close): &(&str, &str)| {
+                    value.find(open).is_some_and(|at| value[at + open.len()..].contains(close))
+                };
+                SEARCHED.iter().any(holds)
+            };
+            for value in [value, format!("{before}{open}{between}{close}{behind}")] {
+                prop_assert!(!found(&value) || is_template(&value), "{}", value);
+            }
+        }
+    }
+}

@@ -8,7 +8,6 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use foldhash::fast::RandomState;
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{InstallationId, SourceIdentityId, WorkspaceId};
 use kith_model::time::{DAY_MS, Timestamp};
@@ -69,8 +68,8 @@ pub(crate) struct Unseen {
 /// A source and the hash of an id.
 type MessageKey = (InstallationId, u128);
 
-/// Messages of the work under way: the digest and the day of each.
-type MessageDigests = HashMap<MessageKey, (u64, u32), RandomState>;
+/// Messages of the work under way: the digest and the day of each. With the standard library's hash, because senders choose ids.
+type MessageDigests = HashMap<MessageKey, (u64, u32)>;
 
 /// One workspace's memory of messages. Filters answer most of the "never" without a look into the store.
 pub(crate) struct SeenMessages {
@@ -107,7 +106,7 @@ impl SeenMessages {
         let days = stored_days(store.as_ref(), workspace)?;
         let all = Key::dedupe_days(workspace, None).range();
         let filters = NeverSeen::over(Arc::clone(&store), all, FILTER_ITEMS, of_day);
-        let (group, unit) = (HashMap::default(), HashMap::default());
+        let (group, unit) = (HashMap::new(), HashMap::new());
         let expired = VecDeque::new();
         let files = FileRows::open(Arc::clone(&store), workspace)?;
         let mut seen = SeenMessages { store, workspace, filters, files, days, group, unit, expired, deletes: false };

@@ -34,7 +34,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{FactsRow, each_row, facts_key, read_facts_row, read_head};
 use apart::ApartPairs;
-use caches::{RowCache, cache};
+use caches::{AliasCache, RowCache, cache};
 pub(crate) use consents::EventConsents;
 use evidence::HeldEdge;
 pub(crate) use evidence::{EvidenceOutcome, Link};
@@ -75,7 +75,7 @@ pub(crate) struct People {
     workspace: WorkspaceId,
     /// Hides identifiers in keys.
     realm_key: [u8; 32],
-    aliases: RowCache<Identifier, SourceIdentityId>,
+    aliases: AliasCache,
     heads: RowCache<SourceIdentityId, Arc<IdentityHead>>,
     facts: RowCache<(SourceIdentityId, u8), FactsRow>,
     edges: RowCache<EdgeId, HeldEdge>,

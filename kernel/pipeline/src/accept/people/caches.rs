@@ -1,6 +1,6 @@
 //! The caches of decoded rows: each is bounded by what its rows take in memory.
 
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -47,13 +47,20 @@ impl Weighter<EdgeId, HeldEdge> for Bytes {
     }
 }
 
-/// Rows by what names them.
+/// Rows by what names them, which is made here.
 pub(super) type RowCache<Name, Row> = Cache<Name, Row, Bytes, RandomState>;
 
+/// Identities by their names. Senders choose these, and whoever could tell their hashes would have each look-up go over many: the
+/// quicker hash of the others withstands nobody who watches how long it takes, the standard library's does.
+pub(super) type AliasCache = Cache<Identifier, SourceIdentityId, Bytes, std::hash::RandomState>;
+
 /// A cache of about so many rows, of at most so many bytes.
-pub(super) fn cache<Name: Eq + Hash, Row>(rows: usize, bytes: u64) -> RowCache<Name, Row>
+pub(super) fn cache<Name: Eq + Hash, Row, Build: BuildHasher + Default>(
+    rows: usize,
+    bytes: u64,
+) -> Cache<Name, Row, Bytes, Build>
 where
     Bytes: Weighter<Name, Row>,
 {
-    Cache::with(rows, bytes, Bytes, RandomState::default(), Default::default())
+    Cache::with(rows, bytes, Bytes, Build::default(), Default::default())
 }

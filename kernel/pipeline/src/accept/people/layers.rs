@@ -24,7 +24,8 @@ pub(super) struct PriorStanding {
 /// One layer of changed rows.
 #[derive(Default)]
 pub(super) struct Layer {
-    pub aliases: HashMap<Identifier, SourceIdentityId, RandomState>,
+    /// With the standard library's hash: senders choose these names, and all others are made here.
+    pub aliases: HashMap<Identifier, SourceIdentityId>,
     pub heads: HashMap<SourceIdentityId, Arc<IdentityHead>, RandomState>,
     /// Rows of facts, by identity and bucket.
     pub facts: HashMap<(SourceIdentityId, u8), FactsRow, RandomState>,
