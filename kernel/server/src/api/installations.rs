@@ -17,6 +17,7 @@ mod seen;
 mod shadow;
 mod trial;
 mod versions;
+mod widening;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -17,11 +17,12 @@ use utoipa::ToSchema;
 
 use super::body::tag;
 use super::changes::merged;
-use super::edit::{CheckedConfig, WantedConfig, check_sensitive, check_sight, widened};
+use super::edit::{CheckedConfig, WantedConfig, check_sensitive, check_sight};
 use super::seen::may_read_words;
 use super::shadow::refused;
 use super::trial::Trial;
 use super::versions::{check_digest, pick_version};
+use super::widening::widened;
 use super::{named, present_version};
 use crate::api::etag::{IfMatch, TaggedBody};
 use crate::api::extract::{Authority, Json, Path, right};

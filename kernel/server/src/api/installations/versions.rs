@@ -9,7 +9,7 @@ use kith_model::plugin::{Manifest, PluginId, is_dev};
 use serde_json::{Value, json};
 
 use super::body::{NewInstallation, PatchInstallation};
-use super::edit::{to_see, widened};
+use super::widening::{to_see, widened};
 use crate::api::plugins::{insist_on_offered, offered};
 use crate::api::signatures::insist_on_trust;
 use crate::app::App;
