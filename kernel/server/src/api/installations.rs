@@ -108,6 +108,16 @@ fn present(
     installation_body(app, &tables, row, may_read_words(app, caller)?, write_key)
 }
 
+/// Make the write key of a connector. Its text, which is shown once.
+fn make_write_key(draft: &mut Draft<'_>, row: &mut InstallationRow) -> Result<String, ApiError> {
+    let key = auth::generate(KeyKind::Write).map_err(|error| ApiError::internal("making a key", error))?;
+    let (workspace, title) = (draft.tables().row.id, format!("write key of {}", row.name));
+    let of_workspace = CredentialRow::new(&key, workspace, title, [Scope::Ingest], draft.now());
+    draft.put_credential(CredentialRow { source: Some(row.id), ..of_workspace });
+    row.write_key = Some(key.id);
+    Ok(key.text)
+}
+
 /// Put a new installation into the draft.
 fn install(
     app: &App,
@@ -176,15 +186,7 @@ fn install(
     if let WantedGrants::Given(_) = &wanted.grants {
         check_sensitive(draft, &row, &version)?;
     }
-    let mut shown = None;
-    if manifest.kind == PluginKind::Connector {
-        let key = auth::generate(KeyKind::Write).map_err(|error| ApiError::internal("making a key", error))?;
-        let (workspace, title) = (draft.tables().row.id, format!("write key of {}", row.name));
-        let of_workspace = CredentialRow::new(&key, workspace, title, [Scope::Ingest], draft.now());
-        draft.put_credential(CredentialRow { source: Some(id), ..of_workspace });
-        row.write_key = Some(key.id);
-        shown = Some(key.text);
-    }
+    let shown = if manifest.kind == PluginKind::Connector { Some(make_write_key(draft, &mut row)?) } else { None };
     note_installed(draft, &row.name, &version)?;
     draft.put_installation(row.clone());
     Ok((row, shown))
