@@ -170,7 +170,7 @@ fn a_fit_that_learnt_from_everybody_is_no_champion() {
     let (bench, again) = shop();
     bench.configure(|setup| {
         let soon = setup.installations.iter_mut().find(|installed| installed.id == SOON).unwrap();
-        soon.fitted = Some(FittedState { version: 2, bytes: b"good"[..].into(), holds_out: false });
+        soon.fitted = Some(FittedState { version: 2, bytes: b"good".as_slice().into(), holds_out: false });
     });
     let held_out = compared(&bench, &again, "bad");
     let why = "it has learnt from those who are held out, too".to_owned();
