@@ -373,6 +373,17 @@ impl Bench {
         }
     }
 
+    /// Wait until all that has come is computed, whatever waits to be delivered.
+    pub(super) fn compute(&self) {
+        loop {
+            let head = self.store.head();
+            assert!(self.kernel.wait_until_reacted(WORKSPACE, head, Duration::from_secs(20)), "not computed in time");
+            if self.store.head() == head {
+                return;
+            }
+        }
+    }
+
     /// Move the clock, and wait until what time changes has changed: the reactor looks at timers by itself.
     pub(super) fn advance(&self, milliseconds: i64, until: impl Fn() -> bool) {
         self.clock.advance_ms(milliseconds);

@@ -78,9 +78,16 @@ fn is_done(bench: &Bench, number: u32) -> bool {
 
 /// Take back what the bad version read, and wait until all follows.
 fn take_back(bench: &Bench, number: u32) -> TakenBack {
+    let taken_back = take_back_beside_messages(bench, number);
+    bench.settle();
+    taken_back
+}
+
+/// The same while messages wait for a channel that does not run.
+fn take_back_beside_messages(bench: &Bench, number: u32) -> TakenBack {
     bench.configure(|setup| setup.undos = vec![undo(number)]);
     bench.wait_until("it is taken back", || is_done(bench, number));
-    bench.settle();
+    bench.compute();
     bench.kernel.taken_back(WORKSPACE, &undo(number)).unwrap()
 }
 
@@ -244,9 +251,11 @@ fn one_that_is_ended_leaves_the_rest_to_another() {
     *store.refuse.lock() = None;
     bench.send(orders("u0", 9, 1));
     bench.settle();
+    // A part that was under way as it was ended may still come.
+    let taken_back = || bench.kernel.taken_back(WORKSPACE, &undo(2)).unwrap().events;
+    bench.wait_until("what is gone is what was taken back", || taken_back() + left(&bench) as u64 == 16);
     let rest = left(&bench);
     assert!((1..16).contains(&rest), "{rest}");
-    assert_eq!(bench.kernel.taken_back(WORKSPACE, &undo(2)).unwrap().events, 16 - rest as u64);
     assert_eq!(take_back(&bench, 2).events, 16, "with what the first took back");
     assert_eq!(bench.count("events('Order Completed').size() == 3"), 3);
 }

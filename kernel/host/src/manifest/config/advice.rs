@@ -24,6 +24,12 @@ pub(super) fn words(schema: &Value, error: &ValidationError<'_>, is_shown: bool)
             let told = unexpected.iter().take(MAX_KEYS).map(|key| unknown(around, key));
             told.collect::<Vec<_>>().join("; ")
         }
+        // An object that takes none at all is told of at the key itself.
+        ValidationErrorKind::FalseSchema if keyword.ends_with("/additionalProperties") => {
+            let place = error.instance_path().as_str();
+            let key = place.rsplit_once('/').map_or(place, |(_, key)| key);
+            unknown(around, &key.replace("~1", "/").replace("~0", "~"))
+        }
         ValidationErrorKind::Required { property: Value::String(key) } => {
             let of_key = around.and_then(|around| around.get("properties")?.get(key));
             with_description(format!("`{key}` is missing"), of_key)

@@ -26,7 +26,7 @@ fn what_only_events_set_off_that_are_taken_back_does_not_leave() {
     bench.clock.advance_ms(1_000);
     read_by(&bench, BAD);
     bench.send(["u1", "u2", "u3"].map(|user| paid(user, START)).into());
-    bench.settle();
+    bench.compute();
     bench.wait_until("the messages are made", || waiting(&bench) == 4);
     bench.clock.advance_ms(1_000);
     // Of one the good version says the same otherwise.
@@ -34,13 +34,13 @@ fn what_only_events_set_off_that_are_taken_back_does_not_leave() {
     read_by(&bench, GOOD);
     let corrected = bench.try_import(vec![paid("u3", Timestamp(START.0 - DAY))]).unwrap().acceptance.corrected;
     assert_eq!(corrected, 1);
-    bench.settle();
+    bench.compute();
     let found = bench.kernel.preview_undo(WORKSPACE, BAD, &[SOURCE].into(), &Patience::default()).unwrap();
     assert_eq!((found[0].messages.left, found[0].messages.waiting), (0, 3), "the first was made before");
-    assert_eq!((take_back(&bench, 1).events, bench.size(1)), (2, Some(2)));
+    assert_eq!((take_back_beside_messages(&bench, 1).events, bench.size(1)), (2, Some(2)));
     bench.clock.advance_ms(1_000);
     bench.send(vec![paid("u2", START)]);
-    bench.settle();
+    bench.compute();
     bench.wait_until("one is made again", || waiting(&bench) == 5);
     hold(Activity::Running);
     bench.wait_until("none waits", || waiting(&bench) == 0);

@@ -24,7 +24,12 @@ async fn with_ada(says: Option<&'static str>) -> TestServer {
     let server = server();
     with_level_of(&server, says, "ada").await;
     let is_settled = async {
-        while ask(&server, "GET", "/api/v1/audiences/fews").admin().empty().await.with(200)["size"].is_null() {
+        loop {
+            let fews = ask(&server, "GET", "/api/v1/audiences/fews").admin().empty().await.with(200);
+            let progress = ask(&server, "GET", "/api/v1/workspace").admin().empty().await.with(200)["progress"].clone();
+            if !fews["size"].is_null() && fews["as_of"] == progress["head"] && progress["reacted"] == progress["head"] {
+                break;
+            }
             tokio::task::yield_now().await;
         }
     };
