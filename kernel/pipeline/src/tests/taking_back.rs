@@ -14,11 +14,12 @@ use kith_model::audience::ConsentBasis;
 use kith_model::event::{DraftEvent, EventOrigin};
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
-use kith_store::{Key, Operation, Unit};
+use kith_store::{Key, Operation, Unit, row};
 use proptest::prelude::*;
 
 use super::delivery::watched::Watched;
 use super::harness::*;
+use crate::accept::taking_back::TakenBackRow;
 use crate::{Patience, TakenBack, Undo, UndoProgress, Undone};
 
 const GOOD: &str = "digest-of-source";
@@ -243,8 +244,12 @@ fn it_goes_on_wherever_the_process_ended() {
 fn one_that_is_ended_leaves_the_rest_to_another() {
     let store = Watched::new();
     let bench = with_both(store.clone());
-    let begun = AtomicUsize::new(0);
-    *store.refuse.lock() = Some(Box::new(move |unit| is_slice(unit) && begun.fetch_add(1, Ordering::SeqCst) > 0));
+    let inner = Arc::clone(&store.inner);
+    let has_begun = move || {
+        let rows = inner.scan(&Key::definitions(WORKSPACE, Definition::TakenBack).range(), 10).unwrap().rows;
+        rows.iter().any(|(_, value)| row::decode::<TakenBackRow>(value).unwrap().taken_back.events > 0)
+    };
+    *store.refuse.lock() = Some(Box::new(move |unit| is_slice(unit) && has_begun()));
     bench.configure(|setup| setup.undos = vec![undo(1)]);
     bench.wait_until("a part is done", || !store.refused.lock().is_empty());
     bench.configure(|setup| setup.undos.clear());
