@@ -71,6 +71,10 @@ fn nothing_comes_of_an_event_that_is_taken_back_before_it_was_looked_at() {
     read_by(&bench, GOOD);
     bench.configure(|setup| setup.undos = vec![undo(1)]);
     bench.wait_until("it is taken back", || is_done(&bench, 1));
+    // A look that was under way may have seen less; the one after the next refusal has seen all.
+    let refused = || store.refused.lock().len();
+    let before = refused();
+    bench.wait_until("all is looked at", || refused() >= before + 2);
     *store.refuse.lock() = None;
     bench.settle();
     let sent = || bench.postbox.sent.lock().len();
