@@ -9,19 +9,39 @@ use kith_model::audience::Cause;
 use kith_model::change::{Change, SupersededEvent};
 use kith_model::event::Event;
 use kith_model::id::{Position, SourceIdentityId};
-use kith_store::{Key, KeyRange, LogRecord, ReadError, row};
+use kith_store::{ChangeLimits, Key, KeyRange, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
 use super::effects::Effect;
 use super::feed::RecordError;
 use super::objections::is_of_profiling;
-use super::reactor::Reactor;
+use super::reactor::{FEED_BYTES, Reactor};
 use super::touch::Profiling;
 use super::walks::PAGE_EVENTS;
 use crate::profiles::facts::read_contribution;
 use crate::setup::Undone;
 
+/// Whether a record is a part of what the one behind it says: an event that another takes the place of, or who belongs to whom by it.
+/// Between the two nobody is looked at.
+pub(super) fn is_one_with_next(record: &LogRecord) -> bool {
+    let change = row::decode::<Change>(&record.bytes);
+    matches!(change, Ok(Change::Superseded(_) | Change::Identified(_)))
+}
+
 impl Reactor {
+    /// Read on until the last of the records is at an end of what is said, however little a pass takes on.
+    pub(super) fn complete(&self, records: &mut Vec<LogRecord>) -> Result<(), ReadError> {
+        let one = ChangeLimits { records: 1, bytes: FEED_BYTES };
+        while let Some(last) = records.last().filter(|last| is_one_with_next(last)) {
+            let more = self.shared.store.changes(self.workspace.id, last.position, one)?.records;
+            if more.is_empty() {
+                break;
+            }
+            records.extend(more);
+        }
+        Ok(())
+    }
+
     /// An event is no longer part of its person's history, which the store has without it already; or it is again, and the store has it.
     pub(super) fn gone(&mut self, position: Position, gone: &SupersededEvent, cause: Cause) -> Result<(), RecordError> {
         let event = &gone.event;

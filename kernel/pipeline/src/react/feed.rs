@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use kith_features::{EventFacts, FeatureName, Leaf, LeafId, Value};
 use kith_model::audience::{Cause, Membership};
-use kith_model::change::{Change, IdentityChange, SupersededEvent};
+use kith_model::change::{Change, IdentityChange};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
-use kith_store::{ChangeLimits, Key, LogRecord, ReadError, row};
+use kith_store::{Key, LogRecord, ReadError, row};
 use serde_json::value::RawValue;
 
 use super::aside::left_out;
+use super::corrections::is_one_with_next;
 use super::effects::Effect;
 use super::objections::is_of_profiling;
-use super::reactor::{FEED_BYTES, PassError, Reactor};
+use super::reactor::{PassError, Reactor};
 use super::touch::{Acquaintance, Models, Profiling};
 use crate::profiles::evaluation::Profile;
 use crate::profiles::facts::record_event;
@@ -50,7 +51,9 @@ impl From<ReadError> for RecordError {
 impl Reactor {
     /// Take in what the feed has, within the budget.
     pub(super) fn feed(&mut self) -> Result<(), PassError> {
-        let changes = self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
+        let mut changes =
+            self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
+        self.complete(&mut changes.records)?;
         self.pass.rebuilt.clear();
         self.read_bytes = changes.records.iter().map(|record| record.bytes.len()).sum();
         let gone = self.gone_within(&changes.records);
@@ -60,14 +63,14 @@ impl Reactor {
                 let error = left_out("a record of the log".to_owned());
                 self.set_aside(record.position, &error, &record.bytes);
             } else {
-                match self.record(record, records.as_slice().first(), &gone) {
+                match self.record(record, records.as_slice(), &gone) {
                     Ok(()) => {}
                     Err(RecordError::Unreadable(error)) => self.set_aside(record.position, &error, &record.bytes),
                     Err(RecordError::Pass(error)) => return Err(error),
                 }
             }
             self.pass.cursor.position = record.position;
-            if self.identities.pass_bytes() > self.budget.bytes {
+            if self.identities.pass_bytes() > self.budget.bytes && !is_one_with_next(record) {
                 break;
             }
         }
@@ -78,12 +81,12 @@ impl Reactor {
         Ok(())
     }
 
-    /// Take in a record; `next` is the one behind it, where that is in hand. Of events in `gone` the store has nothing any more, and
-    /// nothing comes of them.
+    /// Take in a record; `behind` are those that come after it. Of events in `gone` the store has nothing any more, and nothing
+    /// comes of them.
     fn record(
         &mut self,
         record: &LogRecord,
-        next: Option<&LogRecord>,
+        behind: &[LogRecord],
         gone: &BTreeSet<Position>,
     ) -> Result<(), RecordError> {
         let change = row::decode::<Change>(&record.bytes)?;
@@ -94,14 +97,11 @@ impl Reactor {
                 if gone.contains(&record.position) { Ok(()) } else { self.event(record.position, &event) }
             }
             Change::Identified(identified) => {
-                let bringing = match next {
-                    Some(next) if gone.contains(&next.position) => Cause::Undo,
-                    next => self.bringing(record.position, next)?,
-                };
-                self.identified(record.position, &identified, bringing)
+                self.identified(record.position, &identified, self.bringing(record.position, behind, gone))
             }
-            Change::Superseded(gone) => {
-                self.gone(record.position, &gone, self.cause(record.position, gone.event.origin))
+            // The event in its place is what causes anything, and one look at the person sees both.
+            Change::Superseded(before) => {
+                self.gone(record.position, &before, self.bringing(record.position, behind, gone))
             }
             // Nobody is told of what was taken back.
             Change::TakenBack(other) | Change::Returned(other) if record.position <= self.promised => {
@@ -113,23 +113,18 @@ impl Reactor {
         }
     }
 
-    /// As what cause the event counts that brought the evidence at `position`: it is the record behind it, of the same commit.
-    fn bringing(&self, position: Position, next: Option<&LogRecord>) -> Result<Cause, ReadError> {
-        let event = match next {
-            Some(next) => Some(row::decode::<Change>(&next.bytes)),
-            None => {
-                let one = ChangeLimits { records: 1, bytes: FEED_BYTES };
-                let changes = self.shared.store.changes(self.workspace.id, position, one)?;
-                changes.records.first().map(|next| row::decode::<Change>(&next.bytes))
+    /// As what cause the event counts that brought what stands at `position`: it is behind it, of the same commit.
+    fn bringing(&self, position: Position, behind: &[LogRecord], gone: &BTreeSet<Position>) -> Cause {
+        for record in behind {
+            match row::decode::<Change>(&record.bytes) {
+                _ if gone.contains(&record.position) => return Cause::Undo,
+                Ok(Change::Superseded(_)) => {}
+                Ok(Change::Recorded(event)) => return self.cause(position, event.origin),
+                // An event that cannot be read is set aside, and counts for nothing.
+                _ => return Cause::Merge,
             }
-        };
-        Ok(match event {
-            Some(Ok(Change::Recorded(event) | Change::Superseded(SupersededEvent { event, .. }))) => {
-                self.cause(position, event.origin)
-            }
-            // An event that cannot be read is set aside, and counts for nothing.
-            _ => Cause::Merge,
-        })
+        }
+        Cause::Merge
     }
 
     /// What an event of this position is as a cause.

@@ -1,6 +1,6 @@
 //! What follows from events: tags, audiences, messages, and time passing.
 
-use kith_model::audience::{Audience, ConsentBasis, ReEntry, Reach};
+use kith_model::audience::{Action, Audience, ConsentBasis, ReEntry, Reach};
 use kith_model::delivery::{DeliveryState, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::InstallationId;
@@ -385,4 +385,36 @@ fn sealed_parts_that_no_window_reaches_are_dropped() {
     assert!((2..10).contains(&kept), "{kept} sealed parts are kept");
     assert_eq!(bench.size(1), Some(1));
     assert_eq!(bench.count(&format!("{LIST}.size() == {}", 36 * 20)), 1);
+}
+
+/// Between an event and the one in its place everybody was looked at who was met there: whoever was a member left, and came again.
+#[test]
+fn nobody_leaves_and_comes_again_because_an_event_is_corrected() {
+    let mut payers = audience(1, "events('Paid').size() > 0", Some(ConsentBasis::NotRefused));
+    let always = |action: Action| Action { re_entry: ReEntry::Always, imports: Reach::Send, ..action };
+    payers.on_enter = payers.on_enter.map(always);
+    payers.on_exit.clone_from(&payers.on_enter);
+    let bench = Bench::new(vec![payers, audience(2, "events('Seen').size() > 0", None)]);
+    bench.configure(|setup| setup.installations[0].corrects = true);
+    // As many that the feed is cut between two of them, wherever a pass begins.
+    let people = 0..2_500_i64;
+    let name = |user: i64| if user < 9 { "Paid" } else { "Seen" };
+    let came = |days: i64| {
+        let time = kith_model::time::Timestamp(START.0 - days * DAY);
+        let one = |user| event(&format!("m-{user}"), &[("user_id", &format!("u{user}"))], name(user), time);
+        people.clone().map(one).collect::<Vec<_>>()
+    };
+    bench.send(came(0)[..1_000].to_vec());
+    bench.try_import(came(0)[1_000..].to_vec()).unwrap();
+    bench.settle();
+    assert_eq!((bench.size(1), bench.size(2), bench.postbox.sent.lock().len()), (Some(9), Some(2_491), 9));
+    bench.clock.advance_ms(1_000);
+    assert_eq!(bench.try_import(came(1)).unwrap().acceptance.corrected, 2_500);
+    bench.settle();
+    assert_eq!((bench.size(1), bench.size(2), bench.postbox.sent.lock().len()), (Some(9), Some(2_491), 9));
+    let is_as_before = |user: i64| {
+        let person = bench.profile("user_id", &format!("u{user}")).unwrap();
+        person.audiences.values().all(|membership| membership.since == START)
+    };
+    assert!(people.clone().all(is_as_before), "members as before");
 }
