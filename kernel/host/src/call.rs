@@ -73,6 +73,12 @@ impl Sandbox {
         })
     }
 
+    /// Whether the last call was refused memory because those before it had left too little. What came of it says nothing of the
+    /// plugin.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.store.data().memory.is_crowded()
+    }
+
     /// Whether another call may be made in it, after all of them went well. A metered one is made in an instance of its own: what a
     /// guest has allocated before would be seen in its fuel.
     pub(crate) fn may_go_on(&self) -> bool {
@@ -112,6 +118,8 @@ fn run<T>(
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.
         PluginFault::Cancelled => {}
+        // It is made again in a fresh instance, and counts then.
+        _ if state.memory.is_crowded() => {}
         // The request that it is of is called alone as well, and its fault counts then, once; where it is of none, whoever made
         // the call says so.
         fault if state.requests > 1 => {

@@ -51,6 +51,20 @@ impl ComputeModel for WasmModel {
 }
 
 impl WasmModel {
+    /// Make a call, and make it again in a fresh instance where the calls before it have left it too little memory.
+    fn with_room<R>(
+        &self,
+        sandbox: &mut Sandbox,
+        call: impl Fn(&mut Sandbox) -> Result<R, PluginFault>,
+    ) -> Result<R, PluginFault> {
+        let called = call(sandbox);
+        if !sandbox.is_crowded() {
+            return called;
+        }
+        *sandbox = self.bound.sandbox(CallClass::Plain)?;
+        call(sandbox)
+    }
+
     fn answer_in(&self, sandbox: &mut Sandbox, state: &[u8], rows: Table) -> Result<ModelAnswer, PluginFault> {
         let (bound, hidden) = (&self.bound, &self.bound.installed.hidden);
         let function = if bound.manifest.kind == PluginKind::Scorer { "score" } else { "evaluate" };
@@ -62,14 +76,17 @@ impl WasmModel {
             Abi::V0_1 => {
                 let rows = convert::table_to_wit_0_1(rows);
                 let called: Result<v0_1::columns::Table, types::Failure> =
-                    sandbox.call(&bound.compiled, |_| {}, function, (state, &rows))?;
+                    self.with_room(sandbox, |sandbox| sandbox.call(&bound.compiled, |_| {}, function, (state, &rows)))?;
                 called.map(convert::table_from_wit_0_1).map_err(|failure| convert::failure_from_wit(hidden, failure))
             }
             Abi::V0_2 => {
                 let rows = convert::table_to_wit(rows);
-                let give = |state: &mut CallState| state.emitting = Some(Arc::clone(&emitting));
+                let give = |state: &mut CallState| {
+                    *emitting.lock() = Emitting::of(count);
+                    state.emitting = Some(Arc::clone(&emitting));
+                };
                 let called: Result<columns::Table, fitting::ComputeFailure> =
-                    sandbox.call(&bound.compiled, give, function, (state, &rows))?;
+                    self.with_room(sandbox, |sandbox| sandbox.call(&bound.compiled, give, function, (state, &rows)))?;
                 called
                     .map(convert::table_from_wit)
                     .map_err(|failure| convert::compute_failure_from_wit(hidden, failure))
@@ -210,6 +227,23 @@ mod tests {
         assert_eq!(usage.memory_peak_bytes, (3 * 100 + 1) << 16);
         // The sixth takes the instance beyond half of its memory.
         assert_eq!([-1.0; 4].map(|value| next(&mut *pass, value).unwrap()), [4.0, 5.0, 6.0, 1.0]);
+    }
+
+    #[test]
+    fn a_call_that_finds_too_little_memory_left_is_made_again_in_a_fresh_instance() {
+        let bound = binding();
+        let observed = Arc::clone(&bound.observed);
+        // As many pages as the row says, or a trap.
+        let grows = r#"(if (i32.eq (i32.const -1) (memory.grow (i32.trunc_f64_s (f64.neg
+                (f64.load (i32.load offset=24 (local.get $columns))))))) (then unreachable))"#;
+        let model = host().load(&counter(grows)).unwrap().compute(bound).unwrap();
+        let mut pass = model.pass(&[]);
+        assert_eq!([-400.0, -700.0].map(|pages| next(&mut *pass, pages).unwrap()), [1.0, 1.0]);
+        let usage = observed.usage();
+        assert_eq!((usage.calls, usage.rows, usage.last_fault), (3, 4, None), "the first try is nobody's fault");
+        let limit_bytes = 64 << 20;
+        assert_eq!(next(&mut *pass, -1_100.0), Err(PluginFault::MemoryExceeded { limit_bytes }));
+        assert_eq!(observed.usage().calls, 4, "what a fresh instance refuses is not asked for again");
     }
 
     #[test]

@@ -129,9 +129,9 @@ const PROFILE: [&str; 6] = [
     "profile.plugin.strip=\"debuginfo\"",
 ];
 
-/// What the compiler may use beyond the target's own: vectors, which every host has. Handed over for the target alone, so that build
-/// scripts are none the wiser; flags in `RUSTFLAGS` are in its place.
-const FEATURES: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Ctarget-feature=+simd128\"]";
+/// The setting of cargo by which the compiler uses vectors, which every host has, for the target alone. Where `RUSTFLAGS` is set,
+/// that is in its place.
+pub const FEATURES: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Ctarget-feature=+simd128\"]";
 
 impl Toolchain {
     /// Ask cargo what the crate in `dir` is.
