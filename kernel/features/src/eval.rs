@@ -10,7 +10,7 @@ use kith_model::time::Timestamp;
 
 use crate::budget::{Budget, weight};
 use crate::event::EventFacts;
-use crate::facts::Facts;
+use crate::facts::{Facts, NoFacts};
 use crate::functions::Function;
 use crate::sum::ExactSum;
 use crate::tree::{Connective, FeatureName, LeafId, Macro, MacroCall, Node, Pace};
@@ -34,27 +34,6 @@ pub(crate) struct Scope<'a> {
     pub(crate) budget: Budget,
     /// Leaves that a loop asked for.
     pub(crate) leaves: RefCell<Vec<(LeafId, Value)>>,
-}
-
-/// Facts of nobody: every value is null.
-pub(crate) struct NoFacts;
-
-impl Facts for NoFacts {
-    fn trait_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn tag_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn score_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn created_at(&self) -> Option<Timestamp> {
-        None
-    }
 }
 
 impl<'a> Scope<'a> {

@@ -142,7 +142,7 @@ pub use error::ExpressionError;
 pub use event::EventFacts;
 pub use explain::{Part, Truth};
 pub use expression::{Expression, Reads};
-pub use facts::Facts;
+pub use facts::{Facts, NoFacts};
 pub use kinds::Kinds;
 pub use leaf::{Leaf, LeafGroups, LeafState, LeafStates, MAX_STATE_BYTES, SealedChunk, UnreadableState};
 pub use leaf_set::LeafSet;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::{
-    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, Program, Reach, Value, Zone,
+    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, NoFacts, Program, Reach, Value, Zone,
 };
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fit::training::TrainingPlan;
-use crate::profiles::evaluation::UnknownPerson;
 use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
 use crate::setup::{Installed, Role, Setup, Undo, Undone};
@@ -304,7 +303,7 @@ fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
     let nothing = |id: LeafId| {
         program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of::<LeafState>(&[], Timestamp(0), &Zone::utc()))
     };
-    condition.reads().uses_now || condition.evaluate(&UnknownPerson, &nothing, Timestamp(0)).is_true()
+    condition.reads().uses_now || condition.evaluate(&NoFacts, &nothing, Timestamp(0)).is_true()
 }
 
 fn inputs(installed: &Installed, context: &Parsing<'_>) -> Result<Vec<(InputSpec, Expression)>, SetupError> {

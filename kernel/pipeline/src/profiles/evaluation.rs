@@ -249,24 +249,3 @@ impl Facts for Profile<'_> {
         if values.is_empty() { Value::Null } else { Value::List(values) }
     }
 }
-
-/// Somebody of whom nothing is known.
-pub(crate) struct UnknownPerson;
-
-impl Facts for UnknownPerson {
-    fn trait_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn tag_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn score_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn created_at(&self) -> Option<Timestamp> {
-        None
-    }
-}
