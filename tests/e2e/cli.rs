@@ -374,6 +374,29 @@ fn a_connector_is_tried_with_several_requests_in_one_call() {
     assert!(difference.contains("answers came back for 2"), "{difference}");
 }
 
+/// The rows of a model's cases are cut into calls of every size, of fresh instances and of one.
+#[test]
+fn a_model_that_keeps_something_of_earlier_calls_is_found_by_its_cases() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugin = folder.path().join("plugin.wasm");
+    std::fs::write(&plugin, &component("hostile/tag-model").component).unwrap();
+    // In the one call of the case itself nothing is seen of what the instance counts.
+    let said = json!({ "hostile": "1", "hostile_version": "0.1.0" });
+    let case = json!({ "config": { "how": "count" }, "input": { "rows": [{ "city": "Oslo" }, {}] },
+        "output": [said, said] });
+    std::fs::create_dir(folder.path().join("cases")).unwrap();
+    std::fs::write(folder.path().join("cases/first.json"), case.to_string()).unwrap();
+    let mut command = Command::new(kith());
+    command.args(["plugin", "test", "--json"]).arg(folder.path()).arg("--component").arg(&plugin);
+    let tested: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let cases = tested["cases"].as_array().unwrap();
+    let passed: Vec<_> = cases.iter().map(|case| (case["name"].as_str().unwrap(), &case["passed"])).collect();
+    assert_eq!(passed, [("first", &json!(true)), ("rows cut into calls", &json!(false))], "{tested}");
+    let difference = cases[1]["difference"].as_str().unwrap();
+    assert!(difference.starts_with("in calls of 1, one after the other in one instance, something"), "{difference}");
+    assert!(difference.contains("row 2:") && difference.contains("+   \"hostile\": \"2\""), "{difference}");
+}
+
 #[test]
 fn files_people_audiences_and_keys() {
     let kernel = TestKernel::start();

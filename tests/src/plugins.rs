@@ -67,6 +67,8 @@ pub fn build_module(package: &str) -> PathBuf {
     let target = metadata.expect("the workspace can be read").target_directory;
     let mut cargo = Command::new(CARGO);
     cargo.args(["build", "--release", "--quiet", "--target", plugin_build::TARGET, "--package", package]);
+    // As plugins of ours are built, which it is compared with.
+    cargo.args(["--config", plugin_build::toolchain::FEATURES]);
     assert!(cargo.current_dir(root()).status().expect("cargo starts").success(), "{package} does not build");
     target.join(plugin_build::TARGET).join("release").join(format!("{}.wasm", package.replace('-', "_"))).into()
 }

@@ -1,5 +1,5 @@
-//! Responsible for the one way to call a guest: a fresh store with every limit set, and whatever goes wrong turned into a
-//! [`PluginFault`]. No other file reads a wasmtime error.
+//! Responsible for the one way to call a guest: a store with every limit set, fresh or of the calls before in the same pass, and
+//! whatever goes wrong turned into a [`PluginFault`]. No other file reads a wasmtime error.
 //!
 //! Calls are synchronous and run on the caller's thread, which must be free to block. A guest that computes is stopped by
 //! epochs; a host call that waits is a future under a timeout of what is left of the call (`imports/http.rs`).
@@ -9,8 +9,10 @@ use std::sync::Arc;
 use kith_model::budget::{Budget, table};
 use kith_model::plugin::PluginFault;
 use kith_model::spent::{self, Spent};
+use wasmtime::component::{ComponentNamedList, Instance, Lift, Lower};
 use wasmtime::{Engine, Store, Trap, UpdateDeadline, WasmBacktrace};
 
+use crate::exports::LinkedComponent;
 use crate::observed::SeenCall;
 use crate::state::{CallClass, CallState, InstallationContext};
 use crate::text::bounded;
@@ -19,27 +21,85 @@ use crate::text::bounded;
 /// other's.
 const MAX_HANDLES: usize = 1_000;
 
-/// Run `call` in a fresh store.
-pub(crate) fn run<T>(
-    engine: &Engine,
-    installed: &Arc<InstallationContext>,
+/// Calls of one instance: enough that a fresh one costs nothing beside them, few enough that what a guest leaks or keeps has an end.
+const MAX_CALLS: u32 = 64;
+
+/// A store with every limit set and, from its first call on, the plugin's instance in it. It is of one installation and of calls of
+/// one class, each of which has the limits of a call anew but for the memory, which stays what the instance has.
+pub(crate) struct Sandbox {
+    store: Store<CallState>,
+    instance: Option<Instance>,
     class: CallClass,
-    prepare: impl FnOnce(&mut CallState),
+    /// Calls that began in it.
+    calls: u32,
+}
+
+impl Sandbox {
+    /// A fresh one.
+    pub(crate) fn new(engine: &Engine, installed: &Arc<InstallationContext>, class: CallClass) -> Sandbox {
+        let mut store = Store::new(engine, CallState::new(installed.clone(), class));
+        store.limiter(|state| &mut state.memory);
+        // Each value that comes of the guest has as much again.
+        store.set_hostcall_fuel(usize::try_from(installed.policy.output_bytes.value).unwrap_or(usize::MAX));
+        store.set_max_component_handles(MAX_HANDLES);
+        store.epoch_deadline_callback(|mut store| store.data_mut().look_at_clocks().map(UpdateDeadline::Continue));
+        Sandbox { store, instance: None, class, calls: 0 }
+    }
+
+    /// Call a function of the component, with a state that was prepared.
+    pub(crate) fn call<P, R>(
+        &mut self,
+        component: &LinkedComponent,
+        prepare: impl FnOnce(&mut CallState),
+        function: &str,
+        params: P,
+    ) -> Result<R, PluginFault>
+    where
+        P: ComponentNamedList + Lower,
+        (R,): ComponentNamedList + Lift,
+    {
+        let Sandbox { store, instance, class, calls } = self;
+        if *calls > 0 {
+            store.data_mut().renew(*class);
+        }
+        *calls += 1;
+        prepare(store.data_mut());
+        run(store, *class, |store| {
+            let instance = match *instance {
+                Some(instance) => instance,
+                None => *instance.insert(component.instantiate(store)?),
+            };
+            component.call(store, instance, function, params)
+        })
+    }
+
+    /// Whether the last call was refused memory because those before it had left too little. What came of it says nothing of the
+    /// plugin.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.store.data().memory.is_crowded()
+    }
+
+    /// Whether another call may be made in it, after all of them went well. A metered one is made in an instance of its own: what a
+    /// guest has allocated before would be seen in its fuel.
+    pub(crate) fn may_go_on(&self) -> bool {
+        let state = self.store.data();
+        self.calls < MAX_CALLS && state.installed.fuel.is_none() && state.memory.is_ample()
+    }
+}
+
+/// Run `call` in a store whose state is that of a call which begins.
+fn run<T>(
+    store: &mut Store<CallState>,
+    class: CallClass,
     call: impl FnOnce(&mut Store<CallState>) -> wasmtime::Result<T>,
 ) -> Result<T, PluginFault> {
-    let mut state = CallState::new(installed.clone(), class);
-    prepare(&mut state);
-    let mut store = Store::new(engine, state);
-    store.limiter(|state| &mut state.memory);
-    store.set_hostcall_fuel(usize::try_from(installed.policy.output_bytes.value).unwrap_or(usize::MAX));
-    store.set_max_component_handles(MAX_HANDLES);
+    let installed = Arc::clone(&store.data().installed);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|mut store| store.data_mut().look_at_clocks().map(UpdateDeadline::Continue));
     let given = installed.fuel.map(|fuel| fuel.saturating_mul(store.data().requests));
     if let Some(fuel) = given {
         store.set_fuel(fuel).map_err(|error| PluginFault::Unavailable(format!("{error:#}")))?;
     }
-    let result = call(&mut store).map_err(|error| fault(store.data(), &error));
+    let result = call(store).map_err(|error| fault(store.data(), &error));
     let (state, left) = (store.data(), store.get_fuel().unwrap_or_default());
     let elapsed = state.elapsed();
     metrics::histogram!("kith_plugin_call_seconds", "kind" => installed.kind.as_str()).record(elapsed.as_secs_f64());
@@ -58,6 +118,8 @@ pub(crate) fn run<T>(
     result.inspect_err(|fault| match fault {
         // It went as whoever asked wanted it to.
         PluginFault::Cancelled => {}
+        // It is made again in a fresh instance, and counts then.
+        _ if state.memory.is_crowded() => {}
         // The request that it is of is called alone as well, and its fault counts then, once; where it is of none, whoever made
         // the call says so.
         fault if state.requests > 1 => {
@@ -65,7 +127,7 @@ pub(crate) fn run<T>(
             let (code, requests) = (fault.code(), state.requests);
             tracing::debug!(installation, plugin, code, requests, "a call for several requests failed: {fault}");
         }
-        fault => report_call(installed, class, fault),
+        fault => report_call(&installed, class, fault),
     })
 }
 

@@ -1,11 +1,13 @@
-//! Responsible for a component's code, ready to be instantiated for each call, and for calling the functions that its
+//! Responsible for a component's code, ready to be instantiated, and for calling the functions that its
 //! kind's world exports, under the names of the version of the contract that it was built against.
 
 use std::sync::Arc;
 
 use kith_model::plugin::PluginKind;
 use wasmtime::Store;
-use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Linker, Lower};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Linker, Lower,
+};
 
 use crate::abi::Abi;
 use crate::link::link;
@@ -49,15 +51,25 @@ impl LinkedComponent {
         self.functions.iter().any(|(name, _)| name == function)
     }
 
-    /// Instantiate the component in `store` and call one of its functions.
-    pub(crate) fn call<P, R>(&self, store: &mut Store<CallState>, function: &str, params: P) -> wasmtime::Result<R>
+    /// Instantiate the component in `store`.
+    pub(crate) fn instantiate(&self, store: &mut Store<CallState>) -> wasmtime::Result<Instance> {
+        self.pre.instantiate(store)
+    }
+
+    /// Call one of the functions of its instance in `store`.
+    pub(crate) fn call<P, R>(
+        &self,
+        store: &mut Store<CallState>,
+        instance: Instance,
+        function: &str,
+        params: P,
+    ) -> wasmtime::Result<R>
     where
         P: ComponentNamedList + Lower,
         (R,): ComponentNamedList + Lift,
     {
         let found = self.functions.iter().find(|(name, _)| name == function);
         let (_, index) = found.ok_or_else(|| wasmtime::Error::msg(format!("its world has no `{function}`")))?;
-        let instance = self.pre.instantiate(&mut *store)?;
         let (result,) = instance.get_typed_func::<P, (R,)>(&mut *store, index)?.call(&mut *store, params)?;
         Ok(result)
     }

@@ -4,7 +4,8 @@
 //! ([`assemble`], [`inspect`]), and turns an inspected component plus an installation's [`Binding`] into the model's role
 //! traits ([`Host`], [`Plugin`]). When a plugin runs, on which events, and what its results change is others' work.
 //!
-//! Every call runs in a fresh instance, on the caller's thread, within limits that are always on. A guest that breaks one,
+//! Every call runs in a fresh instance, or one that the calls before it in the same pass of a model left, on the caller's thread,
+//! within limits that are always on. A guest that breaks one,
 //! traps, or returns what its manifest does not declare ends in a typed [`PluginFault`](kith_model::plugin::PluginFault);
 //! nothing that a guest does ends the process.
 

@@ -22,7 +22,7 @@ use self::connector::WasmConnector;
 use self::model::WasmModel;
 use crate::abi::Abi;
 use crate::bindings::current::checking;
-use crate::call::{report, run};
+use crate::call::{Sandbox, report};
 use crate::convert;
 use crate::egress::Gate;
 use crate::engine::Metering;
@@ -140,8 +140,12 @@ impl BoundPlugin {
         P: ComponentNamedList + Lower,
         (R,): ComponentNamedList + Lift,
     {
-        let call = |store: &mut wasmtime::Store<CallState>| self.compiled.call(store, function, params);
-        run(self.engine()?, &self.installed, class, prepare, call)
+        self.sandbox(class)?.call(&self.compiled, prepare, function, params)
+    }
+
+    /// A fresh sandbox.
+    fn sandbox(&self, class: CallClass) -> Result<Sandbox, PluginFault> {
+        Ok(Sandbox::new(self.engine()?, &self.installed, class))
     }
 
     /// A guest's refusal, or the fault that it is none.

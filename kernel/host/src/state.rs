@@ -186,6 +186,13 @@ impl CallState {
         }
     }
 
+    /// Become the state of the next call of the same instance, with the memory that the instance has and all else anew.
+    pub(crate) fn renew(&mut self, class: CallClass) {
+        let before = std::mem::take(&mut self.memory);
+        let memory = MemoryBudget { before_bytes: before.used_bytes, ..before };
+        *self = CallState { memory, ..CallState::new(self.installed.clone(), class) };
+    }
+
     /// Give the call what so many requests may use. Memory and output stay those of one call, because the host has set no more
     /// aside for it.
     pub(crate) fn take_requests(&mut self, requests: usize) {
@@ -313,15 +320,29 @@ pub(crate) fn thread_cpu_time() -> Option<Duration> {
     line.split(' ').next()?.parse().ok().map(Duration::from_nanos)
 }
 
-/// The memory of one call, over all its memories.
+/// The memory of one instance, over all its memories.
 #[derive(Default)]
 pub(crate) struct MemoryBudget {
     pub(crate) limit_bytes: u64,
     pub(crate) used_bytes: u64,
+    /// Of these, what the instance had when the call under way began; 0 of its first.
+    before_bytes: u64,
     /// Whether more was asked for than the limit.
     pub(crate) refused: bool,
     /// Whether a table was to be larger than the limit.
     pub(crate) table_refused: bool,
+}
+
+impl MemoryBudget {
+    /// Whether the call was refused memory that a fresh instance may have for it.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.refused && self.before_bytes > 0
+    }
+
+    /// Whether the instance has had all that it asked for, and less than half of what it may have.
+    pub(crate) fn is_ample(&self) -> bool {
+        !self.refused && !self.table_refused && self.used_bytes < self.limit_bytes / 2
+    }
 }
 
 impl ResourceLimiter for MemoryBudget {

@@ -22,8 +22,8 @@ pub use manifest::{
 };
 pub use purposes::{Purposes, purpose_problem};
 pub use roles::{
-    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, EmittedEvent, Fitted, ModelAnswer, Receipt,
-    ReceiveError, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
+    Answer, Callback, Cancellation, Channel, ComputeModel, Connector, EmittedEvent, Fitted, ModelAnswer, ModelPass,
+    Receipt, ReceiveError, Received, RecordPlace, Refusal, ReplayScope, SourceRequest,
 };
 
 /// What a plugin is.

@@ -51,7 +51,8 @@ impl Texts {
         Texts { offsets, data: Vec::with_capacity(rows.saturating_mul(8)) }
     }
 
-    #[inline]
+    /// Inlined whatever the compiler thinks of it: for a guest it thinks otherwise than for a machine, and every text passes here.
+    #[inline(always)]
     fn push(&mut self, name: &str, text: &str) {
         match short(text.as_bytes()) {
             Some(word) => {

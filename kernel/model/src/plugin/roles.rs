@@ -186,6 +186,29 @@ pub trait ComputeModel: Send + Sync {
     fn answer(&self, state: &[u8], rows: Table) -> Result<ModelAnswer, PluginFault> {
         Ok(ModelAnswer { table: self.compute(state, rows)?, events: Vec::new() })
     }
+    /// Begin a pass over several tables with one state, on this thread. Its answers are those of [`ComputeModel::answer`]; what the
+    /// model sets up for one table may serve the next, and ends with the pass.
+    fn pass<'a>(&'a self, state: &'a [u8]) -> Box<dyn ModelPass + 'a> {
+        Box::new(CallEach { model: self, state })
+    }
+}
+
+/// A model that is asked about one table after another.
+pub trait ModelPass {
+    /// What the model says of the next table.
+    fn answer(&mut self, rows: Table) -> Result<ModelAnswer, PluginFault>;
+}
+
+/// A pass in which nothing of one table serves the next.
+struct CallEach<'a, M: ?Sized> {
+    model: &'a M,
+    state: &'a [u8],
+}
+
+impl<M: ComputeModel + ?Sized> ModelPass for CallEach<'_, M> {
+    fn answer(&mut self, rows: Table) -> Result<ModelAnswer, PluginFault> {
+        self.model.answer(self.state, rows)
+    }
 }
 
 /// A call from a provider about earlier messages.

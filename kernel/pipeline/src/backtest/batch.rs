@@ -20,7 +20,7 @@ use crate::profiles::evaluation::{Evaluation, Profile, output_value};
 use crate::profiles::history::whole_history;
 use crate::profiles::person::{Person, load_sealed};
 use crate::profiles::scan::ProfilePages;
-use crate::react::models::{self, InputRow, Job, JobResult, RowOutcome};
+use crate::react::models::{self, Further, InputRow, Job, JobResult, RowOutcome};
 use crate::rows::derived::ModelVersion;
 use crate::setup::Role;
 use crate::shadow::{ShadowVersion, failure};
@@ -335,6 +335,7 @@ impl<'a> Bench<'a> {
             columns: inputs.clone(),
             rows,
             max_calls: MAX_CALLS,
+            further: Further::Always,
         };
         let started = Instant::now();
         Some(job.run(|_| started.elapsed() < ASKING_TIME && self.is_wanted()))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kith_model::id::{InstallationId, ProfileId};
 use kith_store::ReadError;
@@ -19,6 +19,9 @@ use crate::shadow;
 
 /// How long a pass waits for a quick model.
 const GRACE: Duration = Duration::from_millis(25);
+
+/// How long people are read for one job beyond its first batch: whoever sent an event meanwhile waits for the reactor.
+const GATHERING: Duration = Duration::from_millis(25);
 
 impl Reactor {
     /// Run a model on these rows and wait a moment for it; its answer, if it came. A later one goes to the inbox.
@@ -101,7 +104,8 @@ impl Reactor {
             if queue.stale.is_empty() || !queue.is_free(now) {
                 continue;
             }
-            let next: Vec<u32> = queue.stale.iter().take(models::MAX_BATCH_ROWS).collect();
+            let most = if queue.is_brief() { models::MAX_JOB_ROWS } else { models::MAX_BATCH_ROWS };
+            let next: Vec<u32> = queue.stale.iter().take(most).collect();
             let rows = self.gather(model, &next)?;
             if rows.is_empty() {
                 // Behind those who have left the queue there may be others.
@@ -127,7 +131,7 @@ impl Reactor {
             let projection = self.workspace.projection.read();
             ordinals.iter().map(|ordinal| (*ordinal, projection.profile(*ordinal))).collect()
         };
-        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let (begun, mut rows, mut bytes) = (Instant::now(), Vec::new(), 0);
         for (ordinal, profile) in profiles {
             let row = match profile {
                 Some(profile) => {
@@ -143,7 +147,8 @@ impl Reactor {
                 }
                 None => self.unqueue(model.installed.id, ordinal),
             }
-            if bytes > models::MAX_BATCH_BYTES || self.identities.pass_bytes() > 2 * self.budget.bytes {
+            let is_late = rows.len() >= models::MAX_BATCH_ROWS && begun.elapsed() > GATHERING;
+            if is_late || bytes > models::MAX_BATCH_BYTES || self.identities.pass_bytes() > 2 * self.budget.bytes {
                 break;
             }
         }

@@ -1,4 +1,4 @@
-//! Running a tag model or a scorer on a batch of people: their inputs as columns, its answer as values, and a batch that
+//! Running a tag model or a scorer on batches of people: their inputs as columns, its answer as values, and a batch that
 //! fails halved until the rows that it cannot take are alone.
 
 pub(crate) mod alone;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use kith_features::{Misfit, Value};
 use kith_model::id::{InstallationId, ProfileId};
-use kith_model::plugin::{ComputeModel, EmittedEvent, InputSpec, PluginFault};
+use kith_model::plugin::{ComputeModel, EmittedEvent, InputSpec, ModelPass, PluginFault};
 use kith_model::table::{Cell, ColumnBuilder, Table};
 use kith_model::time::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
@@ -28,7 +28,21 @@ pub(crate) const MAX_BATCH_ROWS: usize = 4_096;
 /// histories must not make a batch that no plugin can take.
 pub(crate) const MAX_BATCH_BYTES: usize = 8 << 20;
 
-/// Calls that one job may make while it looks for the rows that a model cannot take: enough to ask about each of 64 people
+/// Rows in one job: some batches of a model that is quick, in which one instance serves all of them.
+pub(crate) const MAX_JOB_ROWS: usize = 3 * MAX_BATCH_ROWS;
+
+/// How long a job has lasted when it begins no other batch. Others wait for its thread, and the reactor for its answers.
+pub(crate) const BRIEF: Duration = Duration::from_millis(10);
+
+/// When a job goes on to its next batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Further {
+    /// Where everybody in the one before was answered for and the job is [`BRIEF`]; the others wait for another job.
+    WhileBrief,
+    Always,
+}
+
+/// Calls that one batch may take while a job looks for the rows that a model cannot take: enough to ask about each of 64 people
 /// alone. What is left then is tried again later, because a model that fails on everybody must not be asked for each of them.
 const MAX_CALLS: usize = 128;
 
@@ -52,7 +66,7 @@ pub(crate) struct InputRow {
     pub misfit: Option<PluginFault>,
 }
 
-/// A batch of people for one model.
+/// People for one model, in batches.
 pub(crate) struct Job {
     pub installation: InstallationId,
     /// The plugin and its version, for people.
@@ -63,8 +77,16 @@ pub(crate) struct Job {
     pub state: Option<Arc<[u8]>>,
     pub columns: Vec<InputSpec>,
     pub rows: Vec<InputRow>,
-    /// Calls that it may make while it looks for the rows that the model cannot take.
+    /// Calls that each of its batches may take while it looks for the rows that the model cannot take.
     pub max_calls: usize,
+    pub further: Further,
+}
+
+/// Rows that a job is done with, and the calls that it made for them.
+#[derive(Default)]
+struct Asked {
+    rows: Vec<(InputRow, RowOutcome)>,
+    calls: Vec<SeenCall>,
 }
 
 /// What a model said of one row.
@@ -121,6 +143,7 @@ impl Job {
             columns: model.inputs.iter().map(|(spec, _)| spec.clone()).collect(),
             rows,
             max_calls: MAX_CALLS,
+            further: Further::WhileBrief,
         }
     }
 
@@ -129,9 +152,7 @@ impl Job {
         self.rows.iter().map(row_bytes).sum()
     }
 
-    /// Run the model; one outcome for each row that was asked about. A batch that fails is halved until a row is alone. While
-    /// nobody has succeeded, the search goes on in the largest batch that is left: where those who came first all fail, because
-    /// one sender made them, the others are heard none the less.
+    /// Run the model, batch by batch in one pass of it; one outcome for each row that was asked about.
     ///
     /// Nobody is asked about any more where the answers are not `wanted`: the version was replaced, switched off or removed, or the
     /// kernel stops. Who is left without an outcome waits as before.
@@ -140,18 +161,61 @@ impl Job {
     }
 
     /// The same, with the cells of each of the result's rows; none of a row that was not asked about.
-    pub(crate) fn run_whole(mut self, wanted: impl Fn(&Job) -> bool) -> (JobResult, Vec<Vec<Cell>>) {
-        let (started, mut seen) = (Instant::now(), Vec::new());
-        let mut done = Vec::with_capacity(self.rows.len());
-        let mut waiting = VecDeque::from_iter(self.rows_to_ask(&mut done));
+    pub(crate) fn run_whole(self, wanted: impl Fn(&Job) -> bool) -> (JobResult, Vec<Vec<Cell>>) {
+        let (model, state) = (Arc::clone(&self.model), self.state.clone());
+        let mut pass = model.pass(state.as_deref().unwrap_or_default());
+        self.run_in(&mut *pass, wanted)
+    }
+
+    /// The same over a pass that others share.
+    fn run_in(mut self, pass: &mut dyn ModelPass, wanted: impl Fn(&Job) -> bool) -> (JobResult, Vec<Vec<Cell>>) {
+        let (started, mut asked) = (Instant::now(), Asked::default());
+        let mut rest = self.rows_to_ask(&mut asked.rows);
+        while !rest.is_empty() {
+            let behind = rest.split_off(rest.len().min(MAX_BATCH_ROWS));
+            let batch = std::mem::replace(&mut rest, behind);
+            let (begun, end) = (asked.rows.len(), asked.rows.len() + batch.len());
+            self.search(pass, batch, &wanted, &mut asked);
+            let goes_on = match self.further {
+                Further::Always => true,
+                Further::WhileBrief => {
+                    let is_answered = |(_, outcome): &(InputRow, RowOutcome)| outcome.fault().is_none();
+                    started.elapsed() < BRIEF && asked.rows[begun..].iter().all(is_answered)
+                }
+            };
+            if !goes_on || asked.rows.len() < end {
+                break;
+            }
+        }
+        let Asked { rows: mut done, calls } = asked;
+        let Job { installation, plugin, version, columns, .. } = self;
+        let inputs = columns.into_iter().map(|column| column.name).collect();
+        let about = ComputationSubject { plugin, inputs, people: Vec::new() };
+        let cells = done.iter_mut().map(|(row, _)| std::mem::take(&mut row.cells)).collect();
+        let result = JobResult { installation, version, about, rows: done, took: started.elapsed(), calls };
+        (result, cells)
+    }
+
+    /// Ask about a batch. One that fails is halved until a row is alone. While nobody has succeeded, the search goes on in the
+    /// largest batch that is left: where those who came first all fail, because one sender made them, the others are heard none the
+    /// less.
+    fn search(
+        &self,
+        pass: &mut dyn ModelPass,
+        batch: Vec<InputRow>,
+        wanted: &impl Fn(&Job) -> bool,
+        asked: &mut Asked,
+    ) {
+        let Asked { rows: done, calls: seen } = asked;
+        let (started, mut waiting) = (Instant::now(), VecDeque::from([batch]));
         let (mut calls, mut is_any_good, mut is_alone, mut has_failed_alone) = (0, false, false, false);
         while let Some(mut batch) = if is_alone && !is_any_good { waiting.pop_front() } else { waiting.pop_back() } {
-            if !wanted(&self) || (!is_any_good && has_failed_alone && started.elapsed() > FRUITLESS) {
+            if !wanted(self) || (!is_any_good && has_failed_alone && started.elapsed() > FRUITLESS) {
                 break;
             }
             calls += 1;
             is_alone = batch.len() == 1;
-            let (call, answer) = SeenCall::of(|| self.call(&batch));
+            let (call, answer) = SeenCall::of(|| self.call(pass, &batch));
             seen.push(call);
             match answer {
                 Ok(answers) => {
@@ -176,16 +240,10 @@ impl Job {
                 }
             }
         }
-        let Job { installation, plugin, version, columns, .. } = self;
-        let inputs = columns.into_iter().map(|column| column.name).collect();
-        let about = ComputationSubject { plugin, inputs, people: Vec::new() };
-        let cells = done.iter_mut().map(|(row, _)| std::mem::take(&mut row.cells)).collect();
-        let result = JobResult { installation, version, about, rows: done, took: started.elapsed(), calls: seen };
-        (result, cells)
     }
 
-    /// The rows that the model is asked about, if there are any; the others are `done`.
-    fn rows_to_ask(&mut self, done: &mut Vec<(InputRow, RowOutcome)>) -> Option<Vec<InputRow>> {
+    /// The rows that the model is asked about; the others are `done`.
+    fn rows_to_ask(&mut self, done: &mut Vec<(InputRow, RowOutcome)>) -> Vec<InputRow> {
         let mut rows = Vec::with_capacity(self.rows.len());
         for mut row in std::mem::take(&mut self.rows) {
             match row.misfit.take() {
@@ -193,14 +251,13 @@ impl Job {
                 None => rows.push(row),
             }
         }
-        (!rows.is_empty()).then_some(rows)
+        rows
     }
 
-    fn call(&self, batch: &[InputRow]) -> Result<Vec<RowAnswer>, PluginFault> {
+    fn call(&self, pass: &mut dyn ModelPass, batch: &[InputRow]) -> Result<Vec<RowAnswer>, PluginFault> {
         let input = table(&self.columns, batch.iter().map(|row| row.cells.as_slice()))?;
         // A panic of the host is of this batch alone; the reactor waits for an answer to each job.
-        let computed =
-            catch_unwind(AssertUnwindSafe(|| self.model.answer(self.state.as_deref().unwrap_or_default(), input)));
+        let computed = catch_unwind(AssertUnwindSafe(|| pass.answer(input)));
         let answer = computed.unwrap_or_else(|_| {
             let message = "the host panicked; the log says where".to_owned();
             Err(PluginFault::Trapped { message, backtrace: Vec::new() })

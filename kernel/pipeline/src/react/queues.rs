@@ -9,6 +9,8 @@ use kith_model::id::{InstallationId, ProfileId};
 use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
+use super::models::BRIEF;
+
 /// The first pause after a passing failure; it doubles with each further one.
 const FIRST_PAUSE_MS: i64 = 1_000;
 const LONGEST_PAUSE_MS: i64 = 5 * 60_000;
@@ -53,6 +55,11 @@ impl Queue {
     /// Whether the pass may wait a moment for the model's answer.
     pub(crate) fn is_quick(&self) -> bool {
         self.took <= QUICK
+    }
+
+    /// Whether the model answers so fast that its jobs go on to a next batch.
+    pub(crate) fn is_brief(&self) -> bool {
+        self.took < BRIEF
     }
 
     /// A job began, or its result is to be taken in again.

@@ -9,13 +9,13 @@ use kith_model::table::Cell;
 use super::report::{ShadowReport, SkipReason};
 use super::{Kept, MAX_EXAMPLES, Run, ShadowExample, ShadowVersion, Wanted, begin, failure, shadow_inputs, shown};
 use crate::plan::ModelPlan;
-use crate::react::models::{InputRow, Job, JobResult, RowOutcome, cells_bytes};
+use crate::react::models::{Further, InputRow, Job, JobResult, RowOutcome, cells_bytes};
 use crate::rows::derived::{ModelVersion, OutputKind, OutputValue};
 use crate::rows::emitted::told_by;
 use crate::setup::Role;
 use crate::shared::{KernelState, Workspace};
 
-/// Calls of one comparison: enough to ask about one person of a whole job alone.
+/// Calls about one batch: enough to ask about one person of it alone.
 const MAX_CALLS: usize = 32;
 
 /// Where a report counts the people of whom one of the two emitted events; no output has such a name. What the shadow emits goes
@@ -103,6 +103,7 @@ fn job(model: &ModelPlan, shadow: &ShadowVersion, live: &JobResult, cells: Vec<V
         columns: shadow.inputs.clone(),
         rows: rows.collect(),
         max_calls: MAX_CALLS,
+        further: Further::Always,
     })
 }
 

@@ -129,6 +129,10 @@ const PROFILE: [&str; 6] = [
     "profile.plugin.strip=\"debuginfo\"",
 ];
 
+/// The setting of cargo by which the compiler uses vectors, which every host has, for the target alone. Where `RUSTFLAGS` is set,
+/// that is in its place.
+pub const FEATURES: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Ctarget-feature=+simd128\"]";
+
 impl Toolchain {
     /// Ask cargo what the crate in `dir` is.
     ///
@@ -223,7 +227,7 @@ impl Toolchain {
     ) -> Result<BTreeMap<String, PathBuf>, ToolchainError> {
         let mut command = Command::new(&self.cargo);
         command.current_dir(workspace_root).args(["build", "--profile", "plugin", "--target", TARGET, "--lib"]);
-        PROFILE.iter().for_each(|setting| {
+        PROFILE.iter().chain([&FEATURES]).for_each(|setting| {
             command.args(["--config", setting]);
         });
         names.iter().for_each(|name| {

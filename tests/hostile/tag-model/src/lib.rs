@@ -1,12 +1,13 @@
 //! A tag model that misbehaves as its configuration says: it loops, eats memory, traps, answers too few rows, floods the log,
-//! fails for the time being, burns processor time, emits events, repeats the records that it is given, learns from a labelled past, or
-//! takes offence at the row of one person. What the kernel makes of each
-//! is tested in `tests/e2e/hostile.rs` and `tests/e2e/datapath/`.
+//! fails for the time being, burns processor time, emits events, repeats the records that it is given, learns from a labelled past,
+//! counts the calls of its instance, or takes offence at the row of one person. What the kernel makes of each is tested in
+//! `tests/e2e/hostile.rs`, `tests/e2e/datapath/` and `tests/e2e/cli.rs`.
 //!
 //! The crate beside it, `tag-model-next`, builds this file as version 0.2.0, because upgrades need two versions: each reads
 //! only the fits of its own version. Neither declares a `state_version`; the tests pack them again with manifests that do.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use kith_plugin_sdk::{Dataset, Emitted, Failure, Fitted, Problem, Table, TagModel, config, emit, export, log};
 use serde::Deserialize;
@@ -82,6 +83,7 @@ impl TagModel for Hostile {
             "emit-flood" => (0..5_000).for_each(|key| emit(0, Emitted::new("City Reached").with_key(key.to_string()))),
             "flood" => (0..100_000).for_each(|line| log::info(format!("line {line} of a flood"))),
             "records" => return repeat(rows),
+            "count" => return Ok(count(rows)),
             "refuse" => return Err(Failure::permanent("this can never work")),
             "transient" => return Err(Failure::transient("not today")),
             "trap-on-poison" if poisoned => panic!("the guest gives up on a poisoned row"),
@@ -152,6 +154,15 @@ fn repeat(rows: &Table) -> Result<Table, Failure> {
     });
     let version = std::iter::repeat_n(Some(VERSION), rows.len());
     Ok(Table::new(rows.len()).with_text("hostile", said).with_text("hostile_version", version))
+}
+
+/// Say how many calls the instance has had.
+fn count(rows: &Table) -> Table {
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let calls = (CALLS.fetch_add(1, Ordering::Relaxed) + 1).to_string();
+    let calls = std::iter::repeat_n(Some(calls.as_str()), rows.len());
+    let version = std::iter::repeat_n(Some(VERSION), rows.len());
+    Table::new(rows.len()).with_text("hostile", calls).with_text("hostile_version", version)
 }
 
 /// Take memory until there is none.

@@ -10,8 +10,8 @@ use kith_model::table::{Cell, ColumnType};
 use kith_model::time::Timestamp;
 
 use super::{
-    FRUITLESS, InputRow, Job, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_CALLS, ModelVersion, OutputValue, RowOutcome,
-    cell_or_null, row_bytes, table,
+    FRUITLESS, Further, InputRow, Job, MAX_BATCH_BYTES, MAX_BATCH_ROWS, MAX_CALLS, ModelVersion, OutputValue,
+    RowOutcome, cell_or_null, row_bytes, table,
 };
 use crate::rows::derived::OutputKind;
 
@@ -25,18 +25,30 @@ pub struct AnswerToRow {
 }
 
 /// What a model answers about each of these rows, which have a value for each input of the manifest in its order: a cell for each
-/// output and the events that it emits, or why there are none. It is asked in calls of no more rows than a server's; a row that is none of its columns is not
-/// given to it, and a call that fails is halved until the rows that it cannot take are alone.
+/// output and the events that it emits, or why there are none. It is asked in one pass, in calls of no more rows than a server's; a
+/// row that is none of its columns is not given to it, and a call that fails is halved until the rows that it cannot take are alone.
 pub fn answers_to(
     manifest: &Manifest,
     model: &Arc<dyn ComputeModel>,
     state: &[u8],
     rows: &[Vec<Value>],
 ) -> Vec<Result<AnswerToRow, PluginFault>> {
+    answers_cut(manifest, model, state, rows, MAX_BATCH_ROWS)
+}
+
+/// The same in calls of so many rows, as far as a call may have as many.
+pub fn answers_cut(
+    manifest: &Manifest,
+    model: &Arc<dyn ComputeModel>,
+    state: &[u8],
+    rows: &[Vec<Value>],
+    size: usize,
+) -> Vec<Result<AnswerToRow, PluginFault>> {
     let unasked = format!("not asked about: the model had answered for no row in {} seconds", FRUITLESS.as_secs());
     let mut answers = vec![Err(PluginFault::Unavailable(unasked)); rows.len()];
-    for batch in batches(input_rows(manifest, rows)) {
-        for (row, outcome) in job(manifest, model, state, batch).run(|_| true).rows {
+    let mut pass = model.pass(state);
+    for batch in batches(input_rows(manifest, rows), size.clamp(1, MAX_BATCH_ROWS)) {
+        for (row, outcome) in job(manifest, model, state, batch).run_in(&mut *pass, |_| true).0.rows {
             let types = manifest.outputs.iter().map(|output| &output.column_type);
             answers[row.ordinal as usize] = match outcome {
                 RowOutcome::Values(answer) => {
@@ -82,7 +94,8 @@ pub fn dataset_of(manifest: &Manifest, rows: &[GivenRow]) -> Result<(HeldBatches
         let table = table(&manifest.inputs, batch.iter().map(|row| row.cells.as_slice()))?;
         Ok(Batch { rows: table, ids: given().map(|row| row.id).collect(), labels, cut_offs })
     };
-    let batches = batches(usable).into_iter().map(batch_of).collect::<Result<Vec<Batch>, PluginFault>>()?;
+    let batches =
+        batches(usable, MAX_BATCH_ROWS).into_iter().map(batch_of).collect::<Result<Vec<Batch>, PluginFault>>()?;
     Ok((batches.into(), left_out))
 }
 
@@ -105,6 +118,7 @@ fn job(manifest: &Manifest, model: &Arc<dyn ComputeModel>, state: &[u8], rows: V
         columns: manifest.inputs.clone(),
         rows,
         max_calls: MAX_CALLS,
+        further: Further::Always,
     }
 }
 
@@ -121,14 +135,14 @@ fn input_rows(manifest: &Manifest, rows: &[Vec<Value>]) -> Vec<InputRow> {
     rows.iter().zip(0..).map(row).collect()
 }
 
-/// Rows in the calls in which a model is given them.
-fn batches(rows: Vec<InputRow>) -> Vec<Vec<InputRow>> {
+/// Rows in the calls in which a model is given them, `size` in each at most.
+fn batches(rows: Vec<InputRow>, size: usize) -> Vec<Vec<InputRow>> {
     let mut batches: Vec<Vec<InputRow>> = Vec::new();
     let mut bytes = 0;
     for row in rows {
         let more = row_bytes(&row);
         match batches.last_mut() {
-            Some(batch) if batch.len() < MAX_BATCH_ROWS && bytes + more <= MAX_BATCH_BYTES => {
+            Some(batch) if batch.len() < size && bytes + more <= MAX_BATCH_BYTES => {
                 bytes += more;
                 batch.push(row);
             }

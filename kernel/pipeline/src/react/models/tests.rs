@@ -1,9 +1,10 @@
 //! A batch with rows that a model cannot take.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kith_model::id::SourceIdentityId;
-use kith_model::plugin::{Cancellation, Dataset, Fitted};
+use kith_model::plugin::{Cancellation, Dataset, Fitted, ModelAnswer};
 use kith_model::table::ColumnType;
 
 use super::*;
@@ -36,7 +37,37 @@ impl ComputeModel for Doubler {
     }
 }
 
-fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
+/// The same, with the rows of each call noted pass by pass.
+#[derive(Default)]
+struct Noting {
+    passes: Mutex<Vec<Vec<usize>>>,
+}
+
+struct NotingPass<'a>(&'a Noting);
+
+impl ComputeModel for Noting {
+    fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
+        Err(PluginFault::Permanent("learns nothing".into()))
+    }
+
+    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        self.pass(state).answer(rows).map(|answer| answer.table)
+    }
+
+    fn pass<'a>(&'a self, _: &'a [u8]) -> Box<dyn ModelPass + 'a> {
+        self.passes.lock().unwrap().push(Vec::new());
+        Box::new(NotingPass(self))
+    }
+}
+
+impl ModelPass for NotingPass<'_> {
+    fn answer(&mut self, rows: Table) -> Result<ModelAnswer, PluginFault> {
+        self.0.passes.lock().unwrap().last_mut().unwrap().push(rows.rows);
+        Doubler::default().answer(&[], rows)
+    }
+}
+
+fn job(model: &Arc<impl ComputeModel + 'static>, cells: Vec<Cell>) -> Job {
     let row = |(index, cell)| InputRow {
         profile: ProfileId(SourceIdentityId([0; 16])),
         ordinal: index,
@@ -65,6 +96,7 @@ fn job(model: &Arc<Doubler>, cells: Vec<Cell>) -> Job {
         }],
         rows: (0..).zip(cells).map(row).collect(),
         max_calls: MAX_CALLS,
+        further: Further::WhileBrief,
     }
 }
 
@@ -76,6 +108,33 @@ fn nobody_is_asked_about_any_more_where_the_answer_is_not_wanted() {
         asked.get() <= 3
     });
     assert_eq!((asked.get(), result.rows.len()), (4, 0), "those who were not answered for wait as before");
+}
+
+#[test]
+fn the_batches_of_a_job_are_one_pass() {
+    let model = Arc::new(Noting::default());
+    let all = Job { further: Further::Always, ..job(&model, (0..10_000).map(Cell::Int64).collect()) };
+    let result = all.run(|_| true);
+    assert_eq!((result.rows.len(), result.calls.len()), (10_000, 3));
+    let is_doubled = |(row, outcome): &(InputRow, RowOutcome)| match outcome {
+        RowOutcome::Values(answer) => answer.values == [OutputValue::Int(2 * i64::from(row.ordinal))],
+        RowOutcome::Faulted(_) | RowOutcome::Later(_) => false,
+    };
+    assert!(result.rows.iter().all(is_doubled));
+    assert_eq!(*model.passes.lock().unwrap(), [[MAX_BATCH_ROWS, MAX_BATCH_ROWS, 10_000 - 2 * MAX_BATCH_ROWS]]);
+}
+
+/// What is behind a batch with somebody whom the model cannot take is another job's, so that each is searched as if it were alone.
+#[test]
+fn a_job_that_finds_somebody_goes_no_further_where_others_wait() {
+    let model = Arc::new(Noting::default());
+    let cells = || (0..5_000).map(|number| Cell::Int64(if number == 7 { -1 } else { number })).collect();
+    let waits = job(&model, cells()).run(|_| true);
+    assert_eq!(waits.rows.len(), MAX_BATCH_ROWS);
+    let always = Job { further: Further::Always, ..job(&model, cells()) }.run(|_| true);
+    assert_eq!(always.rows.iter().filter(|(_, outcome)| outcome.fault().is_some()).count(), 1);
+    assert_eq!(always.rows.len(), 5_000);
+    assert_eq!(model.passes.lock().unwrap().len(), 2, "the search is of the same pass");
 }
 
 #[test]

@@ -20,7 +20,7 @@ use kith_model::plugin::{
 };
 use kith_model::secret::Secret;
 use kith_model::time::{Clock, Timestamp};
-use kith_pipeline::{AnswerToRow, GivenRow, answers_to, dataset_of};
+use kith_pipeline::{AnswerToRow, GivenRow, answers_cut, answers_to, dataset_of};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
@@ -232,6 +232,14 @@ impl Prepared<'_> {
             made.extend(some.iter().zip(answers).map(line));
         }
         Ok(made)
+    }
+
+    /// What a model says of each of these rows in one pass, so many of them in each call.
+    pub(super) fn answers_cut(&self, rows: &[Value], size: usize) -> Result<Vec<Value>, Failure> {
+        let manifest = self.plugin.manifest();
+        let rows = lines::rows(manifest, rows)?;
+        let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
+        Ok(Answer::of_rows(manifest, answers_cut(manifest, &model, &self.state, &rows, size)).output)
     }
 
     /// Have a model learn of these rows, for all calls that follow.
