@@ -349,3 +349,26 @@ fn commit_units(store: &Arc<dyn Store>, units: Vec<Unit>) -> Vec<Result<Position
     });
     results.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_is_waited_for_and_no_longer_than_one_has_patience() {
+        const LONG: Duration = Duration::from_secs(3_600);
+        let pause = Arc::new(Pause::default());
+        pause.wait(LONG).await;
+        let at_work = pause.end();
+        pause.wait(Duration::from_millis(1)).await;
+        let waiting = tokio::spawn({
+            let pause = Arc::clone(&pause);
+            async move { pause.wait(LONG).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(at_work);
+        waiting.await.unwrap();
+        pause.wait(LONG).await;
+    }
+}
