@@ -2,6 +2,7 @@
 //! in a crash, and it may be deleted, since the marker of the last applied unit tells which units to apply again. What is
 //! durable, and what a reader sees of units that are not applied yet, is the store's affair.
 
+use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -17,8 +18,35 @@ pub(crate) mod sled;
 pub(crate) enum EngineError {
     #[error("the {engine} engine is damaged: {problem}")]
     Corrupt { engine: &'static str, problem: String },
+    /// The system refused. Nothing is said of the engine: another time it may be open.
     #[error("the {engine} engine could not read or write its files")]
-    Io { engine: &'static str, source: std::io::Error },
+    Io { engine: &'static str, source: io::Error },
+}
+
+impl EngineError {
+    /// What an error of a file says of the engine. That something is missing, too short or no place in a file is damage; all
+    /// else, a full disk, too many open files, a missing right, is the system's and passes.
+    pub(crate) fn of_io(engine: &'static str, source: io::Error) -> EngineError {
+        match source.kind() {
+            ErrorKind::NotFound
+            | ErrorKind::AlreadyExists
+            | ErrorKind::UnexpectedEof
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory => EngineError::Corrupt { engine, problem: source.to_string() },
+            _ => EngineError::Io { engine, source },
+        }
+    }
+
+    /// What a panic with this text says of the engine. Both engines unwrap errors of the system in places.
+    fn of_panic(engine: &'static str, text: &str) -> EngineError {
+        let code = text.split_once("Os { code: ").and_then(|(_, rest)| rest.split_once(',')?.0.parse().ok());
+        match code.map(|code| EngineError::of_io(engine, io::Error::from_raw_os_error(code))) {
+            Some(error @ EngineError::Io { .. }) => error,
+            _ => EngineError::Corrupt { engine, problem: format!("it panicked: {text}") },
+        }
+    }
 }
 
 impl From<EngineError> for ReadError {
@@ -101,6 +129,35 @@ fn catch<T>(engine: &'static str, read: impl FnOnce() -> Result<T, EngineError>)
     catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(EngineError::Corrupt { engine, problem: format!("it panicked: {text}") })
+        Err(EngineError::of_panic(engine, &text))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the system refuses now.
+    const PASSING: [rustix::io::Errno; 8] = {
+        use rustix::io::Errno;
+        [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::ACCESS, Errno::ROFS, Errno::IO, Errno::NOMEM]
+    };
+
+    #[test]
+    fn what_the_system_refuses_is_no_damage() {
+        for errno in PASSING {
+            let error = || io::Error::from_raw_os_error(errno.raw_os_error());
+            assert!(matches!(EngineError::of_io("sled", error()), EngineError::Io { .. }), "{errno}");
+            // As sled does with what its flusher met.
+            let cloned = io::Error::new(error().kind(), format!("{:?}", error()));
+            assert!(matches!(EngineError::of_io("sled", cloned), EngineError::Io { .. }), "{errno}");
+            let panicked: Result<(), EngineError> = catch("sled", || panic!("`Err` unwrapped: {:?}", error()));
+            assert!(matches!(panicked, Err(EngineError::Io { .. })), "{errno}: {panicked:?}");
+        }
+        for kind in [ErrorKind::UnexpectedEof, ErrorKind::InvalidData, ErrorKind::NotFound] {
+            assert!(matches!(EngineError::of_io("redb", kind.into()), EngineError::Corrupt { .. }), "{kind}");
+        }
+        let panicked: Result<(), EngineError> = catch("redb", || panic!("no page 7"));
+        assert!(matches!(panicked, Err(EngineError::Corrupt { problem, .. }) if problem.ends_with("no page 7")));
+    }
 }
