@@ -69,23 +69,32 @@ pub(crate) struct Applied {
     pub(crate) sequence: u64,
     /// The newest log position as of that unit.
     pub(crate) position: u64,
+    /// The journal's fingerprint as of that unit, by which an engine that was filled from another history is known.
+    pub(crate) fingerprint: u64,
 }
 
 impl Applied {
-    fn to_bytes(self) -> [u8; 17] {
-        let mut bytes = [0; 17];
-        bytes[0] = 1;
+    fn to_bytes(self) -> [u8; 25] {
+        let mut bytes = [0; 25];
+        bytes[0] = 2;
         bytes[1..9].copy_from_slice(&self.sequence.to_be_bytes());
-        bytes[9..].copy_from_slice(&self.position.to_be_bytes());
+        bytes[9..17].copy_from_slice(&self.position.to_be_bytes());
+        bytes[17..].copy_from_slice(&self.fingerprint.to_be_bytes());
         bytes
     }
 
+    /// A marker of version 1 has no fingerprint: it shows how far an engine has come, and not of which history.
     fn from_bytes(bytes: &[u8]) -> Option<Applied> {
         let (version, rest) = bytes.split_first()?;
-        let (sequence, position) = rest.split_first_chunk::<8>()?;
-        let position: [u8; 8] = position.try_into().ok()?;
-        (*version == 1)
-            .then(|| Applied { sequence: u64::from_be_bytes(*sequence), position: u64::from_be_bytes(position) })
+        let (sequence, rest) = rest.split_first_chunk::<8>()?;
+        let (position, rest) = rest.split_first_chunk::<8>()?;
+        let fingerprint = match (version, rest) {
+            (1, []) => 0,
+            (2, rest) => u64::from_be_bytes(rest.try_into().ok()?),
+            _ => return None,
+        };
+        let (sequence, position) = (u64::from_be_bytes(*sequence), u64::from_be_bytes(*position));
+        Some(Applied { sequence, position, fingerprint })
     }
 }
 
@@ -159,5 +168,16 @@ mod tests {
         }
         let panicked: Result<(), EngineError> = catch("redb", || panic!("no page 7"));
         assert!(matches!(panicked, Err(EngineError::Corrupt { problem, .. }) if problem.ends_with("no page 7")));
+    }
+
+    #[test]
+    fn a_marker_reads_back_and_one_of_the_version_before_has_no_fingerprint() {
+        let applied = Applied { sequence: 7, position: 12, fingerprint: 99 };
+        assert_eq!(Applied::from_bytes(&applied.to_bytes()), Some(applied));
+        let before = [&[1], &applied.to_bytes()[1..17]].concat();
+        assert_eq!(Applied::from_bytes(&before), Some(Applied { fingerprint: 0, ..applied }));
+        for cut in 0..25 {
+            assert_eq!(Applied::from_bytes(&applied.to_bytes()[..cut]), None);
+        }
     }
 }
