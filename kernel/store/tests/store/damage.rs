@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -106,15 +105,13 @@ fn contents(store: &Embedded) -> Contents {
 
 /// A store that was stopped, and what is in it.
 struct Original {
+    engine: EngineKind,
     folder: tempfile::TempDir,
     contents: Contents,
 }
 
-fn original(engine: EngineKind) -> &'static Original {
-    static SLED: OnceLock<Original> = OnceLock::new();
-    static REDB: OnceLock<Original> = OnceLock::new();
-    let place = if engine == EngineKind::Sled { &SLED } else { &REDB };
-    place.get_or_init(|| {
+impl Original {
+    fn new(engine: EngineKind) -> Original {
         let folder = tempfile::tempdir().unwrap();
         let store = kith_store::open(small(folder.path(), engine)).unwrap();
         for number in 0..UNITS {
@@ -123,8 +120,8 @@ fn original(engine: EngineKind) -> &'static Original {
         }
         assert!(store.status().segments > 3);
         let contents = contents(&store);
-        Original { folder, contents }
-    })
+        Original { engine, folder, contents }
+    }
 }
 
 /// All files below `directory` but those of engines, by their paths from `base`.
@@ -167,8 +164,8 @@ fn engines(directory: &Path) -> Vec<String> {
     names
 }
 
-fn open_harmed(engine: EngineKind, harms: &[(Index, Harm)], loss: &Loss) -> Result<(), TestCaseError> {
-    let original = original(engine);
+fn open_harmed(original: &Original, harms: &[(Index, Harm)], loss: &Loss) -> Result<(), TestCaseError> {
+    let engine = original.engine;
     let folder = tempfile::tempdir().unwrap();
     let directory = folder.path().join("store");
     copy(original.folder.path(), &directory);
@@ -202,13 +199,13 @@ fn open_harmed(engine: EngineKind, harms: &[(Index, Harm)], loss: &Loss) -> Resu
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn a_harmed_store_has_all_that_was_answered_or_is_refused_as_it_was(harms in harms(), loss in losses()) {
-        for engine in ENGINES {
-            open_harmed(engine, &harms, &loss)?;
+#[test]
+fn a_harmed_store_has_all_that_was_answered_or_is_refused_as_it_was() {
+    let originals = ENGINES.map(Original::new);
+    let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+    proptest!(config, |(harms in harms(), loss in losses())| {
+        for original in &originals {
+            open_harmed(original, &harms, &loss)?;
         }
-    }
+    });
 }
