@@ -11,6 +11,7 @@ mod config;
 mod directory;
 mod embedded;
 mod engine;
+mod files;
 mod journal;
 pub mod keys;
 pub mod row;
