@@ -320,3 +320,29 @@ fn whom_a_list_of_whole_numbers_cannot_say_is_set_aside_by_name() {
     assert!(message.contains("`orders` is declared int64-list, and item "), "{message}");
     assert!(bench.notes.0.lock().is_empty(), "nobody is blamed for it");
 }
+
+/// An input that passed its budget left the person waiting for the model for ever, and nothing told of it.
+#[test]
+fn for_whom_an_input_passes_its_budget_is_set_aside_by_name_until_they_change() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| {
+        let input = &mut setup.installations[1].inputs[0];
+        input.expression = "traits.items.filter(a, traits.items.exists(b, a + b == 'x')).size()".into();
+    });
+    let items = |message: &str, user: &str, count: usize, at| {
+        let items: Vec<String> = (0..count).map(|number| format!("\"i{number}\"")).collect();
+        identify(message, &[("user_id", user)], &format!(r#"{{"items":[{}]}}"#, items.join(",")), at)
+    };
+    bench.send(vec![items("m1", "ada", 800, START), items("m2", "bob", 2, START)]);
+    let listed = || bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    bench.wait_until("the one is set aside", || !listed().is_empty());
+    bench.wait_until("the other has a tag", || tags(&bench, "bob").len() == 1);
+    let letters = listed();
+    let [DeadLetter::Computation { code, message, people, .. }] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!(code, "plugin.bad-input");
+    assert!(message.contains("`orders` takes more than one evaluation may"), "{message}");
+    assert_eq!(people.as_slice(), [bench.profile("user_id", "ada").unwrap().id]);
+    assert!(tags(&bench, "ada").is_empty() && bench.notes.0.lock().is_empty(), "nobody is blamed for it");
+    bench.send(vec![items("m3", "ada", 3, START.plus_ms(1))]);
+    bench.wait_until("she has one too", || tags(&bench, "ada").len() == 1);
+}
