@@ -2,12 +2,16 @@
 //! inside leaves, so that there is one meaning.
 
 mod objects;
+mod parts;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 
 use kith_model::time::Timestamp;
 
+use self::parts::joined;
+pub(crate) use self::parts::{PartId, parts_of};
+pub use self::parts::{PartValues, SharedParts};
 use crate::budget::{Budget, weight};
 use crate::event::EventFacts;
 use crate::facts::{Facts, NoFacts};
@@ -227,18 +231,9 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// True or false, or unknown where what is pending may yet decide.
     fn connective(&self, connective: Connective, a: &Node, b: &Node, variables: &mut Vec<Value>) -> Value {
-        let decisive = connective == Connective::Or;
-        let a = self.value(a, variables).holds();
-        if a == Some(decisive) {
-            return Value::Bool(decisive);
-        }
-        match (a, self.value(b, variables).holds()) {
-            (_, Some(b)) if b == decisive => Value::Bool(decisive),
-            (None, _) | (_, None) => Value::Unknown,
-            _ => Value::Bool(!decisive),
-        }
+        let a = self.value(a, variables);
+        joined(connective, &a, || self.value(b, variables))
     }
 
     fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, pace: Pace, variables: &mut Vec<Value>) -> Value {

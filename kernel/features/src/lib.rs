@@ -139,6 +139,7 @@ mod zone;
 pub use asks::{Ask, Comparand};
 pub use budget::{MAX_PRODUCED_BYTES, MAX_STEPS};
 pub use error::ExpressionError;
+pub use eval::{PartValues, SharedParts};
 pub use event::EventFacts;
 pub use explain::{Part, Truth};
 pub use expression::{Expression, Reads};

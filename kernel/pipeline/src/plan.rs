@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::{
-    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, NoFacts, Program, Reach, Value, Zone,
+    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, NoFacts, Program, Reach, SharedParts, Value,
+    Zone,
 };
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
@@ -88,6 +89,8 @@ pub(crate) struct Plan {
     /// By id.
     pub audiences: Vec<AudiencePlan>,
     pub channels: Vec<ChannelPlan>,
+    /// What several audiences have in their conditions.
+    pub shared: SharedParts,
     /// Where a tag or score is found: which installation, which of its outputs.
     pub outputs: HashMap<FeatureName, (InstallationId, usize)>,
     pub source_names: HashMap<InstallationId, String>,
@@ -277,6 +280,7 @@ fn assemble(
     let readers = models.iter().enumerate();
     let readers = readers.flat_map(|(index, model)| model.inputs.iter().map(move |(_, input)| (place(index), input)));
     let model_reach = Reach::new(readers);
+    let shared = SharedParts::among(audiences.iter().map(|audience| &audience.condition));
     let open = audiences.iter().enumerate().filter(|(_, plan)| may_hold_for_nobody(&plan.condition, &program));
     let of_everybody = open.map(|(index, _)| place(index)).collect();
     let read = of_models().chain(audiences.iter().map(|audience| &audience.condition)).flat_map(outputs_read);
@@ -287,6 +291,7 @@ fn assemble(
         models,
         audiences,
         channels,
+        shared,
         outputs,
         source_names,
         audience_reach,

@@ -53,7 +53,7 @@ impl From<EngineError> for ReadError {
     fn from(error: EngineError) -> ReadError {
         match error {
             EngineError::Corrupt { engine, problem } => {
-                ReadError::Corrupt { what: format!("the {engine} engine"), problem }
+                ReadError::Corrupt { what: format!("the {engine} engine"), problem, row: None }
             }
             EngineError::Io { engine, source } => {
                 ReadError::Io { what: format!("the {engine} engine"), source: Arc::new(source) }

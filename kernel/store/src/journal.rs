@@ -164,10 +164,10 @@ fn read_error(path: &Path, error: SegmentError) -> ReadError {
     match error {
         SegmentError::Io(source) => ReadError::Io { what, source: Arc::new(source) },
         SegmentError::Damaged { offset, problem } => {
-            ReadError::Corrupt { what: format!("{what} at {offset}"), problem }
+            ReadError::Corrupt { what: format!("{what} at {offset}"), problem, row: None }
         }
         SegmentError::Version(found) => {
-            ReadError::Corrupt { what, problem: format!("segment version {found} is unknown") }
+            ReadError::Corrupt { what, problem: format!("segment version {found} is unknown"), row: None }
         }
     }
 }

@@ -419,8 +419,11 @@ impl<'a> Draft<'a> {
         let mut jobs = Vec::with_capacity(page.rows.len());
         let mut effects = Vec::with_capacity(4 * page.rows.len());
         for (key, _) in page.rows {
-            let damaged =
-                |problem: &str| ReadError::Corrupt { what: "a queue".to_owned(), problem: problem.to_owned() };
+            let damaged = |problem: &str| ReadError::Corrupt {
+                what: "a queue".to_owned(),
+                problem: problem.to_owned(),
+                row: None,
+            };
             let (_, id) = key.as_job_due(queue).ok_or_else(|| damaged("a key of its order cannot be read"))?;
             let row = self.row(&Key::job_body(queue, &id))?;
             match row.ok_or_else(|| damaged("a job has no body")).and_then(|row| rows::read_job_body(&row)) {
