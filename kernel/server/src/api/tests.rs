@@ -256,6 +256,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_reason: None,
         mode_since: Timestamp(0),
         left_quarantined: BTreeMap::new(),
+        falls_back_to: None,
         fit: None,
         fit_is_chosen: false,
         waits_for_fit: None,
