@@ -7,6 +7,7 @@ mod body;
 pub(super) mod changes;
 mod edit;
 mod fallback;
+mod figures;
 mod fitting_rules;
 mod hosts;
 mod kv;
@@ -41,6 +42,7 @@ use edit::{
     check_sight, free_name, poll_interval, read_mode,
 };
 pub(crate) use fallback::fall_back;
+pub(crate) use figures::{installation_figures, may_see_figures};
 pub(crate) use kv::*;
 pub(crate) use new_bytes::NewBytes;
 pub(crate) use policy::*;
