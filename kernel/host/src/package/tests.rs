@@ -122,6 +122,16 @@ fn refusal(wat: &str) -> String {
 const UNSIGNED: &str = "the component has no `kith:manifest` section";
 
 #[test]
+fn types_are_nested_so_deep_and_no_deeper() {
+    let nested = |depth: usize| {
+        let types: Vec<String> = (1..=depth).map(|at| format!("(type $t{at} (list $t{}))", at - 1)).collect();
+        format!("(component (type $t0 (list u8)) {})", types.concat())
+    };
+    assert!(refusal(&nested(50)).starts_with(UNSIGNED));
+    assert!(refusal(&nested(200)).contains("type nesting is too deep"), "{}", refusal(&nested(200)));
+}
+
+#[test]
 fn nested_parts_count_with_all_others() {
     let layers = |count: usize| format!("(component {} {})", "(component".repeat(count), ")".repeat(count));
     assert!(refusal(&layers(4)).starts_with(UNSIGNED));
