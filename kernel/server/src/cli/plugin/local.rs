@@ -20,7 +20,7 @@ use kith_model::plugin::{
 };
 use kith_model::secret::Secret;
 use kith_model::time::{Clock, Timestamp};
-use kith_pipeline::{AnswerToRow, GivenRow, answers_to, dataset_of};
+use kith_pipeline::{AnswerToRow, GivenRow, answers_to, dataset_of, no_rows};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
@@ -232,6 +232,22 @@ impl Prepared<'_> {
             made.extend(some.iter().zip(answers).map(line));
         }
         Ok(made)
+    }
+
+    /// What a model answers about each of these rows, so many of them in each call.
+    pub(super) fn answers_cut(&self, rows: &[Value], size: usize) -> Result<Vec<Value>, Failure> {
+        let manifest = self.plugin.manifest();
+        let rows = lines::rows(manifest, rows)?;
+        let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
+        let answers = rows.chunks(size.max(1)).flat_map(|some| answers_to(manifest, &model, &self.state, some));
+        Ok(Answer::of_rows(manifest, answers.collect()).output)
+    }
+
+    /// The fault with which a model that is asked about no row ends, where it does.
+    pub(super) fn fault_of_no_rows(&self) -> Result<Option<Value>, Failure> {
+        let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
+        let answer = no_rows(self.plugin.manifest()).and_then(|rows| model.answer(&self.state, rows));
+        Ok(answer.err().as_ref().map(lines::fault))
     }
 
     /// Have a model learn of these rows, for all calls that follow.
