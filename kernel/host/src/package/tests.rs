@@ -129,6 +129,10 @@ fn types_are_nested_so_deep_and_no_deeper() {
     };
     assert!(refusal(&nested(50)).starts_with(UNSIGNED));
     assert!(refusal(&nested(200)).contains("type nesting is too deep"), "{}", refusal(&nested(200)));
+    // Each is of two of the one before, so that few bytes would be very many types.
+    let doubled: Vec<String> = (1..=40).map(|at| format!("(type $t{at} (tuple $t{0} $t{0}))", at - 1)).collect();
+    let refused = refusal(&format!("(component (type $t0 (tuple u8 u8)) {})", doubled.concat()));
+    assert!(refused.contains("effective type size"), "{refused}");
 }
 
 #[test]
