@@ -232,8 +232,12 @@ fn a_broken_crate_is_refused_with_the_place() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("plugin.toml:") && said.contains("descripton"), "{said}");
-    std::fs::write(&manifest, whole).unwrap();
     std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
+    // It was built, and its two files named two versions.
+    std::fs::write(&manifest, whole.replace("version = \"0.1.0\"", "version = \"0.2.0\"")).unwrap();
+    let said = text(&run(&kernel, &["plugin", "build", dir_text]).stderr);
+    assert!(said.contains("says version 0.2.0, Cargo.toml says 0.1.0; a plugin has one version"), "{said}");
+    std::fs::write(&manifest, whole).unwrap();
     let (file, library) = (dir.join("src/lib.rs"), std::fs::read_to_string(dir.join("src/lib.rs")).unwrap());
     assert!(library.contains("row.spent") && library.contains("::High"), "{library}");
     for (broken, expected) in [
