@@ -8,6 +8,7 @@ mod described;
 mod dev;
 pub(crate) mod installations;
 mod keys;
+mod life;
 mod routes;
 mod settings;
 mod sight;
