@@ -13,7 +13,7 @@ use crate::error::ApiError;
 /// The name of a figure, its type, what it says, and its values with what tells them apart within an installation.
 type Figure = (&'static str, &'static str, &'static str, fn(&Usage) -> Vec<(&'static str, String)>);
 
-const FIGURES: [Figure; 10] = [
+const FIGURES: [Figure; 12] = [
     ("calls_total", "counter", "Calls that ended, well or not", |usage| vec![("", usage.calls.to_string())]),
     ("rows_total", "counter", "Rows that a model was given", |usage| vec![("", usage.rows.to_string())]),
     ("faults_total", "counter", "Faults, by whose they are", |usage| {
@@ -32,6 +32,12 @@ const FIGURES: [Figure; 10] = [
     }),
     ("state_written_bytes_total", "counter", "What calls wrote to their state", |usage| {
         vec![("", usage.state_written_bytes.to_string())]
+    }),
+    ("requests_total", "counter", "Requests over HTTP that were let out", |usage| {
+        vec![("", usage.requests.to_string())]
+    }),
+    ("request_bytes_total", "counter", "Bodies of requests and answers, by which", |usage| {
+        vec![(",way=\"sent\"", usage.sent_bytes.to_string()), (",way=\"received\"", usage.received_bytes.to_string())]
     }),
     ("log_lines_total", "counter", "Lines that were logged, by whether they were cut", |usage| {
         let kept = usage.lines.saturating_sub(usage.lines_cut);
