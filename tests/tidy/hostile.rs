@@ -20,9 +20,8 @@ fn tests() -> BTreeSet<String> {
         let mut is_marked = false;
         for line in text.lines().map(str::trim) {
             let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
-            match function.and_then(|rest| rest.split_once('(')) {
-                Some((name, _)) if is_marked => drop(tests.insert(name.to_owned())),
-                _ => {}
+            if is_marked && let Some((name, _)) = function.and_then(|rest| rest.split_once('(')) {
+                tests.insert(name.to_owned());
             }
             is_marked = line == "#[test]" || line.starts_with("#[tokio::test") || (is_marked && line.starts_with("#["));
         }
