@@ -57,6 +57,7 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
         "kernel/pipeline/src/guests/tests.rs",
         "inputs_that_wait_have_a_budget_each_and_together",
     ),
+    ("guest-handles", "kernel/host/src/hostile_tests.rs", "a_flood_of_handles_is_stopped"),
     ("guest-requests", "kernel/pipeline/src/intake/gather/tests.rs", "a_call_is_bounded_in_requests_and_in_bytes"),
     ("guest-requests-size", "kernel/pipeline/src/intake/gather/tests.rs", "a_call_is_bounded_in_requests_and_in_bytes"),
     ("shadow-calls", "kernel/pipeline/src/tests/shadows.rs", "what_has_no_room_is_skipped_and_counted"),

@@ -45,6 +45,7 @@ fn the_case_passes_and_another_does_not(dir: &Path, target: &Path) {
     assert!(passed.status.success(), "{}{}", text(&passed.stdout), text(&passed.stderr));
     let passed: Value = serde_json::from_slice(&passed.stdout).unwrap();
     let case = &passed["cases"][0];
+    assert_eq!((&passed["cases"][1]["name"], &passed["cases"][2]), (&json!("conformance"), &Value::Null), "{passed}");
     assert_eq!((&passed["failed"], &case["name"], &case["passed"]), (&json!(0), &json!("first"), &json!(true)));
     assert!(case["figures"]["calls"].as_u64().unwrap() >= 1, "{case}");
     assert!(case["figures"]["memory_peak_bytes"].as_u64().unwrap() > 0, "{case}");
@@ -60,7 +61,7 @@ fn the_case_passes_and_another_does_not(dir: &Path, target: &Path) {
     assert!(said.contains("ok      first") && said.contains("FAILED  second"), "{said}");
     assert!(said.contains(" did not come:\n- {\n-   \"nobody\": \"makes this\"\n- }"), "{said}");
     assert!(said.contains("FAILED  third\ncannot be run: missing field `input`"), "{said}");
-    assert!(text(&failed.stderr).contains("2 of 3 cases failed"), "{}", text(&failed.stderr));
+    assert!(text(&failed.stderr).contains("2 of 4 cases failed"), "{}", text(&failed.stderr));
     std::fs::remove_file(second).unwrap();
     std::fs::remove_file(third).unwrap();
 }
@@ -231,8 +232,12 @@ fn a_broken_crate_is_refused_with_the_place() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("plugin.toml:") && said.contains("descripton"), "{said}");
-    std::fs::write(&manifest, whole).unwrap();
     std::fs::copy(root().join("Cargo.lock"), dir.join("Cargo.lock")).unwrap();
+    // It was built, and its two files named two versions.
+    std::fs::write(&manifest, whole.replace("version = \"0.1.0\"", "version = \"0.2.0\"")).unwrap();
+    let said = text(&run(&kernel, &["plugin", "build", dir_text]).stderr);
+    assert!(said.contains("says version 0.2.0, Cargo.toml says 0.1.0; a plugin has one version"), "{said}");
+    std::fs::write(&manifest, whole).unwrap();
     let (file, library) = (dir.join("src/lib.rs"), std::fs::read_to_string(dir.join("src/lib.rs")).unwrap());
     assert!(library.contains("row.spent") && library.contains("::High"), "{library}");
     for (broken, expected) in [
@@ -341,6 +346,16 @@ fn a_component_of_any_tool_is_packed_uploaded_and_installed() {
     std::fs::write(folder.path().join("cases/first.json"), case.to_string()).unwrap();
     let tested = answer(&kernel, &["plugin", "test", folder.path().to_str().unwrap(), "--component", plugin]);
     assert_eq!((&tested["failed"], &tested["cases"][0]["passed"]), (&json!(0), &json!(true)), "{tested}");
+    assert_eq!((&tested["cases"][1]["name"], &tested["cases"][1]["passed"]), (&json!("conformance"), &json!(true)));
+    // It passes the case that its author thought of, and traps on a text that somebody else sends.
+    let brittle = case.to_string().replace("\"well\"", "\"trap-on-poison\"");
+    std::fs::write(folder.path().join("cases/first.json"), brittle).unwrap();
+    let mut command = Command::new(kith());
+    command.args(["plugin", "test", "--json", "--component", plugin]).arg(folder.path());
+    let tested: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    assert_eq!((&tested["failed"], &tested["cases"][0]["passed"]), (&json!(1), &json!(true)), "{tested}");
+    let difference = tested["cases"][1]["difference"].as_str().unwrap();
+    assert!(difference.contains("trap: the guest gives up on a poisoned row"), "{difference}");
 
     assert_eq!(answer(&kernel, &["plugin", "upload", plugin])["digest"], packed["digest"]);
     let install = ["plugin", "install", "hostile/tag-model", "--name", "packed", "--config", well];

@@ -73,6 +73,8 @@ fn a_message_is_signed_delivered_once_and_comes_back_as_an_event() {
     assert_eq!(arrived.len(), 1);
     let message = &arrived[0];
     assert!(message.is_signed_with(SIGNING_SECRET), "{message:?}");
+    let usage = shop.kernel.admin().get("/api/v1/installations/webhook/usage").is(200);
+    assert_eq!((&usage["requests"], usage["sent_bytes"].as_u64() > Some(50)), (&json!(1), true), "{usage}");
     assert_eq!(message.path, "/hook");
     assert_eq!(message.header("webhook-id"), delivery["id"].as_str().unwrap());
     assert_eq!(message.header("webhook-timestamp"), "1795255200");

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use kith_tests::{Answer, Client, Process, Receiver, TestKernel, component, wait_for, wait_until};
+use kith_tests::{Answer, Client, Process, Receiver, TestKernel, component, repacked, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// Small, so that it is not the host's memory that bounds how many calls are under way.
@@ -234,6 +234,38 @@ fn a_stopped_source_comes_back_by_itself_and_one_sender_stops_it_for_nobody() {
     let audit = kernel.admin().get("/api/v1/audit?limit=50").is(200);
     let entry = audit["items"].as_array().unwrap().iter().find(|entry| entry["action"] == "installation.recover");
     assert_eq!(entry.expect("it is audited")["actor"], "kernel", "{audit}");
+}
+
+/// An upgrade that fails took its source with it, although the version before had served.
+#[test]
+fn the_version_before_serves_again_where_one_is_stopped_for_its_faults() {
+    let kernel = TestKernel::start();
+    let admin = kernel.admin();
+    kernel.install("hostile/connector", json!({ "name": "shop" }));
+    let send = |body: &str| admin.send("POST", &records("shop"), &[], body.to_owned());
+    let shown = || admin.get("/api/v1/installations/shop").is(200);
+    let fail = || (0..3).for_each(|number| drop(send(&format!("trap-{number}")).is_problem(500, "trap")));
+    let next = "0.2.0";
+    let later = repacked(component("hostile/connector"), |manifest| manifest.replacen("0.1.0", next, 1));
+    admin.send("POST", "/api/v1/plugins", &[], later).is(201);
+    let upgraded = admin.patch("/api/v1/installations/shop", &json!({ "version": next })).is(200);
+    assert_eq!((&upgraded["version"], &upgraded["falls_back_to"]), (&json!(next), &json!("0.1.0")), "{upgraded}");
+    fail();
+    wait_until("the version before serves", || shown()["version"] == "0.1.0");
+    let back = shown();
+    assert_eq!((&back["mode"], &back["activity"]["state"]), (&json!("live"), &json!("running")), "{back}");
+    assert!(back["stopped_versions"][next].as_str().unwrap().contains("the guest gives up"), "{back}");
+    assert_eq!(back["falls_back_to"], Value::Null, "{back}");
+    assert_eq!(send("ada").is(200)["accepted"], 1);
+    let audit = admin.get("/api/v1/audit?action=installation.fall-back").is(200);
+    let noted = &audit["items"][0];
+    assert_eq!((&noted["actor"], &noted["after"]["version"]), (&json!("kernel"), &json!("0.1.0")), "{audit}");
+    assert_eq!(noted["before"]["version"], json!(next), "{audit}");
+    // Where that fails too there is nothing before it; and to the other nothing leads but somebody's wish.
+    kernel.clock.advance_ms(601_000);
+    fail();
+    wait_until("it is quarantined", || shown()["mode"] == "quarantined");
+    assert_eq!(shown()["version"], "0.1.0");
 }
 
 #[test]

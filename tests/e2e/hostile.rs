@@ -226,6 +226,11 @@ fn a_flood_of_log_lines_is_cut_and_seen_without_the_servers_log() {
     assert!(usage["faults"]["plugin"].as_u64().unwrap() > 0, "{usage}");
     assert_eq!(usage["last_fault"]["code"], "limit.host-calls", "{usage}");
     assert!(usage["last_fault"]["message"].is_string(), "{usage}");
+    let figures = admin.get("/metrics").text();
+    let bad = "{installation=\"bad\",plugin=\"hostile/tag-model\"";
+    for line in ["call_seconds", "faults_total", "log_lines_total"] {
+        assert!(figures.contains(&format!("kith_installation_{line}{bad},")), "{figures}");
+    }
     let latest = admin.get("/api/v1/installations/bad/logs?limit=2").is(200);
     let lines = latest["items"].as_array().unwrap();
     assert_eq!((lines.len(), &latest["gone"]), (2, &json!(0)), "{latest}");
@@ -237,6 +242,8 @@ fn a_flood_of_log_lines_is_cut_and_seen_without_the_servers_log() {
         admin.get("/api/v1/audit?action=people.read").is(200).to_string().contains("installation.logs")
     });
     // What a plugin says may name people.
+    let watcher = kernel.caller(&kernel.key(&["plugins:admin", "metrics:read"]));
+    assert!(!watcher.get("/metrics").text().contains("kith_installation_"));
     let blind = kernel.caller(&kernel.key(&["plugins:admin"]));
     blind.get("/api/v1/installations/bad/logs").is_problem(403, "denied");
     blind.get("/api/v1/installations/bad/usage").is_problem(403, "denied");

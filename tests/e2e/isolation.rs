@@ -213,7 +213,9 @@ fn lists_and_counts_show_nothing_of_the_other_workspace() {
         assert!(leaked.is_empty(), "{asked} shows {leaked:?}: {text}");
     }
     theirs.get("/api/v1/profiles?identifier=user_id:ours-ada").is_problem(404, "not-found");
-    theirs.get("/metrics").is_problem(403, "denied");
+    let figures = theirs.get("/metrics").text();
+    assert!(!figures.contains("kith_http_requests_total"), "of the process it sees nothing: {figures}");
+    assert!(figures.contains("# TYPE kith_installation_call_seconds summary"), "{figures}");
     let counted = theirs.post("/api/v1/audiences/count", &json!({ "condition": "true" })).is(200);
     assert_eq!((&counted["count"], &counted["population"]), (&json!(0), &json!(0)));
     let totals = theirs.get("/api/v1/workspace").is(200)["totals"].clone();

@@ -204,6 +204,11 @@ fn a_request_on_which_a_connector_panics_is_kept() {
     let [letter] = kept.as_slice() else { panic!("{kept:?}") };
     let shown = ["code", "raw", "path", "times"].map(|key| letter[key].clone());
     assert_eq!(shown, [json!("trap"), json!("trap-me"), json!("/v1/track"), json!(2)]);
+    let digest = "8548f0d645efe175d024637166d69a8d8e4d65face1b059db9abdb56deef4898";
+    assert_eq!(admin.get(&path(letter)).is(200)["sha256"], digest);
+    let blind = kernel.caller(&kernel.key(&["deliveries:read"]));
+    let withheld = blind.get(&path(letter)).is(200);
+    assert_eq!((&withheld["raw"], &withheld["sha256"]), (&Value::Null, &Value::Null), "{withheld}");
     admin.post(&format!("{}/replay", path(letter)), &json!({})).is_problem(503, "not-replayed");
     assert_eq!(admin.get("/api/v1/installations/wild").is(200)["mode"], "live", "who tries it again stops no source");
     admin.patch(&path(letter), &json!({ "raw": "ada" })).is(200);

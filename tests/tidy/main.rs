@@ -6,5 +6,6 @@
 mod budgets;
 mod contract;
 mod files;
+mod hostile;
 mod layers;
 mod licences;

@@ -17,10 +17,6 @@ use crate::observed::SeenCall;
 use crate::state::{CallClass, CallState, InstallationContext};
 use crate::text::bounded;
 
-/// Handles that a guest may hold at once. No interface has resources, so only the parts of a composed plugin hold some of each
-/// other's.
-const MAX_HANDLES: usize = 1_000;
-
 /// Calls of one instance: enough that a fresh one costs nothing beside them, few enough that what a guest leaks or keeps has an end.
 const MAX_CALLS: u32 = 64;
 
@@ -41,7 +37,8 @@ impl Sandbox {
         store.limiter(|state| &mut state.memory);
         // Each value that comes of the guest has as much again.
         store.set_hostcall_fuel(usize::try_from(installed.policy.output_bytes.value).unwrap_or(usize::MAX));
-        store.set_max_component_handles(MAX_HANDLES);
+        // No interface has resources, so only the parts of a composed plugin hold some of each other's.
+        store.set_max_component_handles(usize::try_from(table::GUEST_HANDLES.default).unwrap_or(usize::MAX));
         store.epoch_deadline_callback(|mut store| store.data_mut().look_at_clocks().map(UpdateDeadline::Continue));
         Sandbox { store, instance: None, class, calls: 0 }
     }
@@ -150,6 +147,7 @@ fn ended(class: CallClass, fault: &PluginFault) -> Option<&'static Budget> {
         (PluginFault::LimitExceeded { what: "output bytes", .. }, _) => &table::GUEST_OUTPUT,
         (PluginFault::LimitExceeded { what: "events", .. }, _) => &table::GUEST_EVENTS,
         (PluginFault::LimitExceeded { what: "bytes of events", .. }, _) => &table::GUEST_EVENT_BYTES,
+        (PluginFault::LimitExceeded { what: "handles", .. }, _) => &table::GUEST_HANDLES,
         (PluginFault::LimitExceeded { .. }, _) => &table::GUEST_HOST_CALLS,
         _ => return None,
     })
@@ -194,9 +192,12 @@ fn fault(state: &CallState, error: &wasmtime::Error) -> PluginFault {
         return PluginFault::Trapped { message, backtrace };
     }
     let text = error.root_cause().to_string();
-    // wasmtime's type for this error is private; its text is all there is to know it by. A test holds it in place.
+    // wasmtime's types for these errors are private; their texts are all there is to know them by. Tests hold them in place.
     if text.contains("fuel allocated for hostcalls has been exhausted") {
         return PluginFault::LimitExceeded { what: "output bytes", limit: state.installed.policy.output_bytes.value };
+    }
+    if text.contains("store handle limit exceeded") {
+        return PluginFault::LimitExceeded { what: "handles", limit: table::GUEST_HANDLES.default };
     }
     PluginFault::InvalidOutput(state.installed.hidden.bounded(&text))
 }

@@ -114,6 +114,7 @@ pub(crate) fn admit(
     let headers: Result<Vec<_>, String> =
         request.headers.into_iter().map(|(name, value)| Ok((name, fill_in(value.into_bytes())?))).collect();
     let mut headers = request::parse_headers(headers?)?;
+    let written = request.body.len();
     let content = fill_in(request.body)?;
     if let Some(wanted) = request.sign {
         add_signature(installed, &target, &wanted, &content, &mut headers)?;
@@ -127,6 +128,8 @@ pub(crate) fn admit(
     *sent.headers_mut() = headers;
     let asked = request.timeout_ms.map_or(DEFAULT_ANSWER_WAIT, |ms| Duration::from_millis(ms.into()));
     let (answer_wait, look_ups) = (asked.min(MAX_ANSWER_WAIT), Arc::clone(&installed.gate.look_ups));
+    // As the plugin wrote it: its length with what was filled in would tell how long a secret is.
+    installed.observed.sent(written);
     Ok(Exchange { target, reach, look_ups, request: sent, answer_wait, body, room: None })
 }
 
@@ -180,11 +183,14 @@ impl InstallationTransport {
         match admit(&self.installed, request, self.body) {
             Ok(exchange) => {
                 let client = self.installed.gate.client.clone();
-                let exchange = Exchange { room, ..exchange };
+                let (exchange, observed) = (Exchange { room, ..exchange }, Arc::clone(&self.installed.observed));
                 // On the host's threads, because the caller's may be busy with more than a peer may disturb.
                 let task = self.installed.network.handle().spawn(async move {
                     let answer = tokio::time::timeout(MAX_EXCHANGE, client.exchange(exchange)).await;
-                    answer.unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))))
+                    let answer = answer
+                        .unwrap_or_else(|_| Err(SendFailure::Timeout(format!("it took more than {MAX_EXCHANGE:?}"))));
+                    observed.answered(&answer);
+                    answer
                 });
                 let lost = |error: &JoinError| SendFailure::Connection(why_lost(error).into());
                 Box::pin(SpawnedExchange { task, lost: Box::new(lost) })

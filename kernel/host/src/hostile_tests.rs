@@ -117,6 +117,44 @@ fn an_infinite_loop_after_the_result_is_stopped() {
     assert_eq!(fault_of(&scorer_with(ECHO, post, 1)), PluginFault::CpuExceeded { limit_ms: 200 });
 }
 
+/// The host asks a guest for room for its input before it calls it.
+#[test]
+fn an_infinite_loop_where_the_host_asks_for_room_is_stopped() {
+    let core = crate::guests::core(
+        kith_model::plugin::PluginKind::Scorer,
+        r#"(module (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (loop $on (br $on)) unreachable)
+        (func (export "kith:plugin/scoring@0.2.0#score") (param i32 i32 i32 i32 i32) (result i32) unreachable)
+        (func (export "kith:plugin/scoring@0.2.0#fit") (result i32) unreachable))"#,
+    );
+    assert_eq!(fault_of(&crate::assemble(&core, SCORER).unwrap()), PluginFault::CpuExceeded { limit_ms: 200 });
+}
+
+/// Each handle is the host's memory, which counts for no memory of the guest's.
+#[test]
+fn a_flood_of_handles_is_stopped() {
+    let flood = r#"(component
+        (type $handle (resource (rep i32)))
+        (core func $new (canon resource.new $handle))
+        (core module $m
+            (import "host" "new" (func $new (param i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+            (func (export "write") (param i32 i32 i32) (loop $on (drop (call $new (i32.const 1))) (br $on))))
+        (core instance $i (instantiate $m (with "host" (instance (export "new" (func $new))))))
+        (type $levels (enum "debug" "info" "warn" "error"))
+        (export $level "level" (type $levels))
+        (func $write (param "level" $level) (param "message" string)
+            (canon lift (core func $i "write") (memory $i "memory") (realloc (func $i "realloc"))))
+        (export "write" (func $write)))"#;
+    let calling = scorer("(call $log (i32.const 1) (i32.const 64) (i32.const 41)) unreachable");
+    let components = composed(&calling, Some(("kith:plugin/log@0.2.0", &wat::parse_str(flood).unwrap())));
+    let packed = crate::pack(&components, SCORER, crate::Carried::Refused, table::COMPONENT_SIZE.default).unwrap();
+    let fault = fault_of(&packed);
+    assert_eq!(fault, PluginFault::LimitExceeded { what: "handles", limit: 1_000 });
+    assert_eq!(fault.code(), "limit.handles");
+}
+
 #[test]
 fn endless_host_calls_are_stopped() {
     let body = "(loop $on (call $log (i32.const 0) (i32.const 128) (i32.const 0)) (br $on)) unreachable";

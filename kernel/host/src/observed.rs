@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use kith_model::budget::table;
 use kith_model::plugin::{FaultOwner, PluginFault};
+use kith_model::sending::{InboundResponse, SendFailure};
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
 
@@ -50,6 +51,9 @@ struct Figures {
     fuel: AtomicU64,
     state_writes: AtomicU64,
     state_written_bytes: AtomicU64,
+    requests: AtomicU64,
+    sent_bytes: AtomicU64,
+    received_bytes: AtomicU64,
     lines: AtomicU64,
     lines_cut: AtomicU64,
     buckets: Buckets,
@@ -149,6 +153,11 @@ pub struct Usage {
     pub fuel: u64,
     pub state_writes: u64,
     pub state_written_bytes: u64,
+    /// Requests over HTTP that were let out, by its calls and for it.
+    pub requests: u64,
+    /// Their bodies, as the plugin wrote them, and those of the answers.
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
     /// Log lines that came, and of these the ones that were cut because their call had logged what it may.
     pub lines: u64,
     pub lines_cut: u64,
@@ -226,6 +235,18 @@ impl Observed {
         figures.memory_peak_bytes.fetch_max(call.memory_bytes, Ordering::Relaxed);
     }
 
+    /// A request was let out, with so many bytes in its body.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.figures.requests.fetch_add(1, Ordering::Relaxed);
+        self.figures.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// It was answered, or not.
+    pub(crate) fn answered(&self, answer: &Result<InboundResponse, SendFailure>) {
+        let bytes = answer.as_ref().map_or(0, |answer| answer.body.len() as u64);
+        self.figures.received_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn fault(&self, plugin: &str, fault: &PluginFault, at: Timestamp) {
         let owner = OWNERS.iter().position(|owner| *owner == fault.owner()).unwrap_or_default();
         self.figures.faults[owner].fetch_add(1, Ordering::Relaxed);
@@ -253,6 +274,9 @@ impl Observed {
             fuel: of(&figures.fuel),
             state_writes: of(&figures.state_writes),
             state_written_bytes: of(&figures.state_written_bytes),
+            requests: of(&figures.requests),
+            sent_bytes: of(&figures.sent_bytes),
+            received_bytes: of(&figures.received_bytes),
             lines: of(&figures.lines),
             lines_cut: of(&figures.lines_cut),
         }

@@ -84,7 +84,7 @@ pub use questions::rules::RuleTrial;
 pub use questions::search::{Column, ProfileRow, ProfileRows, ProfileSearch};
 pub use questions::taking_back::{MessagesSince, UndoPreview, UndoProgress};
 pub use questions::written::{Written, WrittenEvents, WrittenValue, WrittenValues};
-pub use react::models::alone::{AnswerToRow, GivenRow, answers_cut, answers_to, dataset_of};
+pub use react::models::alone::{AnswerToRow, GivenRow, answers_cut, answers_to, dataset_of, no_rows};
 pub use setup::{Activity, FittedState, Idempotence, Installed, Observer, Polling, Role, Setup, Undo, Undone};
 pub use shadow::report::{OutputComparison, ShadowReport, ShadowSide, SkippedCounts};
 pub use shadow::{ShadowExample, ShadowFailure, ShadowVersion, ShadowView, shadow_inputs};

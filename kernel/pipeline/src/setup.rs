@@ -196,8 +196,9 @@ impl Setup {
 
 /// What the pipeline tells the server about, so that it can write it down.
 pub trait Observer: Send + Sync {
-    /// The kernel stopped an installation, which no longer runs: three strikes, or its receiving endpoint is gone.
-    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str);
+    /// The kernel stopped an installation, which no longer runs as it is given here: three strikes, or its receiving endpoint is
+    /// gone.
+    fn held(&self, workspace: WorkspaceId, installed: &Installed, reason: &str);
 
     /// The installation cannot read its fitted state, and so waits for another fit.
     fn waits_for_fit(&self, workspace: WorkspaceId, installed: &Installed, reason: &str);

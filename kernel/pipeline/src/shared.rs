@@ -476,12 +476,10 @@ impl KernelState {
     pub(crate) fn hold(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
         let Some(known) = self.workspace(workspace) else { return };
         let activity = Activity::Quarantined { since: self.clock.now(), why: reason.to_owned() };
-        if known.hold(installation, activity, |_| true).is_none() {
-            return;
-        }
+        let Some(installed) = known.hold(installation, activity, |_| true) else { return };
         known.trials.stopped(installation, self.clock.now());
         tracing::error!(workspace = workspace.0, installation = installation.0, reason, "an installation is held");
-        self.observer.held(workspace, installation, reason);
+        self.observer.held(workspace, &installed, reason);
         self.wake_reactor(workspace);
     }
 

@@ -210,13 +210,12 @@ impl Drop for PanicGuard {
 mod tests {
     use super::*;
     use crate::setup::Installed;
-    use kith_model::id::InstallationId;
 
     #[derive(Default)]
     struct Panics(Mutex<Vec<String>>);
 
     impl Observer for Panics {
-        fn held(&self, _: WorkspaceId, _: InstallationId, _: &str) {}
+        fn held(&self, _: WorkspaceId, _: &Installed, _: &str) {}
 
         fn waits_for_fit(&self, _: WorkspaceId, _: &Installed, _: &str) {}
 

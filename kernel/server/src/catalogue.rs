@@ -41,8 +41,9 @@ pub use fits::{
     JudgedRow,
 };
 pub use rows::{
-    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, IdentityRulesRow,
-    InstallationRow, PluginRow, RecordRulesRow, ShadowRow, UnshownRow, WaitRow, WorkspaceRow, WorkspaceState, YankRow,
+    AudienceRow, AuditHead, AuditRow, BacktestRow, CounterRow, CredentialRow, DictionaryRow, FallbackRow,
+    IdentityRulesRow, InstallationRow, PluginRow, RecordRulesRow, ShadowRow, UnshownRow, WaitRow, WorkspaceRow,
+    WorkspaceState, YankRow,
 };
 
 use self::chain::audit_head;

@@ -451,6 +451,75 @@ description = "How far back orders count"
         }
     }
 
+    /// What somebody got wrong who wrote plugins without knowing any: what stands in the place of what, the line that is told, what of
+    /// the cause, and what of the remedy.
+    const TRIAL: [(&str, &str, usize, &str, &str); 28] = [
+        (
+            "\"tag-model\"",
+            "tag-model",
+            4,
+            "`tag-model` is no value of TOML",
+            "write a text in quotes: kind = \"tag-model\"",
+        ),
+        ("\"tag-model\"", "\"tagger\"", 4, "`tagger` is not a kind of plugin", "write one of connector"),
+        ("title =", "titel =", 7, "unknown key `titel` in [plugin]", "did you mean `title`?"),
+        ("title = \"Level\"\n", "", 1, "[plugin] has no `title`", "write a name for people"),
+        ("\"Level\"", "\" \"", 7, "`title` in [plugin] is empty", "write a name for people"),
+        ("\"0.1.0\"", "\"0.1\"", 3, "`0.1` is not a semantic version", "write e.g. 0.1.0"),
+        ("\"acme/level\"", "\"Acme\"", 2, "`Acme` is not a plugin id", "write `vendor/name`"),
+        ("abi = \"0.2\"", "abi = \"0.9\"", 5, "this kernel has no ABI `0.9`", "it has 0.1 and 0.2"),
+        ("\">=0.1, <0.2\"", "\"new\"", 6, "`new` is not a version requirement", "write e.g. >=0.1, <0.2"),
+        ("\">=0.1, <0.2\"", "\">=0.9\"", 6, "the plugin needs a kernel >=0.9", "and this is 0."),
+        ("\"Apache-2.0\"", "\"whatever\"", 9, "`whatever` is no licence", "write the id of one"),
+        ("type = \"float64\"", "type = \"double\"", 13, "`double` is not a type", "write one of boolean"),
+        ("reason", "raison", 11, "[inputs.spent] has no `reason`", "write why"),
+        ("[outputs.level]", "[outputs.Level]", 16, "`Level` is not a column name", "write a lower-case letter"),
+        ("[\"high\", \"low\"]", "[]", 18, "`values` lists none", "leave it out for any"),
+        ("\"float64\"", "\"float64\"\ntype = \"text\"", 14, "duplicate key", "remove one of the two"),
+        ("count\"", "count\"\n[[capabilities.http]]", 27, "may not ask for `http`", "remove it"),
+        ("count\"", "count\"\n[[capabilities.mail]]", 27, "may not ask for `mail`", "remove it"),
+        ("count\"", "count\"\n[limits]\ncpu_ms = 0", 28, "`cpu_ms` in [limits]", "must be a whole number above 0"),
+        ("\"string\"", "\"nummer\"", 23, "names `nummer`, which is no type of JSON", "did you mean `number`?"),
+        (".sum()", ".sum(", 12, "the expression of `spent`: line 1, column", "the expression ends"),
+        (".sum()", ".std()", 12, "unknown function `std`", "there are"),
+        ("\"float64\"", "\"boolean\"", 13, "its expression gives a number", "write type = \"float64\""),
+        ("${config.window}", "${config.windwo}", 12, "`${config.windwo}` is not in [config]", "which has `window`"),
+        ("\"90d\"", "90", 24, "the default is not what the schema takes", "90 is not of type"),
+        ("\"90d\"", "\"many\"", 24, "the default is not what the schema takes", "\"many\" does not match"),
+        ("\"text\"\nvalues = [\"high\", \"low\"]", "\"text-list\"", 17, "`level` is a list", "declare several outputs"),
+        (
+            "events('Order Completed', '${config.window}').map(e, e.total).sum()",
+            "double(tags.level)",
+            12,
+            "`spent` reads `level`",
+            "which the plugin writes itself",
+        ),
+    ];
+
+    #[test]
+    fn each_mistake_of_a_trial_is_told_with_its_line_its_cause_and_a_remedy() {
+        let told = |text: &str| -> Vec<String> {
+            match kith_host::parse_manifest(text) {
+                Ok(manifest) => mistakes(&manifest, text).iter().map(ToString::to_string).collect(),
+                Err(error) => error.mistakes.iter().map(ToString::to_string).collect(),
+            }
+        };
+        for (from, to, line, cause, remedy) in TRIAL {
+            assert!(MANIFEST.contains(from), "{from}");
+            let found = told(&MANIFEST.replacen(from, to, 1));
+            let is_told = |mistake: &String| {
+                mistake.starts_with(&format!("{line}:")) && mistake.contains(cause) && mistake.contains(remedy)
+            };
+            assert!(found.iter().any(is_told), "{from} -> {to}: {found:#?}");
+        }
+        // The one that is left is of a kind that keeps state.
+        let keeping = MANIFEST.replacen("tag-model", "connector", 1);
+        let keeping = keeping.split("\n[inputs").next().unwrap_or_default();
+        let found = told(&format!("{keeping}\n[capabilities.kv]\nreason = \"x\"\n"));
+        let expected = "[capabilities.kv] has no `bytes`; write how many bytes of state it may keep";
+        assert!(found.len() == 1 && found[0].ends_with(expected), "{found:#?}");
+    }
+
     /// A field that is misspelt, missing or of another type is told of with both.
     #[test]
     fn records_are_held_against_what_their_expression_gives() {

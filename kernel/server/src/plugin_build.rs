@@ -263,17 +263,20 @@ pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) ->
             located.name
         ));
     }
-    if located.version != manifest.version.to_string() {
-        mistakes.push(format!(
-            "{MANIFEST_FILE} says version {}, Cargo.toml says {}; a plugin has one version",
-            manifest.version, located.version
-        ));
-    }
+    mistakes.extend(two_versions(manifest, &located));
     if !located.dependencies.iter().any(|name| name == SDK) {
         mistakes
             .push(format!("the crate does not depend on {SDK}; a plugin exports its type with the SDK's `export!`"));
     }
     Ok(mistakes)
+}
+
+/// That the two files name different versions, where they do.
+fn two_versions(manifest: &Manifest, located: &PackageLocation) -> Option<String> {
+    let (version, other) = (manifest.version.to_string(), &located.version);
+    let message =
+        || format!("{MANIFEST_FILE} says version {version}, Cargo.toml says {other}; a plugin has one version");
+    (version != *other).then(message)
 }
 
 struct PluginCrate {
@@ -290,6 +293,9 @@ fn prepare(dir: &Path, toolchain: &Toolchain) -> Result<PluginCrate, BuildError>
     let located = toolchain.locate(dir)?;
     if !located.has_cdylib {
         return Err(BuildError::NoCdylib { name: located.name, path: dir.join("Cargo.toml") });
+    }
+    if let Some(mistake) = two_versions(&manifest, &located) {
+        return Err(BuildError::Crate { dir: dir.to_path_buf(), mistakes: vec![mistake] });
     }
     Ok(PluginCrate { located, manifest, manifest_toml })
 }

@@ -141,9 +141,15 @@ fn an_upgrade_that_cannot_read_its_fit_serves_the_old_values() {
             shop.nothing_changed("upgraded, and a person came");
         }
         assert_eq!(tag(&shop.kernel, "user_id:u7", "hostile_version"), "0.1.0", "the old version's value serves");
-        // One that does not say why it fails is stopped, and is fitted while it is: it is asked nothing before it has its fit.
+        // One that does not say why it fails is stopped, and the version before serves again. Whoever wants the later one all the
+        // same has it stopped as it was, and fits it while it is: it is asked nothing before it has its fit.
         if how != "well" {
-            wait_until("it is stopped", || mode(&admin, "model") == "quarantined");
+            let version = || admin.get("/api/v1/installations/model").is(200)["version"].clone();
+            wait_until("the version before serves", || version() == "0.1.0");
+            shop.nothing_changed("the version before serves");
+            admin.patch("/api/v1/installations/model", &json!({ "version": next })).is(200);
+            assert_eq!(mode(&admin, "model"), "quarantined");
+            shop.nothing_changed("upgraded again");
         }
         shop.kernel.fit("model");
         if how != "well" {

@@ -53,6 +53,7 @@ impl CallState {
             Err(_) => Err(SendFailure::Timeout(format!("the exchange took more than {} s", MAX_TOTAL.as_secs()))),
             Ok(answer) => answer,
         };
+        installed.observed.answered(&answer);
         let (installation, plugin) = (&installed.installation, &installed.plugin);
         let status = answer.as_ref().map_or(0, |answer| answer.status);
         tracing::debug!(installation, plugin, method, host, status, took_ms, "an outgoing request");

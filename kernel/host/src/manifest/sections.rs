@@ -31,7 +31,14 @@ pub(super) const MAX_VERSION_BYTES: u64 = 128;
 pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        notes.add(&error.span().unwrap_or(0..0), error.message());
+        let at = error.span().unwrap_or(0..0);
+        match unquoted(text, at.start) {
+            Some((word, advice)) => notes.add(&word, advice),
+            None if error.message().starts_with("duplicate key") => {
+                notes.add(&at, format!("{}; remove one of the two", error.message()));
+            }
+            None => notes.add(&at, error.message()),
+        }
     }
     if !errors.is_empty() {
         return None;
@@ -54,6 +61,25 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     let training = training::read(&root, (kind, abi), &outputs);
     let limits = read_limits(&root, kind);
     Some(Manifest { inputs, outputs, config_schema, capabilities, poll, training, limits, ..plugin? })
+}
+
+/// The longest value that is shown with the quotes that it lacks.
+const MAX_UNQUOTED: usize = 64;
+
+/// A value without quotes in the line around a place, with what to write: what a reader of TOML says of it is about other types.
+fn unquoted(text: &str, at: usize) -> Option<(Range<usize>, String)> {
+    let begin = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[begin..].lines().next()?;
+    let (key, value) = line.split_once('=')?;
+    let (word, key) = (value.split('#').next()?.trim(), key.trim());
+    let is_plain = |character: char| character.is_alphanumeric() || " ._-/:*<>".contains(character);
+    let is_word = word.starts_with(char::is_alphabetic) && word.chars().all(is_plain) && word.len() <= MAX_UNQUOTED;
+    if !is_word || ["true", "false", "inf", "nan"].contains(&word) {
+        return None;
+    }
+    let from = begin + line.find('=')? + 1 + (value.len() - value.trim_start().len());
+    let advice = format!("`{word}` is no value of TOML; write a text in quotes: {key} = \"{word}\"");
+    Some((from..from + word.len(), advice))
 }
 
 /// The kind and the ABI that [plugin] names, where it names some that there are.

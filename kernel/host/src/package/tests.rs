@@ -122,6 +122,20 @@ fn refusal(wat: &str) -> String {
 const UNSIGNED: &str = "the component has no `kith:manifest` section";
 
 #[test]
+fn types_are_nested_so_deep_and_no_deeper() {
+    let nested = |depth: usize| {
+        let types: Vec<String> = (1..=depth).map(|at| format!("(type $t{at} (list $t{}))", at - 1)).collect();
+        format!("(component (type $t0 (list u8)) {})", types.concat())
+    };
+    assert!(refusal(&nested(50)).starts_with(UNSIGNED));
+    assert!(refusal(&nested(200)).contains("type nesting is too deep"), "{}", refusal(&nested(200)));
+    // Each is of two of the one before, so that few bytes would be very many types.
+    let doubled: Vec<String> = (1..=40).map(|at| format!("(type $t{at} (tuple $t{0} $t{0}))", at - 1)).collect();
+    let refused = refusal(&format!("(component (type $t0 (tuple u8 u8)) {})", doubled.concat()));
+    assert!(refused.contains("effective type size"), "{refused}");
+}
+
+#[test]
 fn nested_parts_count_with_all_others() {
     let layers = |count: usize| format!("(component {} {})", "(component".repeat(count), ")".repeat(count));
     assert!(refusal(&layers(4)).starts_with(UNSIGNED));

@@ -123,6 +123,8 @@ pub static GUEST_LOG: Budget = budget("guest-log", Call, Bytes, 64 << 10, "grant
 pub static GUEST_LOG_KEPT: Budget = budget("guest-log-kept", Installation, Bytes, 64 << 10, FIXED);
 /// Host calls of one call.
 pub static GUEST_HOST_CALLS: Budget = budget("guest-host-calls", Call, Items, 10_000, "grants.limits.host_calls");
+/// Handles of resources that the parts of a composed plugin hold of each other's in one call.
+pub static GUEST_HANDLES: Budget = budget("guest-handles", Call, AtOnce, 1_000, FIXED);
 /// Requests to one source that wait and go into one call of its connector; more go into the next.
 pub static GUEST_REQUESTS: Budget = budget("guest-requests", Call, Items, 16, FIXED);
 /// Bodies of these together; one request is taken however large it is.
@@ -306,6 +308,7 @@ pub static ALL: &[&Budget] = &[
     &GUEST_LOG,
     &GUEST_LOG_KEPT,
     &GUEST_HOST_CALLS,
+    &GUEST_HANDLES,
     &GUEST_REQUESTS,
     &GUEST_REQUESTS_SIZE,
     &GUEST_EVENTS,

@@ -66,6 +66,7 @@ impl PluginFault {
             PluginFault::MemoryExceeded { .. } => "limit.memory",
             PluginFault::LimitExceeded { what: "output bytes", .. } => "limit.output",
             PluginFault::LimitExceeded { what, .. } if what.contains("events") => "limit.events",
+            PluginFault::LimitExceeded { what: "handles", .. } => "limit.handles",
             PluginFault::LimitExceeded { .. } => "limit.host-calls",
             PluginFault::InvalidOutput(_) => "invalid-output",
             PluginFault::Cancelled => "cancelled",

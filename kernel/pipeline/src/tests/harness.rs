@@ -113,8 +113,8 @@ impl Channel for Postbox {
 pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>, pub(super) Mutex<Vec<InstallationId>>);
 
 impl Observer for Notes {
-    fn held(&self, _: WorkspaceId, installation: InstallationId, _: &str) {
-        self.0.lock().push(installation);
+    fn held(&self, _: WorkspaceId, installed: &Installed, _: &str) {
+        self.0.lock().push(installed.id);
     }
 
     fn waits_for_fit(&self, _: WorkspaceId, installed: &Installed, _: &str) {

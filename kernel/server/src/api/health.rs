@@ -11,6 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::extract::{Authority, Figures};
+use super::installations::{installation_figures, may_see_figures};
 use super::view::time;
 use crate::app::App;
 use crate::auth::{self, Caller, Scope};
@@ -112,19 +113,28 @@ fn answer(condition: Condition) -> (StatusCode, Ready) {
     (code, Ready { status: status.to_owned(), since, problem, progress: None })
 }
 
-/// The process's figures in Prometheus' text format. They tell of all workspaces, so only keys of the first one, which is
-/// the operator's, and host keys may read them.
+/// Figures in Prometheus' text format. The process's tell of all workspaces, so only keys of the first one, which is the
+/// operator's, and host keys see them. A key that may also run plugins and see people sees those of its own workspace's
+/// installations.
 #[utoipa::path(
     get, path = "/metrics", tag = "operation", security(("key" = ["metrics:read"])),
     responses((status = 200, body = String, content_type = "text/plain"), (status = 403, body = Problem)),
 )]
 pub(crate) async fn figures(State(app): State<Arc<App>>, authority: Authority<Figures>) -> Result<Response, ApiError> {
-    if authority.caller.workspace != FIRST_WORKSPACE && !authority.caller.may(Scope::WorkspacesAdmin) {
-        let message = "figures are the whole process's; a key of its first workspace may read them".to_owned();
+    let caller = &authority.caller;
+    let is_operator = caller.workspace == FIRST_WORKSPACE || caller.may(Scope::WorkspacesAdmin);
+    if !is_operator && !may_see_figures(caller) {
+        let message = "the process's figures are for keys of its first workspace, and those of this workspace's \
+                       installations need `plugins:admin` and `profiles:read` too"
+            .to_owned();
         return Err(ApiError::Denied { message });
     }
+    let mut text = if is_operator { app.metrics.render() } else { String::new() };
+    if may_see_figures(caller) {
+        text.push_str(&installation_figures(&app, caller)?);
+    }
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
-    Ok((content_type, app.metrics.render()).into_response())
+    Ok((content_type, text).into_response())
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod body;
 mod carrying;
 pub(super) mod changes;
 mod edit;
+mod fallback;
+mod figures;
 mod fitting_rules;
 mod hosts;
 mod kv;
@@ -40,6 +42,8 @@ use edit::{
     CheckedConfig, WantedConfig, check_complete, check_granting, check_grants, check_secrets, check_sensitive,
     check_sight, free_name, poll_interval, read_mode,
 };
+pub(crate) use fallback::fall_back;
+pub(crate) use figures::{installation_figures, may_see_figures};
 pub(crate) use kv::*;
 pub(crate) use new_bytes::NewBytes;
 pub(crate) use policy::*;
@@ -170,6 +174,7 @@ fn install(
         mode_reason: None,
         mode_since: draft.now(),
         left_quarantined: BTreeMap::new(),
+        falls_back_to: None,
         fit: None,
         fit_is_chosen: false,
         waits_for_fit: None,
@@ -371,6 +376,7 @@ fn patched(
     let version = version.map_or_else(|| present_version(draft.tables(), before), Ok)?;
     check_digest(&version, patch.digest.as_deref())?;
     let unshown = configure(draft, (before, &mut row), patch, (present.as_deref(), &version), checked)?;
+    row.falls_back_to = fallback::kept(before, &row, present.as_deref(), &version);
     check_secrets(&version.manifest, patch.secrets.iter().map(|(name, value)| (name, value.as_ref())))?;
     for (name, value) in &patch.secrets {
         match value {

@@ -8,6 +8,7 @@ mod described;
 mod dev;
 pub(crate) mod installations;
 mod keys;
+mod life;
 mod routes;
 mod settings;
 mod sight;
@@ -256,6 +257,7 @@ pub(crate) fn installation_row(id: u32, name: &str) -> InstallationRow {
         mode_reason: None,
         mode_since: Timestamp(0),
         left_quarantined: BTreeMap::new(),
+        falls_back_to: None,
         fit: None,
         fit_is_chosen: false,
         waits_for_fit: None,

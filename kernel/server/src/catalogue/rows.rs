@@ -51,7 +51,7 @@ json_rows! {
     WorkspaceRow: "a workspace", 2 reads 1;
     CredentialRow: "a credential", 2 reads 1;
     PluginRow: "a plugin version", 2 reads 1;
-    InstallationRow: "an installation", 6 reads 1;
+    InstallationRow: "an installation", 7 reads 1;
     AudienceRow: "an audience", 1;
     FitRow: "a fit", 3 reads 1;
     AuditRow: "a line of the audit log", 2 reads 1;
@@ -237,6 +237,10 @@ pub struct InstallationRow {
     /// they are as they were. Rows before version 6 had none.
     #[serde(default)]
     pub left_quarantined: BTreeMap<String, String>,
+    /// What serves again where the kernel stops the version for its faults: the one that ran when this one took its place. Rows
+    /// before version 7 had none.
+    #[serde(default)]
+    pub falls_back_to: Option<FallbackRow>,
     /// The fit in use: the one that somebody chose, or the newest of those that were put in use whose state the version may be
     /// asked about, or where there is none of these, the one that was in use before.
     pub fit: Option<u32>,
@@ -275,6 +279,16 @@ pub struct UnshownRow {
     pub paths: BTreeSet<String>,
     /// How often it became another: whoever may not see it sees that.
     pub changes: u64,
+}
+
+/// A version that ran well until an upgrade took its place.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FallbackRow {
+    pub version: semver::Version,
+    /// Of its component: other bytes of that version are not those that ran.
+    pub digest: String,
+    /// What it ran with, without what is not shown, which the upgrade left as it was.
+    pub config: serde_json::Value,
 }
 
 /// A version that runs beside an installation's live one.
@@ -446,10 +460,18 @@ mod tests {
             [&[1][..], row.to_string().as_bytes()].concat()
         };
         let row = crate::api::tests::installation_row(3, "level");
-        let later =
-            ["fitting", "fit_is_chosen", "poll_interval_ms", "unshown", "shadow", "backtest", "left_quarantined"];
+        let later = [
+            "fitting",
+            "fit_is_chosen",
+            "poll_interval_ms",
+            "unshown",
+            "shadow",
+            "backtest",
+            "left_quarantined",
+            "falls_back_to",
+        ];
         let read: InstallationRow = decode(&before(serde_json::to_value(&row).unwrap(), &later)).unwrap();
-        assert_eq!(read.unshown, UnshownRow::default(), "all of it was shown");
+        assert_eq!((read.unshown, read.falls_back_to), (UnshownRow::default(), None), "all of it was shown");
         assert_eq!((read.fitting, read.fit_is_chosen), (FittingRow::default(), false), "each fit was asked for");
         let row = crate::fitting::tests::succeeded(2, "1.0.0", Some(1));
         let read: FitRow = decode(&before(serde_json::to_value(&row).unwrap(), &["cause", "rows", "inputs"])).unwrap();

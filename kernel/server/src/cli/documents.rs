@@ -21,7 +21,12 @@ fn documents() -> Vec<PathBuf> {
 
 /// The lines inside a document's blocks of `language`, those that go on behind a `\` as one.
 fn lines_of(document: &Path, language: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(document).unwrap().replace("\\\n", " ");
+    lines_in(&std::fs::read_to_string(document).unwrap(), language)
+}
+
+/// The same of a part of one.
+fn lines_in(text: &str, language: &str) -> Vec<String> {
+    let text = text.replace("\\\n", " ");
     let (mut lines, mut is_inside) = (Vec::new(), false);
     for line in text.lines() {
         match line.strip_prefix("```") {
@@ -86,6 +91,34 @@ fn every_command_is_one() {
         }
     }
     assert!(number > 10, "the documents have {number} commands");
+}
+
+/// From an empty folder to a signed plugin that is installed, or published, it takes less than ten commands.
+#[test]
+fn from_nothing_to_a_plugin_takes_few_commands() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let read = |page: &str| std::fs::read_to_string(root.join(page)).unwrap();
+    let part = |page: &str, heading: &str| {
+        let text = read(page);
+        let (_, behind) = text.split_once(heading).unwrap_or_else(|| panic!("{page} has no {heading}"));
+        behind.split("\n## ").next().unwrap_or_default().to_owned()
+    };
+    let guide = "docs/guides.md";
+    for (page, heading, ends) in [
+        ("README.md", "\n## Write a plugin in five minutes\n", "install"),
+        ("examples/connector-stripe-js/README.md", "# acme/stripe", "install"),
+        (guide, "\n## A connector\n", "publish"),
+        (guide, "\n## A tag model\n", "publish"),
+        (guide, "\n## A scorer\n", "publish"),
+        (guide, "\n## A channel\n", "publish"),
+    ] {
+        let commands = lines_in(&part(page, heading), "sh");
+        assert!((5..10).contains(&commands.len()), "{page}, {heading}: {commands:#?}");
+        for step in ["test", "keygen", "sign ", ends] {
+            let step = format!("kith plugin {step}");
+            assert!(commands.iter().any(|command| command.starts_with(&step)), "{page}, {heading}: {step}");
+        }
+    }
 }
 
 #[test]

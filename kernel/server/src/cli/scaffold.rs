@@ -124,7 +124,9 @@ fn files(id: &PluginId, kind: PluginKind, sdk: &Path) -> Vec<(&'static str, Stri
     let checkout = toml_text(&checkout.display().to_string());
     let output = id.name().replace('-', "_");
     let sdk = sdk.display().to_string();
-    let sdk = format!("{} = {{ path = {} }}", kith::plugin_build::SDK, toml_text(&sdk));
+    // The SDK has the version of this program. A registry will go by it; until then the path does.
+    let version = env!("CARGO_PKG_VERSION");
+    let sdk = format!("{} = {{ version = \"{version}\", path = {} }}", kith::plugin_build::SDK, toml_text(&sdk));
     let fill = |template: &str| {
         [
             ("{{vendor}}", id.vendor()),
@@ -263,7 +265,15 @@ mod tests {
             let case: serde_json::Value = serde_json::from_str(case).unwrap();
             assert!(case["output"].as_array().is_some_and(|output| !output.is_empty()), "{kind}");
             let cargo: toml::Table = files[0].1.parse().unwrap();
-            assert_eq!(cargo["dependencies"][kith::plugin_build::SDK]["path"].as_str(), Some("/a \"b\"/plugin-sdk"));
+            let sdk = &cargo["dependencies"][kith::plugin_build::SDK];
+            assert_eq!(sdk["path"].as_str(), Some("/a \"b\"/plugin-sdk"));
+            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+            let workspace: toml::Table = std::fs::read_to_string(workspace).unwrap().parse().unwrap();
+            let own = &workspace["workspace"]["package"]["version"];
+            assert_eq!(sdk["version"].as_str(), own.as_str(), "it is that of the SDK in the checkout");
+            for name in ["kith-json", kith::plugin_build::SDK, "kith-plugin-sdk-macros"] {
+                assert_eq!(workspace["workspace"]["dependencies"][name]["version"].as_str(), own.as_str(), "{name}");
+            }
         }
     }
 

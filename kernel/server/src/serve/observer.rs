@@ -1,5 +1,6 @@
-//! Writes down what the kernel reports: quarantines, and models that wait for a fit. The kernel's threads only leave a note; a
-//! thread of its own changes the catalogue, because a change waits for the kernel.
+//! Writes down what the kernel reports: quarantines, after which the version before serves where there is one, and models that
+//! wait for a fit. The kernel's threads only leave a note; a thread of its own changes the catalogue, because a change waits
+//! for the kernel.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel as note_channel};
@@ -10,6 +11,7 @@ use kith_model::plugin::InstallationMode;
 use kith_pipeline::{Acceptance, Installed};
 use serde_json::json;
 
+use crate::api::installations::fall_back;
 use crate::app::App;
 use crate::catalogue::{Actor, Draft, InstallationRow, WaitRow};
 use crate::error::ApiError;
@@ -25,16 +27,14 @@ pub(super) struct Note {
 
 /// Why an installation no longer runs, or runs again.
 enum HoldKind {
-    Quarantine,
+    /// Of the component of this digest.
+    Quarantine { digest: String },
     /// It ended: the installation did its work in a trial.
     Recovery,
     /// Nothing ended but its backtest, of which nothing stays loaded.
     BacktestEnd,
     /// It cannot read this fit, with the component of this digest.
-    WaitsForFit {
-        fit: Option<u32>,
-        digest: String,
-    },
+    WaitsForFit { fit: Option<u32>, digest: String },
 }
 
 /// The end that the kernel holds.
@@ -50,8 +50,9 @@ impl Observer {
 }
 
 impl kith_pipeline::Observer for Observer {
-    fn held(&self, workspace: WorkspaceId, installation: InstallationId, reason: &str) {
-        self.leave(Note { workspace, installation, reason: reason.to_owned(), kind: HoldKind::Quarantine });
+    fn held(&self, workspace: WorkspaceId, installed: &Installed, reason: &str) {
+        let kind = HoldKind::Quarantine { digest: installed.digest.clone() };
+        self.leave(Note { workspace, installation: installed.id, reason: reason.to_owned(), kind });
     }
 
     fn recovered(&self, workspace: WorkspaceId, installation: InstallationId) {
@@ -102,11 +103,20 @@ fn keep(app: &App, note: &Note) -> Result<(), ApiError> {
     if matches!(note.kind, HoldKind::BacktestEnd) {
         return app.make_anew(note.workspace);
     }
+    if let HoldKind::Quarantine { digest } = &note.kind {
+        match fall_back(app, note.workspace, (note.installation, digest), &note.reason) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(installation = note.installation.0, ?error, "the version before cannot serve again");
+            }
+        }
+    }
     app.change(note.workspace, Actor::kernel(), |draft| {
         let row = draft.tables().installations.get(&note.installation).filter(|row| row.removed_at.is_none());
         let Some(row) = row.map(|row| InstallationRow::clone(row)) else { return Ok(()) };
         match &note.kind {
-            HoldKind::Quarantine => quarantine(draft, row, &note.reason),
+            HoldKind::Quarantine { .. } => quarantine(draft, row, &note.reason),
             // Where an admin was quicker, the admin's word holds.
             HoldKind::Recovery if row.mode != InstallationMode::Quarantined => Ok(()),
             HoldKind::Recovery => recover(draft, row, &note.reason),

@@ -19,7 +19,7 @@ const QUEUE: QueueId = QueueId { workspace: WorkspaceId(1), queue: 9 };
 struct Silent;
 
 impl Observer for Silent {
-    fn held(&self, _: WorkspaceId, _: InstallationId, _: &str) {}
+    fn held(&self, _: WorkspaceId, _: &Installed, _: &str) {}
 
     fn waits_for_fit(&self, _: WorkspaceId, _: &Installed, _: &str) {}
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_features::{Value, Zone};
 use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
 use kith_model::plugin::{Batch, ComputeModel, EmittedEvent, HeldBatches, Manifest, PluginFault};
-use kith_model::table::{Cell, ColumnType};
+use kith_model::table::{Cell, ColumnType, Table};
 use kith_model::time::Timestamp;
 
 use super::{
@@ -60,6 +60,14 @@ pub fn answers_cut(
         }
     }
     answers
+}
+
+/// The inputs of a model as it is given them, of nobody.
+///
+/// # Errors
+/// Where no table can be made of them.
+pub fn no_rows(manifest: &Manifest) -> Result<Table, PluginFault> {
+    table(&manifest.inputs, std::iter::empty())
 }
 
 /// A row of a fit that nobody stored.

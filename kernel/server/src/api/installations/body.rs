@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
+use super::fallback::stopped_versions;
 use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
 use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
@@ -182,6 +183,11 @@ pub(crate) struct InstallationBody {
     /// Why the kernel changed the mode. The words of the plugin, here, in `activity` and in `fitting.alarm`, need the scope
     /// `profiles:read` and, where the data dictionary calls something sensitive, `sensitive:read`.
     mode_reason: Option<String>,
+    /// The version that serves again where the kernel stops this one for its faults: the one that ran before.
+    falls_back_to: Option<String>,
+    /// Other versions that the kernel stopped here for their faults, each with why, in words as `mode_reason`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    stopped_versions: BTreeMap<String, String>,
     activity: ActivityBody,
     #[schema(value_type = Value)]
     config: Value,
@@ -413,6 +419,7 @@ pub(super) fn installation_body(
     write_key: Option<String>,
 ) -> Result<InstallationBody, ApiError> {
     let plugin = tables.plugin_of(row);
+    let words = |why: &str| if shows_words { why.to_owned() } else { stopped() };
     let policy = plugin.map(|plugin| app.wiring.effective_policy(&plugin.manifest, &row.grants));
     let effective_policy =
         serde_json::to_value(policy).map_err(|error| ApiError::internal("showing an effective policy", error))?;
@@ -426,7 +433,9 @@ pub(super) fn installation_body(
         yanked: plugin.and_then(|plugin| yanked_below(tables, plugin)),
         signature: plugin.map(|plugin| signature_body(&app.catalogue.tables(), tables, plugin)),
         mode: row.mode,
-        mode_reason: row.mode_reason.clone().map(|why| if shows_words { why } else { stopped() }),
+        mode_reason: row.mode_reason.as_deref().map(words),
+        falls_back_to: row.falls_back_to.as_ref().map(|before| before.version.to_string()),
+        stopped_versions: stopped_versions(tables, row, words),
         activity: activity(app, tables, row, shows_words),
         config: row.config.clone(),
         config_set: config_set(row, plugin.map(|plugin| &plugin.manifest)),

@@ -143,6 +143,7 @@ fn take_out(app: &App, draft: &mut Draft<'_>, workspace: WorkspaceId, before: In
         fit: None,
         shadow: None,
         backtest: None,
+        falls_back_to: None,
         ..before
     });
     Ok(())

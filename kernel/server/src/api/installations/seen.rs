@@ -40,6 +40,12 @@ pub(crate) struct UsageBody {
     fuel: u64,
     state_writes: u64,
     state_written_bytes: u64,
+    /// Requests over HTTP that were let out, by its calls and for it.
+    requests: u64,
+    /// Their bodies, as the plugin wrote them.
+    sent_bytes: u64,
+    /// The bodies of the answers, as far as they were read.
+    received_bytes: u64,
     log_lines: u64,
     /// Log lines that were cut, because their call had logged what it may.
     log_lines_cut: u64,
@@ -163,6 +169,9 @@ fn usage_body(usage: Usage, shows_words: bool) -> UsageBody {
         fuel: usage.fuel,
         state_writes: usage.state_writes,
         state_written_bytes: usage.state_written_bytes,
+        requests: usage.requests,
+        sent_bytes: usage.sent_bytes,
+        received_bytes: usage.received_bytes,
         log_lines: usage.lines,
         log_lines_cut: usage.lines_cut,
     }

@@ -3,6 +3,7 @@
 use kith_model::id::InstallationId;
 use kith_pipeline::{DeadLetter, LetterCount, LetterCounts, LetterKind, RecordLetter, Replay};
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use crate::api::deliveries::{DeliveryBody, Withholding, delivery_body};
@@ -11,7 +12,7 @@ use crate::api::profiles::person;
 use crate::api::sensitive::Mask;
 use crate::api::view::time;
 use crate::app::App;
-use crate::auth::Caller;
+use crate::auth::{Caller, hex};
 use crate::catalogue::WorkspaceTables;
 
 /// How much of a record a list shows, in bytes.
@@ -50,6 +51,9 @@ pub(crate) enum DeadLetterBody {
         raw_bytes: u64,
         /// Whether that is all of it.
         whole: bool,
+        /// Of one letter alone, of what was kept and is shown: its SHA-256, by which the same input is found in the logs of its sender.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
         /// Whether `raw` was corrected.
         edited: bool,
         /// Whether it can be tried again as it is; `obstacle` says why not.
@@ -267,9 +271,16 @@ fn record_body(
 ) -> DeadLetterBody {
     let mut raw = letter.record.raw;
     let raw_bytes = raw.len() as u64;
-    if length == Length::Cut {
-        raw.truncate(raw.floor_char_boundary(LISTED_BYTES));
-    }
+    let digest = match length {
+        Length::Whole => Some(hex(&Sha256::digest(raw.as_bytes()))),
+        Length::Cut => {
+            raw.truncate(raw.floor_char_boundary(LISTED_BYTES));
+            None
+        }
+    };
+    // A connector's words may quote the record.
+    let message = withholding.of("message", letter.record.message);
+    let raw = withholding.of("raw", raw);
     DeadLetterBody::Record {
         id: letter.id,
         source: tables.installation_name(letter.source),
@@ -279,9 +290,9 @@ fn record_body(
         place: letter.record.place,
         path: letter.path,
         code: letter.record.code,
-        // A connector's words may quote the record.
-        message: withholding.of("message", letter.record.message),
-        raw: withholding.of("raw", raw),
+        message,
+        sha256: digest.filter(|_| raw.is_some()),
+        raw,
         raw_bytes,
         whole: letter.is_whole,
         edited: letter.is_edited,

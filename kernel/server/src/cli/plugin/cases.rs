@@ -1,6 +1,7 @@
 //! `kith plugin test`: the cases in a plugin's folder, `cases/*.json`, each a call with what has to come of it. The page
 //! `docs/plugins.md` has their format.
 
+mod conformance;
 mod together;
 
 use std::collections::BTreeMap;
@@ -123,7 +124,9 @@ pub(super) fn run(args: &PluginTestArgs, format: AnswerFormat) -> Result<(), Fai
     let clock = ManualClock::new(NOW);
     let plugin = local::load(&component, args.size.plugin_bytes, Arc::new(clock.clone()))?;
     let mut reports: Vec<CaseReport> = files.iter().map(|file| case(&plugin, file, &clock)).collect();
+    let conformance = conformance::check(&plugin, &files, &reports, &clock);
     reports.extend(together::check(&plugin, &files, &clock));
+    reports.extend(conformance);
     let failed = reports.iter().filter(|report| !report.has_passed()).count();
     if format.is_json() {
         let cases: Vec<Value> = reports.iter().map(CaseReport::document).collect();

@@ -195,6 +195,7 @@ pub(super) fn one_installation(answer: &Value) -> String {
     let mut rows = vec![named("installation", field(answer, "name")), named("plugin", plugin)];
     let why = [field(answer, "mode"), field(answer, "mode_reason")];
     rows.push(named("mode", why.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(": ")));
+    rows.extend(back_rows(answer));
     let activity = &answer["activity"];
     let [state, since, why] = ["state", "since", "why"].map(|name| field(activity, name));
     rows.extend(signature_rows(answer));
@@ -250,6 +251,15 @@ pub(super) fn one_installation(answer: &Value) -> String {
     let unshown = unshown(answer);
     let text = format!("{}\n\nconfiguration:\n{config}{unshown}", output::table(&["what", "value"], rows));
     with_to_do(text, std::slice::from_ref(answer))
+}
+
+/// Which version serves again where this one is stopped, and which were stopped.
+fn back_rows(answer: &Value) -> Vec<Vec<String>> {
+    let back = field(answer, "falls_back_to");
+    let back = (!back.is_empty()).then(|| vec!["if it fails".to_owned(), format!("{back} serves again")]);
+    let stopped = answer["stopped_versions"].as_object().into_iter().flatten();
+    let stopped = stopped.map(|(version, why)| vec![format!("{version} was stopped"), output::plain(why)]);
+    back.into_iter().chain(stopped).collect()
 }
 
 /// What of a configuration is only written, and whether it is set.
@@ -467,6 +477,8 @@ mod tests {
         }
         "#);
         assert_eq!(unshown(&json!({ "config_set": {} })), "");
+        let back = json!({ "falls_back_to": "0.1.0", "stopped_versions": { "0.3.0": "trap: boom" } });
+        assert_eq!(back_rows(&back), [["if it fails", "0.1.0 serves again"], ["0.3.0 was stopped", "trap: boom"]]);
         let set = json!({ "config_set": { "auth.pin": false, "token": true } });
         assert_eq!(unshown(&set), "\nnever shown: auth.pin (not set), token (set)");
         let untold = json!({ "changed": [{ "path": "config.token", "before": null, "after": null }] });

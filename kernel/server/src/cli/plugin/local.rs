@@ -20,7 +20,7 @@ use kith_model::plugin::{
 };
 use kith_model::secret::Secret;
 use kith_model::time::{Clock, Timestamp};
-use kith_pipeline::{AnswerToRow, GivenRow, answers_cut, answers_to, dataset_of};
+use kith_pipeline::{AnswerToRow, GivenRow, answers_cut, answers_to, dataset_of, no_rows};
 use serde_json::{Value, json};
 
 use super::{BuildStep, build_crate, remote};
@@ -240,6 +240,13 @@ impl Prepared<'_> {
         let rows = lines::rows(manifest, rows)?;
         let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
         Ok(Answer::of_rows(manifest, answers_cut(manifest, &model, &self.state, &rows, size)).output)
+    }
+
+    /// The fault with which a model that is asked about no row ends, where it does.
+    pub(super) fn fault_of_no_rows(&self) -> Result<Option<Value>, Failure> {
+        let model = self.plugin.compute(self.binding().0).map_err(unbound)?;
+        let answer = no_rows(self.plugin.manifest()).and_then(|rows| model.answer(&self.state, rows));
+        Ok(answer.err().as_ref().map(lines::fault))
     }
 
     /// Have a model learn of these rows, for all calls that follow.

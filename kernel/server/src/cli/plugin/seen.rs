@@ -133,6 +133,10 @@ pub(super) fn usage_table(usage: &Value) -> String {
             rows.push(row(what, counted(name)));
         }
     }
+    if number(usage, "requests") > 0 {
+        let [sent, received] = ["sent_bytes", "received_bytes"].map(|name| output::size(number(usage, name)));
+        rows.push(row("requests", format!("{}, {sent} sent, {received} received", counted("requests"))));
+    }
     let cut = number(usage, "log_lines_cut");
     let cut = if cut > 0 { format!(", {} of them cut", output::count(cut)) } else { String::new() };
     rows.push(row("lines logged", format!("{}{cut}", counted("log_lines"))));
@@ -163,8 +167,8 @@ mod tests {
             "last_fault": { "at": "2026-11-21T11:00:00.000Z", "plugin": "acme/rank@1.0.0", "code": "trap", "owner": "plugin",
                 "message": "trapped: index out of bounds" },
             "cpu_seconds": 3.25, "call_ms": { "p50": 0.383, "p99": 4.6, "longest": 210.0 }, "memory_peak_bytes": 1_310_720,
-            "host_calls": 90, "fuel": 0, "state_writes": 0, "state_written_bytes": 0, "log_lines": 2_000,
-            "log_lines_cut": 635,
+            "host_calls": 90, "fuel": 0, "state_writes": 0, "state_written_bytes": 0, "requests": 3, "sent_bytes": 1_024,
+            "received_bytes": 2_048, "log_lines": 2_000, "log_lines_cut": 635,
         });
         insta::assert_snapshot!(usage_table(&usage), @r"
          what                    value
@@ -177,6 +181,7 @@ mod tests {
          processor time          3.25 s
          most memory of a call   1280.0 KiB
          calls to the host       90
+         requests                3, 1,024 B sent, 2,048 B received
          lines logged            2,000, 635 of them cut
          faults                  2 of the plugin, 1 of the peer
          the last one            2026-11-21T11:00:00.000Z, acme/rank@1.0.0, trap: trapped: index out of bounds

@@ -103,7 +103,10 @@ fn is_like(one: &Readable, other: &Readable) -> bool {
 }
 
 /// Where what comes of these requests depends on how many are in a call.
-fn requests_cut(prepared: &Prepared<'_>, mut requests: Vec<SourceRequest>) -> Result<Option<CaseOutcome>, Failure> {
+pub(super) fn requests_cut(
+    prepared: &Prepared<'_>,
+    mut requests: Vec<SourceRequest>,
+) -> Result<Option<CaseOutcome>, Failure> {
     let mut alone = prepared.receive_cut(&requests, 1)?;
     // One that fails takes the call with it; a server makes that again without it.
     let fails = |lines: &Vec<Value>| lines.iter().any(|line| line.get("fault").is_some());
