@@ -14,6 +14,8 @@ use kith_model::plugin::{Grants, LimitRequest, MailRequest, Manifest, Purposes};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
 
+use crate::observed::LineLevel;
+
 pub use items::{ItemKind, LABEL_ITEM, PolicyItem, SeenSensitive, Side, policy_items};
 
 /// The host's ceiling, and its defaults for what neither manifest nor grant names.
@@ -32,6 +34,8 @@ pub struct Limits {
     /// memory (an event counts some 300 bytes besides its texts).
     pub output_bytes: u64,
     pub log_bytes: u64,
+    /// The least level of lines that are kept; what is below it counts for no limit.
+    pub log_level: LineLevel,
     /// Host calls of one call; the batches of a data set do not count.
     pub host_calls: u64,
     /// Key-value state of one installation.
@@ -55,6 +59,7 @@ impl Default for Limits {
             fit_wall_ms: table::FIT_TIME.default,
             output_bytes: table::GUEST_OUTPUT.default,
             log_bytes: table::GUEST_LOG.default,
+            log_level: LineLevel::default(),
             host_calls: table::GUEST_HOST_CALLS.default,
             kv_bytes: table::KV_KEPT.default,
             messages_at_once: messages_at_once as u64,

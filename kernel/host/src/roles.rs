@@ -320,6 +320,7 @@ impl Plugin {
             state: binding.state,
             clock: settings.clock.clone(),
             observed: binding.observed,
+            log_level: settings.ceiling.log_level,
             network: self.core.network.clone(),
             fuel,
             state_writes: Mutex::new(StateWrites::new(settings.clock.now())),
