@@ -56,7 +56,7 @@ pub use manifest::{
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{
     ABI_SECTION, Anatomy, AnatomyPart, AnatomySection, Carried, Inspection, MANIFEST_SECTION, MemoryPages,
-    PackageError, anatomy, assemble, inspect, inspect_within, pack,
+    PackageError, anatomy, assemble, inspect, inspect_within, look_within, pack,
 };
 pub use policy::{
     EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LABEL_ITEM, LimitSource, Limits, Policy, PolicyItem,
