@@ -25,7 +25,7 @@ const DECIDED: &str = r#"
 [grants]
 http = ["a.example"]
 recipients = ["email"]
-limits = { cpu_ms = 100 }
+limits = { cpu_ms = 100, requests_per_minute = 60 }
 [grants.secrets]
 signing = ["a.example"]
 [refused]
@@ -78,6 +78,8 @@ fn a_file_decides_on_everything_that_a_plugin_asks_for_and_the_policy_shows_it()
     assert_eq!(item(&policy, "input", "name")["decided_by"], "manifest");
     let limit = item(&policy, "limit", "cpu_ms");
     assert_eq!((&limit["effective"], &limit["decided_by"]), (&json!(100), &json!("grant")));
+    let rate = item(&policy, "limit", "requests_per_minute");
+    assert_eq!((&rate["effective"], &rate["ceiling"]), (&json!(60), &json!(600_000)));
     assert_eq!(item(&policy, "limit", "host_calls")["decided_by"], "host");
     let shown = text(&run(&kernel, &["plugin", "policy", "hook"]).stdout);
     assert!(shown.contains("POST a.example:443") && shown.contains("decided by"), "{shown}");

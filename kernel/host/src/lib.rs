@@ -59,8 +59,8 @@ pub use package::{
     PackageError, anatomy, assemble, inspect, inspect_within, look_within, pack,
 };
 pub use policy::{
-    EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LABEL_ITEM, LimitSource, Limits, Policy, PolicyItem,
-    SeenSensitive, Side, effective_policy, policy_items,
+    EffectiveLimit, GrantedHost, HostPort, HttpRule, InvalidGrant, InvalidHost, ItemKind, LABEL_ITEM, LimitSource,
+    Limits, Policy, PolicyItem, SeenSensitive, Side, effective_policy, policy_items,
 };
 pub use roles::{Asking, BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;

@@ -47,12 +47,13 @@ pub(crate) struct NewInstallation {
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
     /// `{"http": ["host"], "networks": ["10.1.0.0/16"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "recipients": ["email"],
-    /// "purposes": ["service"], "consent": "give", "limits": {}}`; nothing unless told. `networks` are private ranges
-    /// that the hosts may be in, of those that the server is started with. Without `recipients`, or with `*` among
-    /// them, a channel is given the types of identifiers that its manifest asks for; without `purposes` it carries
-    /// messages for those that its manifest names, or for every one where that names none. `consent` lets a source end
-    /// refusals of consent, which its write key may not else. `limits` are lower ones than the host's: `memory_bytes`,
-    /// `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`, `log_bytes`, `host_calls`, and of a channel `messages_at_once` and
+    /// "purposes": ["service"], "consent": "give", "limits": {}}`; nothing unless told. A host of `http` may have methods
+    /// before it, `GET,HEAD host`, and is granted no others. `networks` are private ranges that the hosts may be in, of those
+    /// that the server is started with. Without `recipients`, or with `*` among them, a channel is given the types of
+    /// identifiers that its manifest asks for; without `purposes` it carries messages for those that its manifest names, or
+    /// for every one where that names none. `consent` lets a source end refusals of consent, which its write key may not
+    /// else. `limits` are lower ones than the host's: `memory_bytes`, `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`,
+    /// `log_bytes`, `host_calls`, of a connector or a channel `requests_per_minute`, and of a channel `messages_at_once` and
     /// `requests_per_host`, how much it sends at once. `"later"` installs it without grants although its configuration
     /// names hosts.
     #[serde(default)]
