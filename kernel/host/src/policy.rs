@@ -2,6 +2,7 @@
 //! ceiling. The minimum wins for numbers, the intersection for hosts; each number says who set it, so that the API can
 //! show it; what each item of it came from is `policy/items.rs`.
 
+mod events;
 mod items;
 
 use std::collections::BTreeMap;
@@ -251,6 +252,8 @@ pub struct Policy {
     pub recipients: Vec<String>,
     /// Purposes that a channel carries messages for; `null` for every one.
     pub purposes: Purposes,
+    /// Names of the events that may be emitted; `null` for any.
+    pub emits: Option<Vec<String>>,
     /// Grants that have no effect, each with the reason.
     pub without_effect: Vec<String>,
 }
@@ -307,6 +310,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     let secrets = secret_rules(manifest, grants, &mut without_effect);
     let recipients = recipient_types(manifest, grants, &mut without_effect);
     without_effect.extend(purposes_in_vain(manifest, grants));
+    without_effect.extend(events::in_vain(manifest, grants));
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -327,6 +331,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         secrets,
         recipients,
         purposes: Purposes::of(&manifest.capabilities, grants),
+        emits: events::emitted(manifest, grants),
         without_effect,
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     ANY_RECIPIENT, EffectiveLimit, GrantedHost, HostPort, LimitSource, Limits, Policy, asks_for_relay, covers,
-    effective_policy,
+    effective_policy, events,
 };
 
 /// The name of the item of a channel whose manifest names no purposes.
@@ -118,7 +118,7 @@ pub fn policy_items(
     items.extend(of.networks());
     items.extend(of.secrets());
     items.extend(of.state());
-    items.extend(of.events());
+    items.extend(events::items(manifest, grants, &policy));
     items.extend(of.inputs());
     items.extend(of.recipients());
     items.extend(of.purposes());
@@ -283,12 +283,6 @@ impl Sides<'_> {
         })
     }
 
-    fn events(&self) -> Vec<PolicyItem> {
-        let any = ["*".to_owned()];
-        let names = self.manifest.emitted_names().unwrap_or(&any);
-        names.iter().map(|name| PolicyItem::as_asked(ItemKind::Event, name, None, name)).collect()
-    }
-
     fn inputs(&self) -> Vec<PolicyItem> {
         let inputs = self.manifest.inputs.iter();
         let inputs = inputs
@@ -436,7 +430,7 @@ impl Sides<'_> {
 
 impl PolicyItem {
     /// An item of which nobody says anything.
-    fn bare(kind: ItemKind, name: &str, decided_by: LimitSource) -> PolicyItem {
+    pub(super) fn bare(kind: ItemKind, name: &str, decided_by: LimitSource) -> PolicyItem {
         PolicyItem {
             kind,
             name: name.to_owned(),
@@ -461,7 +455,7 @@ impl PolicyItem {
     }
 
     /// An item that is granted and that the manifest does not ask for.
-    fn in_vain(kind: ItemKind, name: &str) -> PolicyItem {
+    pub(super) fn in_vain(kind: ItemKind, name: &str) -> PolicyItem {
         PolicyItem {
             granted: Some(Side::Names(vec![name.to_owned()])),
             effective: Some(Side::Names(Vec::new())),

@@ -209,6 +209,9 @@ pub struct Grants {
     /// Purposes that a channel carries messages for, of those that its manifest names; absent means all of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purposes: Option<Vec<String>>,
+    /// Names of the events that it may emit, of those that its manifest names; absent, or with `*`, means all of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emits: Option<Vec<String>>,
     /// Whether what a connector's events say of consent may end refusals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentGrant>,
