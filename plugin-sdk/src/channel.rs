@@ -237,6 +237,8 @@ pub struct Callback {
     pub body: Vec<u8>,
     /// When the kernel received it.
     pub received_at: Timestamp,
+    /// Named values for what later versions of the contract add.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// One fact about a message, e.g. the event `Message Opened`.

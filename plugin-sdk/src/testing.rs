@@ -44,6 +44,7 @@ pub struct Host {
     config: Option<String>,
     now: Timestamp,
     secrets: BTreeSet<String>,
+    log_level: Option<log::Level>,
     kv_quota_bytes: Option<usize>,
     http_answers: VecDeque<Result<http::Response, http::Error>>,
     http: Option<HttpAnswer>,
@@ -120,6 +121,13 @@ impl Host {
     #[must_use]
     pub fn secret(mut self, name: impl Into<String>) -> Host {
         self.secrets.insert(name.into());
+        self
+    }
+
+    /// The same that keeps lines of this level and above; all of them without it.
+    #[must_use]
+    pub fn log_level(mut self, least: log::Level) -> Host {
+        self.log_level = Some(least);
         self
     }
 
@@ -322,6 +330,10 @@ pub(crate) mod platform {
         HOST.with_borrow_mut(|host| host.record.logs.push((level, text.to_owned())));
     }
 
+    pub(crate) fn least_level() -> log::Level {
+        HOST.with_borrow(|host| host.log_level.unwrap_or(log::Level::Debug))
+    }
+
     pub(crate) fn emit(row: usize, event: Emitted) {
         HOST.with_borrow_mut(|host| host.record.emitted.push((row, event)));
     }
@@ -448,6 +460,16 @@ mod tests {
         assert_eq!(consumed.collect::<Vec<_>>(), [Some(1), None, Some(3)]);
         let forgotten = std::panic::catch_unwind(|| Host::new().receive_all::<Forgetful>(&requests));
         assert!(forgotten.is_err());
+    }
+
+    #[test]
+    fn lines_below_the_level_are_not_kept() {
+        let (kept, record) = Host::new().log_level(log::Level::Warn).run(|| {
+            log::info("nobody reads it");
+            log::warn("look");
+            [log::Level::Info, log::Level::Error].map(log::is_kept)
+        });
+        assert_eq!((kept, record.logs), ([false, true], vec![(log::Level::Warn, "look".to_owned())]));
     }
 
     #[test]

@@ -66,6 +66,7 @@ const SHOWN_BY_UNIT_TESTS: &[(&str, &str, &str)] = &[
     ("guest-events", "kernel/host/src/imports/emitting.rs", "a_call_emits_so_many_events_and_so_many_bytes"),
     ("guest-event-bytes", "kernel/host/src/imports/emitting.rs", "a_call_emits_so_many_events_and_so_many_bytes"),
     ("person-events", "kernel/pipeline/src/tests/emits.rs", "what_a_models_own_events_set_off_comes_to_an_end"),
+    ("plugin-requests", "kernel/host/src/egress/tests.rs", "an_installation_sends_so_many_requests_in_a_minute"),
     ("mail-size", "kernel/host/src/egress/mail/tests.rs", "a_mail_has_so_many_bytes_with_everything_and_no_more"),
     ("poll-pages", "kernel/pipeline/src/tests/polls.rs", "a_turn_ends_after_so_many_pages_and_another_goes_on"),
     (

@@ -25,7 +25,7 @@ const DECIDED: &str = r#"
 [grants]
 http = ["a.example"]
 recipients = ["email"]
-limits = { cpu_ms = 100 }
+limits = { cpu_ms = 100, requests_per_minute = 60 }
 [grants.secrets]
 signing = ["a.example"]
 [refused]
@@ -78,10 +78,24 @@ fn a_file_decides_on_everything_that_a_plugin_asks_for_and_the_policy_shows_it()
     assert_eq!(item(&policy, "input", "name")["decided_by"], "manifest");
     let limit = item(&policy, "limit", "cpu_ms");
     assert_eq!((&limit["effective"], &limit["decided_by"]), (&json!(100), &json!("grant")));
+    let rate = item(&policy, "limit", "requests_per_minute");
+    assert_eq!((&rate["effective"], &rate["ceiling"]), (&json!(60), &json!(600_000)));
     assert_eq!(item(&policy, "limit", "host_calls")["decided_by"], "host");
     let shown = text(&run(&kernel, &["plugin", "policy", "hook"]).stdout);
     assert!(shown.contains("POST a.example:443") && shown.contains("decided by"), "{shown}");
     admin.get("/api/v1/installations/none/policy").is_problem(404, "not-found");
+
+    // What a grant leaves out of what may be emitted is set aside, and the plugin goes on.
+    kernel.install("hostile/connector", json!({ "name": "shop", "grants": { "emits": ["Other"] } }));
+    let narrowed = admin.get("/api/v1/installations/shop/policy").is(200);
+    let event = item(&narrowed, "event", "*");
+    assert_eq!((&event["effective"], &event["decided_by"]), (&json!(["Other"]), &json!("grant")));
+    let send = || admin.send("POST", "/api/v1/sources/shop/records", &[], "ada").json();
+    let left_out = send();
+    assert_eq!(left_out["accepted"], 0, "{left_out}");
+    assert!(left_out.to_string().contains("undeclared-event"), "{left_out}");
+    admin.patch("/api/v1/installations/shop", &json!({ "grants": { "emits": null } })).is(200);
+    assert_eq!(send()["accepted"], 1);
 
     // All grants of a change, in place of those that are there.
     std::fs::write(&file, DECIDED.replacen("cpu_ms = 100", "cpu_ms = 50", 1)).unwrap();

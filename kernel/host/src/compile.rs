@@ -347,6 +347,22 @@ mod tests {
     }
 
     #[test]
+    fn how_a_child_ended_tells_what_it_passed() {
+        use std::os::unix::process::ExitStatusExt;
+
+        use rustix::process::Signal;
+        let ended = |raw, complaint: &str| how_it_ended(std::process::ExitStatus::from_raw(raw), complaint.to_owned());
+        for signal in [Signal::XCPU, Signal::KILL] {
+            assert!(matches!(ended(signal.as_raw(), ""), CompileError::Cpu));
+        }
+        let out_of_memory = ended(Signal::ABORT.as_raw(), "memory allocation of 8 bytes failed");
+        assert!(matches!(&out_of_memory, CompileError::Died(why) if why.ends_with("8 bytes failed")));
+        assert!(out_of_memory.to_string().contains("its memory limit of 1.5 GiB"), "{out_of_memory}");
+        // A code stands above the signal.
+        assert!(matches!(ended(1 << 8, "it is malformed"), CompileError::Refused(why) if why == "it is malformed"));
+    }
+
+    #[test]
     fn a_process_is_seen_to_come_on() {
         let ticks = || processor_ticks(std::process::id());
         if let Some(before) = ticks() {

@@ -24,7 +24,7 @@ pub(crate) use channel::{
     send_failure_to_wit, step_from_wit,
 };
 pub(crate) use polling::{page_from_wit, poll_answer_to_wit, poll_failure_from_wit, turn_from_wit, wanted_to_wit};
-pub(crate) use source_0_1::{page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
+pub(crate) use source_0_1::{callback_to_wit_0_1, page_from_wit_0_1, receipt_from_wit_0_1, received_from_wit_0_1};
 pub(crate) use tables::{table_from_wit, table_from_wit_0_1, table_to_wit, table_to_wit_0_1};
 
 /// What is kept of a time as it came: the longest that is one has less.
@@ -164,6 +164,7 @@ pub(crate) fn callback_to_wit(callback: &Callback) -> delivering::Callback {
         headers: callback.headers.clone(),
         body: callback.body.clone(),
         received_at: callback.received_at.0,
+        attributes: Vec::new(),
     }
 }
 

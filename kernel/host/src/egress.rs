@@ -28,10 +28,13 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{HOST, HeaderValue, USER_AGENT};
 use hyper::{HeaderMap, Request};
+use kith_model::budget::{Allowance, table};
 use kith_model::network::Network;
 use kith_model::sending::{
     AnswerRoom, InboundResponse, OutboundMail, OutboundRequest, SendFailure, Sending, SendingMail, Signature, Transport,
 };
+use kith_model::time::Timestamp;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
@@ -65,13 +68,24 @@ pub(crate) struct Gate {
     networks: Vec<Network>,
     slots: Semaphore,
     look_ups: Arc<Share>,
+    /// What the installation has sent, however it was sent.
+    sent: Mutex<Allowance>,
 }
 
 impl Gate {
-    pub(crate) fn new(client: Arc<Client>, config: &HostConfig) -> Gate {
+    pub(crate) fn new(client: Arc<Client>, config: &HostConfig, policy: &Policy) -> Gate {
+        let allowance = Allowance::new(&table::PLUGIN_REQUESTS, policy.requests_per_minute.value, config.clock.now());
         let permits = Permits { loopback: config.allow_loopback, plain_http: config.allow_plain_http };
         let (networks, slots) = (config.ceiling.networks.clone(), Semaphore::new(MAX_GUEST_EXCHANGES));
-        Gate { client, permits, networks, slots, look_ups: Arc::default() }
+        Gate { client, permits, networks, slots, look_ups: Arc::default(), sent: Mutex::new(allowance) }
+    }
+
+    /// Count a request or a mail that is about to leave.
+    ///
+    /// # Errors
+    /// So many have left that it has to wait.
+    pub(crate) fn count(&self, now: Timestamp) -> Result<(), SendFailure> {
+        self.sent.lock().spend(1, now).map_err(|exhausted| SendFailure::Busy(exhausted.to_string()))
     }
 
     /// Where beside public addresses a request to `target` may go.
@@ -179,9 +193,16 @@ impl InstallationTransport {
         InstallationTransport { installed, body: BodyRule::Whole }
     }
 
+    fn count(&self) -> Result<(), SendFailure> {
+        self.installed.gate.count(self.installed.clock.now())
+    }
+
     fn begin(&self, request: OutboundRequest, room: Option<Arc<dyn AnswerRoom>>) -> Sending {
         match admit(&self.installed, request, self.body) {
             Ok(exchange) => {
+                if let Err(busy) = self.count() {
+                    return Box::pin(std::future::ready(Err(busy)));
+                }
                 let client = self.installed.gate.client.clone();
                 let (exchange, observed) = (Exchange { room, ..exchange }, Arc::clone(&self.installed.observed));
                 // On the host's threads, because the caller's may be busy with more than a peer may disturb.
@@ -229,6 +250,9 @@ impl Transport for InstallationTransport {
     fn send_mail(&self, mail: OutboundMail) -> SendingMail {
         match mail::admit(&self.installed, mail) {
             Ok(exchange) => {
+                if let Err(busy) = self.count() {
+                    return Box::pin(std::future::ready(Err(busy)));
+                }
                 let client = self.installed.gate.client.clone();
                 let is_whole = Arc::clone(&exchange.is_whole);
                 let task = self.installed.network.handle().spawn(async move { client.hand_over(exchange).await });

@@ -419,7 +419,7 @@ const CHANNEL_FUNCTIONS: &str = r#"
                 (local.set $left (i32.sub (local.get $left) (i32.const 1)))
                 (br $next)))
             (i32.const 16))
-        (func (export "kith:plugin/delivering@0.2.0#receive") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64) (result i32)
+        (func (export "kith:plugin/delivering@0.2.0#receive") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32) (result i32)
             unreachable)"#;
 
 /// A channel that posts to `url` the value of the first identifier that it is given (nothing without one), with the

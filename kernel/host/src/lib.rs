@@ -57,11 +57,11 @@ pub use manifest::{
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{
     ABI_SECTION, Anatomy, AnatomyPart, AnatomySection, Carried, Inspection, MANIFEST_SECTION, MemoryPages,
-    PackageError, anatomy, assemble, inspect, inspect_within, pack,
+    PackageError, anatomy, assemble, inspect, inspect_within, look_within, pack,
 };
 pub use policy::{
-    EffectiveLimit, HostPort, HttpRule, InvalidHost, ItemKind, LABEL_ITEM, LimitSource, Limits, Policy, PolicyItem,
-    SeenSensitive, Side, effective_policy, policy_items,
+    EffectiveLimit, GrantedHost, HostPort, HttpRule, InvalidGrant, InvalidHost, ItemKind, LABEL_ITEM, LimitSource,
+    Limits, Policy, PolicyItem, SeenSensitive, Side, effective_policy, policy_items,
 };
 pub use roles::{Asking, BindError, Binding, CheckError, ConfigProblem};
 pub use signing::check_secret;

@@ -19,7 +19,7 @@ pub(crate) fn link(linker: &mut Linker<CallState>, abi: Abi, kind: PluginKind) -
         let interface = name.split(['/', '@']).nth(1).unwrap_or_default();
         let mut instance = linker.instance(name)?;
         match (interface, abi) {
-            ("log", _) => link_log(&mut instance)?,
+            ("log", abi) => link_log(&mut instance, abi)?,
             ("config", _) => link_config(&mut instance)?,
             ("secrets", abi) => link_secrets(&mut instance, abi)?,
             ("clock", _) => link_clock(&mut instance)?,
@@ -48,10 +48,14 @@ fn timed<T>(
     Ok((given,))
 }
 
-fn link_log(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {
+fn link_log(instance: &mut LinkerInstance<'_, CallState>, abi: Abi) -> wasmtime::Result<()> {
     instance.func_wrap("write", |store: Store<'_>, (level, message): (log::Level, String)| {
         timed(store, |state| log::Host::write(state, level, message)).map(|((),)| ())
-    })
+    })?;
+    if abi == Abi::V0_1 {
+        return Ok(());
+    }
+    instance.func_wrap("least", |store: Store<'_>, (): ()| timed(store, log::Host::least))
 }
 
 fn link_config(instance: &mut LinkerInstance<'_, CallState>) -> wasmtime::Result<()> {

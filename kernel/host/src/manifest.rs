@@ -29,6 +29,7 @@ pub use keys::LIMITS as LIMIT_NAMES;
 pub use planned::PlannedSchema;
 use reader::Reading;
 pub use reader::mistake_in;
+pub(crate) use sections::METHODS;
 pub use unshown::{Parted, dotted, filled_in_write_only, joined, parted, would_show, write_only, writes};
 
 /// The largest manifest that is read. The biggest of ours is 4 KiB; a schema of 64 KiB is more than anyone will fill in.

@@ -2,6 +2,7 @@
 //! latest log lines, all since the process began. Whoever binds an installation gives it an [`Observed`] and reads it.
 
 use std::collections::VecDeque;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use kith_model::plugin::{FaultOwner, PluginFault};
 use kith_model::sending::{InboundResponse, SendFailure};
 use kith_model::time::Timestamp;
 use parking_lot::Mutex;
+use serde::Serialize;
 
 /// What a line costs besides its text.
 const LINE_BYTES: usize = 64;
@@ -77,8 +79,10 @@ struct Kept {
 }
 
 /// How important a plugin says that a line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LineLevel {
+    #[default]
     Debug,
     Info,
     Warn,
@@ -86,6 +90,9 @@ pub enum LineLevel {
 }
 
 impl LineLevel {
+    /// All of them, the least first.
+    const ALL: [LineLevel; 4] = [LineLevel::Debug, LineLevel::Info, LineLevel::Warn, LineLevel::Error];
+
     /// As it is shown.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,6 +101,15 @@ impl LineLevel {
             LineLevel::Warn => "warn",
             LineLevel::Error => "error",
         }
+    }
+}
+
+impl FromStr for LineLevel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<LineLevel, &'static str> {
+        let found = LineLevel::ALL.into_iter().find(|level| level.as_str() == text);
+        found.ok_or("write `debug`, `info`, `warn` or `error`")
     }
 }
 

@@ -85,6 +85,35 @@ pub enum PackageError {
     NoPoll,
     #[error("no component can be made of the module: {0}")]
     Encode(String),
+    /// More than one of these.
+    #[error("{}", all_of(.0))]
+    Several(Vec<PackageError>),
+}
+
+impl PackageError {
+    /// Nothing where nothing was found, else what was.
+    ///
+    /// # Errors
+    /// What was found, as one error.
+    pub fn of(mut findings: Vec<PackageError>) -> Result<(), PackageError> {
+        match findings.len() {
+            0 => Ok(()),
+            1 => Err(findings.remove(0)),
+            _ => Err(PackageError::Several(findings)),
+        }
+    }
+
+    /// Each thing that is wrong.
+    pub fn findings(&self) -> &[PackageError] {
+        match self {
+            PackageError::Several(findings) => findings,
+            finding => std::slice::from_ref(finding),
+        }
+    }
+}
+
+fn all_of(findings: &[PackageError]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 fn last_in(part: Option<&str>) -> String {
@@ -194,7 +223,7 @@ fn stamped(mut component: Vec<u8>, manifest_toml: &str, abi: Abi) -> Vec<u8> {
 /// compiled or run.
 ///
 /// # Errors
-/// [`PackageError`], one message for each thing that can be wrong.
+/// [`PackageError`], with everything that was found.
 pub fn inspect(component: &[u8]) -> Result<Inspection, PackageError> {
     inspect_within(component, table::COMPONENT_SIZE.default)
 }
@@ -204,20 +233,31 @@ pub fn inspect(component: &[u8]) -> Result<Inspection, PackageError> {
 /// # Errors
 /// As [`inspect`].
 pub fn inspect_within(component: &[u8], max_bytes: u64) -> Result<Inspection, PackageError> {
+    let (inspected, findings) = look_within(component, max_bytes)?;
+    PackageError::of(findings).map(|()| inspected)
+}
+
+/// What a component says that it is, and what of it does not fit that: whoever finds more tells all of it at once.
+///
+/// # Errors
+/// As [`inspect`], for what hides everything else: bytes that are no component, or too much of one, and a manifest that cannot be
+/// read.
+pub fn look_within(component: &[u8], max_bytes: u64) -> Result<(Inspection, Vec<PackageError>), PackageError> {
     shape::check_size(component, max_bytes)?;
-    inspect_with(component, parse_manifest)
+    look_with(component, parse_manifest)
 }
 
 /// The same of a component that was admitted before, perhaps when a manifest's texts and schema had no budgets and the host
 /// took larger ones.
 pub(crate) fn inspect_kept(component: &[u8]) -> Result<Inspection, PackageError> {
-    inspect_with(component, parse_kept_manifest)
+    let (inspected, findings) = look_with(component, parse_kept_manifest)?;
+    PackageError::of(findings).map(|()| inspected)
 }
 
-fn inspect_with(
+fn look_with(
     component: &[u8],
     parse: impl FnOnce(&str) -> Result<Manifest, ManifestError>,
-) -> Result<Inspection, PackageError> {
+) -> Result<(Inspection, Vec<PackageError>), PackageError> {
     shape::check_is_component(component)?;
     shape::check(component)?;
     let sections = read_sections(component)?;
@@ -225,11 +265,11 @@ fn inspect_with(
     let abi = sections.abi.ok_or(PackageError::MissingSection(ABI_SECTION))?;
     let manifest = parse(&manifest_toml).map_err(PackageError::Manifest)?;
     let abi = Abi::parse(&abi).filter(|_| manifest.abi == abi).ok_or(PackageError::Abi { found: abi })?;
-    world::check_component(abi, manifest.kind, &sections.imports, &sections.exports)?;
-    if manifest.poll.is_some() && !world::polls(abi, &sections.exports) {
-        return Err(PackageError::NoPoll);
+    let mut findings = world::findings(abi, manifest.kind, &sections.imports, &sections.exports);
+    if findings.is_empty() && manifest.poll.is_some() && !world::polls(abi, &sections.exports) {
+        findings.push(PackageError::NoPoll);
     }
-    Ok(Inspection {
+    let inspected = Inspection {
         manifest,
         manifest_toml,
         digest: digest(component),
@@ -237,7 +277,8 @@ fn inspect_with(
         imports: sections.imports,
         exports: sections.exports,
         size: component.len(),
-    })
+    };
+    Ok((inspected, findings))
 }
 
 /// The version of the contract that a manifest names.

@@ -2,6 +2,7 @@
 //! ceiling. The minimum wins for numbers, the intersection for hosts; each number says who set it, so that the API can
 //! show it; what each item of it came from is `policy/items.rs`.
 
+mod events;
 mod items;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,9 @@ use kith_model::network::Network;
 use kith_model::plugin::{Grants, LimitRequest, MailRequest, Manifest, Purposes};
 use kith_model::sending::{MAX_SENDING, SendingLimits};
 use serde::Serialize;
+
+use crate::manifest::METHODS;
+use crate::observed::LineLevel;
 
 pub use items::{ItemKind, LABEL_ITEM, PolicyItem, SeenSensitive, Side, policy_items};
 
@@ -32,6 +36,8 @@ pub struct Limits {
     /// memory (an event counts some 300 bytes besides its texts).
     pub output_bytes: u64,
     pub log_bytes: u64,
+    /// The least level of lines that are kept; what is below it counts for no limit.
+    pub log_level: LineLevel,
     /// Host calls of one call; the batches of a data set do not count.
     pub host_calls: u64,
     /// Key-value state of one installation.
@@ -40,6 +46,8 @@ pub struct Limits {
     pub messages_at_once: u64,
     /// Requests of one channel under way to one receiving host at once.
     pub requests_per_host: u64,
+    /// Requests and mails of one installation in a minute.
+    pub requests_per_minute: u64,
     /// Private ranges that may be reached where a grant names them too.
     pub networks: Vec<Network>,
 }
@@ -55,10 +63,12 @@ impl Default for Limits {
             fit_wall_ms: table::FIT_TIME.default,
             output_bytes: table::GUEST_OUTPUT.default,
             log_bytes: table::GUEST_LOG.default,
+            log_level: LineLevel::default(),
             host_calls: table::GUEST_HOST_CALLS.default,
             kv_bytes: table::KV_KEPT.default,
             messages_at_once: messages_at_once as u64,
             requests_per_host: requests_per_host as u64,
+            requests_per_minute: table::PLUGIN_REQUESTS.default,
             networks: Vec::new(),
         }
     }
@@ -140,6 +150,45 @@ impl FromStr for HostPort {
     }
 }
 
+/// A host that HTTP is granted to, with methods before it where it is to have fewer than the manifest asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantedHost {
+    pub host: HostPort,
+    /// `None` is all that the manifest asks for.
+    pub methods: Option<Vec<String>>,
+}
+
+impl GrantedHost {
+    /// Whether the grant lets this method go there.
+    fn allows(&self, method: &str) -> bool {
+        self.methods.as_ref().is_none_or(|methods| methods.iter().any(|allowed| allowed == method))
+    }
+}
+
+/// Why a text grants no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a host; write `api.example.com` or `api.example.com:8443`, without scheme, path or wildcard, and for fewer methods \
+     than the plugin asks for `GET,HEAD api.example.com`"
+)]
+pub struct InvalidGrant(String);
+
+impl FromStr for GrantedHost {
+    type Err = InvalidGrant;
+
+    fn from_str(text: &str) -> Result<GrantedHost, InvalidGrant> {
+        let invalid = || InvalidGrant(text.chars().take(128).collect());
+        let (methods, host) = match text.split_once(' ') {
+            Some((methods, host)) => (Some(methods.split(',').map(str::to_owned).collect::<Vec<_>>()), host),
+            None => (None, text),
+        };
+        if methods.iter().flatten().any(|method| !METHODS.contains(&method.as_str())) {
+            return Err(invalid());
+        }
+        Ok(GrantedHost { host: host.parse().map_err(|_| invalid())?, methods })
+    }
+}
+
 /// Whether a lower-case text is a DNS name without a final dot, an IPv4 address, or an IPv6 address in brackets.
 pub(crate) fn is_host(host: &str) -> bool {
     if let Some(address) = host.strip_prefix('[') {
@@ -188,6 +237,8 @@ pub struct Policy {
     /// How much a channel sends at once; of no effect on other kinds.
     pub messages_at_once: EffectiveLimit,
     pub requests_per_host: EffectiveLimit,
+    /// Of no effect on tag models and scorers, which send nothing.
+    pub requests_per_minute: EffectiveLimit,
     /// Fuel of one call, where the manifest or the grant names it.
     pub fuel: Option<EffectiveLimit>,
     pub http: Vec<HttpRule>,
@@ -201,6 +252,8 @@ pub struct Policy {
     pub recipients: Vec<String>,
     /// Purposes that a channel carries messages for; `null` for every one.
     pub purposes: Purposes,
+    /// Names of the events that may be emitted; `null` for any.
+    pub emits: Option<Vec<String>>,
     /// Grants that have no effect, each with the reason.
     pub without_effect: Vec<String>,
 }
@@ -257,6 +310,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     let secrets = secret_rules(manifest, grants, &mut without_effect);
     let recipients = recipient_types(manifest, grants, &mut without_effect);
     without_effect.extend(purposes_in_vain(manifest, grants));
+    without_effect.extend(events::in_vain(manifest, grants));
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -269,6 +323,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         kv_bytes: lowest(ceiling.kv_bytes, Some(manifest.capabilities.kv_bytes), Some(grants.kv_bytes)),
         messages_at_once: pick(ceiling.messages_at_once.min(MAX_SENDING), |limits| limits.messages_at_once),
         requests_per_host: pick(ceiling.requests_per_host.min(MAX_SENDING), |limits| limits.requests_per_host),
+        requests_per_minute: pick(ceiling.requests_per_minute, |limits| limits.requests_per_minute),
         fuel,
         http,
         mail,
@@ -276,29 +331,41 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
         secrets,
         recipients,
         purposes: Purposes::of(&manifest.capabilities, grants),
+        emits: events::emitted(manifest, grants),
         without_effect,
     }
 }
 
 fn http_rules(manifest: &Manifest, grants: &Grants, without_effect: &mut Vec<String>) -> Vec<HttpRule> {
-    let mut rules = Vec::new();
-    for granted in &grants.http {
-        let host = match granted.parse::<HostPort>() {
-            Ok(host) => host,
+    let mut rules: Vec<HttpRule> = Vec::new();
+    for text in &grants.http {
+        let granted = match text.parse::<GrantedHost>() {
+            Ok(granted) => granted,
             Err(error) => {
                 without_effect.push(format!("http: {error}"));
                 continue;
             }
         };
+        let host = &granted.host;
         let requests = manifest.capabilities.http.iter().filter(|request| covers(&request.host, &host.host));
-        let mut methods: Vec<String> = requests.flat_map(|request| request.methods.clone()).collect();
-        methods.sort();
-        methods.dedup();
+        let methods: Vec<String> = requests.flat_map(|request| request.methods.clone()).collect();
         if methods.is_empty() {
             without_effect.push(format!("http: the manifest does not ask for `{host}`"));
-        } else {
-            rules.push(HttpRule { host, methods });
+            continue;
         }
+        let methods: Vec<String> = methods.into_iter().filter(|method| granted.allows(method)).collect();
+        if methods.is_empty() {
+            without_effect.push(format!("http: the manifest asks for other methods than `{text}`"));
+            continue;
+        }
+        match rules.iter_mut().find(|rule| rule.host == *host) {
+            Some(rule) => rule.methods.extend(methods),
+            None => rules.push(HttpRule { host: host.clone(), methods }),
+        }
+    }
+    for rule in &mut rules {
+        rule.methods.sort();
+        rule.methods.dedup();
     }
     rules
 }
@@ -420,6 +487,34 @@ mod tests {
     use kith_model::plugin::RecipientRequest;
 
     use super::*;
+
+    #[test]
+    fn a_grant_may_name_fewer_methods_than_the_manifest_and_no_more() {
+        let mut manifest = crate::parse_manifest(crate::guests::CONNECTOR).unwrap();
+        manifest.capabilities.http[0].methods = ["GET", "POST"].map(str::to_owned).to_vec();
+        let rules = |granted: &[&str]| {
+            let http = granted.iter().map(|text| (*text).to_owned()).collect();
+            let policy = effective_policy(&manifest, &Grants { http, ..Grants::default() }, &Limits::default());
+            let rules = policy.http.iter().map(|rule| format!("{} {}", rule.methods.join(","), rule.host));
+            (rules.collect::<Vec<_>>(), policy.without_effect)
+        };
+        let cases: [(&[&str], &[&str]); 4] = [
+            (&["a.example"], &["GET,POST a.example"]),
+            (&["GET a.example:8443"], &["GET a.example:8443"]),
+            (&["GET,PUT a.example"], &["GET a.example"]),
+            (&["POST a.example", "GET a.example", "GET b.example"], &["GET,POST a.example", "GET b.example"]),
+        ];
+        for (granted, expected) in cases {
+            let (rules, in_vain) = rules(granted);
+            assert_eq!(rules, expected, "{granted:?}");
+            assert!(in_vain.is_empty(), "{in_vain:?}");
+        }
+        let (nothing, in_vain) = rules(&["PUT a.example"]);
+        assert!(nothing.is_empty() && in_vain[0].contains("other methods than `PUT a.example`"), "{in_vain:?}");
+        for bad in ["get a.example", "GET, a.example", "GET  a.example", "SEND a.example", " a.example"] {
+            assert!(bad.parse::<GrantedHost>().is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn hosts_are_plain_names_and_plain_addresses() {

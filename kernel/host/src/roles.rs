@@ -310,6 +310,7 @@ impl Plugin {
             (asked, limit) => asked.or(limit.map(|limit| limit.value)),
         };
         let metering = if fuel.is_some() { Metering::On } else { Metering::Off };
+        let gate = Gate::new(self.core.client.clone(), settings, &policy);
         let secrets = Secrets::new(binding.secrets, &policy).map_err(|error| BindError::Random(error.to_string()))?;
         let installed = Arc::new(InstallationContext {
             installation: binding.installation,
@@ -320,10 +321,11 @@ impl Plugin {
             config: config.to_string(),
             hidden: Hidden::new(&parted(config, &unshown)),
             secrets,
-            gate: Gate::new(self.core.client.clone(), settings),
+            gate,
             state: binding.state,
             clock: settings.clock.clone(),
             observed: binding.observed,
+            log_level: settings.ceiling.log_level,
             network: self.core.network.clone(),
             fuel,
             state_writes: Mutex::new(StateWrites::new(settings.clock.now())),

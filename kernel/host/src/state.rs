@@ -18,7 +18,7 @@ use crate::imports::emitting::Emitting;
 use crate::imports::secrets::Secrets;
 use crate::key_value::KeyValue;
 use crate::network::Network;
-use crate::observed::Observed;
+use crate::observed::{LineLevel, Observed};
 use crate::package::nesting;
 use crate::policy::Policy;
 
@@ -52,6 +52,8 @@ pub(crate) struct InstallationContext {
     pub(crate) state: Arc<dyn KeyValue>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) observed: Arc<Observed>,
+    /// The least level of lines that are kept.
+    pub(crate) log_level: LineLevel,
     /// Kept for as long as anything of the installation may send.
     pub(crate) network: Arc<Network>,
     /// Fuel of one call, where the installation is metered.

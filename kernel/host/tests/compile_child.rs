@@ -128,6 +128,17 @@ fn a_child_that_compiles_has_given_up_its_rights() {
         assert!(began.elapsed() < Duration::from_secs(20), "{:?}", std::fs::read_to_string(&status));
         std::thread::yield_now();
     }
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).expect("the system tells");
+    for (limit, [soft, hard]) in [
+        ("Max cpu time", ["20", "21"]),
+        ("Max address space", ["1610612736"; 2]),
+        ("Max file size", ["0"; 2]),
+        ("Max open files", ["0"; 2]),
+    ] {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit)).expect(limit);
+        let found: Vec<&str> = line.split_ascii_whitespace().take(2).collect();
+        assert_eq!(found, [soft, hard], "{limit}");
+    }
     child.kill().expect("it runs still");
     child.wait().expect("it was started here");
 }

@@ -23,11 +23,12 @@ use crate::wiring::substitute;
 /// # Errors
 /// [`PackageError`], of what is declared with the line of each mistake.
 pub fn inspect(component: &[u8], max_bytes: u64) -> Result<Inspection, PackageError> {
-    let inspected = kith_host::inspect_within(component, max_bytes)?;
-    match mistakes(&inspected.manifest, &inspected.manifest_toml) {
-        mistakes if mistakes.is_empty() => Ok(inspected),
-        mistakes => Err(PackageError::Manifest(ManifestError { mistakes })),
+    let (inspected, mut findings) = kith_host::look_within(component, max_bytes)?;
+    let mistakes = mistakes(&inspected.manifest, &inspected.manifest_toml);
+    if !mistakes.is_empty() {
+        findings.push(PackageError::Manifest(ManifestError { mistakes }));
     }
+    PackageError::of(findings).map(|()| inspected)
 }
 
 /// All that is wrong, in the order of the manifest; `text` is what it was read from.

@@ -301,7 +301,7 @@ impl Wiring {
             call_memory_bytes: policy.memory_bytes.value.saturating_add(policy.output_bytes.value),
             corrects: row.config.get("upsert").and_then(serde_json::Value::as_bool) == Some(true),
             giver: row.grants.giver(),
-            emits: plugin.manifest.emitted_names().map(Arc::from),
+            emits: policy.emits.map(Arc::from),
             poll: plugin.manifest.poll.as_ref().map(|asked| Polling {
                 interval_ms: row.poll_interval_ms.unwrap_or(asked.interval_ms),
                 changed_at: row.updated_at,

@@ -30,6 +30,7 @@ pub(crate) const TABLES: [(&str, &[&str]); 13] = [
             "host_calls",
             "messages_at_once",
             "requests_per_host",
+            "requests_per_minute",
         ],
     ),
 ];

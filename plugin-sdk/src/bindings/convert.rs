@@ -319,6 +319,7 @@ impl From<delivering::Callback> for Callback {
             headers: callback.headers,
             body: callback.body,
             received_at: callback.received_at,
+            attributes: callback.attributes,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the host functions call on the guest target. The counterpart of `testing::platform`.
 
+use std::sync::OnceLock;
+
 use super::shared::kith::plugin as wit;
 use crate::{Emitted, Timestamp, http, kv, log, secrets};
 
@@ -39,6 +41,17 @@ pub(crate) fn log(level: log::Level, text: &str) {
         log::Level::Error => wit::log::Level::Error,
     };
     wit::log::write(level, text);
+}
+
+/// The same through a call, so that it is asked for once.
+pub(crate) fn least_level() -> log::Level {
+    static LEAST: OnceLock<log::Level> = OnceLock::new();
+    *LEAST.get_or_init(|| match wit::log::least() {
+        wit::log::Level::Debug => log::Level::Debug,
+        wit::log::Level::Info => log::Level::Info,
+        wit::log::Level::Warn => log::Level::Warn,
+        wit::log::Level::Error => log::Level::Error,
+    })
 }
 
 pub(crate) fn emit(row: usize, event: Emitted) {

@@ -99,6 +99,7 @@ mod tests {
             headers: Vec::new(),
             body: body.as_bytes().to_vec(),
             received_at: 1_700_000_000_000,
+            attributes: Vec::new(),
         })
     }
 
@@ -160,6 +161,7 @@ mod tests {
             headers: Vec::new(),
             body: Vec::new(),
             received_at: 0,
+            attributes: Vec::new(),
         };
         assert_eq!(read(&callback).unwrap_err().status, 405);
     }

@@ -145,6 +145,7 @@ fn reports_are_signed_where_the_configuration_says_so() {
             ],
             body: br#"{"message_id":"msg_1","event":"Message Opened"}"#.to_vec(),
             received_at: 1_700_000_000_000,
+            attributes: Vec::new(),
         };
         let host = testing::Host::new().config(&config).secret(RECEIPTS_SECRET);
         host.verify_hmac(|key, _, signature| key.secret == "receipts" && signature == "v1,right")

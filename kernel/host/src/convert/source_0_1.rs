@@ -1,7 +1,7 @@
 //! Responsible for what connectors and channels of contract 0.1.0 give: the same as today's without flags and the time as it
-//! came. Each value is moved into its present form, so that there is one way from there to the model.
+//! came; and for the callbacks that such a channel is given, which are without attributes. Each value is moved into its present form, so that there is one way from there to the model.
 
-use kith_model::plugin::{Receipt, Received};
+use kith_model::plugin::{Callback, Receipt, Received};
 use kith_model::polling::PolledPage;
 
 use crate::bindings::current::{delivering, polling, source, types};
@@ -63,6 +63,18 @@ pub(crate) fn page_from_wit_0_1(hidden: &Hidden, page: v0_1::source::Page) -> Po
         more: page.more,
     };
     super::page_from_wit(hidden, page)
+}
+
+pub(crate) fn callback_to_wit_0_1(callback: &Callback) -> v0_1::delivering::Callback {
+    let callback = super::callback_to_wit(callback);
+    v0_1::delivering::Callback {
+        method: callback.method,
+        path: callback.path,
+        query: callback.query,
+        headers: callback.headers,
+        body: callback.body,
+        received_at: callback.received_at,
+    }
 }
 
 pub(crate) fn receipt_from_wit_0_1(receipt: v0_1::delivering::Receipt) -> Receipt {

@@ -92,13 +92,16 @@ pub(super) fn check_target(
     method: &str,
     target: &Target,
 ) -> Result<bool, String> {
-    let named = |rule: &&HttpRule| rule.host.host == target.host && rule.host.port.unwrap_or(443) == target.port;
-    let rule = rules.iter().find(named).ok_or_else(|| {
-        format!("`{}:{}` is not granted; the manifest must ask for it and an admin allow it", target.host, target.port)
-    })?;
-    if !rule.methods.iter().any(|allowed| allowed == method) {
-        return Err(format!("the manifest does not ask for `{method}` to `{}`", target.host));
+    let is_named = |rule: &&HttpRule| rule.host.host == target.host && rule.host.port.unwrap_or(443) == target.port;
+    let mut named = rules.iter().filter(is_named).peekable();
+    if named.peek().is_none() {
+        let (host, port) = (&target.host, target.port);
+        return Err(format!("`{host}:{port}` is not granted; the manifest must ask for it and an admin allow it"));
     }
+    // A grant may name a host with its port and without, each for other methods.
+    let rule = named.find(|rule| rule.methods.iter().any(|allowed| allowed == method)).ok_or_else(|| {
+        format!("`{method}` to `{}` is not granted; the manifest must ask for it and an admin allow it", target.host)
+    })?;
     let port_named = rule.host.port.is_some();
     if !target.https {
         check_plain_http(permits, port_named, target)?;
@@ -225,6 +228,17 @@ mod tests {
         ] {
             assert!(check(permits, method, url).is_err(), "{method} {url}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_granted_twice_has_the_methods_of_both() {
+        let rule = |host: &str, method: &str| HttpRule { host: host.parse().unwrap(), methods: vec![method.into()] };
+        let rules = [rule("a.b", "GET"), rule("a.b:443", "POST")];
+        let target = parse_target("https://a.b/").unwrap();
+        let permits = Permits { loopback: false, plain_http: false };
+        let check = |method| check_target(&rules, permits, method, &target);
+        assert!(check("GET").is_ok() && check("POST").is_ok());
+        assert!(check("PUT").unwrap_err().starts_with("`PUT` to `a.b` is not granted"));
     }
 
     #[test]

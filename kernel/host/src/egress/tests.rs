@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use kith_model::plugin::Grants;
+use kith_model::plugin::{Grants, LimitRequest};
 use kith_model::sending::{InboundResponse, OutboundRequest, SendFailure, Transport};
 
 use crate::guests::{binding, channel, host, host_with, runtime};
@@ -38,6 +38,27 @@ impl Sender {
     fn send(&self) -> Result<InboundResponse, SendFailure> {
         runtime().block_on(self.transport.send(self.post()))
     }
+}
+
+/// It could send as fast as its peers answered.
+#[test]
+fn an_installation_sends_so_many_requests_in_a_minute() {
+    let peer = Peer::new(|_| Answer::Write(answer(200, "")));
+    let limits = LimitRequest { requests_per_minute: Some(2), ..LimitRequest::default() };
+    let grants = Grants { http: vec![peer.place()], limits, ..Grants::default() };
+    let plugin = host().load(&channel("")).unwrap();
+    let channel = plugin.pure_channel(Binding { grants, ..binding() }).unwrap();
+    let sender = |url: String| Sender { transport: channel.transport(), url };
+    let denied = sender("https://other.example/".to_owned()).send();
+    assert!(matches!(denied, Err(SendFailure::Denied(_))), "it does not leave, and counts for nothing: {denied:?}");
+    let sender = sender(format!("http://{}/in", peer.place()));
+    assert!(sender.send().is_ok() && sender.send().is_ok());
+    let refused = sender.send();
+    assert!(
+        matches!(&refused, Err(SendFailure::Busy(why)) if why.contains("`plugin-requests`: 2 items in 60 s; try again in 30 s")),
+        "{refused:?}"
+    );
+    assert_eq!(peer.requests().len(), 2);
 }
 
 /// Wait until `holds`, or fail.

@@ -32,6 +32,9 @@ impl CallState {
                 return Ok(Err(SendFailure::Denied(reason)));
             }
         };
+        if let Err(busy) = installed.gate.count(installed.clock.now()) {
+            return Ok(Err(busy));
+        }
         let host = exchange.host().to_owned();
         let remaining = self.remaining_wall();
         let before = self.elapsed();

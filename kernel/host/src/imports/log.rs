@@ -1,5 +1,6 @@
 //! Responsible for the interface `log`: a guest's lines go to the operator's log and to those that are kept of its installation,
-//! bounded, harmless, and without what of its configuration is not shown. What a call logs beyond what it may is cut and counted; it is no fault.
+//! bounded, harmless, and without what of its configuration is not shown. What a call logs beyond what it may is cut and counted; it is no
+//! fault. What is below the level that the host keeps is dropped before anything is done for it.
 
 use crate::bindings::current::log;
 use crate::observed::LineLevel;
@@ -13,10 +14,6 @@ const PANIC_PREFIX: &str = "panicked: ";
 
 impl log::Host for CallState {
     fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
-        let text = self.installed.hidden.bounded(&message);
-        if let (log::Level::Error, Some(panic)) = (level, text.strip_prefix(PANIC_PREFIX)) {
-            self.panic = Some(panic.to_owned());
-        }
         self.count_host_call()?;
         let seen = match level {
             log::Level::Debug => LineLevel::Debug,
@@ -24,6 +21,13 @@ impl log::Host for CallState {
             log::Level::Warn => LineLevel::Warn,
             log::Level::Error => LineLevel::Error,
         };
+        if seen < self.installed.log_level {
+            return Ok(());
+        }
+        let text = self.installed.hidden.bounded(&message);
+        if let (log::Level::Error, Some(panic)) = (level, text.strip_prefix(PANIC_PREFIX)) {
+            self.panic = Some(panic.to_owned());
+        }
         if !self.may_log(LINE_BYTES + message.len() as u64) {
             self.installed.observed.line_cut();
             return Ok(());
@@ -37,5 +41,15 @@ impl log::Host for CallState {
             log::Level::Error => tracing::error!(target: "kith_host::plugin", installation, plugin, "{text}"),
         }
         Ok(())
+    }
+
+    fn least(&mut self) -> wasmtime::Result<log::Level> {
+        self.count_host_call()?;
+        Ok(match self.installed.log_level {
+            LineLevel::Debug => log::Level::Debug,
+            LineLevel::Info => log::Level::Info,
+            LineLevel::Warn => log::Level::Warn,
+            LineLevel::Error => log::Level::Error,
+        })
     }
 }

@@ -19,7 +19,7 @@ use crate::egress::{BodyRule, admit};
 use crate::guests::{CONNECTOR, NOW, binding, core, host, host_with};
 use crate::policy::Policy;
 use crate::state::{CallClass, CallState, InstallationContext, thread_cpu_time};
-use crate::{Binding, KeyPage, KeyQuery, KeyValue, KeyValueError, Limits, Setting, assemble};
+use crate::{Binding, KeyPage, KeyQuery, KeyValue, KeyValueError, Limits, LineLevel, Setting, assemble};
 
 /// What an import may take of a processor.
 const MOST: Duration = Duration::from_millis(50);
@@ -71,6 +71,22 @@ fn a_line_and_a_panic_are_told_without_what_of_the_configuration_is_not_shown() 
     let kept = state.installed.observed.lines(None, 1).lines.remove(0);
     assert_eq!(kept.text, "panicked: … of u, Basic …");
     assert_eq!(state.panic.as_deref(), Some("… of u, Basic …"));
+}
+
+/// It is kept nowhere and takes nothing of what the call may log.
+#[test]
+fn a_line_below_the_level_costs_nothing_but_its_call() {
+    let mut warning = Arc::into_inner(installed(Arc::new(ManualClock::new(NOW)), 0)).expect("nobody else has it yet");
+    warning.log_level = LineLevel::Warn;
+    let mut state = CallState::new(Arc::new(warning), CallClass::Plain);
+    assert_eq!(log::Host::least(&mut state).unwrap(), log::Level::Warn);
+    for _ in 0..2 {
+        log::Host::write(&mut state, log::Level::Info, text("x")).unwrap();
+    }
+    log::Host::write(&mut state, log::Level::Warn, "look".to_owned()).unwrap();
+    let seen = &state.installed.observed;
+    assert_eq!((seen.usage().lines, seen.usage().lines_cut, state.host_calls), (1, 0, 4));
+    assert_eq!(seen.lines(None, 2).lines[0].text, "look");
 }
 
 /// The least processor time of five runs: what else the machine does can only add to it.

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::columns::{RECORDS, SCORE_TYPES, TYPES, input_types, single_types};
 use super::keys;
-use super::sections::{FORMS, KINDS, MAX_VERSION_BYTES, METHODS, OF_CHANNELS};
+use super::sections::{FORMS, KINDS, MAX_VERSION_BYTES, METHODS, limits_of_others};
 use super::sections::{allowed, is_compute, may_have_inputs, may_train};
 use super::training::MAX_CUT_OFFS;
 use crate::abi::Abi;
@@ -401,6 +401,7 @@ fn limit(key: &str) -> Value {
         "host_calls" => count("Calls to the host in one call."),
         "messages_at_once" => count("Channels: messages that are under way at once."),
         "requests_per_host" => count("Channels: requests that are under way to one host at once."),
+        "requests_per_minute" => count("Connectors, channels: requests and mails in a minute."),
         _ => unknown(),
     }
 }
@@ -450,13 +451,11 @@ fn of_every_abi(kind: PluginKind, has_inputs: bool) -> Value {
         ("training", is_compute(kind)),
         ("poll", kind == PluginKind::Connector),
     ];
-    for (key, may) in of_tables {
-        if !may {
-            then[key] = json!(false);
-        }
+    for (key, _) in of_tables.into_iter().filter(|(_, may)| !may) {
+        then[key] = json!(false);
     }
     if kind != PluginKind::Channel {
-        then["limits"] = without(&OF_CHANNELS);
+        then["limits"] = without(limits_of_others(kind));
     }
     if kind == PluginKind::Scorer {
         let names =

@@ -39,7 +39,7 @@ pub(super) const MAIL: [&str; 2] = ["host", "reason"];
 pub(super) const POLL: [&str; 2] = ["interval", "reason"];
 
 /// The limits of `[limits]`, which are those that a grant may lower as well.
-pub const LIMITS: [&str; 9] = [
+pub const LIMITS: [&str; 10] = [
     "memory_bytes",
     "cpu_ms",
     "wall_ms",
@@ -49,6 +49,7 @@ pub const LIMITS: [&str; 9] = [
     "host_calls",
     "messages_at_once",
     "requests_per_host",
+    "requests_per_minute",
 ];
 
 /// What the macro of the SDK knows of them.

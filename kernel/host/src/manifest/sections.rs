@@ -22,7 +22,7 @@ pub(super) const KINDS: [PluginKind; 4] =
 pub(super) const FORMS: [(&str, SecretForm); 2] =
     [("text", SecretForm::Text), ("standard-webhooks", SecretForm::StandardWebhooks)];
 
-pub(super) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+pub(crate) const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 
 /// The longest version, and requirement of one, in bytes: a version is part of a stored key.
 pub(super) const MAX_VERSION_BYTES: u64 = 128;
@@ -399,16 +399,25 @@ fn read_kv(capabilities: &Section<'_, '_>) -> (u64, String) {
     (section.count("bytes").unwrap_or(0), reason.unwrap_or_default().to_owned())
 }
 
-/// Limits of what channels alone do.
-pub(super) const OF_CHANNELS: [&str; 2] = ["messages_at_once", "requests_per_host"];
+/// Limits of what some kinds alone do: the first two of channels, the last of connectors as well.
+const OF_SENDERS: [&str; 3] = ["messages_at_once", "requests_per_host", "requests_per_minute"];
+
+/// The limits of what a kind does not do.
+pub(super) fn limits_of_others(kind: PluginKind) -> &'static [&'static str] {
+    match kind {
+        PluginKind::TagModel | PluginKind::Scorer => &OF_SENDERS,
+        PluginKind::Connector => &OF_SENDERS[..2],
+        PluginKind::Channel => &[],
+    }
+}
 
 fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
     let section = Section::open(root.notes, table, "[limits]", start, &keys::LIMITS);
-    if kind.is_some_and(|kind| kind != PluginKind::Channel) {
-        for key in OF_CHANNELS.into_iter().filter(|key| table.contains_key(*key)) {
-            section.wrong_in_new(key, format!("only channels have the limit `{key}`; remove it"));
-        }
+    let of_others = kind.map(limits_of_others).unwrap_or_default();
+    for key in of_others.iter().filter(|key| table.contains_key(**key)) {
+        let who = if OF_SENDERS[2] == *key { "connectors and channels" } else { "channels" };
+        section.wrong_in_new(key, format!("only {who} have the limit `{key}`; remove it"));
     }
     LimitRequest {
         memory_bytes: section.count("memory_bytes"),
@@ -420,5 +429,6 @@ fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest
         host_calls: section.count("host_calls"),
         messages_at_once: section.count("messages_at_once"),
         requests_per_host: section.count("requests_per_host"),
+        requests_per_minute: section.count("requests_per_minute"),
     }
 }

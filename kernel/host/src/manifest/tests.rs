@@ -421,6 +421,12 @@ fn what_cannot_be_meant_is_refused_in_a_new_manifest_alone() {
             "messages_at_once = 8",
             "22:20: only channels have the limit `messages_at_once`; remove it",
         ),
+        (
+            GOOD,
+            "memory_bytes = 1_000_000",
+            "requests_per_minute = 8",
+            "38:23: only connectors and channels have the limit `requests_per_minute`; remove it",
+        ),
         (SHOP, emits, "[\"\"]", "12:10: `emits` in [capabilities] has an empty name"),
         (SHOP, emits, "[\" A\"]", "12:10: `emits` in [capabilities] has ` A`, with spaces around it; write `A`"),
         (SHOP, emits, "[\"A\\nB\"]", "12:10: `emits` in [capabilities] has `A\\nB`, with control characters"),

@@ -113,6 +113,26 @@ fn a_component_of_another_make_is_refused() {
     }
 }
 
+/// One thing that was wrong hid all others.
+#[test]
+fn all_that_does_not_fit_is_told_at_once() {
+    let stamp = |mut component: Component, abi: &str| {
+        for (name, data) in [(MANIFEST_SECTION, SCORER), (ABI_SECTION, abi)] {
+            component.section(&CustomSection { name: name.into(), data: data.as_bytes().into() });
+        }
+        inspect(&component.finish()).unwrap_err()
+    };
+    let refused = stamp(importing("kith:plugin/http@0.2.0"), Abi::CURRENT.as_str());
+    let [PackageError::UndeclaredImport { import, .. }, PackageError::WrongWorld { .. }] = refused.findings() else {
+        panic!("{refused:?}")
+    };
+    assert_eq!(import, "kith:plugin/http@0.2.0");
+    let said = refused.to_string();
+    assert!(said.contains("may not import `kith:plugin/http@0.2.0`") && said.contains("exports nothing"), "{said}");
+    let alone = stamp(importing("kith:plugin/log@0.2.0"), Abi::CURRENT.as_str());
+    assert_eq!(alone.findings(), std::slice::from_ref(&alone));
+}
+
 /// Why a component that is written as text is refused.
 fn refusal(wat: &str) -> String {
     inspect(&wat::parse_str(wat).unwrap_or_else(|error| panic!("{error}\n{wat}"))).unwrap_err().to_string()
@@ -284,7 +304,8 @@ fn a_manifest_that_is_there_is_replaced_only_by_choice() {
 fn a_function_of_the_tool_may_stand_among_the_exports() {
     let check = |exports: &[&str]| {
         let exports: Vec<String> = exports.iter().map(|name| (*name).to_owned()).collect();
-        world::check_component(Abi::CURRENT, PluginKind::Scorer, &[], &exports).map_err(|error| error.to_string())
+        let found = world::findings(Abi::CURRENT, PluginKind::Scorer, &[], &exports);
+        PackageError::of(found).map_err(|error| error.to_string())
     };
     let [scoring, tagging] = ["kith:plugin/scoring@0.2.0", "kith:plugin/tagging@0.2.0"];
     assert_eq!(check(&["init", scoring]), Ok(()));

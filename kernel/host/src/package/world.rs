@@ -153,20 +153,27 @@ fn check_exports(abi: Abi, kind: PluginKind, exports: &BTreeSet<String>) -> Resu
     Err(PackageError::WrongWorld { kind, expected, found: list(exports) })
 }
 
-/// Whether a component's names are those of its kind's world.
-pub(super) fn check_component(
-    abi: Abi,
-    kind: PluginKind,
-    imports: &[String],
-    exports: &[String],
-) -> Result<(), PackageError> {
-    let allowed = &world_of(abi, kind).imports;
-    if let Some(import) = imports.iter().find(|import| !allowed.contains(*import)) {
-        let remedy =
-            if import.starts_with(WASI) { without_wasi(imports) } else { format!("its world has {}", list(allowed)) };
-        return Err(PackageError::UndeclaredImport { kind, import: import.clone(), remedy });
+/// What of a component's names is not its kind's world's. One that was built against another version of the contract is told that
+/// alone, because none of its names is right.
+pub(super) fn findings(abi: Abi, kind: PluginKind, imports: &[String], exports: &[String]) -> Vec<PackageError> {
+    let exported = check_exports(abi, kind, &exports.iter().cloned().collect());
+    if let Err(error @ PackageError::OtherAbi { .. }) = exported {
+        return vec![error];
     }
-    check_exports(abi, kind, &exports.iter().cloned().collect())
+    let allowed = &world_of(abi, kind).imports;
+    let foreign = imports.iter().map(String::as_str).filter(|import| !allowed.contains(*import));
+    let (wasi, others): (Vec<&str>, Vec<&str>) = foreign.partition(|import| import.starts_with(WASI));
+    let undeclared = |import: String, remedy| PackageError::UndeclaredImport { kind, import, remedy };
+    let mut found = Vec::new();
+    if let Some(import) = wasi.first() {
+        found.push(undeclared((*import).to_owned(), without_wasi(imports)));
+    }
+    if !others.is_empty() {
+        let named: Vec<&str> = others.into_iter().take(MAX_NAMED).map(|import| cut(import, MAX_NAME_BYTES)).collect();
+        found.push(undeclared(named.join("`, `"), format!("its world has {}", list(allowed))));
+    }
+    found.extend(exported.err());
+    found
 }
 
 /// Whether a core module was made with the SDK for this kind, and imports nothing that no plugin has.

@@ -8,8 +8,8 @@ use kith_model::sending::MAX_SENDING;
 use serde::Serialize;
 
 use super::{
-    ANY_RECIPIENT, EffectiveLimit, HostPort, HttpRule, LimitSource, Limits, Policy, asks_for_relay, covers,
-    effective_policy,
+    ANY_RECIPIENT, EffectiveLimit, GrantedHost, HostPort, LimitSource, Limits, Policy, asks_for_relay, covers,
+    effective_policy, events,
 };
 
 /// The name of the item of a channel whose manifest names no purposes.
@@ -118,7 +118,7 @@ pub fn policy_items(
     items.extend(of.networks());
     items.extend(of.secrets());
     items.extend(of.state());
-    items.extend(of.events());
+    items.extend(events::items(manifest, grants, &policy));
     items.extend(of.inputs());
     items.extend(of.recipients());
     items.extend(of.purposes());
@@ -141,7 +141,7 @@ impl Sides<'_> {
     fn http(&self) -> Vec<PolicyItem> {
         let requests = &self.manifest.capabilities.http;
         let asks_for = |request: &HttpRequest, host: &HostPort| covers(&request.host, &host.host);
-        let granted: Vec<(&String, Option<HostPort>)> =
+        let granted: Vec<(&String, Option<GrantedHost>)> =
             self.grants.http.iter().map(|text| (text, text.parse().ok())).collect();
         let item = |name: &str, asked: &[&HttpRequest], granted: Vec<String>, effective, decided_by| PolicyItem {
             reason: joined(asked.iter().map(|request| request.reason.as_str())),
@@ -151,25 +151,30 @@ impl Sides<'_> {
             ..PolicyItem::bare(ItemKind::Http, name, decided_by)
         };
         let mut items = Vec::new();
-        for (text, host) in &granted {
-            let asked: Vec<&HttpRequest> =
-                requests.iter().filter(|request| host.as_ref().is_some_and(|host| asks_for(request, host))).collect();
-            let rule = self.policy.http.iter().find(|rule| Some(&rule.host) == host.as_ref());
-            let as_granted = |rule: &HttpRule| {
-                let host = HostPort { port: Some(rule.host.port.unwrap_or(443)), ..rule.host.clone() };
-                rule.methods.iter().map(|method| format!("{method} {host}")).collect::<Vec<_>>()
-            };
-            let decided_by = if asked.is_empty() { LimitSource::Manifest } else { LimitSource::Grant };
-            let effective = rule.map(as_granted).unwrap_or_default();
+        for (text, granted) in &granted {
+            let asked: Vec<&HttpRequest> = requests
+                .iter()
+                .filter(|request| granted.as_ref().is_some_and(|granted| asks_for(request, &granted.host)))
+                .collect();
+            let effective = granted.as_ref().map(|granted| self.calls_of(granted)).unwrap_or_default();
+            let decided_by = if effective.is_empty() { LimitSource::Manifest } else { LimitSource::Grant };
             items.push(item(text, &asked, vec![(*text).clone()], effective, decided_by));
         }
         let is_granted = |request: &HttpRequest| {
-            granted.iter().any(|(_, host)| host.as_ref().is_some_and(|host| asks_for(request, host)))
+            granted.iter().any(|(_, of)| of.as_ref().is_some_and(|granted| asks_for(request, &granted.host)))
         };
         let missing = requests.iter().filter(|request| !is_granted(request));
         items
             .extend(missing.map(|request| item(&request.host, &[request], Vec::new(), Vec::new(), LimitSource::Grant)));
         items
+    }
+
+    /// What a grant of a host lets out, of what the manifest asks for.
+    fn calls_of(&self, granted: &GrantedHost) -> Vec<String> {
+        let rules = self.policy.http.iter().filter(|rule| rule.host == granted.host);
+        let methods = rules.flat_map(|rule| &rule.methods).filter(|method| granted.allows(method));
+        let host = HostPort { port: Some(granted.host.port.unwrap_or(443)), ..granted.host.clone() };
+        methods.map(|method| format!("{method} {host}")).collect()
     }
 
     /// A relay that is granted; then those that are asked for and no grant gives.
@@ -276,12 +281,6 @@ impl Sides<'_> {
             effective: Some(Side::Count(value)),
             ..PolicyItem::bare(ItemKind::Kv, "kv_bytes", source)
         })
-    }
-
-    fn events(&self) -> Vec<PolicyItem> {
-        let any = ["*".to_owned()];
-        let names = self.manifest.emitted_names().unwrap_or(&any);
-        names.iter().map(|name| PolicyItem::as_asked(ItemKind::Event, name, None, name)).collect()
     }
 
     fn inputs(&self) -> Vec<PolicyItem> {
@@ -405,20 +404,25 @@ impl Sides<'_> {
                 ..PolicyItem::bare(ItemKind::Limit, "fuel", policy.fuel.map_or(LimitSource::Host, |fuel| fuel.source))
             },
         ];
+        let per_minute =
+            limit("requests_per_minute", ceiling.requests_per_minute, policy.requests_per_minute, |limits| {
+                limits.requests_per_minute
+            });
         match self.manifest.kind {
             PluginKind::TagModel | PluginKind::Scorer => items.extend([
                 limit("fit_cpu_ms", ceiling.fit_cpu_ms, policy.fit_cpu_ms, |_| None),
                 limit("fit_wall_ms", ceiling.fit_wall_ms, policy.fit_wall_ms, |_| None),
             ]),
+            PluginKind::Connector => items.push(per_minute),
             PluginKind::Channel => {
                 let at_most = |limit: u64| limit.min(MAX_SENDING);
                 let (messages, requests) = (at_most(ceiling.messages_at_once), at_most(ceiling.requests_per_host));
                 items.extend([
                     limit("messages_at_once", messages, policy.messages_at_once, |limits| limits.messages_at_once),
                     limit("requests_per_host", requests, policy.requests_per_host, |limits| limits.requests_per_host),
+                    per_minute,
                 ]);
             }
-            PluginKind::Connector => {}
         }
         items
     }
@@ -426,7 +430,7 @@ impl Sides<'_> {
 
 impl PolicyItem {
     /// An item of which nobody says anything.
-    fn bare(kind: ItemKind, name: &str, decided_by: LimitSource) -> PolicyItem {
+    pub(super) fn bare(kind: ItemKind, name: &str, decided_by: LimitSource) -> PolicyItem {
         PolicyItem {
             kind,
             name: name.to_owned(),
@@ -451,7 +455,7 @@ impl PolicyItem {
     }
 
     /// An item that is granted and that the manifest does not ask for.
-    fn in_vain(kind: ItemKind, name: &str) -> PolicyItem {
+    pub(super) fn in_vain(kind: ItemKind, name: &str) -> PolicyItem {
         PolicyItem {
             granted: Some(Side::Names(vec![name.to_owned()])),
             effective: Some(Side::Names(Vec::new())),
@@ -550,6 +554,22 @@ mod tests {
         assert!(limits.contains(&("fuel", None, hosts)), "{limits:?}");
         let reasons: Vec<_> = items.iter().filter_map(|item| item.reason.as_deref()).collect();
         assert_eq!(reasons, ["to write", "to read", "to test", "to remember"]);
+    }
+
+    #[test]
+    fn a_grant_of_fewer_methods_shows_those_that_are_left() {
+        let mut manifest = connector();
+        manifest.capabilities.http[0].methods = texts(&["GET", "POST"]);
+        let grants = Grants { http: texts(&["GET a.example", "PUT b.example"]), ..Grants::default() };
+        let items = policy_items(&manifest, &grants, &Limits::default(), &[]);
+        assert_eq!(
+            shown(&items, ItemKind::Http),
+            [
+                ("GET a.example", Some(&names(&["GET a.example:443"])), LimitSource::Grant),
+                ("PUT b.example", Some(&names(&[])), LimitSource::Manifest),
+            ]
+        );
+        assert_eq!(items[0].asked, Some(names(&["GET *", "POST *"])));
     }
 
     #[test]
@@ -671,6 +691,6 @@ mod tests {
         assert_eq!(shown(&learns, ItemKind::Input), with_label, "what it learns from it sees, too");
         let private = shown(&other, ItemKind::Network);
         assert_eq!(private, [("private ranges", Some(&names(&[])), LimitSource::Host)]);
-        assert_eq!(shown(&other, ItemKind::Limit).len(), 9, "with how much a channel sends at once");
+        assert_eq!(shown(&other, ItemKind::Limit).len(), 10, "with how much a channel sends at once");
     }
 }

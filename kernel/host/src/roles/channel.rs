@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kith_model::delivery::{Message, Outcome};
 use kith_model::plugin::{Callback, Channel, PluginFault, Receipt, ReceiveError};
 use kith_model::sending::{MAX_ROUNDS, PureChannel, SentAnswer, Step, Transport};
-use wasmtime::component::{ComponentNamedList, Lift};
+use wasmtime::component::{ComponentNamedList, Lift, Lower};
 
 use super::BoundPlugin;
 use crate::bindings::current::delivering;
@@ -32,7 +32,7 @@ impl Channel for WasmChannel {
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
-        receive(&self.bound, callback, convert::receipt_from_wit_0_1)
+        receive(&self.bound, convert::callback_to_wit_0_1(callback), convert::receipt_from_wit_0_1)
     }
 }
 
@@ -65,7 +65,7 @@ impl PureChannel for WasmPureChannel {
     }
 
     fn receive(&self, callback: &Callback) -> Result<Vec<Receipt>, ReceiveError> {
-        receive(&self.bound, callback, convert::receipt_from_wit)
+        receive(&self.bound, convert::callback_to_wit(callback), convert::receipt_from_wit)
     }
 
     fn transport(&self) -> Arc<dyn Transport> {
@@ -85,16 +85,16 @@ fn within_rounds((step, answer): (Step, &SentAnswer)) -> Step {
     }
 }
 
-fn receive<R>(
+fn receive<C, R>(
     bound: &BoundPlugin,
-    callback: &Callback,
+    callback: C,
     receipt_from_wit: fn(R) -> Receipt,
 ) -> Result<Vec<Receipt>, ReceiveError>
 where
+    (C,): ComponentNamedList + Lower,
     (Result<Vec<R>, delivering::Rejection>,): ComponentNamedList + Lift,
 {
-    let wit = convert::callback_to_wit(callback);
-    let called: Result<Result<Vec<R>, delivering::Rejection>, _> = bound.call(CallClass::Plain, "receive", (&wit,));
+    let called: Result<Result<Vec<R>, delivering::Rejection>, _> = bound.call(CallClass::Plain, "receive", (callback,));
     match called.map_err(ReceiveError::Fault)? {
         Ok(receipts) => {
             let receipts: Vec<Receipt> = receipts.into_iter().map(receipt_from_wit).collect();

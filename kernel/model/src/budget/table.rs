@@ -175,6 +175,11 @@ pub static POLL_REQUESTS_AT_ONCE: Budget = budget("poll-requests-at-once", Host,
 pub static POLL_ANSWERS: Budget = budget("poll-answers", Call, Bytes, 8 << 20, FIXED);
 /// The least time between two polls of an installation; one that asks for less is refused.
 pub static POLL_INTERVAL: Budget = budget("poll-interval", Installation, WallMs, 60_000, "poll.interval");
+/// Requests and mails that an installation has sent, by its calls and by the kernel for it; beyond them the next wait.
+pub static PLUGIN_REQUESTS: Budget = Budget {
+    period: Some(Duration::from_secs(60)),
+    ..budget("plugin-requests", Installation, Items, 600_000, "grants.limits.requests_per_minute")
+};
 /// Places in a request that secrets fill in.
 pub static SECRET_PLACES: Budget = budget("secret-places", Call, Items, 16, FIXED);
 /// A mail of a channel with all that belongs to it, before it is written for the wire.
@@ -331,6 +336,7 @@ pub static ALL: &[&Budget] = &[
     &POLL_REQUESTS_AT_ONCE,
     &POLL_ANSWERS,
     &POLL_INTERVAL,
+    &PLUGIN_REQUESTS,
     &SECRET_PLACES,
     &MAIL_SIZE,
     &KV_KEPT,

@@ -191,7 +191,8 @@ pub enum SecretForm {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grants {
-    /// `host` or `host:port` that may be reached over HTTP, exact names.
+    /// `host` or `host:port` that may be reached over HTTP, exact names; with methods before it, `GET,HEAD host`, where it is to have
+    /// fewer than the manifest asks for.
     pub http: Vec<String>,
     /// Private ranges of addresses that those hosts may be in, e.g. `10.1.0.0/16`, of those that the server is started with. A
     /// host that is written as an address names itself.
@@ -208,6 +209,9 @@ pub struct Grants {
     /// Purposes that a channel carries messages for, of those that its manifest names; absent means all of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub purposes: Option<Vec<String>>,
+    /// Names of the events that it may emit, of those that its manifest names; absent, or with `*`, means all of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emits: Option<Vec<String>>,
     /// Whether what a connector's events say of consent may end refusals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<ConsentGrant>,
@@ -252,6 +256,8 @@ pub struct LimitRequest {
     /// Requests of a channel that are under way to one receiving host at once. A channel of contract 0.1 sends by itself, and
     /// is bounded by its messages alone.
     pub requests_per_host: Option<u64>,
+    /// Requests and mails of a connector or a channel in a minute.
+    pub requests_per_minute: Option<u64>,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The events that a source's plugin may emit, as its manifest names them: what an admin agreed to when it was installed. An
+//! The events that a source's plugin may emit, as its manifest names them and its grant leaves them: what an admin agreed to. An
 //! event of another name is set aside by itself, because what stands beside it in the request has done nothing wrong.
 
 use std::sync::Arc;
@@ -47,8 +47,8 @@ impl DeclaredEvents {
         };
         let named = if listed.is_empty() { "none".to_owned() } else { listed.join(", ") };
         let message = format!(
-            "{} may not emit `{}`: `emits` under [capabilities] of its manifest names {named}{more}; a version of the plugin \
-             that declares the event can take this record",
+            "{} may not emit `{}`: `emits` under [capabilities] of its manifest, less what its grant leaves out, names \
+             {named}{more}; a version of the plugin that declares the event, or a wider grant, can take this record",
             self.plugin, came.name
         );
         Some(RejectedRecord { place: 0, code: UNDECLARED_EVENT.to_owned(), message, raw: String::new() })

@@ -64,3 +64,30 @@ fn abi_body(abi: Abi) -> AbiBody {
 pub(crate) async fn abi(_: KnownQuery) -> Json<AbiVersions> {
     Json(AbiVersions { items: Abi::ALL.map(abi_body).into(), current: Abi::CURRENT.to_string() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_says_whether_it_changes_and_how_long_it_is_loaded() {
+        let versions: Vec<AbiBody> = Abi::ALL.map(abi_body).into();
+        let written: Vec<(&str, &str)> =
+            versions.iter().map(|abi| (abi.version.as_str(), abi.package.as_str())).collect();
+        assert_eq!(written, [("0.1", "kith:plugin@0.1.0"), ("0.2", "kith:plugin@0.2.0")]);
+        assert_eq!(versions[0].status, "frozen");
+        for abi in &versions {
+            let promise = match abi.status.as_str() {
+                "frozen" => "by every kernel 0.x",
+                _ => "it may change",
+            };
+            assert!(abi.support.contains(promise), "{}: {}", abi.version, abi.support);
+            assert_eq!(abi.since, "0.1.0");
+            let kinds: Vec<&str> = abi.worlds.iter().map(|world| world.kind.as_str()).collect();
+            assert_eq!(kinds, ["connector", "tag-model", "scorer", "channel"]);
+            let of_channel = &abi.worlds[3];
+            let sends = of_channel.imports.contains(&format!("kith:plugin/http@{}.0", abi.version));
+            assert_eq!(sends, abi.version == "0.1", "from 0.2 on the kernel sends");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! How the errors of the layers below become answers: each variant is named, so that a new one cannot be forgotten.
 
-use kith_host::{BindError, CompileError, ConfigError, ConfigProblem, LoadError};
+use kith_host::{BindError, CompileError, ConfigError, ConfigProblem, LoadError, ManifestMistake, PackageError};
 use kith_pipeline::{QueryError, SetupError, TurnError};
 
 use super::audiences::bad_expression;
@@ -11,11 +11,24 @@ fn bad_component(error: &(dyn std::error::Error + 'static)) -> ApiError {
     ApiError::BadInput { code: "bad-component", message: chain(error), mistakes: Vec::new() }
 }
 
+/// A component that is refused for what it says, with everything that is wrong as an error of its own: of the manifest at its line.
+fn refused_package(package: &PackageError) -> ApiError {
+    let mistakes = package.findings().iter().flat_map(|finding| match finding {
+        PackageError::Manifest(error) => {
+            let at = |mistake: &ManifestMistake| format!("plugin.toml:{}:{}", mistake.line, mistake.column);
+            let told = error.mistakes.iter();
+            told.map(|mistake| Mistake { path: at(mistake), message: mistake.message.clone() }).collect()
+        }
+        other => vec![Mistake { path: "component".to_owned(), message: other.to_string() }],
+    });
+    ApiError::BadInput { code: "bad-component", message: package.to_string(), mistakes: mistakes.collect() }
+}
+
 impl From<LoadError> for ApiError {
     fn from(error: LoadError) -> ApiError {
         match error {
-            LoadError::Package(_)
-            | LoadError::Kernel { .. }
+            LoadError::Package(package) => refused_package(&package),
+            LoadError::Kernel { .. }
             | LoadError::Incompatible { .. }
             | LoadError::Compile(CompileError::Refused(_) | CompileError::Cpu | CompileError::Died(_)) => {
                 bad_component(&error)
@@ -122,5 +135,29 @@ impl From<QueryError> for ApiError {
             QueryError::Commit(error) => error.into(),
             QueryError::NotKept(error) => kith_store::CommitError::clone(&error).into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_host::ManifestError;
+
+    use super::*;
+
+    #[test]
+    fn everything_that_is_wrong_with_a_component_is_an_error_of_its_own() {
+        let mistake = |line, message: &str| ManifestMistake { line, column: 8, message: message.to_owned() };
+        let mistakes = vec![mistake(3, "no title"), mistake(9, "no reason")];
+        let manifest = PackageError::Manifest(ManifestError { mistakes });
+        let places = |package: PackageError| match ApiError::from(LoadError::Package(package)) {
+            ApiError::BadInput { code: "bad-component", message, mistakes } => {
+                assert!(message.contains("no reason"), "{message}");
+                mistakes.into_iter().map(|mistake| mistake.path).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(places(manifest.clone()), ["plugin.toml:3:8", "plugin.toml:9:8"]);
+        let all = PackageError::Several(vec![PackageError::NoPoll, manifest]);
+        assert_eq!(places(all), ["component", "plugin.toml:3:8", "plugin.toml:9:8"]);
     }
 }

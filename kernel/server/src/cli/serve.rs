@@ -82,6 +82,7 @@ fn config(args: &ServeArgs) -> Result<Config, Failure> {
             messages_at_once: args.messages_per_channel,
             requests_per_host: args.requests_per_host,
             networks: args.allow_network.clone(),
+            log_level: args.plugin_log,
             ..Limits::default()
         },
         max_workspaces: args.max_workspaces,

@@ -194,6 +194,7 @@ fn what_the_schema_refuses_the_reader_refuses() {
         (TAG_MODEL, "[config.properties.window]", "[config]"),
         (TAG_MODEL, "cpu_ms = 500", "cpu_ms = 0"),
         (TAG_MODEL, "cpu_ms = 500", "messages_at_once = 5"),
+        (TAG_MODEL, "cpu_ms = 500", "requests_per_minute = 5"),
         (TAG_MODEL, "[limits]", "[capabilities]\nemits = [\"A\", \"A\"]\n[limits]"),
         (LEARNER, "horizon = \"60d\"\n", ""),
         (LEARNER, "\"60d\"", "\"two months\""),

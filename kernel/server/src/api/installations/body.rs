@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use kith_host::Policy;
 use kith_model::plugin::{Grants, InstallationMode, Manifest, PluginKind, is_dev};
 use kith_model::polling::interval_text;
 use kith_pipeline::{Activity, HostState, HostView, WAITS_FOR_FIT};
@@ -48,12 +49,13 @@ pub(crate) struct NewInstallation {
     #[schema(value_type = Option<Object>)]
     pub(super) config: Option<Value>,
     /// `{"http": ["host"], "networks": ["10.1.0.0/16"], "secrets": {"name": ["host"]}, "kv_bytes": 0, "recipients": ["email"],
-    /// "purposes": ["service"], "consent": "give", "limits": {}}`; nothing unless told. `networks` are private ranges
-    /// that the hosts may be in, of those that the server is started with. Without `recipients`, or with `*` among
-    /// them, a channel is given the types of identifiers that its manifest asks for; without `purposes` it carries
-    /// messages for those that its manifest names, or for every one where that names none. `consent` lets a source end
-    /// refusals of consent, which its write key may not else. `limits` are lower ones than the host's: `memory_bytes`,
-    /// `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`, `log_bytes`, `host_calls`, and of a channel `messages_at_once` and
+    /// "purposes": ["service"], "emits": ["Order Completed"], "consent": "give", "limits": {}}`; nothing unless told. A host of `http` may have methods
+    /// before it, `GET,HEAD host`, and is granted no others. `networks` are private ranges that the hosts may be in, of those
+    /// that the server is started with. Without `recipients`, or with `*` among them, a channel is given the types of
+    /// identifiers that its manifest asks for; without `purposes` it carries messages for those that its manifest names, or
+    /// for every one where that names none; without `emits` a plugin may emit the events that its manifest names. `consent` lets a source end refusals of consent, which its write key may not
+    /// else. `limits` are lower ones than the host's: `memory_bytes`, `cpu_ms`, `wall_ms`, `fuel`, `output_bytes`,
+    /// `log_bytes`, `host_calls`, of a connector or a channel `requests_per_minute`, and of a channel `messages_at_once` and
     /// `requests_per_host`, how much it sends at once. `"later"` installs it without grants although its configuration
     /// names hosts.
     #[serde(default)]
@@ -404,10 +406,10 @@ fn activity(app: &App, tables: &WorkspaceTables, row: &InstallationRow, shows_wo
 }
 
 /// What a plugin may emit; `None` of a model that emits nothing.
-fn emits(manifest: &Manifest) -> Option<Vec<String>> {
+fn emits(manifest: &Manifest, policy: &Policy) -> Option<Vec<String>> {
     let is_source = matches!(manifest.kind, PluginKind::Connector | PluginKind::Channel);
     let may_emit = is_source || !manifest.capabilities.emits.is_empty();
-    may_emit.then(|| manifest.emitted_names().map_or_else(|| vec!["*".to_owned()], <[String]>::to_vec))
+    may_emit.then(|| policy.emits.clone().unwrap_or_else(|| vec!["*".to_owned()]))
 }
 
 /// An installation as an answer, with or without what tells of people: the words of plugins and numbers of messages.
@@ -421,6 +423,7 @@ pub(super) fn installation_body(
     let plugin = tables.plugin_of(row);
     let words = |why: &str| if shows_words { why.to_owned() } else { stopped() };
     let policy = plugin.map(|plugin| app.wiring.effective_policy(&plugin.manifest, &row.grants));
+    let emits = plugin.zip(policy.as_ref()).and_then(|(plugin, policy)| emits(&plugin.manifest, policy));
     let effective_policy =
         serde_json::to_value(policy).map_err(|error| ApiError::internal("showing an effective policy", error))?;
     Ok(InstallationBody {
@@ -447,7 +450,7 @@ pub(super) fn installation_body(
         state_version: state_version(tables, row),
         shadow: row.shadow.as_ref().map(ShadowVersionBody::from),
         poll: poll(tables, row),
-        emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
+        emits,
         receiving_hosts: receiving_hosts(app, tables, row, shows_words),
         changed: None,
         warnings: Vec::new(),

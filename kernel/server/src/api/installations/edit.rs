@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use kith_host::{Asking, CheckError, HostPort, Plugin, check_secret};
+use kith_host::{Asking, CheckError, GrantedHost, HostPort, Plugin, check_secret};
 use kith_model::budget::table;
 use kith_model::id::InstallationName;
 use kith_model::network::Network;
@@ -308,6 +310,7 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
         };
         return Err(ApiError::at(format!("grants.limits.{name}"), message));
     }
+    check_rate(kind, grants)?;
     if grants.consent.is_some() && kind != PluginKind::Connector {
         return Err(ApiError::at("grants.consent", format!("a {kind} tells of nobody's consent; leave it out")));
     }
@@ -324,6 +327,16 @@ pub(super) fn check_grants(kind: PluginKind, grants: &Grants, before: &Grants) -
         return Err(ApiError::at(format!("grants.networks[{place}]"), message));
     }
     check_hosts(grants, before)
+}
+
+/// Who sends nothing has no limit of it, and whoever is to send nothing is granted no host.
+fn check_rate(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
+    let message = match (kind, grants.limits.requests_per_minute) {
+        (PluginKind::TagModel | PluginKind::Scorer, Some(_)) => format!("a {kind} sends no requests; leave it out"),
+        (_, Some(0)) => "must be at least 1; to let nothing out, grant no host".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(ApiError::at("grants.limits.requests_per_minute", message))
 }
 
 /// Purposes are granted to channels alone, as they are compared: one that is written otherwise would be carried by
@@ -343,8 +356,8 @@ fn check_purposes(kind: PluginKind, grants: &Grants) -> Result<(), ApiError> {
 /// What names no host would have no effect, which whoever grants it would hear of only from the policy. One that was granted when
 /// nobody looked may stay, because a change of something else sends it back as it is.
 fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
-    check_each_host("grants.http", &grants.http, &before.http)?;
-    check_each_host("grants.mail", &grants.mail, &before.mail)?;
+    check_each_host::<GrantedHost>("grants.http", &grants.http, &before.http)?;
+    check_each_host::<HostPort>("grants.mail", &grants.mail, &before.mail)?;
     let is_portless = |text: &String| text.parse::<HostPort>().is_ok_and(|relay| relay.port.is_none());
     let mut new = grants.mail.iter().enumerate().filter(|(_, text)| !before.mail.contains(text));
     if let Some((place, text)) = new.find(|(_, text)| is_portless(text)) {
@@ -353,14 +366,17 @@ fn check_hosts(grants: &Grants, before: &Grants) -> Result<(), ApiError> {
     }
     for (name, hosts) in &grants.secrets {
         let had = before.secrets.get(name).map(Vec::as_slice).unwrap_or_default();
-        check_each_host(&format!("grants.secrets.{name}"), hosts, had)?;
+        check_each_host::<HostPort>(&format!("grants.secrets.{name}"), hosts, had)?;
     }
     Ok(())
 }
 
-fn check_each_host(list: &str, hosts: &[String], had: &[String]) -> Result<(), ApiError> {
+fn check_each_host<H>(list: &str, hosts: &[String], had: &[String]) -> Result<(), ApiError>
+where
+    H: FromStr<Err: Display>,
+{
     for (place, text) in hosts.iter().enumerate().filter(|(_, text)| !had.contains(text)) {
-        text.parse::<HostPort>().map_err(|error| ApiError::at(format!("{list}[{place}]"), error.to_string()))?;
+        text.parse::<H>().map_err(|error| ApiError::at(format!("{list}[{place}]"), error.to_string()))?;
     }
     Ok(())
 }
@@ -668,6 +684,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_rate_is_for_who_sends_and_lets_something_out() {
+        let is_taken = |kind, requests_per_minute| {
+            let limits = LimitRequest { requests_per_minute, ..LimitRequest::default() };
+            check_grants(kind, &Grants { limits, ..Grants::default() }, &Grants::default()).is_ok()
+        };
+        for kind in [PluginKind::Connector, PluginKind::Channel] {
+            assert!(is_taken(kind, Some(1)) && !is_taken(kind, Some(0)), "{kind}");
+        }
+        assert!(is_taken(PluginKind::Scorer, None) && !is_taken(PluginKind::Scorer, Some(1)));
+        assert!(!is_taken(PluginKind::TagModel, Some(1)));
+    }
+
     /// The first place that is refused, and its words.
     fn refused_host(http: &[&str], secret: &[&str], before: &Grants) -> Option<(String, String)> {
         let list = |hosts: &[&str]| hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<String>>();
@@ -682,6 +711,8 @@ mod tests {
     #[test]
     fn what_is_no_host_is_not_granted() {
         let none = Grants::default();
+        assert_eq!(refused_host(&["GET,HEAD a.example", "a.example:9"], &[], &none), None);
+        assert!(refused_host(&[], &["GET a.example"], &none).is_some(), "a secret goes with any method");
         let good = ["a.example", "A.example:8443", "127.0.0.1:9", "[::1]:9", "[::1]", "localhost:7700"];
         assert_eq!(refused_host(&good, &good, &none), None);
         for bad in [

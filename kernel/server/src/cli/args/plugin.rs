@@ -300,7 +300,7 @@ pub(crate) struct InstallArgs {
     /// A file of grants, TOML or JSON, that grants or refuses everything the plugin asks for; `kith plugin grants` writes one
     #[arg(long, value_name = "FILE", conflicts_with_all = GRANTING)]
     pub(crate) grants: Option<PathBuf>,
-    /// A host it may reach over HTTP; repeat for more
+    /// A host it may reach over HTTP, for fewer methods than it asks for as `GET,HEAD HOST`; repeat for more
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
     /// A relay that it may hand mail to; repeat for more
@@ -363,7 +363,8 @@ pub(crate) struct InstallationChangeArgs {
     /// A secret to forget; repeat for more
     #[arg(long, value_name = "NAME")]
     pub(crate) forget_secret: Vec<String>,
-    /// A host it may reach over HTTP; those that are given take the place of the present ones
+    /// A host it may reach over HTTP, for fewer methods than it asks for as `GET,HEAD HOST`; those that are given take the place
+    /// of the present ones
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) grant_http: Vec<String>,
     /// A relay that it may hand mail to; those that are given take the place of the present ones
@@ -447,7 +448,8 @@ pub(crate) struct PinArgs {
 #[derive(Debug, Default, Args)]
 pub(crate) struct SendingArgs {
     /// A limit lower than the server's, e.g. `cpu_ms=200`, or `cpu_ms=none` for the server's own; repeat for more. There are
-    /// memory_bytes, cpu_ms, wall_ms, fuel, output_bytes, log_bytes, host_calls, messages_at_once and requests_per_host
+    /// memory_bytes, cpu_ms, wall_ms, fuel, output_bytes, log_bytes, host_calls, messages_at_once, requests_per_host and
+    /// requests_per_minute
     #[arg(long = "limit", value_parser = parse_limit, value_name = "NAME=N|none")]
     pub(crate) limits: Vec<(String, LimitArg)>,
     /// Messages of a channel that are under way at once; `none` leaves it to the server

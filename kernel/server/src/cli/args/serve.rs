@@ -10,6 +10,7 @@ use kith::front::{Proxies, ProxyHeader};
 use kith::public::PublicUrl;
 use kith::serve::{KeySource, MasterKeys, TlsFiles};
 use kith::signatures::trust::SignaturePolicy;
+use kith_host::LineLevel;
 use kith_model::budget::table;
 use kith_model::network::{InvalidNetwork, Network};
 use kith_model::secret::Secret;
@@ -107,6 +108,9 @@ pub(crate) struct ServeArgs {
     /// What is logged, e.g. `info` or `kith=debug,warn`
     #[arg(long, env = "KITH_LOG", default_value = "info", value_name = "FILTER")]
     pub(crate) log: String,
+    /// The least level of what plugins log that is kept; what is below it counts for none of their limits
+    #[arg(long, env = "KITH_PLUGIN_LOG", default_value = "debug", value_name = "debug|info|warn|error")]
+    pub(crate) plugin_log: LineLevel,
     /// How it is logged
     #[arg(long, env = "KITH_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,

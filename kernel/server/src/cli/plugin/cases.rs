@@ -347,7 +347,38 @@ fn common<'a>(pairs: impl Iterator<Item = (&'a String, &'a String)>) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use kith_host::{Abi, CompileMode, Host, HostConfig, Limits};
+    use kith_model::budget::table;
+
     use super::*;
+
+    /// Components that were built against contract 0.1 are kept as files, with what came of them then. The channel among them sends by
+    /// itself, so that its record is in the tests of the host.
+    #[test]
+    fn what_was_recorded_of_components_of_0_1_comes_of_them_still() {
+        let (corpus, clock) =
+            (Path::new(env!("CARGO_MANIFEST_DIR")).join("../host/tests/fixtures/0.1"), ManualClock::new(NOW));
+        let host = Host::new(HostConfig {
+            cache_directory: None,
+            mac_key: [0; 32].into(),
+            ceiling: Limits::default(),
+            allow_loopback: false,
+            allow_plain_http: false,
+            clock: Arc::new(clock.clone()),
+            compile: CompileMode::InProcess,
+        });
+        let host = host.unwrap();
+        for name in ["connector", "tagger", "scorer"] {
+            let component = std::fs::read(corpus.join(format!("{name}.wasm"))).unwrap();
+            kith::declared::inspect(&component, table::COMPONENT_SIZE.default).unwrap();
+            let plugin = host.load(&component).unwrap();
+            assert_eq!(plugin.abi(), Abi::V0_1);
+            for file in files(&corpus.join(name)).unwrap() {
+                let report = case(&plugin, &file, &clock);
+                assert!(report.has_passed(), "{name}: {}", report.text());
+            }
+        }
+    }
 
     fn differs(expected: &[Value], came: &[Value]) -> Option<String> {
         let rows = vec![json!({ "spent": 20 }), json!({ "spent": 100 }), json!({})];

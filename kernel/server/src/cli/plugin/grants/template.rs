@@ -40,7 +40,7 @@ pub(super) fn text(manifest: &Manifest) -> String {
     lines.join("\n")
 }
 
-/// What no grant decides on.
+/// What need not be granted.
 fn without_grants(manifest: &Manifest) -> Vec<String> {
     let mut lines = Vec::new();
     if !manifest.inputs.is_empty() {
