@@ -179,6 +179,54 @@ async fn a_revoked_signature_outlives_its_version() {
     assert_eq!(keys, [key.clone(), key.clone(), key.clone(), key, next]);
 }
 
+/// Removing the publisher made the stolen key an unknown one, and adding it again a good one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_outlives_its_publisher() {
+    let server = server();
+    let key = SecretKey::generate().unwrap();
+    upload(&server, Some(&signed(&key, CONNECTOR))).await.with(201);
+    for place in ["/api/v1/publishers", "/api/v1/host/publishers"] {
+        publish(&server, place, &key).await;
+        assert_eq!(signature_of(&server).await["state"], "valid");
+        let acme = format!("{place}/acme");
+        let revoke = format!("{acme}/keys/{}/revoke", key.public().number());
+        ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+        for _ in 0..2 {
+            ask(&server, "DELETE", &acme).admin().empty().await.with(204);
+        }
+        let signature = signature_of(&server).await;
+        assert_eq!((&signature["state"], &signature["publisher"]), (&json!("revoked"), &json!("acme")), "{place}");
+        upload(&server, Some(&signed(&key, CONNECTOR))).await.problem(400, "signature-refused");
+        install(&server, "lines").await.problem(400, "signature-refused");
+        let left = ask(&server, "GET", &acme).admin().empty().await.with(200);
+        assert_eq!((&left["removed"], &left["namespaces"]), (&json!(true), &json!([])));
+        assert_eq!(left["keys"][0]["revoked"]["why"], "it was stolen");
+
+        // Nobody gets the key again, whoever it is given to.
+        let body = json!({ "public_key": key.public().file() });
+        let add = |name: &str| ask(&server, "POST", &format!("{place}/{name}/keys")).admin().json(body.clone());
+        add("acme").await.problem(404, "not-found");
+        for name in ["acme", "other"] {
+            put(&server, &format!("{place}/{name}"), json!({ "namespaces": ["fixture/*"] })).await;
+            let refused = add(name).await.problem(409, "key-taken");
+            assert!(refused["message"].as_str().unwrap().contains("it was stolen"), "{refused}");
+            ask(&server, "DELETE", &format!("{place}/{name}")).admin().empty().await.with(204);
+        }
+        ask(&server, "GET", &format!("{place}/other")).admin().empty().await.problem(404, "not-found");
+        let clock = std::sync::Arc::clone(&server.app().clock);
+        let opened = Catalogue::open(server.shared_store(), clock, KeyRing::fixed()).unwrap();
+        let tables = opened.tables();
+        let kept = if place.contains("host") { &tables.publishers } else { &tables.workspaces[&FIRST].publishers };
+        assert!(kept["acme"].is_removed() && kept["acme"].keys[0].revoked.is_some(), "nor does a start forget it");
+        if !place.contains("host") {
+            // As if the workspace had never known of it: the host's holds by itself.
+            let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+            change.remove_publisher("acme");
+            drop(change.commit().unwrap());
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_only_looked_at_is_judged_and_not_kept() {
     let server = server();
