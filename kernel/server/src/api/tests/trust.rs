@@ -84,7 +84,10 @@ async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
     for policy in ["required", "known-publisher", "any"] {
         put(&server, "/api/v1/signature-policy", json!({ "policy": policy })).await;
         let refused = install(&server, "more").await.problem(400, "signature-refused");
-        assert!(refused["errors"][0]["message"].as_str().unwrap().contains("it was stolen"), "{refused}");
+        let said = refused["errors"][0]["message"].as_str().unwrap();
+        // No policy takes it, so that none is to blame.
+        assert!(said.contains("it was stolen") && !said.contains("`signatures`"), "{refused}");
+        assert!(!said.contains("may sign it"), "{refused}");
     }
     // A signature of any other key does not wash that off.
     upload(&server, Some(&signed(&stranger, CONNECTOR))).await.problem(400, "signature-refused");
@@ -94,6 +97,13 @@ async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
         ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(json!({ "version": "0.1.0" })).await;
     let running = running.with(200);
     assert_eq!((&running["signature"]["state"], &running["activity"]["state"]), (&json!("revoked"), &json!("running")));
+    // It can be stopped, and is not put to work again.
+    let set_mode =
+        |mode: &str| ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(json!({ "mode": mode }));
+    set_mode("live").await.with(200);
+    set_mode("disabled").await.with(200);
+    let refused = set_mode("live").await.problem(400, "signature-refused");
+    assert!(refused["message"].as_str().unwrap().contains("is not started again"), "{refused}");
     let audit = ask(&server, "GET", "/api/v1/audit?limit=500").admin().empty().await.with(200);
     let rows = audit["items"].as_array().unwrap();
     for (action, times) in [

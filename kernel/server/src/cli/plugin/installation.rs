@@ -296,7 +296,9 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
         };
         format!("{name} runs {plugin} {version}, which was yanked: {reason}; {instead}")
     });
-    let is_revoked = |installation: &&Value| installation["signature"]["state"] == "revoked";
+    // One that is switched off does not go on.
+    let is_revoked =
+        |installation: &&Value| installation["signature"]["state"] == "revoked" && installation["mode"] != "disabled";
     let revoked = installations.iter().filter(is_revoked).map(|installation| {
         let (name, problem) = (field(installation, "name"), field(&installation["signature"], "problem"));
         format!(
@@ -367,6 +369,17 @@ mod tests {
         back["yanked"]["allow_downgrade"] = json!(true);
         let text = installations(&[back]);
         assert!(text.ends_with("`kith plugin upgrade web --version 0.1.0 --allow-downgrade`"), "{text}");
+    }
+
+    #[test]
+    fn who_runs_what_a_revoked_key_signed_is_told_until_it_is_switched_off() {
+        let signed = |mode: &str| {
+            let signature = json!({ "state": "revoked", "problem": "it is signed with key 1, which is revoked" });
+            installations(&[json!({ "name": "web", "mode": mode, "activity": {}, "signature": signature })])
+        };
+        let told = "not to be trusted, it is signed with key 1, which is revoked: `kith plugin disable web` stops it";
+        assert!(signed("live").ends_with(told) && signed("quarantined").contains(told));
+        assert!(!signed("disabled").contains("goes on"), "{}", signed("disabled"));
     }
 
     #[test]
