@@ -30,6 +30,7 @@ mod publish;
 pub(crate) mod remote;
 mod removal;
 mod run;
+mod secrets;
 mod seen;
 mod shadow;
 pub(crate) mod signing;

@@ -23,7 +23,7 @@ use kith_model::time::{Clock, Timestamp};
 use kith_pipeline::{AnswerToRow, GivenRow, answers_to, dataset_of};
 use serde_json::{Value, json};
 
-use super::{BuildStep, build_crate, remote};
+use super::{BuildStep, build_crate, secrets};
 use crate::cli::args::Tools;
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, serve};
@@ -163,7 +163,7 @@ pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> R
 /// The secrets of these `NAME=VALUE`, each of which the manifest asks for and a server would take.
 pub(super) fn secrets(manifest: &Manifest, pairs: &[String]) -> Result<BTreeMap<String, Secret>, Failure> {
     let mut secrets = BTreeMap::new();
-    for (name, value) in remote::secrets(pairs)? {
+    for (name, value) in secrets::secrets(pairs)? {
         let value = value.as_str().unwrap_or_default();
         let request = manifest.capabilities.secrets.iter().find(|request| request.name == name);
         let request = request.ok_or_else(|| Failure::Usage(format!("the manifest asks for no secret `{name}`")))?;

@@ -12,6 +12,7 @@ use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
 use super::polls::polls_text;
 use super::removal::remove;
+use super::secrets::secrets;
 use super::seen::{Follow, logs, usage_table};
 use super::shadow::shadow;
 use super::upgrade::upgrade;
@@ -243,15 +244,6 @@ pub(super) fn going_back(error: ApiError) -> Failure {
         }
         other => other.into(),
     }
-}
-
-/// Secrets as they are given, by name.
-pub(super) fn secrets(pairs: &[String]) -> Result<serde_json::Map<String, Value>, Failure> {
-    let read = |pair: &String| match pair.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), json!(value))),
-        None => Err(Failure::Usage(format!("--secret `{}` must be NAME=VALUE", cut(pair, 8)))),
-    };
-    pairs.iter().map(read).collect()
 }
 
 impl SendingArgs {

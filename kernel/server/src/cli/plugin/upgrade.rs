@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::grants::{GrantsFile, held_version, manifest_of, pin};
 use super::installation::changed;
-use super::remote::{going_back, path, secrets};
+use super::remote::{going_back, path};
+use super::secrets::secrets;
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
 use crate::cli::consent::Consent;

@@ -94,8 +94,8 @@ pub(crate) struct CallArgs {
     /// The path of a connector's request, with its query where there is one; the default is `/`
     #[arg(long, value_name = "PATH", value_parser = target)]
     pub(crate) target: Option<String>,
-    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret that the manifest asks for, as `NAME=VALUE` or `NAME=@FILE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
     /// Count the steps of each call as well; code that counts them is slower
     #[arg(long)]

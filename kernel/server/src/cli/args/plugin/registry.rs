@@ -91,8 +91,8 @@ pub(crate) struct PluginDevArgs {
     /// A file of grants for an installation that is made or is of another version; `kith plugin grants` writes one
     #[arg(long, value_name = "FILE")]
     pub(crate) grants: Option<PathBuf>,
-    /// A secret for such an installation, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret for such an installation, as `NAME=VALUE` or `NAME=@FILE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
     /// Do it once, in place of doing it again with each change of the sources
     #[arg(long)]
