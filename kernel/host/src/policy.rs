@@ -257,6 +257,9 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     let secrets = secret_rules(manifest, grants, &mut without_effect);
     let recipients = recipient_types(manifest, grants, &mut without_effect);
     without_effect.extend(purposes_in_vain(manifest, grants));
+    if grants.kv_bytes > 0 && manifest.capabilities.kv_bytes == 0 {
+        without_effect.push("kv_bytes: the manifest asks for no state".to_owned());
+    }
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -420,6 +423,18 @@ mod tests {
     use kith_model::plugin::RecipientRequest;
 
     use super::*;
+
+    #[test]
+    fn state_that_is_granted_and_not_asked_for_is_told() {
+        let mut manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        let grants = Grants { kv_bytes: 200, ..Grants::default() };
+        for (asked, in_vain) in [(0, &["kv_bytes: the manifest asks for no state"][..]), (100, &[])] {
+            manifest.capabilities.kv_bytes = asked;
+            let policy = effective_policy(&manifest, &grants, &Limits::default());
+            assert_eq!(policy.kv_bytes.value, asked);
+            assert_eq!(policy.without_effect, in_vain);
+        }
+    }
 
     #[test]
     fn hosts_are_plain_names_and_plain_addresses() {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::fits::{alarm, schedule};
-use crate::cli::digits;
 use crate::cli::output::{self, cut, field};
+use crate::cli::{digits, items};
 
 /// What a change changed, a line for each thing, with what it was before.
 pub(super) fn changed(installation: &Value) -> String {
@@ -69,27 +69,29 @@ fn list(value: &Value) -> String {
     }
 }
 
-/// What it may do, as it was granted.
+/// What it may do: what was granted, as far as the plugin asks for it and the host allows it.
 fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
-    let grants = &installation["grants"];
+    let (grants, holds) = (&installation["grants"], &installation["effective_policy"]);
     let kind = field(installation, "kind");
     let mut rows = vec![vec!["secrets".to_owned(), list(&installation["secrets"])]];
-    for (name, what) in [
-        ("http", "may reach"),
-        ("mail", "may mail through"),
-        ("networks", "in networks"),
-        ("sensitive", "may read"),
-        ("kv_bytes", "bytes of state"),
+    let reached: Vec<Value> = items(&holds["http"]).iter().map(|rule| rule["host"].clone()).collect();
+    for (value, what) in [
+        (&Value::Array(reached), "may reach"),
+        (&holds["mail"], "may mail through"),
+        (&holds["networks"], "in networks"),
+        (&grants["sensitive"], "may read"),
+        (&holds["kv_bytes"]["value"], "bytes of state"),
     ] {
-        let value = list(&grants[name]);
+        let value = list(value);
         if !value.is_empty() && value != "0" {
             rows.push(vec![what.to_owned(), value]);
         }
     }
     // One that signatures are only checked with is sent nowhere.
-    let of_secrets = grants["secrets"].as_object().into_iter().flatten().map(|(name, hosts)| (name, list(hosts)));
+    let of_secrets = holds["secrets"].as_object().into_iter().flatten().map(|(name, hosts)| (name, list(hosts)));
     let of_secrets = of_secrets.filter(|(_, hosts)| !hosts.is_empty());
     rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), hosts]));
+    rows.extend(in_vain(installation).map(|grant| vec!["granted in vain".to_owned(), grant]));
     if let Some(names) = installation["emits"].as_array() {
         rows.push(vec!["may emit".to_owned(), emitted(names)]);
     }
@@ -102,6 +104,12 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
         rows.extend(purposes(installation).map(|purposes| vec!["carries".to_owned(), purposes]));
     }
     rows
+}
+
+/// Grants that have no effect, each with the reason. Where a secret may go is granted with the hosts, asked for or not.
+fn in_vain(installation: &Value) -> impl Iterator<Item = String> {
+    let all = items(&installation["effective_policy"]["without_effect"]).iter().map(output::plain);
+    all.filter(|grant| !grant.starts_with("secrets: the manifest does not send"))
 }
 
 /// The names of events that it may emit.
@@ -180,6 +188,9 @@ pub(super) fn installed(answer: &Value) -> String {
     if let Some(why) = sends_nothing(answer) {
         text.push_str(&format!("\n\nNobody is written to through it. Recipients: {why}"));
     }
+    for grant in in_vain(answer) {
+        text.push_str(&format!("\n\ngranted in vain: {grant}"));
+    }
     let write_key = field(answer, "write_key");
     if !write_key.is_empty() {
         text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
@@ -239,7 +250,8 @@ pub(super) fn one_installation(answer: &Value) -> String {
         rows.push(named(&format!("sends to {name}"), format!("{state}{under_way}{reason}")));
     }
     for (name, limit) in answer["effective_policy"].as_object().into_iter().flatten() {
-        if let (Some(value), Some(source)) = (limit.get("value"), limit.get("source")) {
+        let is_told = concerns(name, &field(answer, "kind"));
+        if let (true, Some(value), Some(source)) = (is_told, limit.get("value"), limit.get("source")) {
             rows.push(named(
                 &name.replace('_', " "),
                 format!("{}, set by {}", output::plain(value), output::plain(source)),
@@ -250,6 +262,15 @@ pub(super) fn one_installation(answer: &Value) -> String {
     let unshown = unshown(answer);
     let text = format!("{}\n\nconfiguration:\n{config}{unshown}", output::table(&["what", "value"], rows));
     with_to_do(text, std::slice::from_ref(answer))
+}
+
+/// Whether a limit means anything for a plugin of that kind. That of state stands among the grants.
+fn concerns(limit: &str, kind: &str) -> bool {
+    match limit {
+        "fit_cpu_ms" | "fit_wall_ms" => matches!(kind, "tag-model" | "scorer"),
+        "messages_at_once" | "requests_per_host" => kind == "channel",
+        limit => limit != "kv_bytes",
+    }
 }
 
 /// What of a configuration is only written, and whether it is set.
@@ -332,6 +353,34 @@ mod tests {
         for (kind, given) in [("channel", json!(["email"])), ("scorer", json!([]))] {
             assert!(!with(kind, given.clone()).contains("Nobody is written to"), "{kind} {given}");
         }
+    }
+
+    /// What was granted and not asked for stood there as if it held.
+    #[test]
+    fn what_is_granted_and_not_asked_for_is_told_as_granted_in_vain() {
+        let hosts = json!(["api.example.com", "b.example"]);
+        let answer = json!({
+            "name": "hook", "kind": "channel",
+            "grants": { "http": hosts, "secrets": { "signing": hosts }, "kv_bytes": 200 },
+            "effective_policy": {
+                "http": [{ "host": "b.example", "methods": ["POST"] }], "mail": [], "networks": [],
+                "secrets": { "signing": [] }, "kv_bytes": { "value": 0, "source": "manifest" },
+                "without_effect": [
+                    "http: the manifest does not ask for `api.example.com`",
+                    "secrets: the manifest does not send `signing` to `b.example`",
+                    "kv_bytes: the manifest asks for no state",
+                ],
+            },
+        });
+        let rows = grant_rows(&answer);
+        let of = |what: &str| rows.iter().filter(|row| row[0] == what).map(|row| row[1].as_str()).collect::<Vec<_>>();
+        assert_eq!(of("may reach"), ["b.example"]);
+        assert_eq!((of("bytes of state").len(), of("secret signing to").len()), (0, 0));
+        let vain =
+            ["http: the manifest does not ask for `api.example.com`", "kv_bytes: the manifest asks for no state"];
+        assert_eq!(of("granted in vain"), vain);
+        let said = installed(&answer);
+        assert!(vain.iter().all(|grant| said.contains(&format!("granted in vain: {grant}"))), "{said}");
     }
 
     #[test]
@@ -452,7 +501,11 @@ mod tests {
             "activity": { "state": "running" }, "config": { "a": 1 }, "secrets": [], "fit": null, "write_key_id": "k1",
             "grants": { "http": [], "secrets": { "sig": [] }, "kv_bytes": 0, "mail": [], "limits": {} },
             "emits": ["Order Completed", "Order Refunded"],
-            "effective_policy": { "cpu_ms": { "value": 500, "source": "host" }, "http": [] },
+            "effective_policy": {
+                "cpu_ms": { "value": 500, "source": "host" }, "http": [], "kv_bytes": { "value": 0, "source": "manifest" },
+                // Of other kinds.
+                "fit_cpu_ms": { "value": 9, "source": "host" }, "messages_at_once": { "value": 9, "source": "host" },
+            },
             "created_at": "2026-11-21T10:00:00.000Z", "updated_at": "2026-11-21T10:00:00.000Z",
         });
         insta::assert_snapshot!(one_installation(&answer), @r#"
