@@ -40,11 +40,13 @@ pub(crate) enum PluginCommand {
     Pack(PluginPackArgs),
     /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
     Inspect {
-        /// The file
-        #[arg(value_name = "FILE.wasm")]
-        file: PathBuf,
+        /// The file, or a plugin's crate, which is built first
+        #[arg(value_name = "FILE.wasm|DIR")]
+        path: PathBuf,
         #[command(flatten)]
         size: SizeArgs,
+        #[command(flatten)]
+        tools: Tools,
     },
     /// Call one plugin in the host that servers have, with nothing stored and nothing sent
     Run(PluginRunArgs),

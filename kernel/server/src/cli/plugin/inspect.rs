@@ -6,7 +6,8 @@ use kith_host::{Anatomy, AnatomyPart, parse_manifest};
 use kith_model::plugin::Manifest;
 use serde_json::{Value, json};
 
-use crate::cli::args::SizeArgs;
+use super::local;
+use crate::cli::args::{SizeArgs, Tools};
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, print_json};
 
@@ -19,9 +20,8 @@ struct Report {
     refusal: Option<String>,
 }
 
-pub(super) fn run(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failure> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
+pub(super) fn run(path: &Path, size: SizeArgs, tools: &Tools, format: AnswerFormat) -> Result<(), Failure> {
+    let bytes = local::component(path, tools, format)?;
     let found = kith_host::anatomy(&bytes);
     let report = Report {
         manifest: found.manifest_toml.as_deref().and_then(|text| parse_manifest(text).ok()),
