@@ -33,8 +33,10 @@ pub(super) fn free_name(
     if let Some(wanted) = wanted {
         let name: InstallationName =
             wanted.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
-        if tables.installation(wanted).is_some() {
-            let message = format!("there is an installation `{name}` already");
+        if let Some(there) = tables.installation(wanted) {
+            let (plugin, version) = (&there.plugin, &there.version);
+            let message =
+                format!("there is an installation `{name}` already, of {plugin} {version}, and nothing was done to it");
             return Err(ApiError::Conflict { code: "name-taken", message });
         }
         return Ok(name);

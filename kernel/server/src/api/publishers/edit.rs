@@ -118,7 +118,11 @@ fn with_key(all: &Publishers, row: &PublisherRow, key: &CheckedKey, now: Timesta
     let has = |one: &PublisherKeyRow| one.number == number || same(one);
     let mut of_all = all.values().flat_map(|publisher| publisher.keys.iter().map(move |one| (publisher, one)));
     if let Some((holder, present)) = of_all.find(|(_, one)| has(one)) {
-        return Err(taken(holder, present));
+        let is_repeat = holder.name == row.name
+            && (&present.public_key, present.valid_from, present.valid_until)
+                == (&key.line(), *valid_from, *valid_until)
+            && present.revoked.is_none();
+        return if is_repeat { Ok(row.clone()) } else { Err(taken(holder, present)) };
     }
     if row.keys.len() >= MAX_KEYS {
         return Err(ApiError::at("public_key", format!("`{}` has {MAX_KEYS} keys, and may have no more", row.name)));
@@ -244,7 +248,10 @@ mod tests {
         apply(&mut all, &document(&["acme/*"]), NOW).unwrap();
         let row = apply(&mut all, &add, NOW).unwrap().unwrap();
         assert_eq!((row.keys[0].public().unwrap(), row.keys[0].valid_until), (key, Some(Timestamp(5_000))));
-        assert_eq!(code(apply(&mut all, &add, NOW)), "key-taken");
+        // Who is not sure that it arrived sends it again.
+        assert_eq!(apply(&mut all, &add, Timestamp(1_200)).unwrap(), Some(row), "nothing is changed by that");
+        let otherwise = Edit::Add(CheckedKey { key, valid_from: None, valid_until: None });
+        assert_eq!(code(apply(&mut all, &otherwise, NOW)), "key-taken");
         // Its keys stay when it is said anew what it may sign.
         let row = apply(&mut all, &document(&["acme/*", "beta/one"]), Timestamp(1_500)).unwrap().unwrap();
         assert_eq!((row.keys.len(), row.created_at, row.updated_at), (1, NOW, Timestamp(1_500)));
