@@ -8,6 +8,7 @@ use kith_model::network::Network;
 use kith_model::plugin::PluginId;
 
 use super::PartArgs;
+use crate::cli::args::serve::Tools;
 
 mod desk;
 mod registry;

@@ -122,11 +122,7 @@ impl Answer {
 
 /// A fault with its code, which some begin with by themselves.
 fn words(fault: &PluginFault) -> String {
-    let (code, text) = (fault.code(), fault.to_string());
-    match text.strip_prefix(code) {
-        Some(rest) if rest.starts_with(": ") => text,
-        _ => format!("{code}: {text}"),
-    }
+    output::coded(fault.code(), &fault.to_string())
 }
 
 /// The component at a path: of a crate the one that is built from it.
