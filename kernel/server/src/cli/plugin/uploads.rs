@@ -75,8 +75,9 @@ fn send<R: Read>(
     };
     match once("/api/v1/plugins") {
         Err(Failure::Api(ApiError::Refused(problem))) if problem.code == "consent-required" => {
-            // The rest of the sentence says how a program answers.
-            let consequences = problem.message.split("; upload it").next().unwrap_or_default();
+            // The rest of the sentence says how a program answers. The plugin's own reasons stand before it.
+            let asks = problem.message.rsplit_once("; upload it");
+            let consequences = asks.map_or(problem.message.as_str(), |(asks, _)| asks);
             outgoing.consent.insist(consequences, "give it to who runs the version")?;
             once("/api/v1/plugins?consent=true")
         }
