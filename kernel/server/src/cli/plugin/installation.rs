@@ -191,6 +191,13 @@ pub(super) fn installed(answer: &Value) -> String {
     for grant in in_vain(answer) {
         text.push_str(&format!("\n\ngranted in vain: {grant}"));
     }
+    if answer["fitting"]["learns"] == true && answer["fit"].is_null() {
+        let name = field(answer, "name");
+        text.push_str(&format!(
+            "\n\n{name} learns, and has learned nothing yet: `kith plugin fit {name}` fits it to everybody's data, \
+             `kith plugin change {name} --fit-every 7d` again and again"
+        ));
+    }
     let write_key = field(answer, "write_key");
     if !write_key.is_empty() {
         text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
@@ -381,6 +388,15 @@ mod tests {
         assert_eq!(of("granted in vain"), vain);
         let said = installed(&answer);
         assert!(vain.iter().all(|grant| said.contains(&format!("granted in vain: {grant}"))), "{said}");
+    }
+
+    #[test]
+    fn a_model_that_learns_says_how_it_is_fitted_when_it_is_installed() {
+        let with = |learns: bool, fit: Value| {
+            installed(&json!({ "name": "clv", "kind": "scorer", "fit": fit, "fitting": { "learns": learns } }))
+        };
+        assert!(with(true, Value::Null).contains("nothing yet: `kith plugin fit clv`"));
+        assert!(!with(true, json!(1)).contains("plugin fit") && !with(false, Value::Null).contains("plugin fit"));
     }
 
     #[test]
