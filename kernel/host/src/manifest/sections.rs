@@ -13,7 +13,7 @@ use super::reader::{Notes, Reading, Section};
 use super::words;
 use super::{columns, config, keys, mail, training};
 use crate::abi::Abi;
-use crate::policy::ANY_RECIPIENT;
+use crate::policy::{ANY_RECIPIENT, above, highest_ceiling};
 
 pub(super) const KINDS: [PluginKind; 4] =
     [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
@@ -31,7 +31,8 @@ pub(super) const MAX_VERSION_BYTES: u64 = 128;
 pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
     let (document, errors) = DeTable::parse_recoverable(text);
     for error in &errors {
-        notes.add(&error.span().unwrap_or(0..0), error.message());
+        let at = error.span().unwrap_or(0..0);
+        notes.add(&at, format!("{}; {}", error.message(), words::toml_remedy(error.message(), text, at.start)));
     }
     if !errors.is_empty() {
         return None;
@@ -378,13 +379,15 @@ pub(super) const OF_CHANNELS: [&str; 2] = ["messages_at_once", "requests_per_hos
 
 fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
-    let section = Section::open(root.notes, table, "[limits]", start, &keys::LIMITS);
-    if kind.is_some_and(|kind| kind != PluginKind::Channel) {
+    let sends = kind.is_none_or(|kind| kind == PluginKind::Channel);
+    let offered: Vec<&str> = keys::LIMITS.into_iter().filter(|key| sends || !OF_CHANNELS.contains(key)).collect();
+    let section = Section::open_offering(root.notes, (table, start), "[limits]", &keys::LIMITS, &offered);
+    if !sends {
         for key in OF_CHANNELS.into_iter().filter(|key| table.contains_key(*key)) {
             section.wrong_in_new(key, format!("only channels have the limit `{key}`; remove it"));
         }
     }
-    LimitRequest {
+    let limits = LimitRequest {
         memory_bytes: section.count("memory_bytes"),
         cpu_ms: section.count("cpu_ms"),
         wall_ms: section.count("wall_ms"),
@@ -394,5 +397,12 @@ fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest
         host_calls: section.count("host_calls"),
         messages_at_once: section.count("messages_at_once"),
         requests_per_host: section.count("requests_per_host"),
+    };
+    for (key, asked, most) in above(&limits, &highest_ceiling()) {
+        let message = format!(
+            "`{key}` in [limits] is {asked}, and no server gives more than {most}; write less, or leave it out"
+        );
+        section.wrong_in_new(key, message);
     }
+    limits
 }

@@ -22,6 +22,23 @@ pub(super) fn is_readable(text: &str, lines: Lines) -> bool {
     text.chars().all(|letter| is_break(letter) || !steers(letter))
 }
 
+/// What to write in place of TOML that does not read: its parser says what it met, and not what somebody meant.
+pub(super) fn toml_remedy(problem: &str, text: &str, at: usize) -> String {
+    if problem.contains("duplicate key") {
+        return "leave one of the two, or give one another name".to_owned();
+    }
+    let before = text.get(..at).unwrap_or_default();
+    let line_start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next().unwrap_or_default();
+    let value = line.split_once('=').map_or("", |(_, value)| value.split('#').next().unwrap_or_default().trim());
+    let begins_as_word = value.starts_with(|first: char| first.is_ascii_alphabetic());
+    let is_word = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    if begins_as_word && is_word && !matches!(value, "true" | "false") {
+        return format!("texts stand in quotes, so write \"{}\"", bounded(value));
+    }
+    "write it as TOML: `key = \"text\"`, `key = 5`, `key = [\"text\"]` or `[table]`".to_owned()
+}
+
 /// How many lines a text may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lines {
