@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::local::{self, CallReport, Input, LocalSetup, Prepared};
 use super::run::{clock, documents, read, refuse_meaningless, request};
+use super::secrets;
 use crate::cli::args::PluginBenchArgs;
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, json_argument, print_json};
@@ -40,7 +41,7 @@ pub(super) fn run(args: &PluginBenchArgs, format: AnswerFormat) -> Result<(), Fa
     let inputs = inputs(args, manifest, now)?;
     let setup = LocalSetup {
         config: args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
-        secrets: local::secrets(manifest, &args.call.secret)?,
+        secrets: local::secrets(manifest, secrets::texts(&args.call.secret)?)?,
         fuel: args.call.fuel.then_some(u64::MAX),
     };
     let mut prepared = local::prepare(&plugin, setup, now)?;

@@ -10,6 +10,7 @@ use kith_model::time::{Clock, ManualClock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::local::{self, CallReport, Input, LocalSetup};
+use super::secrets;
 use crate::cli::args::{CallArgs, PluginRunArgs};
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, json_argument, print_json};
@@ -30,7 +31,7 @@ pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Fail
     }
     let setup = LocalSetup {
         config,
-        secrets: local::secrets(plugin.manifest(), &args.call.secret)?,
+        secrets: local::secrets(plugin.manifest(), secrets::texts(&args.call.secret)?)?,
         fuel: args.call.fuel.then_some(u64::MAX),
     };
     let kind = plugin.manifest().kind;

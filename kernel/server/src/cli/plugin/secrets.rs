@@ -1,6 +1,7 @@
 //! Secrets on the command line: the values themselves, or better the files in which they are, because others on the machine see
 //! the arguments of a program.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use serde_json::{Map, Value, json};
@@ -12,12 +13,20 @@ use crate::cli::output::cut;
 ///
 /// # Errors
 /// Where one is written otherwise, is not to be read, or two are said to be piped in.
-pub(super) fn secrets(pairs: &[String]) -> Result<Map<String, Value>, Failure> {
+pub(super) fn texts(pairs: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     read(pairs, std::io::stdin())
 }
 
-fn read(pairs: &[String], mut input: impl Read) -> Result<Map<String, Value>, Failure> {
-    let mut secrets = Map::new();
+/// The same as a part of what is sent to a server.
+///
+/// # Errors
+/// As for [`texts`].
+pub(super) fn secrets(pairs: &[String]) -> Result<Map<String, Value>, Failure> {
+    Ok(texts(pairs)?.into_iter().map(|(name, value)| (name, json!(value))).collect())
+}
+
+fn read(pairs: &[String], mut input: impl Read) -> Result<BTreeMap<String, String>, Failure> {
+    let mut secrets = BTreeMap::new();
     let mut piped: Option<&str> = None;
     for pair in pairs {
         let Some((name, given)) = pair.split_once('=') else {
@@ -41,7 +50,7 @@ fn read(pairs: &[String], mut input: impl Read) -> Result<Map<String, Value>, Fa
                 without_line_end(std::fs::read_to_string(path).map_err(unread)?)
             }
         };
-        secrets.insert(name.to_owned(), json!(value));
+        secrets.insert(name.to_owned(), value);
     }
     Ok(secrets)
 }
@@ -63,7 +72,7 @@ mod tests {
 
     fn given(pairs: &[&str], piped: &str) -> Result<Value, Failure> {
         let pairs: Vec<String> = pairs.iter().map(|pair| (*pair).to_owned()).collect();
-        read(&pairs, piped.as_bytes()).map(Value::Object)
+        read(&pairs, piped.as_bytes()).map(|secrets| json!(secrets))
     }
 
     /// `NAME=@FILE` was the text `@FILE`, so that a secret could be given as an argument alone.

@@ -75,7 +75,9 @@ fn compared(prepared: &Prepared<'_>, mut requests: Vec<SourceRequest>) -> Result
     alone.truncate(MOST);
     for size in 2..=requests.len() {
         let cut = prepared.receive_cut(&requests, size)?;
-        if let Some(difference) = difference(&alone.concat(), &cut.concat(), |place| format!("line {}", place + 1)) {
+        if let Some(difference) =
+            difference((&alone.concat()[..], &cut.concat()[..]), 0.0, |place| format!("line {}", place + 1))
+        {
             let words = format!("in calls of {size} requests something else comes of them than of each alone:");
             return Ok(Some(CaseOutcome::Differs(format!("{words}\n{difference}"))));
         }
