@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use kith_model::plugin::Manifest;
 use serde_json::Value;
 
 use super::fits::{alarm, schedule};
@@ -205,8 +206,20 @@ pub(super) fn installed(answer: &Value) -> String {
     text
 }
 
+/// The columns that a plugin is given, each with its expression, and those that it answers with.
+fn column_rows(manifest: &Manifest) -> Vec<Vec<String>> {
+    let cell = |text: &str| cut(&output::visible(text), MAX_CELL);
+    let sees = manifest.inputs.iter();
+    let sees = sees.map(|input| vec![format!("sees {}", input.name), cell(&input.expression)]);
+    let writes = manifest.outputs.iter().map(|output| {
+        let values = if output.values.is_empty() { String::new() } else { format!(" ({})", output.values.join(", ")) };
+        vec![format!("writes {}", output.name), cell(&format!("{}{values}", output.description))]
+    });
+    sees.chain(writes).collect()
+}
+
 /// All of one installation for people: what it is, how it stands, and what it may do.
-pub(super) fn one_installation(answer: &Value) -> String {
+pub(super) fn one_installation(answer: &Value, manifest: Option<&Manifest>) -> String {
     let named = |what: &str, value: String| vec![what.to_owned(), value];
     let dev = if answer["dev"] == true { ", a dev version whose bytes may change" } else { "" };
     let plugin = format!("{} {}, a {}{dev}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
@@ -248,6 +261,7 @@ pub(super) fn one_installation(answer: &Value) -> String {
             format!("if it is at least as good{by} as the one in use on who is held out"),
         ));
     }
+    rows.extend(manifest.into_iter().flat_map(column_rows));
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
         let [name, state, under_way, reason] =
@@ -511,6 +525,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_model_sees_and_writes_is_shown() {
+        let text = include_str!("../../../../../plugins/tag-model-lifecycle/plugin.toml");
+        let manifest = kith_host::parse_manifest(text).unwrap();
+        let answer = json!({ "name": "stages", "kind": "tag-model" });
+        let (shown, without) = (one_installation(&answer, Some(&manifest)), one_installation(&answer, None));
+        for (input, output) in manifest.inputs.iter().zip(&manifest.outputs) {
+            let told = [format!("sees {}", input.name), format!("writes {}", output.name)];
+            assert!(told.iter().all(|told| shown.contains(told) && !without.contains(told)), "{shown}");
+        }
+    }
+
+    #[test]
     fn one_installation_is_shown_to_people() {
         let answer = json!({
             "name": "web", "plugin": "kith/segment", "version": "0.1.0", "kind": "connector", "mode": "live", "mode_reason": null,
@@ -524,7 +550,7 @@ mod tests {
             },
             "created_at": "2026-11-21T10:00:00.000Z", "updated_at": "2026-11-21T10:00:00.000Z",
         });
-        insta::assert_snapshot!(one_installation(&answer), @r#"
+        insta::assert_snapshot!(one_installation(&answer, None), @r#"
          what           value
         ────────────────────────────────────────────────
          installation   web

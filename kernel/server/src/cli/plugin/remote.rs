@@ -31,7 +31,12 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
     let (answer, shown) = match command {
         PluginCommand::Install(args) => shown(install(client, args, format)?, installed),
         PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
-        PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
+        PluginCommand::Show { installation } => {
+            let answer = client.get(&path(installation))?;
+            // What it sees and writes is in its manifest, where a program reads it.
+            let manifest = if format.is_json() { None } else { installed_manifest(client, &answer).ok() };
+            shown(answer, |answer| one_installation(answer, manifest.as_ref()))
+        }
         PluginCommand::Policy { installation } => {
             shown(client.get(&format!("{}/policy", path(installation)))?, policy_table)
         }
