@@ -375,6 +375,12 @@ fn a_plugin_is_signed_and_taken_until_its_key_is_revoked() {
     install("again", &digest, 1, "it was stolen");
     does(&["publisher", "policy", "any"], 0, "any is in force");
     install("again", &digest, 1, "it was stolen");
+    // Nor when its publisher is gone, which is asked before.
+    does(&["publisher", "remove", "us"], 2, "to remove us without a question, add --yes");
+    does(&["publisher", "remove", "us", "--yes"], 0, "us is removed");
+    install("again", &digest, 1, "it was stolen");
+    does(&["publisher", "list"], 0, "its revoked keys stay");
+    does(&["publisher", "add", "them", "--namespace", "kith/*", "--public-key", public], 1, "that is for good");
 }
 
 /// How a connector polls is seen, asked for and set. This one has nothing to fetch, which is for good.

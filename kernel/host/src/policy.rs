@@ -294,6 +294,28 @@ fn lowest(host: u64, manifest: Option<u64>, grant: Option<u64>) -> EffectiveLimi
     })
 }
 
+/// What a server gives at most that is started in any way, against which a manifest is held.
+pub(crate) fn highest_ceiling() -> Limits {
+    Limits { messages_at_once: MAX_SENDING, requests_per_host: MAX_SENDING, ..Limits::default() }
+}
+
+/// The limits that are above a ceiling, and so of no effect: the name of each, what is asked for, and the ceiling.
+pub(crate) fn above(limits: &LimitRequest, ceiling: &Limits) -> Vec<(&'static str, u64, u64)> {
+    let asked = [
+        ("memory_bytes", limits.memory_bytes, ceiling.memory_bytes),
+        ("cpu_ms", limits.cpu_ms, ceiling.cpu_ms),
+        ("wall_ms", limits.wall_ms, ceiling.wall_ms),
+        ("output_bytes", limits.output_bytes, ceiling.output_bytes),
+        ("log_bytes", limits.log_bytes, ceiling.log_bytes),
+        ("host_calls", limits.host_calls, ceiling.host_calls),
+        ("messages_at_once", limits.messages_at_once, ceiling.messages_at_once),
+        ("requests_per_host", limits.requests_per_host, ceiling.requests_per_host),
+        ("requests_per_minute", limits.requests_per_minute, ceiling.requests_per_minute),
+    ];
+    let above = asked.into_iter().filter_map(|(name, asked, most)| Some((name, asked?, most)));
+    above.filter(|(_, asked, most)| asked > most).collect()
+}
+
 /// Manifest request ∩ grant ∩ host ceiling.
 pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) -> Policy {
     let pick =
@@ -311,6 +333,10 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     let recipients = recipient_types(manifest, grants, &mut without_effect);
     without_effect.extend(purposes_in_vain(manifest, grants));
     without_effect.extend(events::in_vain(manifest, grants));
+    if grants.kv_bytes > 0 && manifest.capabilities.kv_bytes == 0 {
+        without_effect.push("kv_bytes: the manifest asks for no state".to_owned());
+    }
+    without_effect.extend(limits_in_vain(grants, ceiling));
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -475,6 +501,14 @@ fn recipient_types(manifest: &Manifest, grants: &Grants, without_effect: &mut Ve
     allowed
 }
 
+/// Limits that are granted above the server's. How much is sent at once differs from server to server, and may be granted for all.
+fn limits_in_vain(grants: &Grants, ceiling: &Limits) -> impl Iterator<Item = String> {
+    let Limits { messages_at_once, requests_per_host, .. } = highest_ceiling();
+    let ceiling = Limits { messages_at_once, requests_per_host, ..ceiling.clone() };
+    let above = above(&grants.limits, &ceiling).into_iter();
+    above.map(|(name, asked, most)| format!("limits: `{name}` of {asked} is above the server's {most}"))
+}
+
 /// Why purposes that are granted have no effect. A manifest that names none carries every one.
 fn purposes_in_vain(manifest: &Manifest, grants: &Grants) -> Vec<String> {
     let granted = grants.purposes.iter().flatten();
@@ -513,6 +547,31 @@ mod tests {
         assert!(nothing.is_empty() && in_vain[0].contains("other methods than `PUT a.example`"), "{in_vain:?}");
         for bad in ["get a.example", "GET, a.example", "GET  a.example", "SEND a.example", " a.example"] {
             assert!(bad.parse::<GrantedHost>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_granted_above_the_servers_is_told() {
+        let manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        let limits = LimitRequest {
+            cpu_ms: Some(999_999_999),
+            wall_ms: Some(5),
+            messages_at_once: Some(MAX_SENDING),
+            ..LimitRequest::default()
+        };
+        let policy = effective_policy(&manifest, &Grants { limits, ..Grants::default() }, &Limits::default());
+        assert_eq!(policy.without_effect, ["limits: `cpu_ms` of 999999999 is above the server's 2000"]);
+    }
+
+    #[test]
+    fn state_that_is_granted_and_not_asked_for_is_told() {
+        let mut manifest = crate::parse_manifest(crate::guests::CHANNEL).unwrap();
+        let grants = Grants { kv_bytes: 200, ..Grants::default() };
+        for (asked, in_vain) in [(0, &["kv_bytes: the manifest asks for no state"][..]), (100, &[])] {
+            manifest.capabilities.kv_bytes = asked;
+            let policy = effective_policy(&manifest, &grants, &Limits::default());
+            assert_eq!(policy.kv_bytes.value, asked);
+            assert_eq!(policy.without_effect, in_vain);
         }
     }
 

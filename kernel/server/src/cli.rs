@@ -33,6 +33,7 @@ mod status;
 mod tracking;
 mod workspace;
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -183,6 +184,12 @@ impl Failure {
         match self {
             Failure::Api(error) => error.advice(),
             Failure::Listen { .. } => Some("another address with --listen; port 0 takes a free one"),
+            Failure::File { source, what, .. } => match (source.kind(), *what) {
+                (ErrorKind::IsADirectory, "read" | "open") => Some("the file itself; that is a folder"),
+                (ErrorKind::AlreadyExists, _) => Some("another name; what is there is not written over"),
+                (ErrorKind::NotFound, "make" | "write") => Some("a folder that is there; none is made for it"),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -321,5 +328,20 @@ mod tests {
             "error: could not open x.csv\n  because: entity not found"
         );
         assert_eq!(Failure::Said.report(AnswerFormat::Json), None);
+    }
+
+    #[test]
+    fn a_file_that_is_not_to_be_used_so_comes_with_a_remedy() {
+        for (what, kind, remedy) in [
+            ("read", ErrorKind::IsADirectory, Some("that is a folder")),
+            ("make", ErrorKind::AlreadyExists, Some("is not written over")),
+            ("make", ErrorKind::NotFound, Some("none is made for it")),
+            ("open", ErrorKind::NotFound, None),
+        ] {
+            let failure = Failure::File { what, path: "x".into(), source: kind.into() };
+            let advice = failure.advice();
+            assert_eq!(advice.is_some(), remedy.is_some(), "{what} {kind}");
+            assert!(advice.unwrap_or_default().contains(remedy.unwrap_or_default()), "{what} {kind}");
+        }
     }
 }

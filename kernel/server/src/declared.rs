@@ -60,7 +60,10 @@ pub fn mistakes(manifest: &Manifest, text: &str) -> Vec<ManifestMistake> {
 fn check_kernel(manifest: &Manifest, text: &str, found: &mut Vec<ManifestMistake>) {
     let Ok(this) = semver::Version::parse(env!("CARGO_PKG_VERSION")) else { return };
     if !manifest.kernel.matches(&this) {
-        let message = format!("the plugin needs a kernel {}, and this is {this}", manifest.kernel);
+        let message = format!(
+            "the plugin needs a kernel {}, and this is {this}; write a range that it is in, e.g. \">={}.{}\", or take a kernel of that range",
+            manifest.kernel, this.major, this.minor
+        );
         found.push(mistake_in(text, &["plugin", "kernel"], message));
     }
 }
@@ -102,7 +105,10 @@ fn check_input(manifest: &Manifest, text: &str, input: &InputSpec, found: &mut V
         _ => &parsed.reads().tags,
     };
     if let Some(output) = manifest.outputs.iter().find(|output| own.contains(&output.name)) {
-        let message = format!("`{}` reads `{}`, which the plugin writes itself", input.name, output.name);
+        let message = format!(
+            "`{}` reads `{}`, which the plugin writes itself; compute it of events and traits, or have another plugin write it",
+            input.name, output.name
+        );
         found.push(mistake_in(text, &expression, message));
     }
 }
@@ -429,7 +435,7 @@ description = "How far back orders count"
             (
                 "events('Order Completed', '${config.window}').map(e, e.total).sum()",
                 "double(tags.level)",
-                "12:14: `spent` reads `level`, which the plugin writes itself",
+                "12:14: `spent` reads `level`, which the plugin writes itself; compute it of events and traits",
             ),
             (
                 "type = \"text\"\nvalues = [\"high\", \"low\"]",
@@ -476,7 +482,7 @@ description = "How far back orders count"
         ("reason", "raison", 11, "[inputs.spent] has no `reason`", "write why"),
         ("[outputs.level]", "[outputs.Level]", 16, "`Level` is not a column name", "write a lower-case letter"),
         ("[\"high\", \"low\"]", "[]", 18, "`values` lists none", "leave it out for any"),
-        ("\"float64\"", "\"float64\"\ntype = \"text\"", 14, "duplicate key", "remove one of the two"),
+        ("\"float64\"", "\"float64\"\ntype = \"text\"", 14, "duplicate key", "leave one of the two"),
         ("count\"", "count\"\n[[capabilities.http]]", 27, "may not ask for `http`", "remove it"),
         ("count\"", "count\"\n[[capabilities.mail]]", 27, "may not ask for `mail`", "remove it"),
         ("count\"", "count\"\n[limits]\ncpu_ms = 0", 28, "`cpu_ms` in [limits]", "must be a whole number above 0"),

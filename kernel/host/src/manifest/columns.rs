@@ -55,7 +55,7 @@ pub(super) fn input_types() -> Vec<&'static str> {
     TYPES.map(|(name, _)| name).into_iter().chain([RECORDS]).collect()
 }
 
-/// A type of those that need no more than a name.
+/// A type of those that need no more than a name; `names` are those that are offered.
 fn read_type(section: &Section<'_, '_>, names: &[&str]) -> Option<ColumnType> {
     let names = names.join(", ");
     section.parsed("type", &format!("one of {names}"), |text| {
@@ -135,7 +135,12 @@ pub(super) fn read_outputs(root: &Section<'_, '_>, kind: Option<PluginKind>) -> 
         check_column_name(root, name, start);
         let title = format!("[outputs.{name}]");
         let section = Section::open(root.notes, table, &title, start, &keys::OUTPUT);
-        let column_type = read_type(&section, &TYPES.map(|(name, _)| name));
+        // Lists are read, and refused with the reason by whoever holds what is declared against itself.
+        let offered = match kind {
+            Some(PluginKind::Scorer) => vec!["float64", "int64"],
+            _ => single_types(),
+        };
+        let column_type = read_type(&section, &offered);
         let description = section.required_text("description", "what the value means");
         let values = read_values(&section);
         let category = section.text("category").unwrap_or_default().to_owned();

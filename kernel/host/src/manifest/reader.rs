@@ -90,12 +90,23 @@ impl<'n, 'd> Section<'n, 'd> {
         start: usize,
         known: &[&str],
     ) -> Section<'n, 'd> {
+        Section::open_offering(notes, (table, start), name, known, known)
+    }
+
+    /// The same, where some of the known keys are not for this plugin: a mistake is told with those that are `offered`.
+    pub(super) fn open_offering(
+        notes: &'n Notes<'n>,
+        (table, start): (&'d DeTable<'d>, usize),
+        name: &'d str,
+        known: &[&str],
+        offered: &[&str],
+    ) -> Section<'n, 'd> {
         for key in table.keys() {
             let written: &str = key.get_ref();
             if !known.contains(&written) {
-                let hint = match nearest(written, known) {
+                let hint = match nearest(written, offered) {
                     Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("known here: {}", known.join(", ")),
+                    None => format!("known here: {}", offered.join(", ")),
                 };
                 notes.add(&key.span(), format!("unknown key `{written}` in {name}; {hint}"));
             }

@@ -13,7 +13,7 @@ use super::reader::{Notes, Reading, Section};
 use super::words;
 use super::{columns, config, keys, mail, training};
 use crate::abi::Abi;
-use crate::policy::ANY_RECIPIENT;
+use crate::policy::{ANY_RECIPIENT, above, highest_ceiling};
 
 pub(super) const KINDS: [PluginKind; 4] =
     [PluginKind::Connector, PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel];
@@ -34,10 +34,7 @@ pub(super) fn read(text: &str, notes: &Notes<'_>) -> Option<Manifest> {
         let at = error.span().unwrap_or(0..0);
         match unquoted(text, at.start) {
             Some((word, advice)) => notes.add(&word, advice),
-            None if error.message().starts_with("duplicate key") => {
-                notes.add(&at, format!("{}; remove one of the two", error.message()));
-            }
-            None => notes.add(&at, error.message()),
+            None => notes.add(&at, format!("{}; {}", error.message(), words::toml_remedy(error.message()))),
         }
     }
     if !errors.is_empty() {
@@ -413,13 +410,14 @@ pub(super) fn limits_of_others(kind: PluginKind) -> &'static [&'static str] {
 
 fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest {
     let Some((table, start)) = root.table("limits") else { return LimitRequest::default() };
-    let section = Section::open(root.notes, table, "[limits]", start, &keys::LIMITS);
     let of_others = kind.map(limits_of_others).unwrap_or_default();
+    let offered: Vec<&str> = keys::LIMITS.into_iter().filter(|key| !of_others.contains(key)).collect();
+    let section = Section::open_offering(root.notes, (table, start), "[limits]", &keys::LIMITS, &offered);
     for key in of_others.iter().filter(|key| table.contains_key(**key)) {
         let who = if OF_SENDERS[2] == *key { "connectors and channels" } else { "channels" };
         section.wrong_in_new(key, format!("only {who} have the limit `{key}`; remove it"));
     }
-    LimitRequest {
+    let limits = LimitRequest {
         memory_bytes: section.count("memory_bytes"),
         cpu_ms: section.count("cpu_ms"),
         wall_ms: section.count("wall_ms"),
@@ -430,5 +428,12 @@ fn read_limits(root: &Section<'_, '_>, kind: Option<PluginKind>) -> LimitRequest
         messages_at_once: section.count("messages_at_once"),
         requests_per_host: section.count("requests_per_host"),
         requests_per_minute: section.count("requests_per_minute"),
+    };
+    for (key, asked, most) in above(&limits, &highest_ceiling()) {
+        let message = format!(
+            "`{key}` in [limits] is {asked}, and no server gives more than {most}; write less, or leave it out"
+        );
+        section.wrong_in_new(key, message);
     }
+    limits
 }

@@ -76,7 +76,28 @@ fn each_mistake_has_its_line_and_a_remedy() {
         ("title = \"RFM\"", "title = \" \"", "8:9: `title` in [plugin] is empty"),
         ("title = \"RFM\"\n", "", "2:2: [plugin] has no `title`; write a name for people"),
         ("type = \"int64\"", "type = \"integer\"", "19:8: `integer` is not a type; write one of boolean"),
-        ("[inputs.alpha]", "[inputs.zeta]", "17:9: duplicate key"),
+        ("[inputs.alpha]", "[inputs.zeta]", "17:9: duplicate key; leave one of the two, or give one another name"),
+        (
+            "kind = \"tag-model\"",
+            "kind = tag-model # it is",
+            "5:8: `tag-model` is no value of TOML; write a text in quotes: kind = \"tag-model\"",
+        ),
+        ("[limits]", "[limits", "write it as TOML"),
+        (
+            "1_000_000",
+            "999999999999",
+            "38:16: `memory_bytes` in [limits] is 999999999999, and no server gives more than",
+        ),
+        (
+            "memory_bytes =",
+            "messages_at_onc =",
+            "`messages_at_onc` in [limits]; known here: memory_bytes, cpu_ms, wall_ms, fuel",
+        ),
+        (
+            "type = \"text\"\nvalues",
+            "type = \"texts\"\nvalues",
+            "write one of boolean, int64, float64, timestamp, text",
+        ),
         ("[inputs.alpha]", "[inputs.Alpha]", "17:9: `Alpha` is not a column name"),
         ("[outputs.segment]\n", "[outputs]\n", "a table"),
         ("reason = \"to count orders\"\n", "", "17:9: [inputs.alpha] has no `reason`"),
@@ -103,6 +124,10 @@ fn each_mistake_has_its_line_and_a_remedy() {
         let found = mistakes(from, to);
         assert!(found.iter().any(|mistake| mistake.contains(expected)), "{to}: {found:#?}");
     }
+    // What is refused wherever it is written is not offered.
+    let offered =
+        [mistakes("memory_bytes =", "messages_at_onc ="), mistakes("type = \"text\"\nv", "type = \"x\"\nv")].concat();
+    assert!(offered.iter().all(|mistake| !mistake.contains("did you") && !mistake.contains("list")), "{offered:#?}");
 }
 
 const RECORDS: &str = "type = \"records\"\nfields = { time = \"timestamp\", amount = \"float64\" }";

@@ -22,6 +22,14 @@ pub(super) fn is_readable(text: &str, lines: Lines) -> bool {
     text.chars().all(|letter| is_break(letter) || !steers(letter))
 }
 
+/// What to write in place of TOML that does not read: its parser says what it met, and not what somebody meant.
+pub(super) fn toml_remedy(problem: &str) -> &'static str {
+    if problem.contains("duplicate key") {
+        return "leave one of the two, or give one another name";
+    }
+    "write it as TOML: `key = \"text\"`, `key = 5`, `key = [\"text\"]` or `[table]`"
+}
+
 /// How many lines a text may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lines {

@@ -217,7 +217,7 @@ pub static PLUGINS_KEPT: Budget = budget("plugins-kept", Workspace, Kept, 500, F
 pub static PLUGIN_BYTES_KEPT: Budget = budget("plugin-bytes-kept", Workspace, Bytes, 512 << 20, FIXED);
 /// Publishers who may sign plugins; the host has as many of its own.
 pub static PUBLISHERS_KEPT: Budget = budget("publishers-kept", Workspace, Kept, 100, FIXED);
-/// Bytes of what they are and of their keys.
+/// Bytes of what they are and of their keys, also of the revoked ones that outlive them.
 pub static PUBLISHER_BYTES_KEPT: Budget = budget("publisher-bytes-kept", Workspace, Bytes, 256 << 10, FIXED);
 /// Tracking plans.
 pub static TRACKING_PLANS_KEPT: Budget = budget("tracking-plans-kept", Workspace, Kept, 200, FIXED);

@@ -54,6 +54,7 @@ use versions::{WantedVersion, check_digest, check_filled_in, first_version, next
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
+use super::signatures::insist_on_start;
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, Caller, KeyKind, Scope};
@@ -409,11 +410,7 @@ fn patched(
     }
     row.fitting = patch.fitting.on(&before.fitting, &version.manifest, draft.now())?;
     if let Some(mode) = &patch.mode {
-        let mode = read_mode(mode)?;
-        if mode != before.mode {
-            row.mode_since = draft.now();
-        }
-        (row.mode, row.mode_reason) = (mode, None);
+        set_mode(app, draft, &mut row, &version, read_mode(mode)?)?;
     }
     // One that has been live without a secret can be changed in other ways.
     if patch.mode.is_some() || patch.version.is_some() || !patch.secrets.is_empty() {
@@ -425,6 +422,24 @@ fn patched(
     }
     row.updated_at = draft.now();
     Ok((row, unshown))
+}
+
+/// Switch an installation on or off.
+fn set_mode(
+    app: &App,
+    draft: &Draft<'_>,
+    row: &mut InstallationRow,
+    version: &PluginRow,
+    mode: InstallationMode,
+) -> Result<(), ApiError> {
+    if mode != row.mode {
+        row.mode_since = draft.now();
+        if mode == InstallationMode::Live {
+            insist_on_start(app, draft.tables(), version)?;
+        }
+    }
+    (row.mode, row.mode_reason) = (mode, None);
+    Ok(())
 }
 
 /// Put the configuration that a change comes to into the row; the places of what is another of what it does not show.

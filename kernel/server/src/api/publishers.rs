@@ -35,7 +35,7 @@ fn page(all: &Publishers, page: &PageQuery) -> Result<WrittenJson, ApiError> {
     WrittenJson::of(&Page::of(all, page, |row| Ok(PublisherBody::from(row.as_ref())))?)
 }
 
-/// Change a publisher of a workspace; as it is then, or nothing where it was removed.
+/// Change a publisher of a workspace; as it is then, or nothing where it was removed and nothing stays of it.
 fn change(
     app: &App,
     (workspace, actor): (WorkspaceId, Actor),
@@ -112,8 +112,8 @@ pub(crate) async fn replace(
     app.offload(move |app| still_there(change(app, who, &name, &if_match, &Edit::Set(document))?)).await
 }
 
-/// Remove a publisher with its keys. What it signed is of an unknown key from then on, also what it signed with a key that was
-/// revoked: to keep that from being installed, revoke the keys and leave the publisher.
+/// Remove a publisher with its keys: what it signed with them is of an unknown key from then on. Its revoked keys stay, since a
+/// revocation is for good: the publisher is still shown with them as `removed`, and signs nothing.
 #[utoipa::path(
     delete, path = "/api/v1/publishers/{name}", tag = "publishers", params(("name" = String, Path)),
     security(("key" = ["plugins:admin"])),

@@ -130,17 +130,36 @@ pub(super) fn insist_on_trust(app: &App, tables: &WorkspaceTables, row: &PluginR
         ("the workspace", tables.signature_policy, known(&all, tables)),
     ];
     let findings = asked.into_iter().filter_map(|(who, policy, known)| {
-        let problem = judge(plugin, signature, known).refusal(policy)?;
-        let message = format!("{who} has `signatures` at `{policy}`, and {problem}");
-        Some(Mistake { path: "signature".to_owned(), message })
+        let judgement = judge(plugin, signature, known);
+        let problem = judgement.refusal(policy)?;
+        Some(match judgement.is_never_taken() {
+            true => format!("{problem}; no policy takes that"),
+            false => format!("{who} has `signatures` at `{policy}`, and {problem}"),
+        })
     });
-    let mistakes: Vec<Mistake> = findings.collect();
-    if mistakes.is_empty() {
-        return Ok(());
+    let mut findings: Vec<String> = findings.collect();
+    findings.dedup();
+    if findings.is_empty() { Ok(()) } else { Err(refused(row, "is not taken", &findings)) }
+}
+
+/// Insist that an installation that does not run may run again: whatever the policy, none is put to work anew with a version that no
+/// policy takes. One that runs goes on.
+pub(super) fn insist_on_start(app: &App, tables: &WorkspaceTables, row: &PluginRow) -> Result<(), ApiError> {
+    let all = app.catalogue.tables();
+    let judgement = judge(&row.manifest.id, row.signature.as_ref(), known(&all, tables));
+    match judgement.problem.as_deref() {
+        Some(problem) if judgement.is_never_taken() => {
+            let why = format!("{problem}; change to another version of it, or remove the installation");
+            Err(refused(row, "is not started again", &[why]))
+        }
+        _ => Ok(()),
     }
-    let said: Vec<&str> = mistakes.iter().map(|mistake| mistake.message.as_str()).collect();
-    let message = format!("{plugin} {} is not taken: {}", row.manifest.version, said.join("; "));
-    Err(ApiError::BadInput { code: "signature-refused", message, mistakes })
+}
+
+fn refused(row: &PluginRow, what: &str, findings: &[String]) -> ApiError {
+    let mistake = |message: &String| Mistake { path: "signature".to_owned(), message: message.clone() };
+    let message = format!("{} {} {what}: {}", row.manifest.id, row.manifest.version, findings.join("; "));
+    ApiError::BadInput { code: "signature-refused", message, mistakes: findings.iter().map(mistake).collect() }
 }
 
 fn policy_body(app: &App, policy: SignaturePolicy) -> SignaturePolicyBody {

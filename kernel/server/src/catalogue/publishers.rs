@@ -19,7 +19,7 @@ pub type Publishers = BTreeMap<String, Arc<PublisherRow>>;
 pub struct PublisherRow {
     pub name: Name,
     pub title: String,
-    /// Which plugins it may sign: `acme/*`, or one, `acme/loyalty`.
+    /// Which plugins it may sign: `acme/*`, or one, `acme/loyalty`. None of one that was removed, of which its revoked keys stay.
     pub namespaces: BTreeSet<String>,
     pub keys: Vec<PublisherKeyRow>,
     pub created_at: Timestamp,
@@ -85,6 +85,22 @@ impl PublisherRow {
     /// Whether it may sign a plugin.
     pub fn may_sign(&self, plugin: &PluginId) -> bool {
         self.namespaces.iter().any(|namespace| covers(namespace, plugin))
+    }
+
+    /// Whether it was removed, and is kept for its revoked keys alone.
+    pub fn is_removed(&self) -> bool {
+        self.namespaces.is_empty()
+    }
+
+    /// What stays of it when it is removed; `None` where none of its keys is revoked. A revocation is for good: without it what a
+    /// stolen key signed would be of an unknown key, which may be installed, and the key could be added again.
+    pub fn removed(&self, now: Timestamp) -> Option<PublisherRow> {
+        if self.is_removed() {
+            return Some(self.clone());
+        }
+        let keys: Vec<_> = self.keys.iter().filter(|key| key.revoked.is_some()).cloned().collect();
+        let (namespaces, updated_at) = (BTreeSet::new(), now);
+        (!keys.is_empty()).then(|| PublisherRow { namespaces, keys, updated_at, ..self.clone() })
     }
 
     /// Its key of that number.

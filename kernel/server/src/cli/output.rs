@@ -100,6 +100,14 @@ fn more(answer: &Value) -> Option<String> {
     Some(format!("{shown} are shown and there are more: add --cursor {next}, or --all"))
 }
 
+/// What failed, with its code, with which some messages begin by themselves.
+pub(crate) fn coded(code: &str, message: &str) -> String {
+    match message.strip_prefix(code) {
+        Some(rest) if rest.starts_with(": ") => message.to_owned(),
+        _ => format!("{code}: {message}"),
+    }
+}
+
 /// A number with the thing that is counted, which ends in `s` where there are several: `1 row`, `2 rows`.
 pub(crate) fn counted(number: u64, thing: &str) -> String {
     match (number, thing) {
@@ -411,6 +419,13 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_is_said_once() {
+        assert_eq!(coded("trap", "trap: boom"), "trap: boom");
+        assert_eq!(coded("trap", "trapped: boom"), "trap: trapped: boom");
+        assert_eq!(coded("limit.cpu", "too slow"), "limit.cpu: too slow");
+    }
 
     #[test]
     fn what_a_sender_chose_moves_no_cursor() {

@@ -30,6 +30,7 @@ mod publish;
 pub(crate) mod remote;
 mod removal;
 mod run;
+mod secrets;
 mod seen;
 mod shadow;
 pub(crate) mod signing;
@@ -45,7 +46,7 @@ pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: A
         PluginCommand::Wit(args) => wit(&args, format),
         PluginCommand::Build(args) => build(&args, format),
         PluginCommand::Pack(args) => pack(&args, format),
-        PluginCommand::Inspect { file, size } => inspect::run(&file, size, format),
+        PluginCommand::Inspect { path, size, tools } => inspect::run(&path, size, &tools, format),
         PluginCommand::Run(args) => run::run(&args, format),
         PluginCommand::Bench(args) => bench::run(&args, format),
         PluginCommand::Test(args) => cases::run(&args, format),

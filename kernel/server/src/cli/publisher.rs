@@ -51,7 +51,12 @@ pub(crate) fn run(args: &PublisherArgs, client: &Client, format: AnswerFormat) -
             let path = format!("{}/keys/{}/revoke", place.one(publisher), encode(revoked));
             shown(client.post(&path, &json!({ "why": why }))?)
         }
-        PublisherCommand::Remove { publisher } => {
+        PublisherCommand::Remove { publisher, yes } => {
+            let consequences = format!(
+                "What {publisher} signed is of an unknown key then: not taken where signatures are required, and taken as if \
+                 nobody had signed it elsewhere. Its revoked keys stay revoked."
+            );
+            Consent::from_flag(*yes, format).insist(&consequences, &format!("remove {publisher}"))?;
             client.delete(&place.one(publisher))?;
             (json!({ "removed": publisher.as_str() }), format!("{publisher} is removed"))
         }
@@ -104,8 +109,12 @@ fn document(present: &Value, args: &AddPublisherArgs) -> Value {
     json!({ "title": title, "namespaces": namespaces })
 }
 
-fn list(value: &Value) -> String {
-    value.as_array().into_iter().flatten().map(output::plain).collect::<Vec<_>>().join(", ")
+/// Which plugins a publisher may sign.
+fn namespaces(publisher: &Value) -> String {
+    if publisher["removed"] == true {
+        return "nothing: it was removed, and its revoked keys stay".to_owned();
+    }
+    publisher["namespaces"].as_array().into_iter().flatten().map(output::plain).collect::<Vec<_>>().join(", ")
 }
 
 fn table(publishers: &[Value]) -> String {
@@ -113,12 +122,7 @@ fn table(publishers: &[Value]) -> String {
         let keys = publisher.get("keys").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let good = keys.iter().filter(|key| key["revoked"].is_null()).count();
         let keys = format!("{good} of {}", keys.len());
-        vec![
-            field(publisher, "name"),
-            cut(&list(&publisher["namespaces"]), 60),
-            keys,
-            cut(&field(publisher, "title"), 40),
-        ]
+        vec![field(publisher, "name"), cut(&namespaces(publisher), 60), keys, cut(&field(publisher, "title"), 40)]
     });
     output::table(&["publisher", "may sign", "keys not revoked", "title"], rows.collect())
 }
@@ -129,7 +133,7 @@ fn shown(answer: Value) -> (Value, String) {
     let mut rows = vec![
         named("publisher", field(&answer, "name")),
         named("title", field(&answer, "title")),
-        named("may sign", list(&answer["namespaces"])),
+        named("may sign", namespaces(&answer)),
     ];
     for key in answer.get("keys").and_then(Value::as_array).into_iter().flatten() {
         rows.push(named(&format!("key {}", field(key, "key_id")), standing(key)));
@@ -172,18 +176,29 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_not_revoked_without_a_yes() {
-        let command = PublisherCommand::Revoke {
-            publisher: "acme".parse().unwrap(),
+    fn no_key_is_revoked_and_no_publisher_removed_without_a_yes() {
+        let publisher: Name = "acme".parse().unwrap();
+        let revoke = PublisherCommand::Revoke {
+            publisher: publisher.clone(),
             revoked: "E7620F1842B4E81F".to_owned(),
             why: "stolen".to_owned(),
             yes: false,
         };
-        let args = PublisherArgs { host: false, command };
-        // Nobody answers there: it is asked before anything is sent.
-        let refused = run(&args, &Client::new("http://127.0.0.1:1", None), AnswerFormat::Json).unwrap_err();
-        assert_eq!(refused.exit_code(), 2);
-        assert!(refused.to_string().contains("to revoke E7620F1842B4E81F without a question, add --yes"), "{refused}");
+        let remove = PublisherCommand::Remove { publisher, yes: false };
+        for (command, deed) in [(revoke, "revoke E7620F1842B4E81F"), (remove, "remove acme")] {
+            let args = PublisherArgs { host: false, command };
+            // Nobody answers there: it is asked before anything is sent.
+            let refused = run(&args, &Client::new("http://127.0.0.1:1", None), AnswerFormat::Json).unwrap_err();
+            assert_eq!(refused.exit_code(), 2);
+            assert!(refused.to_string().contains(&format!("to {deed} without a question, add --yes")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_publisher_that_was_removed_says_that_it_signs_nothing() {
+        let namespaces = |removed: bool| namespaces(&json!({ "namespaces": ["a/*", "b/c"], "removed": removed }));
+        assert_eq!(namespaces(false), "a/*, b/c");
+        assert_eq!(namespaces(true), "nothing: it was removed, and its revoked keys stay");
     }
 
     #[test]

@@ -24,7 +24,7 @@ const DEFAULT_VENDOR: &str = "acme";
 pub(crate) fn run(args: &PluginNewArgs, format: AnswerFormat) -> Result<(), Failure> {
     let id = plugin_id(&args.name)?;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(id.name()));
-    let sdk = sdk_path(args.sdk_path.as_deref())?;
+    let Sdk { path: sdk, found } = find_sdk(args.sdk_path.as_deref())?;
     let is_used = std::fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some());
     if is_used {
         return Err(Failure::Usage(format!("{} is not empty; name another folder with --dir", dir.display())));
@@ -42,7 +42,17 @@ pub(crate) fn run(args: &PluginNewArgs, format: AnswerFormat) -> Result<(), Fail
             "    cd {}\n    kith plugin check\n    cargo test\n    kith plugin test\n    kith plugin build\n",
             dir.display()
         ))?;
-        output::say(format_args!("The SDK is not on a registry yet: Cargo.toml points to {}.", sdk.display()))?;
+        output::say(format_args!(
+            "The SDK is not on a registry yet: Cargo.toml points to {}, which whoever builds it elsewhere changes.",
+            sdk.display()
+        ))?;
+    }
+    if found == SdkFound::OfTheBuild {
+        output::warn(&format!(
+            "no checkout is around this folder or this program, so that the SDK is the one that the program was built from, {}; \
+             --sdk-path names another",
+            sdk.display()
+        ));
     }
     Ok(())
 }
@@ -55,16 +65,32 @@ fn plugin_id(name: &str) -> Result<PluginId, Failure> {
     Ok(id)
 }
 
-/// The SDK that the new crate depends on.
-fn sdk_path(given: Option<&Path>) -> Result<PathBuf, Failure> {
+/// The SDK that a new crate depends on.
+#[derive(Debug)]
+struct Sdk {
+    path: PathBuf,
+    found: SdkFound,
+}
+
+/// Where an SDK was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SdkFound {
+    /// Where it was said to be, or in a checkout around the folder here or the program.
+    Near,
+    /// In the checkout that the program was built from, which may be anybody's and gone tomorrow.
+    OfTheBuild,
+}
+
+fn find_sdk(given: Option<&Path>) -> Result<Sdk, Failure> {
     let here = std::env::current_dir().ok();
     // What leads to the program may be a link out of its checkout.
     let program = std::env::current_exe().ok().and_then(|program| program.canonicalize().ok());
     let places = match given {
-        Some(given) => vec![given.to_path_buf()],
+        Some(given) => vec![(given.to_path_buf(), SdkFound::Near)],
         None => sdk_places(here.as_deref(), program.as_deref()),
     };
-    let found = places.iter().filter(|place| is_sdk(place)).find_map(|place| place.canonicalize().ok());
+    let mut places = places.into_iter().filter(|(place, _)| is_sdk(place));
+    let found = places.find_map(|(place, found)| Some(Sdk { path: place.canonicalize().ok()?, found }));
     found.ok_or_else(|| match given {
         Some(given) => Failure::Usage(format!(
             "{} is not the SDK's; the SDK is not on a registry yet, so say with --sdk-path where a checkout has `plugin-sdk`",
@@ -79,10 +105,11 @@ fn sdk_path(given: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 /// Where the SDK may be: in a checkout around the folder here, in the one around the program, and in the one that it was built from.
-fn sdk_places(here: Option<&Path>, program: Option<&Path>) -> Vec<PathBuf> {
+fn sdk_places(here: Option<&Path>, program: Option<&Path>) -> Vec<(PathBuf, SdkFound)> {
     let around = here.into_iter().chain(program).flat_map(Path::ancestors);
-    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    around.map(Path::to_path_buf).chain([built_from]).map(|checkout| checkout.join("plugin-sdk")).collect()
+    let around = around.map(|checkout| (checkout.join("plugin-sdk"), SdkFound::Near));
+    let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk");
+    around.chain([(built_from, SdkFound::OfTheBuild)]).collect()
 }
 
 fn is_sdk(path: &Path) -> bool {
@@ -383,9 +410,9 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_the_sdk_is_none() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        assert!(sdk_path(Some(&root.join("plugin-sdk"))).is_ok());
+        assert_eq!(find_sdk(Some(&root.join("plugin-sdk"))).unwrap().found, SdkFound::Near);
         for other in [root.clone(), root.join("kernel/server"), root.join("nothing")] {
-            assert_eq!(sdk_path(Some(&other)).unwrap_err().exit_code(), 2, "{}", other.display());
+            assert_eq!(find_sdk(Some(&other)).unwrap_err().exit_code(), 2, "{}", other.display());
         }
     }
 
@@ -394,11 +421,14 @@ mod tests {
     fn the_nearest_checkout_has_the_sdk() {
         let places =
             sdk_places(Some(Path::new("/home/ada/kith/mine")), Some(Path::new("/opt/kith/target/release/kith")));
-        let at = |path: &str| places.iter().position(|place| place == Path::new(path)).unwrap();
+        let at = |path: &str| places.iter().position(|place| *place == (PathBuf::from(path), SdkFound::Near)).unwrap();
         assert_eq!(at("/home/ada/kith/mine/plugin-sdk"), 0);
         assert!(at("/home/ada/kith/plugin-sdk") < at("/opt/kith/plugin-sdk"));
-        assert_eq!(places.last().unwrap(), &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk"));
-        assert!(is_sdk(places.last().unwrap()) && !is_sdk(Path::new("/nowhere/plugin-sdk")));
+        // That one is told: it may be anybody's folder.
+        let (last, found) = places.last().unwrap();
+        assert_eq!(last, &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../plugin-sdk"));
+        assert_eq!(*found, SdkFound::OfTheBuild);
+        assert!(is_sdk(last) && !is_sdk(Path::new("/nowhere/plugin-sdk")));
     }
 
     #[test]

@@ -134,19 +134,26 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// Whether no policy takes the version.
+    pub fn is_never_taken(&self) -> bool {
+        matches!(self.state, SignatureState::Forged | SignatureState::Revoked)
+    }
+
     /// Why a policy does not take the version; `None` where it does.
     pub fn refusal(&self, policy: SignaturePolicy) -> Option<String> {
         let is_free = self.signers.is_empty();
         let is_taken = match (self.state, policy) {
             (SignatureState::Valid, _) => true,
-            (SignatureState::Forged | SignatureState::Revoked, _) | (_, SignaturePolicy::Required) => false,
+            _ if self.is_never_taken() => false,
+            (_, SignaturePolicy::Required) => false,
             (_, SignaturePolicy::Any) => true,
             // Who may not sign a plugin is not its publisher, and whoever sends it could leave that signature away: what one that is
             // neither forged nor revoked does not vouch for is as if it were not signed.
             (_, SignaturePolicy::KnownPublisher) => is_free,
         };
         let who = match self.signers.join("`, `") {
-            _ if is_free => String::new(),
+            // Who may sign it helps nobody whose signature is good for nothing.
+            _ if is_free || self.is_never_taken() => String::new(),
             signers => format!("; `{signers}` may sign it"),
         };
         (!is_taken).then(|| format!("{}{who}", self.problem.clone().unwrap_or_default()))

@@ -35,8 +35,10 @@ pub(super) fn free_name(
     if let Some(wanted) = wanted {
         let name: InstallationName =
             wanted.parse().map_err(|error: kith_model::id::InvalidId| ApiError::at("name", error.to_string()))?;
-        if tables.installation(wanted).is_some() {
-            let message = format!("there is an installation `{name}` already");
+        if let Some(there) = tables.installation(wanted) {
+            let (plugin, version) = (&there.plugin, &there.version);
+            let message =
+                format!("there is an installation `{name}` already, of {plugin} {version}, and nothing was done to it");
             return Err(ApiError::Conflict { code: "name-taken", message });
         }
         return Ok(name);
@@ -542,9 +544,9 @@ mod tests {
         assert_eq!(
             widened(&present, &next),
             [
-                "to be given a recipient's `phone`",
-                "to be given every identifier of a recipient",
-                "to see `traits.city`"
+                "to be given a recipient's `phone` (to write to them)",
+                "to be given every identifier of a recipient (to write to them)",
+                "to see `traits.city` (to write to them)"
             ]
         );
     }

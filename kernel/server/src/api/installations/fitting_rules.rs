@@ -158,6 +158,9 @@ fn read_every(text: &str) -> Result<i64, ApiError> {
 /// When an installation is fitted without being asked, and which fits are put in use.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FittingBody {
+    /// Whether its manifest tells that it learns: from labels (`[training]`) or into a state of a form (`state_version`). Such a
+    /// one with no `fit` waits for its first.
+    learns: bool,
     /// How long after the last fit began the next one does; `null` where somebody asks for each.
     every: Option<String>,
     /// When the next one begins, at the earliest; `null` without a schedule, and while the installation is asked for nothing.
@@ -197,8 +200,9 @@ pub(super) fn fitting_body(
     row: &InstallationRow,
     shows_words: bool,
 ) -> Option<FittingBody> {
-    tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
+    let manifest = &tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?.manifest;
     Some(FittingBody {
+        learns: manifest.training.is_some() || manifest.state_version.is_some(),
         every: row.fitting.every_ms.map(|every| Duration(every).to_string()),
         next_at: schedule::next_at(app, tables, row, app.clock.now()).map(time),
         failed_in_a_row: schedule::failed_in_a_row(tables, row),

@@ -1,11 +1,11 @@
 //! Which version of a plugin an installation gets: that it is there, is the one that was meant and is offered, may be trusted, is
 //! no way back that nobody asked for, and asks for no more than was agreed to.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
-use kith_model::plugin::{Manifest, PluginId, is_dev};
+use kith_model::plugin::{InputSpec, Manifest, PluginId, is_dev};
 use serde_json::{Value, json};
 
 use super::body::{NewInstallation, PatchInstallation};
@@ -183,15 +183,18 @@ pub(super) fn check_filled_in(
     consents: bool,
 ) -> Result<(), ApiError> {
     let Some(present) = present else { return Ok(()) };
-    let had: BTreeSet<String> = shown.iter().flat_map(|config| filled_in(&present.manifest, config)).collect();
-    let sees: BTreeSet<String> = filled_in(&next.manifest, config).collect();
-    let more: Vec<String> = sees.difference(&had).map(|expression| to_see(expression)).collect();
+    let had: BTreeMap<String, &str> = shown.iter().flat_map(|config| filled_in(&present.manifest, config)).collect();
+    let sees: BTreeMap<String, &str> = filled_in(&next.manifest, config).collect();
+    let more = sees.iter().filter(|(expression, _)| !had.contains_key(*expression));
+    let more: Vec<String> = more.map(|(expression, reason)| to_see(expression, reason)).collect();
     insist_on_consent(&next.manifest.version, &more, consents)
 }
 
-/// What a version's inputs see with a configuration. One that cannot be filled in sees nothing.
-fn filled_in(manifest: &Manifest, config: &Value) -> impl Iterator<Item = String> {
-    manifest.inputs.iter().filter_map(|input| substitute::config(&input.expression, config).ok())
+/// What a version's inputs see with a configuration, each with its reason. One that cannot be filled in sees nothing.
+fn filled_in<'m>(manifest: &'m Manifest, config: &Value) -> impl Iterator<Item = (String, &'m str)> {
+    let filled =
+        |input: &'m InputSpec| Some((substitute::config(&input.expression, config).ok()?, input.reason.as_str()));
+    manifest.inputs.iter().filter_map(filled)
 }
 
 fn insist_on_consent(version: &semver::Version, more: &[String], consents: bool) -> Result<(), ApiError> {
@@ -207,7 +210,7 @@ fn insist_on_consent(version: &semver::Version, more: &[String], consents: bool)
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{InputSpec, PluginKind};
+    use kith_model::plugin::PluginKind;
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -242,7 +245,7 @@ mod tests {
             name: "field".to_owned(),
             expression: "traits.${config.field}".to_owned(),
             column_type: ColumnType::Text,
-            reason: String::new(),
+            reason: "to greet them".to_owned(),
         }];
         let field = |name: &str| json!({ "field": name });
         let checked = |shown: &[&Value], config: Value, consents| match check_filled_in(
@@ -257,7 +260,7 @@ mod tests {
         let (city, income) = (field("city"), field("income"));
         assert_eq!(checked(&[&city], city.clone(), false), None);
         let message = checked(&[&city], income.clone(), false).unwrap();
-        assert!(message.contains("to see `traits.income`"), "{message}");
+        assert!(message.contains("to see `traits.income` (to greet them)"), "{message}");
         assert_eq!(checked(&[&city], income.clone(), true), None);
         assert_eq!(checked(&[&city, &income], income.clone(), false), None, "somebody wrote it");
         // One that was not filled in saw nothing.

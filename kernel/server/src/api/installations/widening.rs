@@ -1,20 +1,26 @@
 //! What a version of a plugin asks for that another did not, in words for who consents to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kith_model::plugin::{Manifest, PluginKind};
 
-/// What `next` asks for and `present` does not.
+/// What `next` asks for and `present` does not, each with the reason that its manifest gives.
 pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
-    let had: BTreeSet<String> = asked(present).collect();
+    let had: BTreeSet<String> = asked(present).map(|(request, _)| request).collect();
     // Who has all of a kind has no more by naming some.
     let was_given = |request: &String| {
         request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"))
             || request.starts_with(EMITTING) && had.contains(ANY_EVENT)
             || request.starts_with(CARRYING) && had.contains(EVERY_PURPOSE)
     };
-    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request) && !was_given(request)).collect();
-    more.into_iter().collect()
+    let is_new = |request: &String| !had.contains(request) && !was_given(request);
+    let more: BTreeMap<String, &str> = asked(next).filter(|(request, _)| is_new(request)).collect();
+    more.into_iter().map(|(request, reason)| with_reason(request, reason)).collect()
+}
+
+/// A request with its reason, where the manifest gives one.
+fn with_reason(request: String, reason: &str) -> String {
+    if reason.is_empty() { request } else { format!("{request} ({reason})") }
 }
 
 /// How the request for a type of a person's identifiers begins.
@@ -35,38 +41,46 @@ fn identifiers_of(kind: &str) -> String {
     }
 }
 
-/// The request to see what an expression gives.
-pub(super) fn to_see(expression: &str) -> String {
+/// The request to see what an expression gives, with the reason for it.
+pub(super) fn to_see(expression: &str, reason: &str) -> String {
+    with_reason(seeing(expression), reason)
+}
+
+fn seeing(expression: &str) -> String {
     format!("to see `{expression}`")
 }
 
-/// Each single thing that a manifest asks for, as a line for people.
-fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
+/// Each single thing that a manifest asks for, as a line for people, and why.
+fn asked(manifest: &Manifest) -> impl Iterator<Item = (String, &str)> {
     let capabilities = &manifest.capabilities;
-    let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
-    let label = manifest.training.iter().map(|training| format!("to learn from `{}`", training.label));
-    let http = capabilities
-        .http
-        .iter()
-        .flat_map(|request| request.methods.iter().map(|method| format!("http {method} to `{}`", request.host)));
-    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
-    let secrets = capabilities
-        .secrets
-        .iter()
-        .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
+    let inputs = manifest.inputs.iter().map(|input| (seeing(&input.expression), input.reason.as_str()));
+    let label = manifest.training.iter().map(|training| (format!("to learn from `{}`", training.label), ""));
+    let http = capabilities.http.iter().flat_map(|request| {
+        let of = |method: &String| (format!("http {method} to `{}`", request.host), request.reason.as_str());
+        request.methods.iter().map(of)
+    });
+    let mail = capabilities.mail.iter();
+    let mail = mail.map(|request| (format!("mail through `{}`", request.host), request.reason.as_str()));
+    let secrets = capabilities.secrets.iter().flat_map(|request| {
+        let to = |host: &String| (format!("secret `{}` to `{host}`", request.name), request.reason.as_str());
+        request.hosts.iter().map(to)
+    });
     let checking = capabilities.secrets.iter().filter(|request| request.hosts.is_empty());
-    let checking = checking.map(|request| format!("secret `{}` to check signatures with", request.name));
-    let recipients = capabilities.recipients.iter().map(|request| identifiers_of(&request.kind));
+    let checking = checking
+        .map(|request| (format!("secret `{}` to check signatures with", request.name), request.reason.as_str()));
+    let recipients = capabilities.recipients.iter();
+    let recipients = recipients.map(|request| (identifiers_of(&request.kind), request.reason.as_str()));
     let emits = match manifest.emitted_names() {
-        None => vec![ANY_EVENT.to_owned()],
-        Some(names) => names.iter().map(|name| format!("{EMITTING}{name}`")).collect(),
+        None => vec![(ANY_EVENT.to_owned(), "")],
+        Some(names) => names.iter().map(|name| (format!("{EMITTING}{name}`"), "")).collect(),
     };
     let carried = match (manifest.kind, &capabilities.purposes) {
-        (PluginKind::Channel, None) => vec![EVERY_PURPOSE.to_owned()],
-        (_, names) => names.iter().flatten().map(|name| format!("{CARRYING}{name}`")).collect(),
+        (PluginKind::Channel, None) => vec![(EVERY_PURPOSE.to_owned(), "")],
+        (_, names) => names.iter().flatten().map(|name| (format!("{CARRYING}{name}`"), "")).collect(),
     };
-    let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
+    let keeps_state = capabilities.kv_bytes > 0;
+    let state = keeps_state.then(|| ("state of its own".to_owned(), capabilities.kv_reason.as_str()));
+    let polling = manifest.poll.as_ref().map(|poll| ("to poll by itself".to_owned(), poll.reason.as_str()));
     inputs
         .chain(label)
         .chain(recipients)

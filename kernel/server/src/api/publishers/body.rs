@@ -51,7 +51,10 @@ pub(crate) struct WantedRevocation {
 pub(crate) struct PublisherBody {
     name: String,
     title: String,
+    /// None of one that was removed.
     namespaces: BTreeSet<String>,
+    /// Whether it was removed. One of whose keys some were revoked stays with these alone: they are revoked for good.
+    removed: bool,
     keys: Vec<PublisherKeyBody>,
     created_at: String,
     updated_at: String,
@@ -97,6 +100,7 @@ impl From<&PublisherRow> for PublisherBody {
             name: row.name.to_string(),
             title: row.title.clone(),
             namespaces: row.namespaces.clone(),
+            removed: row.is_removed(),
             keys: row.keys.iter().map(PublisherKeyBody::from).collect(),
             created_at: time(row.created_at),
             updated_at: time(row.updated_at),

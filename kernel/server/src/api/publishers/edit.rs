@@ -39,7 +39,7 @@ pub(super) enum Edit {
 #[derive(Debug)]
 pub(super) struct Edited {
     pub(super) before: Option<Arc<PublisherRow>>,
-    /// `None` where it is removed.
+    /// `None` where nothing stays of it.
     pub(super) after: Option<PublisherRow>,
     /// For the audit log.
     pub(super) action: &'static str,
@@ -57,17 +57,15 @@ pub(super) fn edited(
     if_match.check_made(&format!("publisher `{name}`"), before.as_deref().map(|before| move || tag(before)))?;
     let (after, action) = match edit {
         Edit::Set(document) => {
-            let action = if before.is_some() { "publisher.change" } else { "publisher.create" };
+            let is_there = before.as_deref().is_some_and(|before| !before.is_removed());
+            let action = if is_there { "publisher.change" } else { "publisher.create" };
             (Some(set(before.as_deref(), name, document, now)?), action)
         }
         Edit::Add(key) => (Some(with_key(all, named(all, name.as_str())?, key, now)?), "publisher.add-key"),
         Edit::Revoke { key, why } => {
             (Some(with_revoked(named(all, name.as_str())?, key, why, now)?), "publisher.revoke-key")
         }
-        Edit::Remove => {
-            named(all, name.as_str())?;
-            (None, "publisher.remove")
-        }
+        Edit::Remove => (named(all, name.as_str())?.removed(now), "publisher.remove"),
     };
     if let Some(after) = &after {
         insist_on_room(all, after)?;
@@ -111,21 +109,20 @@ fn check_namespaces(namespaces: &BTreeSet<String>) -> Result<(), ApiError> {
 
 fn with_key(all: &Publishers, row: &PublisherRow, key: &CheckedKey, now: Timestamp) -> Result<PublisherRow, ApiError> {
     let CheckedKey { key, valid_from, valid_until } = key;
-    let number = key.number().to_string();
-    if let Some(holder) = all.values().find(|publisher| publisher.key(&number).is_some()) {
-        let message =
-            format!("`{}` has key {number} already; a key is of one publisher, and stays as it was added", holder.name);
-        return Err(ApiError::Conflict { code: "key-taken", message });
+    if row.is_removed() {
+        return Err(ApiError::missing(format!("`{}` was removed; say first which plugins it may sign", row.name)));
     }
+    let number = key.number().to_string();
     // Its number is whatever its owner writes: one that is revoked must not come back under another.
     let same = |one: &PublisherKeyRow| one.public().is_some_and(|public| public.is_same_key(key));
-    let holder = all.values().find_map(|publisher| Some((publisher, publisher.keys.iter().find(|one| same(one))?)));
-    if let Some((holder, present)) = holder {
-        let message = format!(
-            "`{}` has the same key already, with the number {}; a key is of one publisher, and stays as it was added",
-            holder.name, present.number
-        );
-        return Err(ApiError::Conflict { code: "key-taken", message });
+    let has = |one: &PublisherKeyRow| one.number == number || same(one);
+    let mut of_all = all.values().flat_map(|publisher| publisher.keys.iter().map(move |one| (publisher, one)));
+    if let Some((holder, present)) = of_all.find(|(_, one)| has(one)) {
+        let is_repeat = holder.name == row.name
+            && (&present.public_key, present.valid_from, present.valid_until)
+                == (&key.line(), *valid_from, *valid_until)
+            && present.revoked.is_none();
+        return if is_repeat { Ok(row.clone()) } else { Err(taken(holder, present)) };
     }
     if row.keys.len() >= MAX_KEYS {
         return Err(ApiError::at("public_key", format!("`{}` has {MAX_KEYS} keys, and may have no more", row.name)));
@@ -141,6 +138,20 @@ fn with_key(all: &Publishers, row: &PublisherRow, key: &CheckedKey, now: Timesta
     let mut row = PublisherRow { updated_at: now, ..row.clone() };
     row.keys.push(added);
     Ok(row)
+}
+
+/// That a key cannot be added, because a publisher has it, or had it and it is revoked.
+fn taken(holder: &PublisherRow, present: &PublisherKeyRow) -> ApiError {
+    let PublisherKeyRow { number, revoked, .. } = present;
+    let message = match revoked {
+        Some(RevocationRow { since, why }) => {
+            format!("key {number} of `{}` is revoked since {since}, and that is for good: {why}", holder.name)
+        }
+        None => {
+            format!("`{}` has key {number} already; a key is of one publisher, and stays as it was added", holder.name)
+        }
+    };
+    ApiError::Conflict { code: "key-taken", message }
 }
 
 /// A key that is revoked stays so, since then and for that reason.
@@ -164,7 +175,10 @@ fn with_revoked(row: &PublisherRow, number: &str, why: &str, now: Timestamp) -> 
 fn insist_on_room(all: &Publishers, row: &PublisherRow) -> Result<(), ApiError> {
     let bytes = |row: &PublisherRow| serde_json::to_vec(row).map_or(u64::MAX, |text| text.len() as u64);
     let before = all.get(row.name.as_str());
-    if before.is_none() && all.len() as u64 >= table::PUBLISHERS_KEPT.default {
+    // Revoked keys of one that was removed keep nobody else from being made; their bytes count.
+    let is_another = !row.is_removed() && before.is_none_or(|before| before.is_removed());
+    let kept = all.values().filter(|one| !one.is_removed()).count() as u64;
+    if is_another && kept >= table::PUBLISHERS_KEPT.default {
         return Err(table::PUBLISHERS_KEPT.exhausted(table::PUBLISHERS_KEPT.default, None).into());
     }
     let (is, was) = (bytes(row), before.map_or(0, |before| bytes(before)));
@@ -234,7 +248,10 @@ mod tests {
         apply(&mut all, &document(&["acme/*"]), NOW).unwrap();
         let row = apply(&mut all, &add, NOW).unwrap().unwrap();
         assert_eq!((row.keys[0].public().unwrap(), row.keys[0].valid_until), (key, Some(Timestamp(5_000))));
-        assert_eq!(code(apply(&mut all, &add, NOW)), "key-taken");
+        // Who is not sure that it arrived sends it again.
+        assert_eq!(apply(&mut all, &add, Timestamp(1_200)).unwrap(), Some(row), "nothing is changed by that");
+        let otherwise = Edit::Add(CheckedKey { key, valid_from: None, valid_until: None });
+        assert_eq!(code(apply(&mut all, &otherwise, NOW)), "key-taken");
         // Its keys stay when it is said anew what it may sign.
         let row = apply(&mut all, &document(&["acme/*", "beta/one"]), Timestamp(1_500)).unwrap().unwrap();
         assert_eq!((row.keys.len(), row.created_at, row.updated_at), (1, NOW, Timestamp(1_500)));
@@ -249,7 +266,73 @@ mod tests {
         assert_eq!(code(apply(&mut all, &other, NOW)), "key-taken", "nor under another number");
         let unknown = Edit::Revoke { key: "0".to_owned(), why: "x".to_owned() };
         assert_eq!(code(apply(&mut all, &unknown, NOW)), "missing");
-        assert!(apply(&mut all, &Edit::Remove, NOW).unwrap().is_none() && all.is_empty());
+    }
+
+    /// It took the revocations with it: what the stolen key had signed could be installed, and the key be added again.
+    #[test]
+    fn the_revoked_keys_of_a_publisher_outlive_it() {
+        let mut all = Publishers::new();
+        let [stolen, good] = [(), ()].map(|()| SecretKey::generate().unwrap().public());
+        let add = |key: PublicKey| Edit::Add(CheckedKey { key, valid_from: None, valid_until: None });
+        apply(&mut all, &document(&["acme/*"]), NOW).unwrap();
+        apply(&mut all, &add(good), NOW).unwrap();
+        assert!(apply(&mut all, &Edit::Remove, NOW).unwrap().is_none() && all.is_empty(), "nothing was revoked");
+
+        apply(&mut all, &document(&["acme/*"]), NOW).unwrap();
+        apply(&mut all, &add(good), NOW).unwrap();
+        apply(&mut all, &add(stolen), NOW).unwrap();
+        let revoke = Edit::Revoke { key: stolen.number().to_string(), why: "stolen".to_owned() };
+        apply(&mut all, &revoke, Timestamp(2_000)).unwrap();
+        let left = apply(&mut all, &Edit::Remove, Timestamp(3_000)).unwrap().unwrap();
+        assert!(left.is_removed() && left.key(&good.number().to_string()).is_none());
+        let expected = Some(RevocationRow { since: Timestamp(2_000), why: "stolen".to_owned() });
+        assert_eq!((left.keys.len(), &left.keys[0].revoked), (1, &expected));
+        assert_eq!(apply(&mut all, &Edit::Remove, Timestamp(4_000)).unwrap(), Some(left), "nor does it go by another");
+        assert_eq!(code(apply(&mut all, &add(good), NOW)), "missing", "it is no publisher any more");
+
+        // Neither another publisher gets the key, nor the one that comes back under the name.
+        let other = edited(&all, &"beta".parse().unwrap(), &IfMatch::default(), &document(&["beta/*"]), NOW).unwrap();
+        all.insert("beta".to_owned(), Arc::new(other.after.unwrap()));
+        for key in [stolen, renumbered(&stolen)] {
+            let taken = edited(&all, &"beta".parse().unwrap(), &IfMatch::default(), &add(key), NOW);
+            assert_eq!(code(taken.map(|edited| edited.after)), "key-taken");
+        }
+        let back = edited(&all, &name(), &IfMatch::default(), &document(&["acme/*"]), NOW).unwrap();
+        assert_eq!((back.action, &back.after.as_ref().unwrap().keys[0].revoked), ("publisher.create", &expected));
+        apply(&mut all, &document(&["acme/*"]), NOW).unwrap();
+        assert_eq!(code(apply(&mut all, &add(stolen), NOW)), "key-taken");
+        apply(&mut all, &add(good), NOW).unwrap();
+    }
+
+    #[test]
+    fn what_stays_of_removed_publishers_keeps_nobody_else_from_being_made() {
+        let key = SecretKey::generate().unwrap().public();
+        let revoked = PublisherKeyRow {
+            number: key.number().to_string(),
+            public_key: key.line(),
+            added_at: NOW,
+            valid_from: None,
+            valid_until: None,
+            revoked: Some(RevocationRow { since: NOW, why: "stolen".to_owned() }),
+        };
+        let row = |name: String, namespaces: &[&str]| PublisherRow {
+            name: name.parse().unwrap(),
+            title: String::new(),
+            namespaces: namespaces.iter().map(|namespace| (*namespace).to_owned()).collect(),
+            keys: vec![revoked.clone()],
+            created_at: NOW,
+            updated_at: NOW,
+        };
+        let most = table::PUBLISHERS_KEPT.default;
+        let all = |namespaces: &[&str]| -> Publishers {
+            (0..most).map(|number| (format!("p{number}"), Arc::new(row(format!("p{number}"), namespaces)))).collect()
+        };
+        apply(&mut all(&[]), &document(&["acme/*"]), NOW).unwrap();
+        assert!(apply(&mut all(&["p/*"]), &document(&["acme/*"]), NOW).is_err());
+        // One that comes back is one more.
+        let mut full = all(&["p/*"]);
+        full.insert("acme".to_owned(), Arc::new(row("acme".to_owned(), &[])));
+        assert!(apply(&mut full, &document(&["acme/*"]), NOW).is_err());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::catalogue::Actor;
 use crate::catalogue::draft::host::Act;
 use crate::error::{ApiError, Problem};
 
-/// Change a publisher of the host; as it is then, or nothing where it was removed.
+/// Change a publisher of the host; as it is then, or nothing where it was removed and nothing stays of it.
 fn change(
     app: &App,
     actor: Actor,
@@ -89,7 +89,7 @@ pub(crate) async fn replace(
     app.offload(move |app| still_there(change(app, actor, &name, &if_match, &Edit::Set(document))?)).await
 }
 
-/// Remove a publisher of the host with its keys.
+/// Remove a publisher of the host with its keys. Those that are revoked stay, since a revocation is for good.
 #[utoipa::path(
     delete, path = "/api/v1/host/publishers/{name}", tag = "publishers", params(("name" = String, Path)),
     security(("key" = ["workspaces:admin"])),

@@ -536,7 +536,7 @@ async fn a_schedule_and_bounds_are_set_shown_and_taken_out() {
     let set = ask(&server, "PATCH", path).admin().json(of_channel).await.with(200);
     let shown = json!({
         "every": "7d", "next_at": null, "failed_in_a_row": 0, "guard": { "auc": { "min": 0.7 } }, "drift": { "max_shift": 0.5 },
-        "use": "always", "measure": null, "chosen": false, "alarm": null,
+        "learns": false, "use": "always", "measure": null, "chosen": false, "alarm": null,
     });
     assert_eq!(set["fitting"], shown);
     let changed: Vec<_> = set["changed"].as_array().unwrap().iter().map(|change| change["path"].clone()).collect();

@@ -84,7 +84,10 @@ async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
     for policy in ["required", "known-publisher", "any"] {
         put(&server, "/api/v1/signature-policy", json!({ "policy": policy })).await;
         let refused = install(&server, "more").await.problem(400, "signature-refused");
-        assert!(refused["errors"][0]["message"].as_str().unwrap().contains("it was stolen"), "{refused}");
+        let said = refused["errors"][0]["message"].as_str().unwrap();
+        // No policy takes it, so that none is to blame.
+        assert!(said.contains("it was stolen") && !said.contains("`signatures`"), "{refused}");
+        assert!(!said.contains("may sign it"), "{refused}");
     }
     // A signature of any other key does not wash that off.
     upload(&server, Some(&signed(&stranger, CONNECTOR))).await.problem(400, "signature-refused");
@@ -94,6 +97,13 @@ async fn a_workspace_takes_what_its_policy_takes_and_a_revoked_key_never() {
         ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(json!({ "version": "0.1.0" })).await;
     let running = running.with(200);
     assert_eq!((&running["signature"]["state"], &running["activity"]["state"]), (&json!("revoked"), &json!("running")));
+    // It can be stopped, and is not put to work again.
+    let set_mode =
+        |mode: &str| ask(&server, "PATCH", "/api/v1/installations/lines").admin().json(json!({ "mode": mode }));
+    set_mode("live").await.with(200);
+    set_mode("disabled").await.with(200);
+    let refused = set_mode("live").await.problem(400, "signature-refused");
+    assert!(refused["message"].as_str().unwrap().contains("is not started again"), "{refused}");
     let audit = ask(&server, "GET", "/api/v1/audit?limit=500").admin().empty().await.with(200);
     let rows = audit["items"].as_array().unwrap();
     for (action, times) in [
@@ -177,6 +187,54 @@ async fn a_revoked_signature_outlives_its_version() {
     let keys: Vec<_> = log["items"].as_array().unwrap().iter().filter_map(key_of).collect();
     let [key, next] = [key, next].map(|key| key.public().number().to_string());
     assert_eq!(keys, [key.clone(), key.clone(), key.clone(), key, next]);
+}
+
+/// Removing the publisher made the stolen key an unknown one, and adding it again a good one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_outlives_its_publisher() {
+    let server = server();
+    let key = SecretKey::generate().unwrap();
+    upload(&server, Some(&signed(&key, CONNECTOR))).await.with(201);
+    for place in ["/api/v1/publishers", "/api/v1/host/publishers"] {
+        publish(&server, place, &key).await;
+        assert_eq!(signature_of(&server).await["state"], "valid");
+        let acme = format!("{place}/acme");
+        let revoke = format!("{acme}/keys/{}/revoke", key.public().number());
+        ask(&server, "POST", &revoke).admin().json(json!({ "why": "it was stolen" })).await.with(200);
+        for _ in 0..2 {
+            ask(&server, "DELETE", &acme).admin().empty().await.with(204);
+        }
+        let signature = signature_of(&server).await;
+        assert_eq!((&signature["state"], &signature["publisher"]), (&json!("revoked"), &json!("acme")), "{place}");
+        upload(&server, Some(&signed(&key, CONNECTOR))).await.problem(400, "signature-refused");
+        install(&server, "lines").await.problem(400, "signature-refused");
+        let left = ask(&server, "GET", &acme).admin().empty().await.with(200);
+        assert_eq!((&left["removed"], &left["namespaces"]), (&json!(true), &json!([])));
+        assert_eq!(left["keys"][0]["revoked"]["why"], "it was stolen");
+
+        // Nobody gets the key again, whoever it is given to.
+        let body = json!({ "public_key": key.public().file() });
+        let add = |name: &str| ask(&server, "POST", &format!("{place}/{name}/keys")).admin().json(body.clone());
+        add("acme").await.problem(404, "not-found");
+        for name in ["acme", "other"] {
+            put(&server, &format!("{place}/{name}"), json!({ "namespaces": ["fixture/*"] })).await;
+            let refused = add(name).await.problem(409, "key-taken");
+            assert!(refused["message"].as_str().unwrap().contains("it was stolen"), "{refused}");
+            ask(&server, "DELETE", &format!("{place}/{name}")).admin().empty().await.with(204);
+        }
+        ask(&server, "GET", &format!("{place}/other")).admin().empty().await.problem(404, "not-found");
+        let clock = std::sync::Arc::clone(&server.app().clock);
+        let opened = Catalogue::open(server.shared_store(), clock, KeyRing::fixed()).unwrap();
+        let tables = opened.tables();
+        let kept = if place.contains("host") { &tables.publishers } else { &tables.workspaces[&FIRST].publishers };
+        assert!(kept["acme"].is_removed() && kept["acme"].keys[0].revoked.is_some(), "nor does a start forget it");
+        if !place.contains("host") {
+            // As if the workspace had never known of it: the host's holds by itself.
+            let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+            change.remove_publisher("acme");
+            drop(change.commit().unwrap());
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

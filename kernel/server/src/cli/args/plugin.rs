@@ -8,6 +8,7 @@ use kith_model::network::Network;
 use kith_model::plugin::PluginId;
 
 use super::PartArgs;
+use crate::cli::args::serve::Tools;
 
 mod desk;
 mod registry;
@@ -40,11 +41,13 @@ pub(crate) enum PluginCommand {
     Pack(PluginPackArgs),
     /// Say what is in a WebAssembly file, whatever it is, and whether a server would take it; nothing is run
     Inspect {
-        /// The file
-        #[arg(value_name = "FILE.wasm")]
-        file: PathBuf,
+        /// The file, or a plugin's crate, which is built first
+        #[arg(value_name = "FILE.wasm|DIR")]
+        path: PathBuf,
         #[command(flatten)]
         size: SizeArgs,
+        #[command(flatten)]
+        tools: Tools,
     },
     /// Call one plugin in the host that servers have, with nothing stored and nothing sent
     Run(PluginRunArgs),
@@ -309,8 +312,8 @@ pub(crate) struct InstallArgs {
     /// A private range of addresses that those hosts may be in, e.g. 10.1.0.0/16, if the server allows it; repeat for more
     #[arg(long, value_name = "CIDR")]
     pub(crate) grant_network: Vec<Network>,
-    /// A secret it may use, as `NAME=VALUE`; it never sees the value
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret it may use, as `NAME=VALUE`, or better `NAME=@FILE` (`@-` for what is piped in): others see arguments. It never sees the value
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
     /// A type of identifiers that a channel is given, e.g. `email`; repeat for more. The default is all that it asks for
     #[arg(long, value_name = "TYPE")]
@@ -354,8 +357,8 @@ pub(crate) struct InstallationChangeArgs {
     /// What to change of the configuration, as JSON or `@FILE`: what is absent stays, `null` puts a key back to its default
     #[arg(long, value_name = "JSON|@FILE")]
     pub(crate) config: Option<String>,
-    /// A secret to set, as `NAME=VALUE`; a new one may go where the plugin may go
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret to set, as `NAME=VALUE` or `NAME=@FILE`; a new one may go where the plugin may go
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
     /// A file of grants in place of the present ones, which grants or refuses everything that the plugin asks for
     #[arg(long, value_name = "FILE", conflicts_with_all = GRANTING.into_iter().chain(["grant_secret", "revoke"]))]
@@ -423,8 +426,8 @@ pub(crate) struct UpgradeArgs {
     /// A file of grants in place of the present ones, which grants or refuses everything that the version asks for
     #[arg(long, value_name = "FILE")]
     pub(crate) grants: Option<PathBuf>,
-    /// A secret to set with it, as `NAME=VALUE`
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret to set with it, as `NAME=VALUE` or `NAME=@FILE`
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
     /// Allow a version that asks for more than the present one, without asking
     #[arg(long)]

@@ -39,10 +39,13 @@ pub(crate) enum PublisherCommand {
         #[arg(long)]
         yes: bool,
     },
-    /// Remove a publisher with its keys and their revocations
+    /// Remove a publisher with its keys; those that are revoked stay revoked
     Remove {
         /// Its name
         publisher: Name,
+        /// Remove it without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Show or say which plugins the workspace takes: any, those of known publishers signed, or only signed ones
     Policy {

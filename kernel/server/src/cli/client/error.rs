@@ -136,14 +136,15 @@ impl ApiError {
 }
 
 /// What the server says in the words of its API, and how the command line does it.
-const IN_FLAGS: [(&str, &str); 9] = [
+const IN_FLAGS: [(&str, &str); 10] = [
     (
         "send a `config` with the upgrade",
         "give what is to be otherwise with --config, e.g. '{\"new\": 7, \"old\": null}'",
     ),
     ("`grants.http`", "name the host with --grant-http, or add --grants-later"),
     ("`grants.mail`", "name the relay with --grant-mail, or add --grants-later"),
-    ("set `mode` to `disabled`", "give it with --secret NAME=VALUE, or add --disabled"),
+    ("send `consent: true`", "--yes allows it"),
+    ("set `mode` to `disabled`", "give it with --secret NAME=@FILE, or add --disabled"),
     ("`grants.sensitive`", "name each with --grant-sensitive, or add --grants-later"),
     ("without `strict`", "leave --strict out"),
     ("`GET /api/v1/dead-letters`", "`kith dead-letters list` lists them"),
@@ -211,6 +212,7 @@ mod tests {
             ("kith/webhook needs this secret; give it, or set `mode` to `disabled` until there is one", "--disabled"),
             ("`migrate` of a/b 0.2.0 makes {} of it: config: x; send a `config` with the upgrade", "--config"),
             ("condition: nobody has it; without `strict` it is taken", "--strict"),
+            ("version 0.2.0 asks for more than the present one: x; send `consent: true` to allow it", "--yes"),
         ] {
             assert!(refused(message).advice().unwrap().contains(flag), "{message}");
         }

@@ -157,7 +157,8 @@ fn told(answer: &Value) -> String {
             Some(message) => output::visible(message),
             None => "its words need profiles:read and, where something is sensitive, sensitive:read".to_owned(),
         };
-        text.push_str(&format!("\n\nIt failed last at {}, {}: {message}", field(last, "at"), field(last, "code")));
+        let failure = output::coded(&field(last, "code"), &message);
+        text.push_str(&format!("\n\nIt failed last at {}, {failure}", field(last, "at")));
     }
     text.push_str(&examples(answer));
     text
@@ -185,8 +186,8 @@ fn examples(answer: &Value) -> String {
     let mut rows = Vec::new();
     for output in outputs {
         for example in items(&output["examples"]).iter().take(MAX_EXAMPLES) {
-            let what =
-                format!("{} {}, now {}", field(output, "name"), value(&example["backtest"]), value(&example["live"]));
+            let (live, tried) = (value(&example["live"]), value(&example["backtest"]));
+            let what = format!("{} {live} would become {tried}", field(output, "name"));
             rows.push(vec![field(example, "profile"), what, String::new()]);
         }
     }
@@ -244,7 +245,7 @@ mod tests {
             "3 more would stay as they are",
             "Changed since it began: best is new.",
             "Not computed: what value would make of it, and so rich as far as those decide.",
-            "level \"many\", now \"few\"",
+            "level \"few\" would become \"many\"",
             "refused: no consent",
         ] {
             assert!(text.contains(part), "{part}: {text}");

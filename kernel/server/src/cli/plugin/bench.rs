@@ -1,17 +1,17 @@
 //! `kith plugin bench`: what calls of one plugin take, in the host that servers have. Processor time is what is compared: it
 //! counts the calls alone, and other work of the machine changes it little.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use kith_host::{Plugin, Policy, Usage};
 use kith_model::plugin::{Manifest, PluginKind};
 use kith_model::table::{ColumnType, RecordField};
-use kith_model::time::{Clock, SystemClock, Timestamp};
+use kith_model::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::local::{self, CallReport, Input, LocalSetup, Prepared};
-use super::run::{documents, read, request};
+use super::run::{clock, documents, read, refuse_meaningless, request};
+use super::secrets;
 use crate::cli::args::PluginBenchArgs;
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, json_argument, print_json};
@@ -34,14 +34,14 @@ struct Measured {
 
 pub(super) fn run(args: &PluginBenchArgs, format: AnswerFormat) -> Result<(), Failure> {
     let component = local::component(&args.call.path, &args.call.tools, format)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let clock = clock(&args.call);
     let now = clock.now();
     let plugin = local::load(&component, args.call.size.plugin_bytes, clock)?;
     let manifest = plugin.manifest();
     let inputs = inputs(args, manifest, now)?;
     let setup = LocalSetup {
         config: args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?,
-        secrets: local::secrets(manifest, &args.call.secret)?,
+        secrets: local::secrets(manifest, secrets::texts(&args.call.secret)?)?,
         fuel: args.call.fuel.then_some(u64::MAX),
     };
     let mut prepared = local::prepare(&plugin, setup, now)?;
@@ -61,16 +61,9 @@ pub(super) fn run(args: &PluginBenchArgs, format: AnswerFormat) -> Result<(), Fa
 fn inputs(args: &PluginBenchArgs, manifest: &Manifest, now: Timestamp) -> Result<Vec<Input>, Failure> {
     let kind = manifest.kind;
     let body = args.input.as_deref().map(read).transpose()?;
-    let is_model = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
-    let is_request = !args.call.headers.is_empty() || args.call.target.is_some();
-    for (is_meaningless, flag) in [
-        (!is_model && !args.rows.is_empty(), "--rows"),
-        (!is_model && args.call.fit.is_some(), "--fit"),
-        (kind != PluginKind::Connector && is_request, "--header and --target"),
-    ] {
-        if is_meaningless {
-            return Err(Failure::Usage(format!("{flag} says nothing to a {kind}; leave it out")));
-        }
+    refuse_meaningless(&args.call, kind)?;
+    if !args.rows.is_empty() && !matches!(kind, PluginKind::TagModel | PluginKind::Scorer) {
+        return Err(Failure::Usage(format!("a {kind} is asked about no rows; leave --rows out")));
     }
     let missing = || Failure::Usage(format!("nobody can make up what a {kind} is given; name a file with --input"));
     match kind {
@@ -291,7 +284,10 @@ fn text(plugin: &Plugin, args: &PluginBenchArgs, policy: &Policy, measured: &[Me
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::args::{Cli, Command, PluginCommand};
 
     const MANIFEST: &str = r#"
 [plugin]
@@ -326,6 +322,17 @@ description = "To try"
         assert_eq!(made_row(&manifest, 2), json!({ "a": 15.5, "b": ["text-69"] }));
         assert_eq!(made_row(&manifest, 9), json!({ "a": 69.75, "b": null }));
         assert_eq!(made_value(&ColumnType::Timestamp, 61), json!("2025-01-01T01:01:00.000Z"));
+    }
+
+    /// What checks a signed time could be measured only with a request that was signed just now.
+    #[test]
+    fn the_clock_is_frozen_where_a_time_is_given() {
+        let read = Cli::try_parse_from(["kith", "plugin", "bench", "it.wasm", "--clock", "2026-11-21T10:00:00Z"]);
+        let Command::Plugin(PluginCommand::Bench(args)) = read.unwrap().command else {
+            panic!("this is another command");
+        };
+        assert_eq!(clock(&args.call).now().to_string(), "2026-11-21T10:00:00.000Z");
+        assert!(refuse_meaningless(&args.call, PluginKind::Connector).is_ok());
     }
 
     #[test]

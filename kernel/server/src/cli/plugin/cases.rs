@@ -42,6 +42,8 @@ struct Case {
     input: Value,
     /// What `kith plugin run` tells, a line each.
     output: Vec<Value>,
+    /// How far a number of the output may be from the one that is expected.
+    tolerance: Option<Value>,
 }
 
 /// The input of a connector's case.
@@ -168,9 +170,9 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 fn case(plugin: &Plugin, file: &Path, clock: &ManualClock) -> CaseReport {
     let name = file.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     match compared(plugin, file, clock) {
-        Ok((input, expected, report)) => CaseReport {
+        Ok(Compared { input, expected, tolerance, report }) => CaseReport {
             name,
-            outcome: difference(&expected, &report.output, |place| name_of(&input, place))
+            outcome: difference((&expected[..], &report.output[..]), tolerance, |place| name_of(&input, place))
                 .map_or(CaseOutcome::Passed, CaseOutcome::Differs),
             output: report.output,
             remarks: report.remarks,
@@ -192,6 +194,7 @@ struct Readable {
     now: Timestamp,
     input: Input,
     output: Vec<Value>,
+    tolerance: f64,
 }
 
 fn read(plugin: &Plugin, file: &Path) -> Result<Readable, String> {
@@ -202,18 +205,31 @@ fn read(plugin: &Plugin, file: &Path) -> Result<Readable, String> {
         Some(text) => text.parse::<Timestamp>().map_err(|error| error.to_string())?,
     };
     let input = input(plugin.manifest().kind, case.input, now)?;
-    let secrets: Vec<String> = case.secrets.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let secrets = local::secrets(plugin.manifest(), &secrets).map_err(|failure| failure.to_string())?;
+    let secrets = local::secrets(plugin.manifest(), case.secrets).map_err(|failure| failure.to_string())?;
     let setup = LocalSetup { config: case.config, secrets, fuel: None };
-    Ok(Readable { setup, now, input, output: case.output })
+    Ok(Readable { setup, now, input, output: case.output, tolerance: tolerance(case.tolerance.as_ref())? })
+}
+
+/// How far numbers of a case may be apart, however that is written.
+fn tolerance(written: Option<&Value>) -> Result<f64, String> {
+    let Some(written) = written else { return Ok(0.0) };
+    let number = digits::line(written).parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0);
+    number.ok_or_else(|| "`tolerance` is how far numbers may be apart; write one from 0, e.g. 1e-9".to_owned())
 }
 
 /// What a case gives and expects, and what came of it.
-fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<(Input, Vec<Value>, CallReport), String> {
-    let Readable { setup, now, input, output } = read(plugin, file)?;
+struct Compared {
+    input: Input,
+    expected: Vec<Value>,
+    tolerance: f64,
+    report: CallReport,
+}
+
+fn compared(plugin: &Plugin, file: &Path, clock: &ManualClock) -> Result<Compared, String> {
+    let Readable { setup, now, input, output: expected, tolerance } = read(plugin, file)?;
     clock.set(now);
     let report = local::call(plugin, setup, &input, now).map_err(|failure| failure.to_string())?;
-    Ok((input, output, report))
+    Ok(Compared { input, expected, tolerance, report })
 }
 
 /// What a plugin of a kind is called with.
@@ -249,21 +265,26 @@ fn input(kind: PluginKind, written: Value, now: Timestamp) -> Result<Input, Stri
     })
 }
 
-/// Whether two values are the same: of numbers it does not matter how they are written.
-fn is_same(one: &Value, other: &Value) -> bool {
+/// Whether two values are the same: of numbers it does not matter how they are written, and they may be as far apart as is tolerated.
+fn is_same(one: &Value, other: &Value, tolerance: f64) -> bool {
+    let is_near = |(one, other): (f64, f64)| (one - other).abs() <= tolerance;
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || one.as_f64().zip(other.as_f64()).is_some_and(is_near)
+        }
         // One of them has more digits than a machine's number, or is not written as a machine writes it.
         (Value::Number(_) | Value::String(_), Value::Number(_) | Value::String(_)) if one != other => {
-            let [one, other] = [one, other].map(|value| kith_json::canonical(&digits::line(value)));
-            one.is_some() && one == other
+            let [one, other] = [one, other].map(digits::line);
+            let numbers = one.parse().ok().zip(other.parse().ok());
+            let canonical = kith_json::canonical(&one);
+            canonical.is_some() && canonical == kith_json::canonical(&other) || numbers.is_some_and(is_near)
         }
         (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other, tolerance))
         }
         (Value::Object(one), Value::Object(other)) => {
             one.len() == other.len()
-                && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| is_same(one, other)))
+                && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| is_same(one, other, tolerance)))
         }
         (one, other) => one == other,
     }
@@ -273,10 +294,12 @@ fn is_same(one: &Value, other: &Value) -> bool {
 const MAX_DIFFERENT: usize = 10;
 
 /// The values in which what came differs from what was expected, each under the name of its place; `None` where it is the same.
-fn difference(expected: &[Value], came: &[Value], name: impl Fn(usize) -> String) -> Option<String> {
-    fn same(pair: &(&Value, &Value)) -> bool {
-        is_same(pair.0, pair.1)
-    }
+fn difference(
+    (expected, came): (&[Value], &[Value]),
+    tolerance: f64,
+    name: impl Fn(usize) -> String,
+) -> Option<String> {
+    let same = |pair: &(&Value, &Value)| is_same(pair.0, pair.1, tolerance);
     let before = expected.iter().zip(came).take_while(same).count();
     let most = expected.len().min(came.len()) - before;
     let behind = expected.iter().rev().zip(came.iter().rev()).take_while(same).count().min(most);
@@ -383,7 +406,22 @@ mod tests {
     fn differs(expected: &[Value], came: &[Value]) -> Option<String> {
         let rows = vec![json!({ "spent": 20 }), json!({ "spent": 100 }), json!({})];
         let input = Input::Rows { fit: None, rows };
-        difference(expected, came, |place| name_of(&input, place))
+        difference((expected, came), 0.0, |place| name_of(&input, place))
+    }
+
+    /// A sum of floating-point numbers is another in the last place on another machine or by another order.
+    #[test]
+    fn numbers_may_be_as_far_apart_as_a_case_says() {
+        let (expected, came) = (json!({ "s": [0.3, 7], "t": "a" }), json!({ "s": [0.30000000000000004, 7], "t": "a" }));
+        let is_same = |tolerance: f64| is_same(&expected, &came, tolerance);
+        assert!(!is_same(0.0) && is_same(1e-9));
+        let written = digits::read(r#"{"n":0.3000000000000000001}"#).unwrap();
+        assert!(super::is_same(&written, &json!({ "n": 0.3 }), 1e-9));
+        let tolerated = |written: &str| tolerance(Some(&digits::read(written).unwrap()));
+        assert_eq!((tolerance(None), tolerated("0.000100")), (Ok(0.0), Ok(0.0001)));
+        assert!(["-1", "\"1\"", "[]"].into_iter().all(|written| tolerated(written).is_err()));
+        assert!(!super::is_same(&json!("0.3"), &json!(0.3), 1.0), "a text is no number");
+        assert!(!super::is_same(&json!(1), &json!(2), 0.5) && !super::is_same(&json!(null), &json!(0), 1.0));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use self::sources::Sources;
 use super::grants::{GrantsFile, held_version, manifest_of, pin};
-use super::remote::{INSTALLATIONS, path, secrets};
+use super::remote::{INSTALLATIONS, path};
+use super::secrets::secrets;
 use super::seen::Tail;
 use super::upgrade::upgrade;
 use super::uploads::{Outgoing, send_bytes};

@@ -124,9 +124,6 @@ fn decide(manifest: &Manifest, mut grants: Grants, refused: &Refused) -> Decided
     let ceiling = Limits { networks, ..Limits::default() };
     let in_vain = effective_policy(manifest, &grants, &ceiling).without_effect;
     let mut mistakes: Vec<String> = in_vain.into_iter().map(|text| format!("grants.{text}")).collect();
-    if grants.kv_bytes > 0 && capabilities.kv_bytes == 0 {
-        mistakes.push("grants.kv_bytes: the manifest asks for no state".to_owned());
-    }
     let mut open = BTreeSet::new();
     for item in policy_items(manifest, &grants, &ceiling, &[]).iter().filter(|item| is_open(item)) {
         open.insert((item.kind.as_str(), item.name.clone()));

@@ -6,7 +6,8 @@ use kith_host::{Anatomy, AnatomyPart, parse_manifest};
 use kith_model::plugin::Manifest;
 use serde_json::{Value, json};
 
-use crate::cli::args::SizeArgs;
+use super::local;
+use crate::cli::args::{SizeArgs, Tools};
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, print_json};
 
@@ -19,9 +20,8 @@ struct Report {
     refusal: Option<String>,
 }
 
-pub(super) fn run(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failure> {
-    let bytes =
-        std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
+pub(super) fn run(path: &Path, size: SizeArgs, tools: &Tools, format: AnswerFormat) -> Result<(), Failure> {
+    let bytes = local::component(path, tools, format)?;
     let found = kith_host::anatomy(&bytes);
     let report = Report {
         manifest: found.manifest_toml.as_deref().and_then(|text| parse_manifest(text).ok()),
@@ -143,14 +143,18 @@ fn asks(manifest: &Manifest) -> Vec<Vec<String>> {
         .iter()
         .map(|request| row("http", format!("{} {}", request.methods.join(", "), request.host), &request.reason));
     let relays = capabilities.mail.iter().map(|request| row("mail", request.host.clone(), &request.reason));
-    let secrets = capabilities
-        .secrets
-        .iter()
-        .map(|request| row("secret", format!("{} for {}", request.name, request.hosts.join(", ")), &request.reason));
+    let secrets = capabilities.secrets.iter().map(|request| {
+        let used = match request.hosts.join(", ") {
+            none if none.is_empty() => "to check signatures with".to_owned(),
+            hosts => format!("for {hosts}"),
+        };
+        row("secret", format!("{} {used}", request.name), &request.reason)
+    });
     let recipients =
         capabilities.recipients.iter().map(|request| row("recipient", request.kind.clone(), &request.reason));
     let purposes = capabilities.purposes.as_ref().map(|names| row("purposes", names.join(", "), ""));
-    let state = (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), ""));
+    let state =
+        (capabilities.kv_bytes > 0).then(|| row("state", output::size(capabilities.kv_bytes), &capabilities.kv_reason));
     let emits = (!capabilities.emits.is_empty()).then(|| row("events", capabilities.emits.join(", "), ""));
     let label = manifest.training.iter().map(|training| row("label", training.label.clone(), ""));
     inputs
@@ -205,4 +209,17 @@ fn customs(parts: &[AnatomyPart]) -> Vec<Vec<String>> {
             .map(|(name, bytes)| vec![name.clone(), part_name(part).to_owned(), output::size(*bytes as u64)])
     });
     rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_is_sent_nowhere_says_what_it_is_for() {
+        let text = include_str!("../../../../../plugins/channel-webhook/plugin.toml");
+        let asked = asks(&parse_manifest(text).unwrap());
+        let secrets: Vec<&str> = asked.iter().filter(|row| row[0] == "secret").map(|row| row[1].as_str()).collect();
+        assert_eq!(secrets, ["signing for *", "receipts to check signatures with"]);
+    }
 }

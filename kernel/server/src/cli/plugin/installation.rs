@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use kith_model::plugin::Manifest;
 use serde_json::Value;
 
 use super::fits::{alarm, schedule};
-use crate::cli::digits;
 use crate::cli::output::{self, cut, field};
+use crate::cli::{digits, items};
 
 /// What a change changed, a line for each thing, with what it was before, and what it warns of.
 pub(super) fn changed(installation: &Value) -> String {
@@ -69,27 +70,29 @@ fn list(value: &Value) -> String {
     }
 }
 
-/// What it may do, as it was granted.
+/// What it may do: what was granted, as far as the plugin asks for it and the host allows it.
 fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
-    let grants = &installation["grants"];
+    let (grants, holds) = (&installation["grants"], &installation["effective_policy"]);
     let kind = field(installation, "kind");
     let mut rows = vec![vec!["secrets".to_owned(), list(&installation["secrets"])]];
-    for (name, what) in [
-        ("http", "may reach"),
-        ("mail", "may mail through"),
-        ("networks", "in networks"),
-        ("sensitive", "may read"),
-        ("kv_bytes", "bytes of state"),
+    let reached: Vec<Value> = items(&holds["http"]).iter().map(|rule| rule["host"].clone()).collect();
+    for (value, what) in [
+        (&Value::Array(reached), "may reach"),
+        (&holds["mail"], "may mail through"),
+        (&holds["networks"], "in networks"),
+        (&grants["sensitive"], "may read"),
+        (&holds["kv_bytes"]["value"], "bytes of state"),
     ] {
-        let value = list(&grants[name]);
+        let value = list(value);
         if !value.is_empty() && value != "0" {
             rows.push(vec![what.to_owned(), value]);
         }
     }
     // One that signatures are only checked with is sent nowhere.
-    let of_secrets = grants["secrets"].as_object().into_iter().flatten().map(|(name, hosts)| (name, list(hosts)));
+    let of_secrets = holds["secrets"].as_object().into_iter().flatten().map(|(name, hosts)| (name, list(hosts)));
     let of_secrets = of_secrets.filter(|(_, hosts)| !hosts.is_empty());
     rows.extend(of_secrets.map(|(name, hosts)| vec![format!("secret {name} to"), hosts]));
+    rows.extend(in_vain(installation).map(|grant| vec!["granted in vain".to_owned(), grant]));
     if let Some(names) = installation["emits"].as_array() {
         rows.push(vec!["may emit".to_owned(), emitted(names)]);
     }
@@ -102,6 +105,12 @@ fn grant_rows(installation: &Value) -> Vec<Vec<String>> {
         rows.extend(purposes(installation).map(|purposes| vec!["carries".to_owned(), purposes]));
     }
     rows
+}
+
+/// Grants that have no effect, each with the reason. Where a secret may go is granted with the hosts, asked for or not.
+fn in_vain(installation: &Value) -> impl Iterator<Item = String> {
+    let all = items(&installation["effective_policy"]["without_effect"]).iter().map(output::plain);
+    all.filter(|grant| !grant.starts_with("secrets: the manifest does not send"))
 }
 
 /// The names of events that it may emit.
@@ -180,6 +189,16 @@ pub(super) fn installed(answer: &Value) -> String {
     if let Some(why) = sends_nothing(answer) {
         text.push_str(&format!("\n\nNobody is written to through it. Recipients: {why}"));
     }
+    for grant in in_vain(answer) {
+        text.push_str(&format!("\n\ngranted in vain: {grant}"));
+    }
+    if answer["fitting"]["learns"] == true && answer["fit"].is_null() {
+        let name = field(answer, "name");
+        text.push_str(&format!(
+            "\n\n{name} learns, and has learned nothing yet: `kith plugin fit {name}` fits it to everybody's data, \
+             `kith plugin change {name} --fit-every 7d` again and again"
+        ));
+    }
     let write_key = field(answer, "write_key");
     if !write_key.is_empty() {
         text.push_str(&format!("\n\nwrite key for its senders, shown only now: {write_key}"));
@@ -187,8 +206,20 @@ pub(super) fn installed(answer: &Value) -> String {
     text
 }
 
+/// The columns that a plugin is given, each with its expression, and those that it answers with.
+fn column_rows(manifest: &Manifest) -> Vec<Vec<String>> {
+    let cell = |text: &str| cut(&output::visible(text), MAX_CELL);
+    let sees = manifest.inputs.iter();
+    let sees = sees.map(|input| vec![format!("sees {}", input.name), cell(&input.expression)]);
+    let writes = manifest.outputs.iter().map(|output| {
+        let values = if output.values.is_empty() { String::new() } else { format!(" ({})", output.values.join(", ")) };
+        vec![format!("writes {}", output.name), cell(&format!("{}{values}", output.description))]
+    });
+    sees.chain(writes).collect()
+}
+
 /// All of one installation for people: what it is, how it stands, and what it may do.
-pub(super) fn one_installation(answer: &Value) -> String {
+pub(super) fn one_installation(answer: &Value, manifest: Option<&Manifest>) -> String {
     let named = |what: &str, value: String| vec![what.to_owned(), value];
     let dev = if answer["dev"] == true { ", a dev version whose bytes may change" } else { "" };
     let plugin = format!("{} {}, a {}{dev}", field(answer, "plugin"), field(answer, "version"), field(answer, "kind"));
@@ -231,6 +262,7 @@ pub(super) fn one_installation(answer: &Value) -> String {
             format!("if it is at least as good{by} as the one in use on who is held out"),
         ));
     }
+    rows.extend(manifest.into_iter().flat_map(column_rows));
     rows.extend(grant_rows(answer));
     for host in answer.get("receiving_hosts").and_then(Value::as_array).into_iter().flatten() {
         let [name, state, under_way, reason] =
@@ -240,7 +272,8 @@ pub(super) fn one_installation(answer: &Value) -> String {
         rows.push(named(&format!("sends to {name}"), format!("{state}{under_way}{reason}")));
     }
     for (name, limit) in answer["effective_policy"].as_object().into_iter().flatten() {
-        if let (Some(value), Some(source)) = (limit.get("value"), limit.get("source")) {
+        let is_told = concerns(name, &field(answer, "kind"));
+        if let (true, Some(value), Some(source)) = (is_told, limit.get("value"), limit.get("source")) {
             rows.push(named(
                 &name.replace('_', " "),
                 format!("{}, set by {}", output::plain(value), output::plain(source)),
@@ -260,6 +293,16 @@ fn back_rows(answer: &Value) -> Vec<Vec<String>> {
     let stopped = answer["stopped_versions"].as_object().into_iter().flatten();
     let stopped = stopped.map(|(version, why)| vec![format!("{version} was stopped"), output::plain(why)]);
     back.into_iter().chain(stopped).collect()
+}
+
+/// Whether a limit means anything for a plugin of that kind. That of state stands among the grants.
+fn concerns(limit: &str, kind: &str) -> bool {
+    match limit {
+        "fit_cpu_ms" | "fit_wall_ms" => matches!(kind, "tag-model" | "scorer"),
+        "messages_at_once" | "requests_per_host" => kind == "channel",
+        "requests_per_minute" => matches!(kind, "connector" | "channel"),
+        limit => limit != "kv_bytes",
+    }
 }
 
 /// What of a configuration is only written, and whether it is set.
@@ -306,7 +349,9 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
         };
         format!("{name} runs {plugin} {version}, which was yanked: {reason}; {instead}")
     });
-    let is_revoked = |installation: &&Value| installation["signature"]["state"] == "revoked";
+    // One that is switched off does not go on.
+    let is_revoked =
+        |installation: &&Value| installation["signature"]["state"] == "revoked" && installation["mode"] != "disabled";
     let revoked = installations.iter().filter(is_revoked).map(|installation| {
         let (name, problem) = (field(installation, "name"), field(&installation["signature"], "problem"));
         format!(
@@ -340,6 +385,43 @@ mod tests {
         for (kind, given) in [("channel", json!(["email"])), ("scorer", json!([]))] {
             assert!(!with(kind, given.clone()).contains("Nobody is written to"), "{kind} {given}");
         }
+    }
+
+    /// What was granted and not asked for stood there as if it held.
+    #[test]
+    fn what_is_granted_and_not_asked_for_is_told_as_granted_in_vain() {
+        let hosts = json!(["api.example.com", "b.example"]);
+        let answer = json!({
+            "name": "hook", "kind": "channel",
+            "grants": { "http": hosts, "secrets": { "signing": hosts }, "kv_bytes": 200 },
+            "effective_policy": {
+                "http": [{ "host": "b.example", "methods": ["POST"] }], "mail": [], "networks": [],
+                "secrets": { "signing": [] }, "kv_bytes": { "value": 0, "source": "manifest" },
+                "without_effect": [
+                    "http: the manifest does not ask for `api.example.com`",
+                    "secrets: the manifest does not send `signing` to `b.example`",
+                    "kv_bytes: the manifest asks for no state",
+                ],
+            },
+        });
+        let rows = grant_rows(&answer);
+        let of = |what: &str| rows.iter().filter(|row| row[0] == what).map(|row| row[1].as_str()).collect::<Vec<_>>();
+        assert_eq!(of("may reach"), ["b.example"]);
+        assert_eq!((of("bytes of state").len(), of("secret signing to").len()), (0, 0));
+        let vain =
+            ["http: the manifest does not ask for `api.example.com`", "kv_bytes: the manifest asks for no state"];
+        assert_eq!(of("granted in vain"), vain);
+        let said = installed(&answer);
+        assert!(vain.iter().all(|grant| said.contains(&format!("granted in vain: {grant}"))), "{said}");
+    }
+
+    #[test]
+    fn a_model_that_learns_says_how_it_is_fitted_when_it_is_installed() {
+        let with = |learns: bool, fit: Value| {
+            installed(&json!({ "name": "clv", "kind": "scorer", "fit": fit, "fitting": { "learns": learns } }))
+        };
+        assert!(with(true, Value::Null).contains("nothing yet: `kith plugin fit clv`"));
+        assert!(!with(true, json!(1)).contains("plugin fit") && !with(false, Value::Null).contains("plugin fit"));
     }
 
     #[test]
@@ -377,6 +459,17 @@ mod tests {
         back["yanked"]["allow_downgrade"] = json!(true);
         let text = installations(&[back]);
         assert!(text.ends_with("`kith plugin upgrade web --version 0.1.0 --allow-downgrade`"), "{text}");
+    }
+
+    #[test]
+    fn who_runs_what_a_revoked_key_signed_is_told_until_it_is_switched_off() {
+        let signed = |mode: &str| {
+            let signature = json!({ "state": "revoked", "problem": "it is signed with key 1, which is revoked" });
+            installations(&[json!({ "name": "web", "mode": mode, "activity": {}, "signature": signature })])
+        };
+        let told = "not to be trusted, it is signed with key 1, which is revoked: `kith plugin disable web` stops it";
+        assert!(signed("live").ends_with(told) && signed("quarantined").contains(told));
+        assert!(!signed("disabled").contains("goes on"), "{}", signed("disabled"));
     }
 
     #[test]
@@ -447,16 +540,32 @@ mod tests {
     }
 
     #[test]
+    fn what_a_model_sees_and_writes_is_shown() {
+        let text = include_str!("../../../../../plugins/tag-model-lifecycle/plugin.toml");
+        let manifest = kith_host::parse_manifest(text).unwrap();
+        let answer = json!({ "name": "stages", "kind": "tag-model" });
+        let (shown, without) = (one_installation(&answer, Some(&manifest)), one_installation(&answer, None));
+        for (input, output) in manifest.inputs.iter().zip(&manifest.outputs) {
+            let told = [format!("sees {}", input.name), format!("writes {}", output.name)];
+            assert!(told.iter().all(|told| shown.contains(told) && !without.contains(told)), "{shown}");
+        }
+    }
+
+    #[test]
     fn one_installation_is_shown_to_people() {
         let answer = json!({
             "name": "web", "plugin": "kith/segment", "version": "0.1.0", "kind": "connector", "mode": "live", "mode_reason": null,
             "activity": { "state": "running" }, "config": { "a": 1 }, "secrets": [], "fit": null, "write_key_id": "k1",
             "grants": { "http": [], "secrets": { "sig": [] }, "kv_bytes": 0, "mail": [], "limits": {} },
             "emits": ["Order Completed", "Order Refunded"],
-            "effective_policy": { "cpu_ms": { "value": 500, "source": "host" }, "http": [] },
+            "effective_policy": {
+                "cpu_ms": { "value": 500, "source": "host" }, "http": [], "kv_bytes": { "value": 0, "source": "manifest" },
+                // Of other kinds.
+                "fit_cpu_ms": { "value": 9, "source": "host" }, "messages_at_once": { "value": 9, "source": "host" },
+            },
             "created_at": "2026-11-21T10:00:00.000Z", "updated_at": "2026-11-21T10:00:00.000Z",
         });
-        insta::assert_snapshot!(one_installation(&answer), @r#"
+        insta::assert_snapshot!(one_installation(&answer, None), @r#"
          what           value
         ────────────────────────────────────────────────
          installation   web

@@ -23,7 +23,7 @@ use kith_model::time::{Clock, Timestamp};
 use kith_pipeline::{AnswerToRow, GivenRow, answers_cut, answers_to, dataset_of, no_rows};
 use serde_json::{Value, json};
 
-use super::{BuildStep, build_crate, remote};
+use super::{BuildStep, build_crate};
 use crate::cli::args::Tools;
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, serve};
@@ -122,11 +122,7 @@ impl Answer {
 
 /// A fault with its code, which some begin with by themselves.
 fn words(fault: &PluginFault) -> String {
-    let (code, text) = (fault.code(), fault.to_string());
-    match text.strip_prefix(code) {
-        Some(rest) if rest.starts_with(": ") => text,
-        _ => format!("{code}: {text}"),
-    }
+    output::coded(fault.code(), &fault.to_string())
 }
 
 /// The component at a path: of a crate the one that is built from it.
@@ -160,14 +156,16 @@ pub(super) fn load(component: &[u8], max_bytes: u64, clock: Arc<dyn Clock>) -> R
     host.load(component).map_err(serve::server_failure("loading the plugin"))
 }
 
-/// The secrets of these `NAME=VALUE`, each of which the manifest asks for and a server would take.
-pub(super) fn secrets(manifest: &Manifest, pairs: &[String]) -> Result<BTreeMap<String, Secret>, Failure> {
+/// The secrets that are given by their names, each of which the manifest asks for and a server would take.
+pub(super) fn secrets(
+    manifest: &Manifest,
+    given: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, Secret>, Failure> {
     let mut secrets = BTreeMap::new();
-    for (name, value) in remote::secrets(pairs)? {
-        let value = value.as_str().unwrap_or_default();
+    for (name, value) in given {
         let request = manifest.capabilities.secrets.iter().find(|request| request.name == name);
         let request = request.ok_or_else(|| Failure::Usage(format!("the manifest asks for no secret `{name}`")))?;
-        kith_host::check_secret(request, value)
+        kith_host::check_secret(request, &value)
             .map_err(|problem| Failure::Usage(format!("the secret `{name}` {problem}")))?;
         secrets.insert(name, Secret::from(value));
     }
@@ -484,11 +482,16 @@ mod tests {
     fn a_secret_is_one_that_a_server_takes() {
         let standard = ASKING.replace("hosts = []", "hosts = []\nform = \"standard-webhooks\"");
         let manifest = kith_host::parse_manifest(&standard).unwrap();
-        let taken = |pair: &str| secrets(&manifest, &[pair.to_owned()]).map_err(|failure| failure.to_string());
-        assert!(taken("signing=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
-        let refused = |pair: &str| taken(pair).unwrap_err();
-        assert!(refused("signing=whsec_test").starts_with("the secret `signing` must be `whsec_` and the base64 of"));
-        assert!(refused("signing=").starts_with("the secret `signing` is empty"));
-        assert_eq!(refused("other=x"), "the manifest asks for no secret `other`");
+        let taken = |name: &str, value: &str| {
+            let given = BTreeMap::from([(name.to_owned(), value.to_owned())]);
+            secrets(&manifest, given).map_err(|failure| failure.to_string())
+        };
+        assert!(taken("signing", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
+        let refused = |name: &str, value: &str| taken(name, value).unwrap_err();
+        assert!(
+            refused("signing", "whsec_test").starts_with("the secret `signing` must be `whsec_` and the base64 of")
+        );
+        assert!(refused("signing", "").starts_with("the secret `signing` is empty"));
+        assert_eq!(refused("other", "x"), "the manifest asks for no secret `other`");
     }
 }

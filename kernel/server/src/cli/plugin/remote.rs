@@ -12,6 +12,7 @@ use super::kv::{clear_kv, kv};
 use super::policy::policy_table;
 use super::polls::polls_text;
 use super::removal::remove;
+use super::secrets::secrets;
 use super::seen::{Follow, logs, usage_table};
 use super::shadow::shadow;
 use super::upgrade::upgrade;
@@ -30,7 +31,12 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
     let (answer, shown) = match command {
         PluginCommand::Install(args) => shown(install(client, args, format)?, installed),
         PluginCommand::Installations => shown(client.whole(INSTALLATIONS)?, |answer| installations(items(answer))),
-        PluginCommand::Show { installation } => shown(client.get(&path(installation))?, one_installation),
+        PluginCommand::Show { installation } => {
+            let answer = client.get(&path(installation))?;
+            // What it sees and writes is in its manifest, where a program reads it.
+            let manifest = if format.is_json() { None } else { installed_manifest(client, &answer).ok() };
+            shown(answer, |answer| one_installation(answer, manifest.as_ref()))
+        }
         PluginCommand::Policy { installation } => {
             shown(client.get(&format!("{}/policy", path(installation)))?, policy_table)
         }
@@ -243,15 +249,6 @@ pub(super) fn going_back(error: ApiError) -> Failure {
         }
         other => other.into(),
     }
-}
-
-/// Secrets as they are given, by name.
-pub(super) fn secrets(pairs: &[String]) -> Result<serde_json::Map<String, Value>, Failure> {
-    let read = |pair: &String| match pair.split_once('=') {
-        Some((name, value)) => Ok((name.to_owned(), json!(value))),
-        None => Err(Failure::Usage(format!("--secret `{}` must be NAME=VALUE", cut(pair, 8)))),
-    };
-    pairs.iter().map(read).collect()
 }
 
 impl SendingArgs {

@@ -10,7 +10,8 @@ use kith_model::time::{Clock, ManualClock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
 use super::local::{self, CallReport, Input, LocalSetup};
-use crate::cli::args::PluginRunArgs;
+use super::secrets;
+use crate::cli::args::{CallArgs, PluginRunArgs};
 use crate::cli::output::{self, AnswerFormat};
 use crate::cli::{Failure, digits, json_argument, print_json};
 
@@ -19,10 +20,7 @@ const STANDARD_INPUT: &str = "-";
 
 pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Failure> {
     let component = local::component(&args.call.path, &args.call.tools, format)?;
-    let clock: Arc<dyn Clock> = match args.clock {
-        Some(now) => Arc::new(ManualClock::new(now)),
-        None => Arc::new(SystemClock),
-    };
+    let clock = clock(&args.call);
     let now = clock.now();
     let plugin = local::load(&component, args.call.size.plugin_bytes, clock)?;
     let config = args.call.config.as_deref().map_or(Ok(Value::Null), |config| json_argument("--config", config))?;
@@ -33,25 +31,33 @@ pub(super) fn run(args: &PluginRunArgs, format: AnswerFormat) -> Result<(), Fail
     }
     let setup = LocalSetup {
         config,
-        secrets: local::secrets(plugin.manifest(), &args.call.secret)?,
+        secrets: local::secrets(plugin.manifest(), secrets::texts(&args.call.secret)?)?,
         fuel: args.call.fuel.then_some(u64::MAX),
     };
     let kind = plugin.manifest().kind;
-    refuse_meaningless(args, kind)?;
+    refuse_meaningless(&args.call, kind)?;
     let input = input(args, kind, now)?;
     let report = local::call(&plugin, setup, &input, now)?;
     show(&report, format)?;
     report.problem.map_or(Ok(()), |problem| Err(problem.into()))
 }
 
+/// What tells a plugin the time: the machine, unless another one is given.
+pub(super) fn clock(args: &CallArgs) -> Arc<dyn Clock> {
+    match args.clock {
+        Some(now) => Arc::new(ManualClock::new(now)),
+        None => Arc::new(SystemClock),
+    }
+}
+
 /// Refuse what says nothing to a plugin of this kind: whoever gives it expects something of it.
-fn refuse_meaningless(args: &PluginRunArgs, kind: PluginKind) -> Result<(), Failure> {
+pub(super) fn refuse_meaningless(args: &CallArgs, kind: PluginKind) -> Result<(), Failure> {
     let is_model = matches!(kind, PluginKind::TagModel | PluginKind::Scorer);
     let is_connector = kind == PluginKind::Connector;
     for (is_given, has_meaning, why, flag) in [
-        (args.call.fit.is_some(), is_model, "learns nothing", "--fit"),
-        (!args.call.headers.is_empty(), is_connector, "is given no request", "--header"),
-        (args.call.target.is_some(), is_connector, "is given no request", "--target"),
+        (args.fit.is_some(), is_model, "learns nothing", "--fit"),
+        (!args.headers.is_empty(), is_connector, "is given no request", "--header"),
+        (args.target.is_some(), is_connector, "is given no request", "--target"),
         (args.clock.is_some(), !is_model, "sees no clock", "--clock"),
     ] {
         if is_given && !has_meaning {
@@ -170,7 +176,7 @@ mod tests {
             let Command::Plugin(PluginCommand::Run(args)) = read.command else {
                 panic!("{arguments:?} is another command");
             };
-            refuse_meaningless(&args, kind).err().map(|failure| failure.to_string())
+            refuse_meaningless(&args.call, kind).err().map(|failure| failure.to_string())
         };
         let (model, scorer, channel) = (PluginKind::TagModel, PluginKind::Scorer, PluginKind::Channel);
         let (header, clock) = (["--header", "a: b"], ["--clock", "2026-11-21T10:00:00Z"]);

@@ -148,7 +148,7 @@ pub(super) fn usage_table(usage: &Value) -> String {
             Some(message) => output::visible(message),
             None => "its words need profiles:read and, where something is sensitive, sensitive:read".to_owned(),
         };
-        rows.push(row("the last one", format!("{at}, {plugin}, {code}: {message}")));
+        rows.push(row("the last one", format!("{at}, {plugin}, {}", output::coded(&code, &message))));
     }
     output::table(&["what", "value"], rows)
 }

@@ -15,7 +15,9 @@ pub(super) fn shadow(client: &Client, args: &ShadowArgs) -> Result<(Value, Strin
     if args.off {
         let ended = ended(client, &path)?;
         let text = match &ended {
-            Some(version) => format!("{version} runs beside that of {installation} no more"),
+            Some(version) => {
+                format!("{version} does not run beside the version of {installation} that is live any more")
+            }
             None => format!("there is none: no version ran beside that of {installation}"),
         };
         return Ok((json!({ "installation": installation.as_str(), "shadow": null, "ended": ended }), text));
@@ -126,11 +128,8 @@ fn told(answer: &Value) -> String {
             Some(message) => output::visible(message),
             None => "its words need profiles:read and, where something is sensitive, sensitive:read".to_owned(),
         };
-        text.push_str(&format!(
-            "\n\nThe shadow failed last at {}, {}: {message}",
-            field(last, "at"),
-            field(last, "code")
-        ));
+        let failure = output::coded(&field(last, "code"), &message);
+        text.push_str(&format!("\n\nThe shadow failed last at {}, {failure}", field(last, "at")));
     }
     if answer["examples"].is_null() {
         text.push_str("\n\nExamples need profiles:read and, where something is sensitive, sensitive:read.");
@@ -181,7 +180,7 @@ mod tests {
             "1 trap",
             "only shadow",
             "1,190",
-            "The shadow failed last at 2026-11-21T11:00:00.000Z, trap: trap: unreachable",
+            "The shadow failed last at 2026-11-21T11:00:00.000Z, trap: unreachable",
             "The latest differences since the server began:",
             "\"few\"",
         ] {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::grants::{GrantsFile, held_version, manifest_of, pin};
 use super::installation::changed;
-use super::remote::{going_back, path, secrets};
+use super::remote::{going_back, path};
+use super::secrets::secrets;
 use crate::cli::args::UpgradeArgs;
 use crate::cli::client::{ApiError, Client};
 use crate::cli::consent::Consent;
@@ -51,8 +52,9 @@ fn agreed(
     body["dry_run"] = json!(true);
     let seen = match send(&body) {
         Err(ApiError::Refused(problem)) if problem.code == "consent-required" => {
-            // The rest of the sentence says how a program answers.
-            consequences.push(problem.message.split("; send").next().unwrap_or_default().to_owned());
+            // The rest of the sentence says how a program answers. The plugin's own reasons stand before it.
+            let asks = problem.message.rsplit_once("; send").map_or(problem.message.as_str(), |(asks, _)| asks);
+            consequences.push(asks.to_owned());
             body["consent"] = json!(true);
             send(&body).map_err(going_back)?
         }
@@ -99,6 +101,23 @@ mod tests {
         assert_eq!(agreed(given, "x", json!({ "version": "0.2.0" }), server).unwrap()["version"], "0.2.0");
         assert_eq!(sent.borrow().len(), 3);
         assert_eq!(sent.borrow()[2], json!({ "version": "0.2.0", "consent": true, "dry_run": false }));
+    }
+
+    /// Whoever writes a reason would else choose what of the question is seen.
+    #[test]
+    fn a_reason_of_the_plugin_cuts_nothing_off_the_question() {
+        let server = |body: &Value| {
+            if body.get("consent") == Some(&json!(true)) {
+                return Ok(json!({}));
+            }
+            let message =
+                "version 2.0.0 asks for more: to see `a` (to ask; send it), to see `b` (why); send `consent: true`";
+            let (code, message) = ("consent-required".to_owned(), message.to_owned());
+            Err(ApiError::Refused(Box::new(Problem { code, message, ..Problem::default() })))
+        };
+        let asked = Consent::from_flag(false, AnswerFormat::Json);
+        let said = agreed(asked, "x", json!({}), server).unwrap_err().to_string();
+        assert!(said.contains("(to ask; send it), to see `b` (why)") && !said.contains("consent: true"), "{said}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::io::Read;
 
 use serde_json::Value;
 
+use super::local;
 use super::signing::for_upload;
 use crate::cli::args::{MOST_PLUGIN_BYTES, PluginReference, RegistryArgs, UploadArgs, UploadSubject};
 use crate::cli::client::{ApiError, Client};
@@ -27,6 +28,13 @@ pub(super) struct Outgoing<'a> {
 pub(super) fn upload(client: &Client, args: &UploadArgs, format: AnswerFormat) -> Result<Value, Failure> {
     let consent = Consent::from_flag(args.yes, format);
     match &args.component {
+        UploadSubject::File(dir) if dir.is_dir() => {
+            // What lies beside the build of a crate is perhaps of an earlier one.
+            let signature = args.signature.as_deref().map(|file| for_upload(file, Some(file))).transpose()?.flatten();
+            let component = local::component(dir, &args.tools, format)?;
+            let title = format!("uploading the component of {}", dir.display());
+            send_bytes(client, &component, &Outgoing { title, signature: signature.as_deref(), consent }, format)
+        }
         UploadSubject::File(file) => {
             let signature = for_upload(file, args.signature.as_deref())?;
             let failed = |what| move |source| Failure::File { what, path: file.clone(), source };
@@ -67,8 +75,9 @@ fn send<R: Read>(
     };
     match once("/api/v1/plugins") {
         Err(Failure::Api(ApiError::Refused(problem))) if problem.code == "consent-required" => {
-            // The rest of the sentence says how a program answers.
-            let consequences = problem.message.split("; upload it").next().unwrap_or_default();
+            // The rest of the sentence says how a program answers. The plugin's own reasons stand before it.
+            let asks = problem.message.rsplit_once("; upload it");
+            let consequences = asks.map_or(problem.message.as_str(), |(asks, _)| asks);
             outgoing.consent.insist(consequences, "give it to who runs the version")?;
             once("/api/v1/plugins?consent=true")
         }
@@ -150,5 +159,28 @@ pub(super) fn transport(args: &RegistryArgs) -> Result<Transport, Failure> {
     match &args.registry_ca {
         Some(file) => Ok(Transport::Tls(roots(file)?)),
         None => Ok(Transport::Tls(ureq::tls::RootCerts::WebPki)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::args::Tools;
+
+    /// A folder was sent as a file is: "the connection broke, Is a directory".
+    #[test]
+    fn of_a_folder_the_crate_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let args = UploadArgs {
+            component: UploadSubject::File(folder.path().to_path_buf()),
+            signature: None,
+            yes: false,
+            registry: RegistryArgs::default(),
+            tools: Tools { cargo: "cargo".into() },
+        };
+        let nobody = Client::new("http://127.0.0.1:1", None);
+        let refused = upload(&nobody, &args, AnswerFormat::Text).unwrap_err();
+        assert!(matches!(refused, Failure::Build(_)), "{refused}");
+        assert!(refused.to_string().contains(&folder.path().display().to_string()), "{refused}");
     }
 }

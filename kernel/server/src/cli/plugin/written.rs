@@ -35,7 +35,7 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
     }
     let mut answer = client.get(&format!("{path}/written"))?;
     let mut text = report(&answer);
-    if list(&answer, "values").is_empty() && list(&answer, "events").is_empty() {
+    if !has_left_something(&answer) {
         return Err(nothing(&text));
     }
     if !list(&answer, "events").is_empty() {
@@ -65,6 +65,13 @@ pub(super) fn undo(client: &Client, args: &UndoArgs, format: AnswerFormat) -> Re
 /// That there is nothing to take back.
 fn nothing(written: &str) -> Failure {
     Failure::Failed(format!("{written}\nNothing is of this digest: there is nothing to take back."))
+}
+
+/// Whether somebody has a value of a digest, or an event that it read is there. What runs stands there with none, too.
+fn has_left_something(written: &Value) -> bool {
+    let people = list(written, "values").iter().filter_map(|values| values["people"].as_object());
+    people.flat_map(serde_json::Map::values).any(|people| people.as_u64() != Some(0))
+        || list(written, "events").iter().any(|read| number(read, "events") > 0)
 }
 
 /// Whether something of a digest is being taken back, or waits for that.
@@ -209,6 +216,22 @@ mod tests {
         assert!(!is_under_way(&undone("done")) && !is_under_way(&json!({ "undone": [] })));
         assert_eq!(cancelled(false, &[]), "There is none: nothing was being taken back.");
         assert!(cancelled(true, &[]).starts_with("It is cancelled:"));
+    }
+
+    /// Of a version that runs, and of which all was taken back, another undo began.
+    #[test]
+    fn what_nobody_has_any_more_is_nothing_to_take_back() {
+        let values = |people: u64| json!([{ "installation": "level", "people": { "level": people, "since": 0 } }]);
+        let events = |events: u64| json!([{ "source": "shop", "events": events }]);
+        for (values, events, expected) in [
+            (json!([]), json!([]), false),
+            (values(0), events(0), false),
+            (values(1), events(0), true),
+            (values(0), events(1), true),
+        ] {
+            let written = json!({ "values": values, "events": events });
+            assert_eq!(has_left_something(&written), expected, "{written}");
+        }
     }
 
     #[test]

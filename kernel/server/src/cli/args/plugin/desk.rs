@@ -94,9 +94,12 @@ pub(crate) struct CallArgs {
     /// The path of a connector's request, with its query where there is one; the default is `/`
     #[arg(long, value_name = "PATH", value_parser = target)]
     pub(crate) target: Option<String>,
-    /// A secret that the manifest asks for, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret that the manifest asks for, as `NAME=VALUE` or `NAME=@FILE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
+    /// Freeze the clock of a connector or a channel at this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) clock: Option<Timestamp>,
     /// Count the steps of each call as well; code that counts them is slower
     #[arg(long)]
     pub(crate) fuel: bool,
@@ -114,9 +117,6 @@ pub(crate) struct PluginRunArgs {
     /// as a JSON object in each line, of a channel one message
     #[arg(long, value_name = "FILE", default_value = "-")]
     pub(crate) input: PathBuf,
-    /// Freeze the clock of a connector or a channel at this time
-    #[arg(long, value_name = "TIME")]
-    pub(crate) clock: Option<Timestamp>,
     /// Show what `migrate` makes of --config, which an installation has with this version, in place of a call
     #[arg(long, value_name = "VERSION", requires = "config", conflicts_with = "input")]
     pub(crate) migrate_from: Option<semver::Version>,

@@ -48,10 +48,10 @@ pub(crate) struct PublishArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UploadArgs {
-    /// The component, or where a registry has it
-    #[arg(value_name = "FILE.wasm|oci://HOST/REPOSITORY:TAG", value_parser = parse_upload_subject)]
+    /// The component, a plugin's crate, which is built first, or where a registry has it
+    #[arg(value_name = "FILE.wasm|DIR|oci://HOST/REPOSITORY:TAG", value_parser = parse_upload_subject)]
     pub(crate) component: UploadSubject,
-    /// Its signature; FILE.wasm.minisig where that is there, or the one in the registry
+    /// Its signature; of a component FILE.wasm.minisig where that is there, or the one in the registry
     #[arg(long, value_name = "FILE.minisig")]
     pub(crate) signature: Option<PathBuf>,
     /// Allow other bytes of a dev version that ask for more than the present ones where it is installed, without asking
@@ -59,6 +59,8 @@ pub(crate) struct UploadArgs {
     pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
+    #[command(flatten)]
+    pub(crate) tools: Tools,
 }
 
 /// What is uploaded.
@@ -91,8 +93,8 @@ pub(crate) struct PluginDevArgs {
     /// A file of grants for an installation that is made or is of another version; `kith plugin grants` writes one
     #[arg(long, value_name = "FILE")]
     pub(crate) grants: Option<PathBuf>,
-    /// A secret for such an installation, as `NAME=VALUE`; repeat for more
-    #[arg(long, value_name = "NAME=VALUE")]
+    /// A secret for such an installation, as `NAME=VALUE` or `NAME=@FILE`; repeat for more
+    #[arg(long, value_name = "NAME=VALUE|@FILE")]
     pub(crate) secret: Vec<String>,
     /// Do it once, in place of doing it again with each change of the sources
     #[arg(long)]

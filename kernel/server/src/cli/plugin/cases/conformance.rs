@@ -78,7 +78,7 @@ fn rows_stood(prepared: &Prepared<'_>, rows: Vec<Value>) -> Result<Option<String
     }
     for size in 1..=rows.len() {
         let cut = prepared.answers_cut(&rows, size)?;
-        if let Some(difference) = difference(&alone, &cut, |place| name_of(&input, place)) {
+        if let Some(difference) = difference((&alone[..], &cut[..]), 0.0, |place| name_of(&input, place)) {
             return Ok(Some(format!("{}\n{difference}", otherwise("row", size))));
         }
     }
@@ -96,7 +96,9 @@ fn requests_stood(plugin: &Plugin, prepared: &Prepared<'_>, own: &SourceRequest)
         if let Some(fault) = first.iter().find(|line| is_its_own(line)) {
             return Ok(Some(format!("{name}: {}", words(fault))));
         }
-        if let Some(difference) = difference(&first, &ask()?.output, |place| format!("line {}", place + 1)) {
+        if let Some(difference) =
+            difference((&first[..], &ask()?.output[..]), 0.0, |place| format!("line {}", place + 1))
+        {
             return Ok(Some(format!("{name}, sent again:\n{difference}")));
         }
     }
@@ -123,7 +125,7 @@ fn messages_stood(prepared: &Prepared<'_>, messages: Vec<Value>) -> Result<Optio
         return Ok(Some(format!("{}, {}: {}", name(place), message.unwrap_or_default(), words(fault))));
     }
     for size in 1..=messages.len() {
-        if let Some(difference) = difference(&alone, &cut(size)?, name) {
+        if let Some(difference) = difference((&alone[..], &cut(size)?[..]), 0.0, name) {
             return Ok(Some(format!("{}\n{difference}", otherwise("message", size))));
         }
     }

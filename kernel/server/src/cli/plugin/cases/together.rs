@@ -120,7 +120,9 @@ pub(super) fn requests_cut(
     alone.truncate(MOST);
     for size in 2..=requests.len() {
         let cut = prepared.receive_cut(&requests, size)?;
-        if let Some(difference) = difference(&alone.concat(), &cut.concat(), |place| format!("line {}", place + 1)) {
+        if let Some(difference) =
+            difference((&alone.concat()[..], &cut.concat()[..]), 0.0, |place| format!("line {}", place + 1))
+        {
             let words = format!("in calls of {size} requests something else comes of them than of each alone:");
             return Ok(Some(CaseOutcome::Differs(format!("{words}\n{difference}"))));
         }
@@ -150,7 +152,7 @@ fn rows_cut(prepared: &Prepared<'_>, rows: Vec<Value>) -> Result<Option<CaseOutc
         }
         let of_one_instance = prepared.answers_cut(&kept, size)?;
         for (said, how) in [(fresh, ""), (of_one_instance, ", one after the other in one instance,")] {
-            if let Some(difference) = difference(&alone, &said, |place| format!("row {}", place + 1)) {
+            if let Some(difference) = difference((&alone[..], &said[..]), 0.0, |place| format!("row {}", place + 1)) {
                 let words = format!("in calls of {size}{how} something else is said of them than of each alone:");
                 return Ok(Some(CaseOutcome::Differs(format!("{words}\n{difference}"))));
             }
