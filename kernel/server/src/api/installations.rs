@@ -16,6 +16,7 @@ mod removal;
 mod seen;
 mod shadow;
 mod trial;
+mod uncomputed;
 mod versions;
 mod widening;
 

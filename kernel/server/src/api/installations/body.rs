@@ -16,6 +16,7 @@ use super::changes::ChangeBody;
 use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
 use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
+use super::uncomputed::{UncomputedBody, uncomputed};
 use crate::api::etag;
 use crate::api::plugins::{YankedBody, computes, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
@@ -183,6 +184,9 @@ pub(crate) struct InstallationBody {
     /// `profiles:read` and, where the data dictionary calls something sensitive, `sensitive:read`.
     mode_reason: Option<String>,
     activity: ActivityBody,
+    /// Absent where there are none, and without the scopes that the words of the plugin need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncomputed: Option<UncomputedBody>,
     #[schema(value_type = Value)]
     config: Value,
     #[schema(value_type = Object)]
@@ -424,6 +428,7 @@ pub(super) fn installation_body(
         mode: row.mode,
         mode_reason: row.mode_reason.clone().map(|why| if shows_words { why } else { stopped() }),
         activity: activity(app, tables, row, shows_words),
+        uncomputed: uncomputed(app, tables, row, shows_words),
         config: row.config.clone(),
         config_set: config_set(row, plugin.map(|plugin| &plugin.manifest)),
         grants: row.grants.clone(),
