@@ -364,10 +364,10 @@ impl Reactor {
             let entries = self.pass.entries.remove(&identity).unwrap_or_default();
             self.pass.effects.push(Effect::Remembered { identity, entries });
         }
-        let letters = std::mem::take(&mut self.pass.letters);
-        self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
         let moved = self.uncomputed_moved();
         let answered = self.answer_letters(&moved);
+        let letters = std::mem::take(&mut self.pass.letters);
+        self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
         let seen = self.seen.book.with(&self.pass.seen);
         let mut is_written = false;
         let is_readiness_new = self.readiness != self.durable_readiness;

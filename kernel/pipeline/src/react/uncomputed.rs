@@ -132,15 +132,24 @@ pub(super) struct Moved {
 impl Reactor {
     /// What the profiles whose rows the pass writes change in whom models cannot take.
     pub(super) fn uncomputed_moved(&self) -> Vec<Moved> {
+        let with_some: Vec<_> =
+            self.queues.iter().filter(|(_, queue)| !queue.uncomputed.faulted.is_empty()).map(|(id, _)| *id).collect();
+        let is_known = |id: &InstallationId, ordinal| {
+            self.queues.get(id).is_some_and(|queue| queue.uncomputed.faulted.contains(ordinal))
+        };
         let mut moved = Vec::new();
         for person in self.identities.changed() {
+            let ordinal = person.ordinal;
             // What an identity keeps that is no profile's first member counts for nothing.
             let derived = person.derived.as_ref().filter(|_| person.profile().0 == person.id);
-            for (installation, queue) in &self.queues {
-                let output = derived.and_then(|derived| derived.outputs.get(&(*installation, Track::Live)));
-                let is_faulted = output.is_some_and(Output::is_faulted);
-                if is_faulted != queue.uncomputed.faulted.contains(person.ordinal) {
-                    moved.push(Moved { installation: *installation, ordinal: person.ordinal, is_faulted });
+            let outputs = derived.into_iter().flat_map(|derived| &derived.outputs);
+            let faulted = outputs.filter(|(_, output)| output.is_faulted()).map(|((id, _), _)| *id);
+            let begun = faulted.filter(|id| !is_known(id, ordinal));
+            moved.extend(begun.map(|installation| Moved { installation, ordinal, is_faulted: true }));
+            for installation in with_some.iter().copied().filter(|id| is_known(id, ordinal)) {
+                let output = derived.and_then(|derived| derived.outputs.get(&(installation, Track::Live)));
+                if !output.is_some_and(Output::is_faulted) {
+                    moved.push(Moved { installation, ordinal, is_faulted: false });
                 }
             }
         }
@@ -168,6 +177,8 @@ impl Reactor {
                 answered.push(*id);
             }
         }
+        // What a job of this very pass has told of those who are answered for by now.
+        keys.iter().for_each(|key| drop(self.pass.letters.remove(key)));
         if !keys.is_empty() {
             self.pass.effects.push(Effect::Dropped { keys });
         }
