@@ -105,3 +105,19 @@ fn three_among_many_do_not_take_a_version_from_everybody() {
     let few = counted(&bench, "tags.level == 'few'");
     assert_eq!((few.count, few.exact), (13, true), "with six orders it takes them");
 }
+
+/// The letter of something passing stayed as well.
+#[test]
+fn the_letter_of_what_passes_goes_when_it_has_passed() {
+    let picky = Arc::new(Picky(Mutex::new(Some(PluginFault::Transient("later".into())))));
+    let model = Arc::clone(&picky);
+    let bench = Bench::over(Arc::new(kith_store::memory()), vec![], |setup| {
+        setup.installations[1].role = Role::TagModel(model);
+    });
+    bench.send(orders("u1", 0, 5));
+    bench.wait_until("it is told", || letters(&bench).len() == 1);
+    assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL), None, "it is tried again");
+    *picky.0.lock() = None;
+    bench.advance(60_000, || letters(&bench).is_empty());
+    assert_eq!(bench.count("tags.level == 'few'"), 1);
+}
