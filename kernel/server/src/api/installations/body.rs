@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
-use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
+use super::fitting_rules::{FittingBody, StateVersionBody, WantedFitting, fitting_body, rules, state_version};
 use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
 use super::uncomputed::{UncomputedBody, uncomputed};
 use crate::api::etag;
-use crate::api::plugins::{YankedBody, computes, yanked_below};
+use crate::api::plugins::{YankedBody, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
@@ -237,15 +237,6 @@ pub(crate) struct InstallationBody {
     updated_at: String,
 }
 
-/// Which form of a fitted state an installation has, and which the version that is installed reads.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct StateVersionBody {
-    /// Of the fit in use; `null` without one, or where the version that made it declared none.
-    has: Option<u32>,
-    /// `null` where the version declares none.
-    needs: Option<u32>,
-}
-
 /// How often an installation polls.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct PollSettingBody {
@@ -354,12 +345,6 @@ fn receiving_hosts(
     let all = is_channel.then(|| app.kernel.receiving_hosts(tables.row.id));
     let own = |host: &HostView| host.channel == row.id;
     all.map(|all| all.into_iter().filter(own).map(|host| HostBody::of(host, shows_people)).collect())
-}
-
-fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<StateVersionBody> {
-    let plugin = tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
-    let fit = row.fit.and_then(|fit| tables.fits.get(&(row.id, fit)));
-    Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
 }
 
 fn poll(tables: &WorkspaceTables, row: &InstallationRow) -> Option<PollSettingBody> {
