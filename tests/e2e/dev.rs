@@ -1,6 +1,6 @@
 //! `kith plugin dev`: whoever writes a plugin sees it run, is told what is wrong with it, and goes on.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use kith_tests::{ADMIN_KEY, TestKernel, kith, root, wait_until};
 use serde_json::{Value, json};
 
-/// A program that goes on until it is dropped, and what it has said on standard error.
+/// A program that goes on until it is dropped, and what it has said on standard output and standard error.
 struct Watching {
     child: Child,
     said: Arc<Mutex<String>>,
@@ -23,12 +23,16 @@ impl Drop for Watching {
 
 impl Watching {
     fn start(mut command: Command) -> Watching {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(String::new()));
-        let (lines, kept) = (BufReader::new(child.stderr.take().unwrap()).lines(), Arc::clone(&said));
-        std::thread::spawn(move || {
-            lines.map_while(Result::ok).for_each(|line| *kept.lock().unwrap() += &(line + "\n"));
-        });
+        let (shown, told) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let both: [Box<dyn Read + Send>; 2] = [Box::new(shown), Box::new(told)];
+        for output in both {
+            let (lines, kept) = (BufReader::new(output).lines(), Arc::clone(&said));
+            std::thread::spawn(move || {
+                lines.map_while(Result::ok).for_each(|line| *kept.lock().unwrap() += &(line + "\n"));
+            });
+        }
         Watching { child, said }
     }
 
@@ -56,6 +60,8 @@ fn rewrite(file: &Path, from: &str, to: &str) {
 #[test]
 fn a_plugin_that_is_being_written_runs_as_it_is() {
     let kernel = TestKernel::start();
+    kernel.segment().batch(&[json!({ "type": "identify", "userId": "ada", "messageId": "m1", "traits": {} })]);
+    kernel.settle();
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("fresh");
     let path = dir.to_str().unwrap();
@@ -81,7 +87,11 @@ fn a_plugin_that_is_being_written_runs_as_it_is() {
     assert_eq!(shown().is(200)["digest"], first["digest"], "what does not build changes nothing");
     rewrite(&manifest, "descripton", "description");
     rewrite(&manifest, "title = \"", "title = \"Very ");
+    let asked = "kith_plugin_sdk::log::warn(\"asked about everybody again\");\n        let inputs =";
+    rewrite(&dir.join("src/lib.rs"), "let inputs =", asked);
     wait_until("the change runs", || shown().is(200)["digest"] != first["digest"]);
+    // The one line of the new bytes, which they log as soon as they are there.
+    watching.says("warn  asked about everybody again");
     assert_eq!(shown().is(200)["activity"]["state"], "running");
     drop(watching);
 

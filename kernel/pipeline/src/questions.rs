@@ -17,6 +17,7 @@ pub(crate) mod rules;
 pub(crate) mod search;
 pub(crate) mod taking_back;
 pub(crate) mod totals;
+pub(crate) mod uncomputed;
 pub(crate) mod written;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@
 //! | `emitted` | events that models emit, on their way to the first stage |
 //! | `effects` | from effects to the operations of a commit |
 //! | `aside` | what is kept aside and gone on without |
+//! | `uncomputed` | whom a model's version in use has no answer for |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 //! | `seen` | which names came, counted |
@@ -41,6 +42,7 @@ pub(crate) mod readiness;
 pub(crate) mod seen;
 mod timers;
 mod touch;
+pub(crate) mod uncomputed;
 mod undo;
 mod walks;
 

@@ -7,7 +7,10 @@ pub(crate) mod emitted;
 pub(crate) mod hashes;
 pub(crate) mod outbox;
 
-pub(crate) use aside::{Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_PEOPLE, RawForm, RecordOrigin};
+pub(crate) use aside::{
+    Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_PEOPLE, RawForm, RecordOrigin, computation_letter,
+    computation_letters,
+};
 
 use kith_model::audience::ConsentBasis;
 use kith_model::change::Movement;

@@ -25,6 +25,7 @@ mod rules;
 mod shadows;
 mod taking_back;
 mod training;
+mod uncomputed;
 mod undoing;
 mod who;
 

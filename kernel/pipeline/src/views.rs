@@ -333,6 +333,18 @@ pub struct Catalog {
     pub as_of: Position,
 }
 
+/// The people for whom the version of a model in use has no answer: it fails on them, and their older values count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UncomputedPeople {
+    pub people: u64,
+    /// Since when there are any.
+    pub since: Timestamp,
+    /// The last fault, and when it was.
+    pub last_at: Timestamp,
+    pub code: String,
+    pub message: String,
+}
+
 /// What the removal of an installation would take away.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removal {

@@ -87,6 +87,16 @@ fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
     assert_eq!((&masked["people"], &masked["message"]), (&Value::Null, &Value::Null), "{masked}");
     assert_eq!((&masked["withheld"], &masked["plugin"]), (&json!(["message", "people"]), &letters[0]["plugin"]));
     assert_eq!(mode(&shop.kernel.admin(), "model"), "live", "a fault of one row is no strike");
+    // It ran, and said nothing of whom it has no answer for.
+    let shown = shop.kernel.admin().get("/api/v1/installations/model").is(200);
+    let uncomputed = &shown["uncomputed"];
+    assert_eq!((&uncomputed["people"], &uncomputed["last_fault"]["code"]), (&json!(1), &json!("trap")), "{shown}");
+    let who_runs_plugins = shop.kernel.caller(&shop.kernel.key(&["plugins:admin"]));
+    let hidden = who_runs_plugins.get("/api/v1/installations/model").is(200);
+    assert_eq!(hidden.get("uncomputed"), None, "on whom a plugin fails is for who may read people: {hidden}");
+    let of_tags = json!({ "condition": "tags.hostile == 'Oslo'" });
+    let counted = shop.kernel.admin().post("/api/v1/audiences/count", &of_tags).is(200);
+    assert_eq!((&counted["pending"], &counted["exact"]), (&json!(1), &json!(false)), "{counted}");
     switch(&shop.kernel.admin(), "model", "disabled");
     shop.nothing_changed("switched off");
     switch(&shop.kernel.admin(), "model", "live");

@@ -52,6 +52,25 @@ pub enum PluginFault {
 }
 
 impl PluginFault {
+    /// What [`PluginFault::code`] may say.
+    pub const CODES: [&'static str; 15] = [
+        "plugin.bad-input",
+        "plugin.transient",
+        "plugin.permanent",
+        "plugin.unreadable-state",
+        "trap",
+        "limit.cpu",
+        "limit.wall",
+        "limit.fuel",
+        "limit.memory",
+        "limit.output",
+        "limit.events",
+        "limit.host-calls",
+        "invalid-output",
+        "cancelled",
+        "unavailable",
+    ];
+
     /// A stable code for answers, metrics and dead letters, e.g. `limit.cpu`.
     pub fn code(&self) -> &'static str {
         match self {
@@ -220,6 +239,7 @@ mod tests {
         for (fault, owner) in table {
             assert_eq!(fault.owner(), owner, "{fault:?}");
             assert_eq!(fault.is_strike(), owner == FaultOwner::Plugin, "{fault:?}");
+            assert!(PluginFault::CODES.contains(&fault.code()), "{fault:?}");
         }
     }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Submission;
 use super::quality::{SourceCounts, read_days};
 use crate::profiles::facts::each_row;
+use crate::rows::RawForm;
 use crate::setup::Installed;
 
 /// A version of a plugin, as the events name it that it read.
@@ -278,7 +279,10 @@ impl Readers {
         let number = known.number_of(reader);
         let own = known.rows.iter().find(|(_, row)| row.number == number);
         let own = own.map(|(key, row)| (key.clone(), row.clone()));
-        let mut changed = self.closed(source, number, head);
+        // What is tried again as the event that a version made of it is of that version, which reads nothing for it: the one that
+        // does reads on.
+        let is_of_before = submission.again.as_ref().is_some_and(|again| again.letter.form == RawForm::Event);
+        let mut changed = if is_of_before { BTreeMap::new() } else { self.closed(source, number, head) };
         let (key, mut row) = match own {
             Some(own) => own,
             None => {

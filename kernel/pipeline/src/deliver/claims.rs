@@ -114,7 +114,7 @@ fn read_deliveries(
                 let code = "unreadable-delivery".to_owned();
                 let key = dead_key(sender.workspace(), sender.channel(), now, &job.id);
                 let about = ComputationSubject::default();
-                let aside = Aside::Computation { at: now, code, message, profiles: 1, about };
+                let aside = Aside::Computation { at: now, since: now, code, message, profiles: 1, about };
                 let letter = Operation::Put(key, row::encode(&aside));
                 // Whatever its state is, it was in the outbox.
                 let moved = DeliveryTotals { pending: -1, dead: 1, ..DeliveryTotals::default() };

@@ -74,11 +74,14 @@ pub(super) fn in_index(projection: &Projection, condition: &Expression) -> Optio
 
 /// What is still to be computed of the values that an expression reads.
 struct Outstanding {
-    /// Profiles whose value of a model behind the expression is pending, or of an older version of it or of its inputs.
+    /// Profiles whose value of a model behind the expression is pending, or of an older version of it or of its inputs, also where
+    /// the version in use cannot take them.
     outdated: RoaringBitmap,
     /// Whether all models behind the expression have been asked about everybody as they are now. One that does not run is
     /// asked about nobody: what it wrote counts.
     is_settled: bool,
+    /// Whether one of these models fails on somebody, whose older value is no answer of its version in use.
+    fails: bool,
 }
 
 impl Outstanding {
@@ -86,7 +89,7 @@ impl Outstanding {
         // Until the reactor has made a pass under the setup in force, what is shown is of the one before: a model that was
         // switched on since has yet to find out about whom it has to be asked.
         let mut is_settled = projection.generation == compiled.generation && projection.left_out == 0;
-        let (reads, mut outdated) = (expression.reads(), RoaringBitmap::new());
+        let (reads, mut outdated, mut fails) = (expression.reads(), RoaringBitmap::new(), false);
         // What a version wrote may be among what is shown until it has been taken back of everybody.
         is_settled &= projection.undoing.is_empty() || (reads.tags.is_empty() && reads.scores.is_empty());
         let plan = &compiled.plan;
@@ -98,13 +101,17 @@ impl Outstanding {
             if let Some(people) = projection.outdated.get(&model.installed.id) {
                 outdated |= people;
             }
+            if let Some(uncomputed) = projection.uncomputed.get(&model.installed.id) {
+                outdated |= &uncomputed.faulted;
+                fails = true;
+            }
         }
-        Outstanding { outdated, is_settled }
+        Outstanding { outdated, is_settled, fails }
     }
 
     fn answer(&self, counted: SelectionCount, population: u64, as_of: Cursor, current: bool) -> Count {
         let pending = counted.unknown.union_len(&self.outdated);
-        let exact = pending == 0 && self.is_settled;
+        let (exact, current) = (pending == 0 && self.is_settled, current && !self.fails);
         let Cursor { position, time, .. } = as_of;
         Count { count: counted.holds, pending, population, exact, current, as_of: position, as_of_time: time }
     }

@@ -290,10 +290,20 @@ fn letter(
             obstacle: crate::letters::obstacle(&letter),
             record: letter.record,
         }))),
-        Aside::Computation { at, code, message, profiles, about } => {
+        Aside::Computation { at, since, code, message, profiles, about } => {
             let ComputationSubject { plugin, inputs, people } = about;
-            let installation = source;
-            Some(DeadLetter::Computation { id, installation, at, code, message, profiles, plugin, inputs, people })
+            Some(DeadLetter::Computation {
+                id,
+                installation: source,
+                at,
+                since: if since.0 == 0 { at } else { since },
+                code,
+                message,
+                profiles,
+                plugin,
+                inputs,
+                people,
+            })
         }
         Aside::Unreadable { at, position, problem, raw } => {
             Some(DeadLetter::Unreadable { id, at, position, problem, raw })

@@ -8,7 +8,7 @@ use super::{QueryError, workspace};
 use crate::accept::counts::read_counts;
 use crate::profiles::facts::each_row;
 use crate::react::projection::Projection;
-use crate::rows::DeliveryTotals;
+use crate::rows::{DeliveryTotals, computation_letters};
 use crate::shared::KernelState;
 use crate::views::Totals;
 
@@ -33,6 +33,9 @@ pub(crate) fn totals(shared: &KernelState, id: WorkspaceId) -> Result<Totals, Qu
     totals.identifiers = counts.identifiers;
     totals.events = counts.events;
     totals.set_aside = counts.total_set_aside();
+    for model in &workspace.compiled.load().plan.models {
+        totals.set_aside += computation_letters(store, id, model.installed.id)?.len() as u64;
+    }
     // The first rows are those of the reactor and of replays, then one for each channel that there ever was.
     let mut deliveries = counts.deliveries;
     each_row(store, &Key::all_delivery_totals(id), |_, value| {

@@ -57,7 +57,7 @@ pub struct WrittenEvents {
     pub version: String,
     /// They lie behind this position.
     pub after: Position,
-    /// Up to this one; `None` where it may still read.
+    /// Up to this one; `None` where it is in use, and may still read.
     pub up_to: Option<Position>,
     /// When the first of them was received.
     pub since: Timestamp,
@@ -137,7 +137,7 @@ impl Kernel {
         page: PageRequest<'_>,
     ) -> Result<ListPage<WrittenEvents>, QueryError> {
         let workspace = super::workspace(&self.shared, workspace)?;
-        ranges_written(self.shared.store.as_ref(), workspace.id, digest, installations, page)
+        ranges_written(self.shared.store.as_ref(), &workspace, digest, installations, page)
     }
 
     /// A page of the events that the version of that digest read as one of these installations and that are in the histories of
@@ -212,7 +212,7 @@ fn written(
     written.values = values.into_values().collect();
     turn.go_on()?;
     let (store, first) = (shared.store.as_ref(), PageRequest::first(SHOWN_RANGES));
-    let read = ranges_written(store, workspace.id, digest, installations, first)?;
+    let read = ranges_written(store, workspace, digest, installations, first)?;
     (written.events, written.events_next) = (read.items, read.next);
     // A model has ranges of what it emitted, and its messages are those of the audiences.
     if versions.is_empty()
@@ -225,8 +225,13 @@ fn written(
     Ok(written)
 }
 
-fn events_of(source: InstallationId, range: ReaderRange) -> WrittenEvents {
+/// What a version read. One that is not in use reads no more, and where nothing closed its range that ends where the log does.
+fn events_of(source: InstallationId, range: ReaderRange, in_use: InUse) -> WrittenEvents {
     let ReaderRange { row, after, up_to, events } = range;
+    let up_to = match in_use {
+        InUse::Yes => up_to,
+        InUse::No { head } => up_to.or(Some(head)),
+    };
     WrittenEvents { source, version: row.reader.version, after, up_to, since: row.since, events }
 }
 
@@ -389,18 +394,29 @@ impl EventsUnderWay {
     }
 }
 
+/// Whether a version is the one that its installation runs.
+#[derive(Clone, Copy)]
+enum InUse {
+    Yes,
+    No { head: Position },
+}
+
 fn ranges_written(
     store: &dyn Store,
-    id: WorkspaceId,
+    workspace: &Workspace,
     digest: &str,
     installations: &BTreeSet<InstallationId>,
     PageRequest { limit, cursor }: PageRequest<'_>,
 ) -> Result<ListPage<WrittenEvents>, QueryError> {
     let start = (InstallationId(0), (Position(0), 0));
     let (first, from) = cursor.map_or(Ok(start), parse_range_cursor)?;
+    let (id, compiled) = (workspace.id, workspace.compiled.load());
     let mut items = Vec::new();
     for source in installations.range(first..) {
-        let read = ReadBy::find(store, id, (*source, digest), store.head_of(id))?;
+        let head = store.head_of(id);
+        let read = ReadBy::find(store, id, (*source, digest), head)?;
+        let is_in_use = compiled.setup.installation(*source).is_some_and(|installed| installed.digest == digest);
+        let in_use = if is_in_use { InUse::Yes } else { InUse::No { head } };
         for range in read.ranges {
             let place = (range.after, range.row.number);
             if *source == first && place < from {
@@ -409,7 +425,7 @@ fn ranges_written(
             if items.len() >= limit {
                 return Ok(ListPage { items, next: Some(format!("{}.{}.{}", source.0, place.0.0, place.1)) });
             }
-            items.push(events_of(*source, range));
+            items.push(events_of(*source, range, in_use));
         }
     }
     Ok(ListPage { items, next: None })

@@ -8,7 +8,7 @@ use kith_features::FeatureName;
 use kith_model::audience::Cause;
 use kith_model::id::{InstallationId, ProfileId};
 use kith_model::plugin::PluginFault;
-use kith_store::{Key, ReadError, row};
+use kith_store::{ReadError, row};
 
 use super::computation;
 use super::effects::Effect;
@@ -18,7 +18,7 @@ use super::reactor::{PassError, Reactor};
 use crate::plan::{ModelPlan, Task};
 use crate::profiles::facts::get_one;
 use crate::rows::derived::{Freshness, ModelVersion, Output, OutputValue, Track};
-use crate::rows::{Aside, ComputationSubject, MAX_NAMED_PEOPLE};
+use crate::rows::{Aside, ComputationSubject, MAX_NAMED_PEOPLE, computation_letter};
 use crate::shared::{Culprit, MAX_STRIKES};
 
 /// What a job says of the model itself, whatever became of its people meanwhile.
@@ -138,7 +138,7 @@ impl Reactor {
     ) -> Result<Vec<(ProfileId, Output)>, PassError> {
         let now = self.now();
         let mut outputs = Vec::new();
-        let mut number = None;
+        let (mut number, present) = (None, self.numbered(&result.version));
         let is_running = model.installed.activity.is_running();
         for (row, outcome) in &result.rows[rows] {
             let held = self.held(model.installed.id, row.profile);
@@ -156,6 +156,19 @@ impl Reactor {
                 Freshness::Pending { position, cause, .. } => (position, cause),
                 _ => (self.pass.cursor.position, Cause::Change),
             };
+            // Who has a value of another version, and is asked about because this one took its place.
+            let is_reevaluated = matches!(held.freshness, Freshness::Outdated { .. })
+                && !held.values.is_empty()
+                && !held.is_taken_back()
+                && present != Some(held.version);
+            if is_reevaluated {
+                let queue = self.queues.entry(model.installed.id).or_default();
+                match outcome {
+                    RowOutcome::Values(_) => queue.reevaluation.note(model.token, row.ordinal, None),
+                    RowOutcome::Faulted(fault) => queue.reevaluation.note(model.token, row.ordinal, Some(fault)),
+                    RowOutcome::Later(_) => {}
+                }
+            }
             let output = match outcome {
                 RowOutcome::Values(answer) => {
                     self.take_emitted(model, result, (row, answer.events.as_slice()), &held)?;
@@ -166,6 +179,9 @@ impl Reactor {
                 }
                 RowOutcome::Faulted(fault) => {
                     self.letter_of(result, fault, 1, &[row.profile])?;
+                    let uncomputed = &mut self.queues.entry(model.installed.id).or_default().uncomputed;
+                    uncomputed.tell_of(fault.code(), std::iter::once(row.ordinal));
+                    uncomputed.note(now, fault);
                     Output { freshness: Freshness::Faulted { inputs: row.inputs }, ..held }
                 }
                 // They are in the queue still.
@@ -224,6 +240,10 @@ impl Reactor {
             metrics::counter!("kith_model_rows_total").increment(verdict.good);
         }
         if let Some((fault, people)) = verdict.passing {
+            let is_passing =
+                |outcome: &RowOutcome| matches!(outcome, RowOutcome::Later(fault) if models::is_passing(fault));
+            let waiting = result.rows.iter().filter(|(_, outcome)| is_passing(outcome)).map(|(row, _)| row.ordinal);
+            queue.uncomputed.tell_of(fault.code(), waiting);
             self.letter_of(result, fault, people, &verdict.waiting)?;
         }
         if is_present {
@@ -266,20 +286,23 @@ impl Reactor {
         people: u64,
         named: &[ProfileId],
     ) -> Result<(), ReadError> {
-        let key = Key::set_aside(self.workspace.id, Some(result.installation)).followed_by(fault.code().as_bytes());
+        let key = computation_letter(self.workspace.id, result.installation, fault.code());
         let held = match self.pass.letters.get(&key) {
             Some(held) => Some(held.clone()),
             // One that cannot be read begins again.
             None => get_one(self.shared.store.as_ref(), &key)?.and_then(|row| row::decode::<Aside>(&row).ok()),
         };
-        let (before, people_before) = match held {
-            Some(Aside::Computation { profiles, about, .. }) => (profiles, about.people),
-            _ => (0, Vec::new()),
+        let (before, people_before, since) = match held {
+            Some(Aside::Computation { at, since, profiles, about, .. }) => {
+                (profiles, about.people, if since.0 == 0 { at } else { since })
+            }
+            _ => (0, Vec::new(), self.now()),
         };
         let mut about = ComputationSubject { people: people_before, ..result.about.clone() };
         named.iter().for_each(|person| about.name(*person));
         let aside = Aside::Computation {
             at: self.now(),
+            since,
             code: fault.code().to_owned(),
             message: fault.to_string(),
             profiles: before + people,

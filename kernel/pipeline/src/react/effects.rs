@@ -76,7 +76,8 @@ pub(crate) enum Effect {
         number: u32,
         row: Vec<u8>,
     },
-    /// Rows that are wanted no longer: sealed parts, and what a removed model was told to have emitted.
+    /// Rows that are wanted no longer: sealed parts, what a removed model was told to have emitted, and dead letters of people who
+    /// have been answered for.
     Dropped {
         keys: Vec<Key>,
     },

@@ -232,6 +232,11 @@ impl Identities {
         self.pass_bytes
     }
 
+    /// The identities whose rows the pass writes.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = &Person> {
+        self.pass.values().filter(|edit| edit.is_dirty).map(|edit| &*edit.person)
+    }
+
     /// The rows that the pass has changed.
     pub(crate) fn effects(&mut self, effects: &mut Vec<Effect>) {
         for (id, edit) in &mut self.pass {

@@ -96,6 +96,7 @@ impl Reactor {
 
     /// Give each model that is free the next of its stale people; whether the reactor should look again at once.
     pub(super) fn dispatch(&mut self) -> Result<bool, PassError> {
+        self.hold_those_that_lose_many();
         let compiled = Arc::clone(&self.compiled);
         let now = self.now();
         for model in compiled.plan.models.iter().filter(|model| model.installed.activity.is_running()) {

@@ -16,12 +16,13 @@ use super::queues::Queues;
 use super::reactor::Reactor;
 use super::readiness::Readiness;
 use super::seen::SeenBook;
+use super::uncomputed::read_letters;
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
 use crate::profiles::person::Person;
 use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
-use crate::rows::derived::{Cursor, ModelVersion, Track};
+use crate::rows::derived::{Cursor, ModelVersion, Output, Track};
 use crate::shared::{KernelState, Workspace};
 
 /// What a reactor begins with.
@@ -42,6 +43,8 @@ struct Entry {
     values: Vec<(FeatureName, Value)>,
     /// The models that have yet to see it.
     stale: Vec<InstallationId>,
+    /// The models whose version in use cannot take it.
+    faulted: Vec<InstallationId>,
 }
 
 /// Open a workspace: read what was computed before, and build the index from it with a thread for each processor.
@@ -62,7 +65,8 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
         Ok(())
     })?;
     projection.track(&compiled.plan, &readiness);
-    let (queues, left_out) = build(shared, workspace, &readiness, &mut projection)?;
+    let (mut queues, left_out) = build(shared, workspace, &readiness, &mut projection)?;
+    read_letters(store, id, compiled.plan.models.iter().map(|model| model.installed.id), &mut queues)?;
     keep_aside(shared, id, cursor, &left_out);
     projection.left_out = left_out.len();
     projection.generation = 0;
@@ -145,6 +149,9 @@ fn build(
                 for model in entry.stale {
                     queues.entry(model).or_default().stale.insert(entry.ordinal);
                 }
+                for model in entry.faulted {
+                    queues.entry(model).or_default().uncomputed.faulted.insert(entry.ordinal);
+                }
             }
         }
         Ok((queues, left_out))
@@ -196,8 +203,11 @@ fn entry(people: &[Person], view: Evaluation<'_>) -> Entry {
     let derived = root.derived.iter();
     let memberships = derived.clone().flat_map(|derived| derived.memberships.keys());
     values.extend(memberships.map(|audience| (FeatureName::Audience(*audience), Value::Bool(true))));
-    let outputs = derived.flat_map(|derived| &derived.outputs);
-    let stale = outputs.filter(|((_, track), output)| *track == Track::Live && output.awaited().is_some());
-    let stale = stale.map(|((installation, _), _)| *installation).collect();
-    Entry { ordinal: root.ordinal, profile: ProfileId(root.id), values, stale }
+    let outputs = derived.flat_map(|derived| &derived.outputs).filter(|((_, track), _)| *track == Track::Live);
+    let those = |holds: fn(&Output) -> bool| {
+        let held = outputs.clone().filter(|(_, output)| holds(output));
+        held.map(|((installation, _), _)| *installation).collect::<Vec<_>>()
+    };
+    let (stale, faulted) = (those(|output| output.awaited().is_some()), those(Output::is_faulted));
+    Entry { ordinal: root.ordinal, profile: ProfileId(root.id), values, stale, faulted }
 }

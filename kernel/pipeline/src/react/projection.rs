@@ -12,8 +12,10 @@ use kith_features::{FeatureName, LeafSet, Program, Value};
 use kith_model::id::{InstallationId, ProfileId};
 use roaring::RoaringBitmap;
 
+use super::reactor::Reactor;
 use super::readiness::Readiness;
-use super::seen::SeenBook;
+use super::seen::{SeenBook, SeenRow};
+use super::uncomputed::Uncomputed;
 use crate::plan::{Plan, Task};
 use crate::rows::derived::{Cursor, ModelVersion};
 
@@ -70,6 +72,8 @@ pub(crate) struct Projection {
     pub advance: Option<Advance>,
     /// Profiles whose values of a running model are pending, or of an older version of it or of its inputs.
     pub outdated: BTreeMap<InstallationId, RoaringBitmap>,
+    /// The people whom the version in use of a model cannot take, whether it runs or not: their older values count.
+    pub uncomputed: BTreeMap<InstallationId, Uncomputed>,
     pub commits: Commits,
     /// People whom the index lacks because they could not be read at the start.
     pub left_out: usize,
@@ -190,6 +194,35 @@ impl Projection {
     /// The profile of an ordinal.
     pub(crate) fn profile(&self, ordinal: u32) -> Option<ProfileId> {
         self.ordinals.get(ordinal as usize).copied().flatten()
+    }
+}
+
+impl Reactor {
+    /// The pass is durable: show it to readers, in one step.
+    pub(super) fn show(&mut self, is_readiness_new: bool, seen: Vec<Arc<SeenRow>>) {
+        self.cursor = self.pass.cursor;
+        self.promised = self.promised.max(self.cursor.position);
+        let changes = std::mem::take(&mut self.pass.changes);
+        let advance = self.advance();
+        let plan = &self.compiled.plan;
+        let runs =
+            |id: &InstallationId| plan.model(*id).is_some_and(|(_, model)| model.installed.activity.is_running());
+        let running = self.queues.iter().filter(|(id, _)| runs(id));
+        let outdated = running.map(|(id, queue)| (*id, queue.stale.clone())).collect();
+        let with_some = self.queues.iter().filter(|(_, queue)| !queue.uncomputed.faulted.is_empty());
+        let uncomputed = with_some.map(|(id, queue)| (*id, queue.uncomputed.clone())).collect();
+        let mut projection = self.workspace.projection.write();
+        if is_readiness_new || projection.generation != self.compiled.generation {
+            projection.track(&self.compiled.plan, &self.readiness);
+            projection.generation = self.compiled.generation;
+        }
+        projection.apply(changes);
+        seen.into_iter().for_each(|row| projection.seen.put(row));
+        projection.commits.end();
+        projection.as_of = self.cursor;
+        projection.advance = advance;
+        projection.outdated = outdated;
+        projection.uncomputed = uncomputed;
     }
 }
 

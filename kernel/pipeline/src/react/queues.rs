@@ -10,6 +10,7 @@ use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
 use super::models::BRIEF;
+use super::uncomputed::{Reevaluation, Uncomputed};
 
 /// The first pause after a passing failure; it doubles with each further one.
 const FIRST_PAUSE_MS: i64 = 1_000;
@@ -36,6 +37,9 @@ pub(crate) struct Queue {
     /// Moving average of what a job took.
     took: Duration,
     refusals: Refusals,
+    /// Whom its version in use has no answer for.
+    pub uncomputed: Uncomputed,
+    pub reevaluation: Reevaluation,
 }
 
 /// The people whom one version of a model has refused since it last answered for anybody.
@@ -71,6 +75,13 @@ impl Queue {
     pub(crate) fn end(&mut self, took: Duration) {
         self.is_under_way = false;
         self.took = (self.took * 3 + took) / 4;
+    }
+
+    /// The model is stopped: what is known of how its version does counts no more.
+    pub(crate) fn stop(&mut self) {
+        self.demoted = self.stale.clone();
+        self.expecting.clear();
+        self.reevaluation = Reevaluation::default();
     }
 
     /// The job under way is not known of any more, or was not taken by anybody.

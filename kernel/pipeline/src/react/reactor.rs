@@ -23,7 +23,7 @@ use super::opening::ReactorStart;
 use super::projection::Changes;
 use super::queues::{Queue, Queues};
 use super::readiness::{Readiness, Work};
-use super::seen::{SeenNow, SeenRow, SeenState};
+use super::seen::{SeenNow, SeenState};
 use super::touch::Touch;
 use crate::plan::ModelPlan;
 use crate::pool::Turn;
@@ -306,8 +306,7 @@ impl Reactor {
         };
         for (id, queue) in &mut self.queues {
             if is_running(&before, *id) && !is_running(&self.compiled, *id) {
-                queue.demoted = queue.stale.clone();
-                queue.expecting.clear();
+                queue.stop();
             } else if is_running(&self.compiled, *id) {
                 queue.demoted.clear();
                 queue.resume();
@@ -365,6 +364,8 @@ impl Reactor {
             let entries = self.pass.entries.remove(&identity).unwrap_or_default();
             self.pass.effects.push(Effect::Remembered { identity, entries });
         }
+        let moved = self.uncomputed_moved();
+        let answered = self.answer_letters(&moved);
         let letters = std::mem::take(&mut self.pass.letters);
         self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
         let seen = self.seen.book.with(&self.pass.seen);
@@ -391,6 +392,7 @@ impl Reactor {
             self.durable_position = self.pass.cursor.position;
             self.durable_readiness.clone_from(&self.readiness);
         }
+        self.take_uncomputed(moved, &answered);
         self.identities.committed();
         self.workspace.inbox.put_back(std::mem::take(&mut self.pass.rest));
         self.pass.taken.clear();
@@ -399,30 +401,6 @@ impl Reactor {
         self.seen.take(&seen, is_written);
         self.show(is_readiness_new, seen);
         Ok(())
-    }
-
-    /// The pass is durable: show it to readers, in one step.
-    fn show(&mut self, is_readiness_new: bool, seen: Vec<Arc<SeenRow>>) {
-        self.cursor = self.pass.cursor;
-        self.promised = self.promised.max(self.cursor.position);
-        let changes = std::mem::take(&mut self.pass.changes);
-        let advance = self.advance();
-        let plan = &self.compiled.plan;
-        let runs =
-            |id: &InstallationId| plan.model(*id).is_some_and(|(_, model)| model.installed.activity.is_running());
-        let running = self.queues.iter().filter(|(id, _)| runs(id));
-        let outdated = running.map(|(id, queue)| (*id, queue.stale.clone())).collect();
-        let mut projection = self.workspace.projection.write();
-        if is_readiness_new || projection.generation != self.compiled.generation {
-            projection.track(&self.compiled.plan, &self.readiness);
-            projection.generation = self.compiled.generation;
-        }
-        projection.apply(changes);
-        seen.into_iter().for_each(|row| projection.seen.put(row));
-        projection.commits.end();
-        projection.as_of = self.cursor;
-        projection.advance = advance;
-        projection.outdated = outdated;
     }
 
     /// Drop the pass: what is durable is what is. What it took out of the inbox and the queues lies there again, because nothing

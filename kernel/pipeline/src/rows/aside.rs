@@ -2,9 +2,11 @@
 //! cannot be read.
 
 use kith_model::event::{EventOrigin, RejectedRecord};
-use kith_model::id::{Position, ProfileId};
+use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
+use kith_model::plugin::PluginFault;
 use kith_model::time::Timestamp;
-use kith_store::row::{Owner, Row, read_postcard};
+use kith_store::row::{self, Owner, Row, read_postcard};
+use kith_store::{Key, ReadError, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::accept::readers::Reader;
@@ -15,7 +17,15 @@ pub(crate) enum Aside {
     /// A part of an input that could not become an event.
     Record(Box<Letter>),
     /// People on whom a compute plugin failed, by the kind of fault.
-    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject },
+    Computation {
+        /// When it last happened, and when first; that is 0 in a letter of a release that did not say.
+        at: Timestamp,
+        since: Timestamp,
+        code: String,
+        message: String,
+        profiles: u64,
+        about: ComputationSubject,
+    },
     /// A delivery that was given up, or whose fate is unknown: its own row has the rest.
     Delivery { id: [u8; 16] },
     /// Something stored that cannot be read, or whose consequences are larger than a commit.
@@ -31,6 +41,22 @@ pub(crate) struct ComputationSubject {
     pub inputs: Vec<String>,
     /// Whom it happened to last, the newest last.
     pub people: Vec<ProfileId>,
+}
+
+/// The name of the dead letter of a model and a kind of fault, of [`PluginFault::CODES`].
+pub(crate) fn computation_letter(workspace: WorkspaceId, model: InstallationId, code: &str) -> Key {
+    Key::set_aside(workspace, Some(model)).followed_by(code.as_bytes())
+}
+
+/// The dead letters of a model's computations, each with its code. One that cannot be read is as good as none.
+pub(crate) fn computation_letters(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    model: InstallationId,
+) -> Result<Vec<(&'static str, Aside)>, ReadError> {
+    let keys = PluginFault::CODES.map(|code| computation_letter(workspace, model, code));
+    let rows = PluginFault::CODES.into_iter().zip(store.get(&keys)?);
+    Ok(rows.filter_map(|(code, row)| Some((code, row::decode(&row?).ok()?))).collect())
 }
 
 /// People whom the letter of a computation names; it counts all.
@@ -105,6 +131,15 @@ enum AsideV1 {
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
 
+/// [`Aside`] before a computation said since when.
+#[derive(Serialize, Deserialize)]
+enum AsideV4 {
+    Record(Box<Letter>),
+    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject },
+    Delivery { id: [u8; 16] },
+    Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
+}
+
 /// [`Letter`] before it named the version that read it.
 #[derive(Serialize, Deserialize)]
 struct LetterV3 {
@@ -143,12 +178,30 @@ impl From<LetterV3> for Letter {
     }
 }
 
+/// The letter of a computation of before it said since when.
+fn computation(at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject) -> Aside {
+    Aside::Computation { at, since: Timestamp(0), code, message, profiles, about }
+}
+
+impl From<AsideV4> for Aside {
+    fn from(aside: AsideV4) -> Aside {
+        match aside {
+            AsideV4::Record(letter) => Aside::Record(letter),
+            AsideV4::Computation { at, code, message, profiles, about } => {
+                computation(at, code, message, profiles, about)
+            }
+            AsideV4::Delivery { id } => Aside::Delivery { id },
+            AsideV4::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
+        }
+    }
+}
+
 impl From<AsideV3> for Aside {
     fn from(aside: AsideV3) -> Aside {
         match aside {
             AsideV3::Record(letter) => Aside::Record(Box::new((*letter).into())),
             AsideV3::Computation { at, code, message, profiles, about } => {
-                Aside::Computation { at, code, message, profiles, about }
+                computation(at, code, message, profiles, about)
             }
             AsideV3::Delivery { id } => Aside::Delivery { id },
             AsideV3::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
@@ -161,7 +214,7 @@ impl From<AsideV2> for Aside {
         match aside {
             AsideV2::Record(letter) => Aside::Record(Box::new((*letter).into())),
             AsideV2::Computation { at, code, message, profiles } => {
-                Aside::Computation { at, code, message, profiles, about: ComputationSubject::default() }
+                computation(at, code, message, profiles, ComputationSubject::default())
             }
             AsideV2::Delivery { id } => Aside::Delivery { id },
             AsideV2::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
@@ -184,7 +237,7 @@ impl From<AsideV1> for Aside {
                 reader: None,
             })),
             AsideV1::Computation { at, code, message, profiles } => {
-                Aside::Computation { at, code, message, profiles, about: ComputationSubject::default() }
+                computation(at, code, message, profiles, ComputationSubject::default())
             }
             AsideV1::Delivery { id } => Aside::Delivery { id },
             AsideV1::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
@@ -195,13 +248,14 @@ impl From<AsideV1> for Aside {
 impl Row for Aside {
     const WHAT: &'static str = "what was kept aside";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Aside, String>> {
         match version {
             1 => Some(read_postcard::<AsideV1>(body).map(Aside::from)),
             2 => Some(read_postcard::<AsideV2>(body).map(Aside::from)),
             3 => Some(read_postcard::<AsideV3>(body).map(Aside::from)),
+            4 => Some(read_postcard::<AsideV4>(body).map(Aside::from)),
             _ => None,
         }
     }
@@ -215,8 +269,6 @@ impl Row for LetterTime {
 
 #[cfg(test)]
 mod tests {
-    use kith_store::row;
-
     use super::*;
 
     #[test]
@@ -228,6 +280,19 @@ mod tests {
         let read = row::decode::<Aside>(&bytes).unwrap();
         assert!(
             matches!(&read, Aside::Computation { profiles: 3, about, .. } if *about == ComputationSubject::default())
+        );
+    }
+
+    #[test]
+    fn letters_of_computations_that_do_not_say_since_when_are_read() {
+        let (code, message, about) = ("trap".to_owned(), "no".to_owned(), ComputationSubject::default());
+        let before = AsideV4::Computation { at: Timestamp(6), code, message, profiles: 3, about };
+        let mut bytes = vec![4];
+        row::write_postcard(&before, &mut bytes);
+        let read = row::decode::<Aside>(&bytes).unwrap();
+        assert!(
+            matches!(read, Aside::Computation { at: Timestamp(6), since: Timestamp(0), profiles: 3, .. }),
+            "{read:?}"
         );
     }
 

@@ -87,7 +87,7 @@ fn a_job_that_found_no_room_begins_when_there_is_some() {
 }
 
 /// A model that cannot take the data of `bad` people, of whom it knows that they have five orders, and answers for others.
-struct Picky(Mutex<Option<PluginFault>>);
+pub(super) struct Picky(pub(super) Mutex<Option<PluginFault>>);
 
 impl ComputeModel for Picky {
     fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
@@ -118,7 +118,7 @@ fn bad(turn: usize) -> Vec<DraftEvent> {
     (0..3).flat_map(|user| orders(&format!("bad-{turn}-{user}"), 0, 5)).collect()
 }
 
-fn trap() -> PluginFault {
+pub(super) fn trap() -> PluginFault {
     PluginFault::Trapped { message: "panicked: five".into(), backtrace: vec![] }
 }
 

@@ -293,3 +293,29 @@ fn an_event_that_is_tried_again_is_of_the_version_that_made_it() {
     bench.send(orders("u1", 1, 1));
     assert_eq!((read("digest-of-source"), read("digest-of-next")), (1, 1));
 }
+
+/// The version that ran was said to have read up to then, and the one before it to read still.
+#[test]
+fn what_is_tried_again_ends_the_range_of_no_version_that_runs() {
+    let bench = Bench::new(vec![]);
+    let name = "N".repeat(300);
+    let mut refused = orders("u1", 0, 2);
+    refused[1].name.clone_from(&name);
+    bench.send(refused);
+    configure(&bench, |setup| {
+        let source = &mut setup.installations[0];
+        (source.digest, source.plugin_version) = ("digest-of-next".into(), semver::Version::new(2, 0, 0));
+    });
+    let is_over = |digest| written(&bench, digest).events.last().map(|events| events.up_to.is_some());
+    assert_eq!(is_over("digest-of-source"), Some(true), "another one is in use, though it has read nothing yet");
+    bench.send(orders("u1", 2, 1));
+    let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    let [DeadLetter::Record(letter)] = letters.as_slice() else { panic!("{letters:?}") };
+    let corrected = letter.record.raw.replace(&name, "Order Completed");
+    assert_eq!(bench.wait_for(bench.kernel.edit_letter(WORKSPACE, &letter.id, corrected)).unwrap(), Edit::Done);
+    let replayed = bench.wait_for(bench.kernel.replay_letter(WORKSPACE, &letter.id, None)).unwrap();
+    assert_eq!(replayed, Replay::Taken { accepted: 1, duplicate: 0 });
+    assert_eq!((is_over("digest-of-source"), is_over("digest-of-next")), (Some(true), Some(false)));
+    let read = |digest| written(&bench, digest).events.into_iter().map(|events| events.events).sum::<u64>();
+    assert_eq!((read("digest-of-source"), read("digest-of-next")), (2, 1));
+}

@@ -18,7 +18,10 @@ pub enum DeadLetter {
     Computation {
         id: String,
         installation: InstallationId,
+        /// When it last happened.
         at: Timestamp,
+        /// When it happened first.
+        since: Timestamp,
         code: String,
         message: String,
         profiles: u64,
@@ -114,15 +117,17 @@ impl DeadLetter {
     pub fn first_at(&self) -> Timestamp {
         match self {
             DeadLetter::Record(letter) => letter.first_at,
-            DeadLetter::Computation { .. } | DeadLetter::Unreadable { .. } | DeadLetter::Delivery(_) => self.about().2,
+            DeadLetter::Computation { since, .. } => *since,
+            DeadLetter::Unreadable { .. } | DeadLetter::Delivery(_) => self.about().2,
         }
     }
 
-    /// How often it happened.
+    /// How often it happened; of a computation, to how many people.
     pub fn times(&self) -> u64 {
         match self {
             DeadLetter::Record(letter) => letter.times,
-            DeadLetter::Computation { .. } | DeadLetter::Unreadable { .. } | DeadLetter::Delivery(_) => 1,
+            DeadLetter::Computation { profiles, .. } => *profiles,
+            DeadLetter::Unreadable { .. } | DeadLetter::Delivery(_) => 1,
         }
     }
 

@@ -19,6 +19,7 @@ mod removal;
 mod seen;
 mod shadow;
 mod trial;
+mod uncomputed;
 mod versions;
 mod widening;
 

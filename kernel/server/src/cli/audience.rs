@@ -316,7 +316,7 @@ fn count_line(answer: &Value) -> String {
     let counted = people(answer, "count");
     let pending = pending(answer);
     let behind = match answer.get("current") {
-        Some(Value::Bool(false)) => "; what came since is not counted yet",
+        Some(Value::Bool(false)) => "; what came since, or what a model fails on, is not counted yet",
         _ => "",
     };
     let things = if counted == "1" { "profile" } else { "profiles" };
@@ -462,7 +462,10 @@ mod tests {
         let line = count_line(&json!({ "count": 5, "pending": null, "exact": false, "as_of": 7 }));
         assert_eq!(line, "5 profiles, about (pending: not known yet), as of log position 7");
         let behind = count_line(&json!({ "count": 5, "pending": 0, "exact": true, "current": false, "as_of": 7 }));
-        assert_eq!(behind, "5 profiles, exactly, as of log position 7; what came since is not counted yet");
+        assert_eq!(
+            behind,
+            "5 profiles, exactly, as of log position 7; what came since, or what a model fails on, is not counted yet"
+        );
         let masked = json!({ "count": null, "masked": "withheld", "pending": null, "exact": false, "as_of": 7 });
         assert_eq!(count_line(&masked), "fewer than 20 profiles, about, as of log position 7");
         for part in ["not known yet", "1,000 of 4,000 profiles", "channel: post", "existing: skip", "nothing"] {

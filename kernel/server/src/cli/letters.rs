@@ -248,7 +248,8 @@ fn table(letters: &[Value]) -> String {
             let of = ["source", "installation", "channel"].map(|name| field(letter, name)).concat();
             let code = if field(letter, "type") == "delivery" { field(letter, "state") } else { field(letter, "code") };
             let place = field(letter, "place");
-            vec![id, field(letter, "type"), of, place, code, field(letter, "times"), cut(&why, 80)]
+            let times = ["times", "profiles"].map(|name| field(letter, name)).concat();
+            vec![id, field(letter, "type"), of, place, code, times, cut(&why, 80)]
         })
         .collect();
     output::table(&["id", "type", "of", "place", "code", "times", "reason"], rows)

@@ -38,6 +38,8 @@ mod upgrade;
 mod uploads;
 mod written;
 
+pub(crate) use installation::fails_on;
+
 pub(crate) fn run(command: PluginCommand, client: impl Fn() -> Client, format: AnswerFormat) -> Result<(), Failure> {
     match command {
         PluginCommand::New(args) => scaffold::run(&args, format),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::client::{ApiError, Client};
 use super::output::{self, AnswerFormat, count, field, number};
+use super::plugin::fails_on;
 use super::{Failure, items, print_json};
 
 pub(crate) fn run(client: &Client, format: AnswerFormat) -> Result<(), Failure> {
@@ -14,15 +15,28 @@ pub(crate) fn run(client: &Client, format: AnswerFormat) -> Result<(), Failure> 
         other => other?,
     };
     let workspace = seen(client.get("/api/v1/workspace"))?;
-    // Of those that the kernel switched off a key learns that may look at plugins.
-    let stopped = seen(client.whole("/api/v1/installations"))?.map(|all| stopped(items(&all)));
+    // Of those that the kernel switched off, or that fail, a key learns that may look at plugins.
+    let installations = seen(client.whole("/api/v1/installations"))?;
+    let stopped = installations.as_ref().map(|all| stopped(items(all)));
+    let failing: Vec<String> = installations.iter().flat_map(|all| items(all)).filter_map(fails_on).collect();
     if format.is_json() {
         let mut answer = workspace.unwrap_or_else(|| json!({}));
         answer["server"] = json!({ "url": client.base_url(), "version": version, "readiness": ready });
         answer["stopped"] = json!(stopped);
+        answer["failing"] = json!(failing);
         return print_json(&answer);
     }
-    output::say(report(client.base_url(), &version, &ready, workspace.as_ref(), stopped.as_deref()))
+    let report = report(client.base_url(), &version, &ready, workspace.as_ref(), stopped.as_deref());
+    output::say(with_failing(report, &failing))
+}
+
+/// A report, and below it what plugins have no answer for.
+fn with_failing(mut report: String, failing: &[String]) -> String {
+    if !failing.is_empty() {
+        report.push('\n');
+    }
+    failing.iter().for_each(|line| report.push_str(&format!("\n{line}")));
+    report
 }
 
 /// An answer, or none where the key may not ask.
@@ -135,6 +149,12 @@ mod tests {
          log records not worked off yet                2
          people who wait for a first computation       7
         ");
+    }
+
+    #[test]
+    fn what_a_version_has_no_answer_for_stands_below() {
+        assert_eq!(with_failing("it is ready".into(), &[]), "it is ready");
+        assert_eq!(with_failing("it is ready".into(), &["level fails".into()]), "it is ready\n\nlevel fails");
     }
 
     #[test]

@@ -15,11 +15,12 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use super::fallback::stopped_versions;
-use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
+use super::fitting_rules::{FittingBody, StateVersionBody, WantedFitting, fitting_body, rules, state_version};
 use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
+use super::uncomputed::{UncomputedBody, uncomputed};
 use crate::api::etag;
-use crate::api::plugins::{YankedBody, computes, yanked_below};
+use crate::api::plugins::{YankedBody, yanked_below};
 use crate::api::signatures::{SignatureBody, signature_body};
 use crate::api::view::time;
 use crate::app::App;
@@ -191,6 +192,9 @@ pub(crate) struct InstallationBody {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     stopped_versions: BTreeMap<String, String>,
     activity: ActivityBody,
+    /// Absent where there are none, and without the scopes that the words of the plugin need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncomputed: Option<UncomputedBody>,
     #[schema(value_type = Value)]
     config: Value,
     #[schema(value_type = Object)]
@@ -239,15 +243,6 @@ pub(crate) struct InstallationBody {
     write_key: Option<String>,
     created_at: String,
     updated_at: String,
-}
-
-/// Which form of a fitted state an installation has, and which the version that is installed reads.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub(crate) struct StateVersionBody {
-    /// Of the fit in use; `null` without one, or where the version that made it declared none.
-    has: Option<u32>,
-    /// `null` where the version declares none.
-    needs: Option<u32>,
 }
 
 /// How often an installation polls.
@@ -360,12 +355,6 @@ fn receiving_hosts(
     all.map(|all| all.into_iter().filter(own).map(|host| HostBody::of(host, shows_people)).collect())
 }
 
-fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<StateVersionBody> {
-    let plugin = tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
-    let fit = row.fit.and_then(|fit| tables.fits.get(&(row.id, fit)));
-    Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
-}
-
 fn poll(tables: &WorkspaceTables, row: &InstallationRow) -> Option<PollSettingBody> {
     let asked = tables.plugin_of(row)?.manifest.poll.as_ref()?;
     let source = if row.poll_interval_ms.is_some() { "installation" } else { "manifest" };
@@ -440,6 +429,7 @@ pub(super) fn installation_body(
         falls_back_to: row.falls_back_to.as_ref().map(|before| before.version.to_string()),
         stopped_versions: stopped_versions(tables, row, words),
         activity: activity(app, tables, row, shows_words),
+        uncomputed: uncomputed(app, tables, row, shows_words),
         config: row.config.clone(),
         config_set: config_set(row, plugin.map(|plugin| &plugin.manifest)),
         grants: row.grants.clone(),

@@ -229,6 +229,22 @@ fn drift_of(row: &FittingRow) -> Option<DriftBounds> {
     Some(row.drift).filter(|drift| *drift != DriftBounds::default())
 }
 
+/// Which form of a fitted state an installation has, and which the version that is installed reads.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct StateVersionBody {
+    /// Of the fit in use; `null` without one, or where the version that made it declared none.
+    has: Option<u32>,
+    /// `null` where the version declares none.
+    needs: Option<u32>,
+}
+
+/// The forms of the state of a tag model or a scorer.
+pub(super) fn state_version(tables: &WorkspaceTables, row: &InstallationRow) -> Option<StateVersionBody> {
+    let plugin = tables.plugin_of(row).filter(|plugin| computes(plugin.manifest.kind))?;
+    let fit = row.fit.and_then(|fit| tables.fits.get(&(row.id, fit)));
+    Some(StateVersionBody { has: fit.and_then(|fit| fit.state_version), needs: plugin.manifest.state_version })
+}
+
 #[cfg(test)]
 mod tests {
     use kith_model::plugin::{PluginKind, Training};

@@ -67,7 +67,10 @@ pub(crate) enum DeadLetterBody {
     Computation {
         id: String,
         installation: String,
+        /// When it last happened.
         at: String,
+        /// When it happened first.
+        since: String,
         code: String,
         /// `null` where it is withheld.
         message: Option<String>,
@@ -228,7 +231,7 @@ pub(super) fn letter_body(
     let mut withholding = Withholding::new(mask.sight_of_records(sight));
     match letter {
         DeadLetter::Record(letter) => record_body(tables, *letter, withholding, length),
-        DeadLetter::Computation { id, installation, at, code, message, profiles, plugin, inputs, people } => {
+        DeadLetter::Computation { id, installation, at, since, code, message, profiles, plugin, inputs, people } => {
             let message = withholding.of("message", message);
             // Whoever may see people may see who it was, whatever is sensitive in what the plugin says of them.
             let people = (sight == Sight::People).then(|| people.iter().map(ToString::to_string).collect());
@@ -238,6 +241,7 @@ pub(super) fn letter_body(
                 id,
                 installation: tables.installation_name(installation),
                 at: time(at),
+                since: time(since),
                 code,
                 message,
                 profiles: lens.number(profiles),
@@ -325,6 +329,7 @@ mod tests {
                 id: "aside_1".to_owned(),
                 installation: InstallationId(901),
                 at: Timestamp(0),
+                since: Timestamp(0),
                 code: "refused".to_owned(),
                 message: String::new(),
                 profiles,

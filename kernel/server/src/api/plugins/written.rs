@@ -65,7 +65,7 @@ pub(crate) struct DigestEventsBody {
     since: String,
     /// They lie behind this log position.
     after: u64,
-    /// Up to this one; `null` while it is the digest that reads.
+    /// Up to this one; `null` while it is the digest that reads, which its installation runs.
     up_to: Option<u64>,
     events: u64,
 }

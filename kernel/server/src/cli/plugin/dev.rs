@@ -1,6 +1,7 @@
 //! `kith plugin dev`: the sources of a plugin's crate are built, checked, uploaded as a dev version and put to work, again with each
 //! change of theirs; between the changes the installation's log is followed.
 
+mod followed;
 mod sources;
 
 use std::time::{Duration, Instant};
@@ -12,11 +13,11 @@ use kith_model::plugin::DEV;
 use semver::Version;
 use serde_json::{Value, json};
 
+use self::followed::Followed;
 use self::sources::Sources;
 use super::grants::{GrantsFile, held_version, manifest_of, pin};
 use super::remote::{INSTALLATIONS, path};
 use super::secrets::secrets;
-use super::seen::Tail;
 use super::upgrade::upgrade;
 use super::uploads::{Outgoing, send_bytes};
 use super::{BuildStep, build_crate};
@@ -41,11 +42,15 @@ pub(super) fn run(args: &PluginDevArgs, client: &Client, format: AnswerFormat) -
     let look = || Sources::look(&folder, &target);
     let mut seen = look()?;
     if args.once {
-        return round(args, client, format).map(drop);
+        return round(args, client, format, |_| {});
     }
-    let mut tail = begun(round(args, client, format), client, format);
+    let mut followed = None;
+    followed_round(args, client, format, &mut followed);
     output::tell(&format!("watching {}", args.dir.display()), format);
     loop {
+        if let Some(followed) = &mut followed {
+            followed.look(format)?;
+        }
         pause(LOOK);
         let mut now = look()?;
         if now != seen {
@@ -55,37 +60,42 @@ pub(super) fn run(args: &PluginDevArgs, client: &Client, format: AnswerFormat) -
                 pause(LOOK);
                 now = look()?;
             }
-            drop(tail.take());
-            tail = begun(round(args, client, format), client, format);
-        } else if let Some(followed) = &mut tail {
-            let shown = followed.look(format).and_then(|()| followed.show(format));
-            match shown {
-                Ok(()) => {}
-                Err(failure @ (Failure::Unread | Failure::Answer(_))) => return Err(failure),
-                Err(failure) => {
-                    output::tell(&format!("the log is not followed: {failure}"), format);
-                    tail = None;
-                }
-            }
+            followed_round(args, client, format, &mut followed);
         }
     }
 }
 
-/// The log of what a round has put to work; of one that failed, its report is shown and nothing is followed.
-fn begun<'a>(done: Result<Name, Failure>, client: &'a Client, format: AnswerFormat) -> Option<Tail<'a>> {
-    match done.and_then(|installation| Tail::begin(client, &installation, 1)) {
-        Ok(tail) => Some(tail),
+/// A round whose installation is followed from before its bytes are there, so that what they log at once is shown too. Of one that
+/// failed the report is shown, and the bytes before are followed on.
+fn followed_round<'a>(
+    args: &PluginDevArgs,
+    client: &'a Client,
+    format: AnswerFormat,
+    followed: &mut Option<Followed<'a>>,
+) {
+    let done = round(args, client, format, |name| {
+        if followed.as_ref().is_none_or(|known| !known.is_of(name)) {
+            *followed = Some(Followed::begin(client, name, format));
+        }
+    });
+    match done {
+        Ok(()) => followed.iter_mut().for_each(Followed::put_to_work),
         Err(failure) => {
             if let Some(report) = failure.report(format) {
                 eprintln!("{report}");
             }
-            None
         }
     }
 }
 
-/// Build, check, upload and put to work what the sources are now; the name of the installation.
-fn round(args: &PluginDevArgs, client: &Client, format: AnswerFormat) -> Result<Name, Failure> {
+/// Build, check, upload and put to work what the sources are now. `begins` is told the name of the installation before anything is
+/// uploaded.
+fn round(
+    args: &PluginDevArgs,
+    client: &Client,
+    format: AnswerFormat,
+    begins: impl FnOnce(&Name),
+) -> Result<(), Failure> {
     let began = Instant::now();
     let mut shown = BuildStep::begin(format!("building {}", args.dir.display()), format);
     let built = build_crate(&args.dir, &args.tools, &mut shown)?;
@@ -98,11 +108,12 @@ fn round(args: &PluginDevArgs, client: &Client, format: AnswerFormat) -> Result<
         return Err(Failure::Failed(format!("{}:\n  - {}", args.dir.display(), mistakes.join("\n  - "))));
     }
     step.end(&format!("{} {version}", built.manifest.id));
+    let own = || built.manifest.id.name().parse::<Name>().map_err(|error| Failure::Failed(error.to_string()));
+    let name = args.name.clone().map_or_else(own, Ok)?;
+    begins(&name);
     let consent = Consent::from_flag(args.yes, format);
     let outgoing = Outgoing { title: "uploading".to_owned(), signature: None, consent };
     let answer = send_bytes(client, &component, &outgoing, format)?;
-    let own = || built.manifest.id.name().parse::<Name>().map_err(|error| Failure::Failed(error.to_string()));
-    let name = args.name.clone().map_or_else(own, Ok)?;
     let step = Step::begin(format!("putting it to work as {name}"), format);
     let done = put_to_work(args, client, (&built, &version, &name), &answer, format)?;
     step.end(done);
@@ -112,7 +123,7 @@ fn round(args: &PluginDevArgs, client: &Client, format: AnswerFormat) -> Result<
             "took_ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         })))?;
     }
-    Ok(name)
+    Ok(())
 }
 
 /// Have an installation run the version: a new one, or the present one with it; what was done.

@@ -313,6 +313,19 @@ fn unshown(answer: &Value) -> String {
     if all.is_empty() { String::new() } else { format!("\nnever shown: {}", all.join(", ")) }
 }
 
+/// What is to be done where a version has no answer for some people.
+pub(crate) fn fails_on(installation: &Value) -> Option<String> {
+    let uncomputed = installation.get("uncomputed")?;
+    let (name, people) = (field(installation, "name"), output::counted(output::number(uncomputed, "people"), "person"));
+    Some(format!(
+        "{name} {} has no answer for {people} since {}, whose older values count: {}; `kith dead-letters list --source {name}` has \
+         more, `kith plugin upgrade {name} --version VERSION --allow-downgrade` goes back to a version that had",
+        field(installation, "version"),
+        field(uncomputed, "since"),
+        cut(&field(&uncomputed["last_fault"], "message"), 200)
+    ))
+}
+
 /// A text, and below it what is to be done for installations that wait for somebody.
 pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
     let waits = |installation: &&Value| installation["activity"]["waits_for"] == "fit";
@@ -330,11 +343,13 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
         }
         match field(installation, "kind").as_str() {
             "tag-model" | "scorer" => format!(
-                "{name} was stopped by the kernel: if it failed on its fit, `kith plugin fit {name}`; then {enable}"
+                "{name} was stopped by the kernel: `kith plugin upgrade {name} --version VERSION --allow-downgrade` goes back to a \
+                 version that worked; if it failed on its fit, `kith plugin fit {name}`; then {enable}"
             ),
             _ => format!("{name} was stopped by the kernel: once its cause is mended, {enable}"),
         }
     });
+    let failing = installations.iter().filter_map(fails_on);
     let is_yanked = |installation: &&Value| installation["yanked"].is_object();
     let yanked = installations.iter().filter(is_yanked).map(|installation| {
         let [name, plugin, version] = ["name", "plugin", "version"].map(|member| field(installation, member));
@@ -359,7 +374,7 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
         )
     });
     let alarms = installations.iter().filter_map(alarm);
-    let to_do: Vec<String> = waiting.chain(stopped).chain(yanked).chain(revoked).chain(alarms).collect();
+    let to_do: Vec<String> = waiting.chain(stopped).chain(failing).chain(yanked).chain(revoked).chain(alarms).collect();
     if !to_do.is_empty() {
         text.push('\n');
     }
@@ -444,6 +459,16 @@ mod tests {
         tried["activity"]["next_trial_at"] = json!("2026-11-21T10:01:00.000Z");
         let text = installations(&[tried]);
         assert!(text.contains("tried again from 2026-11-21T10:01:00.000Z on"), "{text}");
+    }
+
+    #[test]
+    fn for_whom_a_version_has_no_answer_is_told_with_the_way_back() {
+        let failing = json!({ "name": "it", "version": "0.1.1", "kind": "tag-model", "mode": "live", "activity": {},
+            "uncomputed": { "people": 276, "since": "2026-11-21T10:00:00.000Z",
+                "last_fault": { "at": "2026-11-21T10:00:01.000Z", "code": "trap", "message": "trap: boom" } } });
+        let text = installations(&[failing]);
+        let told = "it 0.1.1 has no answer for 276 people since 2026-11-21T10:00:00.000Z, whose older values count: trap: boom; ";
+        assert!(text.contains(told) && text.contains("--allow-downgrade"), "{text}");
     }
 
     #[test]

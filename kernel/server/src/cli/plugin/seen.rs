@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use kith_model::id::Name;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::remote::path;
-use crate::cli::client::{Client, pause};
+use crate::cli::client::{ApiError, Client, pause};
 use crate::cli::output::{self, AnswerFormat, field, number};
 use crate::cli::{Failure, items, print_json};
 
@@ -62,6 +62,14 @@ pub(super) struct Tail<'a> {
     answer: Value,
     /// Since when its lines are numbered.
     since: String,
+    /// Whether the server answered the last look.
+    server: Server,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Answers,
+    IsAway,
 }
 
 impl<'a> Tail<'a> {
@@ -70,22 +78,54 @@ impl<'a> Tail<'a> {
         let path = format!("{}/logs", path(installation));
         let answer = client.get(&format!("{path}?limit={limit}"))?;
         let since = field(&answer, "since");
-        Ok(Tail { client, path, answer, since })
+        Ok(Tail { client, path, answer, since, server: Server::Answers })
+    }
+
+    /// Begin with the first line of an installation that is not there yet.
+    pub(super) fn from_start(client: &'a Client, installation: &Name) -> Tail<'a> {
+        let path = format!("{}/logs", path(installation));
+        Tail { client, path, answer: Value::Null, since: String::new(), server: Server::Answers }
+    }
+
+    /// The same without the lines so far.
+    pub(super) fn passed(mut self) -> Tail<'a> {
+        self.answer["items"] = json!([]);
+        self
     }
 
     fn lines(&self) -> &[Value] {
         items(&self.answer)
     }
 
-    /// Show the lines of the last look.
+    /// Show the lines of the last look; to people equal ones that follow each other as one.
     pub(super) fn show(&self, format: AnswerFormat) -> Result<(), Failure> {
-        self.lines()
-            .iter()
-            .try_for_each(|shown| if format.is_json() { output::say(shown) } else { output::say(line(shown)) })
+        if format.is_json() {
+            return self.lines().iter().try_for_each(output::say);
+        }
+        grouped(self.lines()).into_iter().try_for_each(output::say)
     }
 
-    /// Look for lines that came since.
+    /// Look for lines that came since. A server that is being started again is waited for: until it answers there are none.
     pub(super) fn look(&mut self, format: AnswerFormat) -> Result<(), Failure> {
+        match self.look_once(format) {
+            Err(Failure::Api(error)) if is_away(&error) => {
+                if self.server == Server::Answers {
+                    output::tell(&format!("{error}; it is asked again"), format);
+                }
+                self.server = Server::IsAway;
+                if self.answer.is_object() {
+                    self.answer["items"] = json!([]);
+                }
+                Ok(())
+            }
+            looked => {
+                self.server = Server::Answers;
+                looked
+            }
+        }
+    }
+
+    fn look_once(&mut self, format: AnswerFormat) -> Result<(), Failure> {
         let (path, next) = (&self.path, number(&self.answer, "next"));
         self.answer = self.client.get(&format!("{path}?limit=500&from={next}"))?;
         // The server was started again, and so were the numbers.
@@ -99,6 +139,27 @@ impl<'a> Tail<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a server may answer later that did not now: it stops, is started, or has too much to do.
+fn is_away(error: &ApiError) -> bool {
+    match error {
+        ApiError::Unreachable { .. } | ApiError::Broken { .. } => true,
+        ApiError::Refused(problem) => problem.http_status == 503,
+        ApiError::Address { .. } | ApiError::OtherProtocol { .. } | ApiError::NotJson { .. } => false,
+    }
+}
+
+/// Lines as people read them: of equal ones that follow each other the first, and how many there were up to when.
+fn grouped(lines: &[Value]) -> Vec<String> {
+    let alike = |one: &Value, other: &Value| one["level"] == other["level"] && one["text"] == other["text"];
+    let shown = lines.chunk_by(alike).map(|group| match group {
+        [first, .., last] => {
+            format!("{} ({} times up to {})", line(first), output::count(group.len() as u64), field(last, "at"))
+        }
+        group => group.iter().map(line).collect(),
+    });
+    shown.collect()
 }
 
 fn line(line: &Value) -> String {
@@ -155,8 +216,6 @@ pub(super) fn usage_table(usage: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -186,6 +245,28 @@ mod tests {
          faults                  2 of the plugin, 1 of the peer
          the last one            2026-11-21T11:00:00.000Z, acme/rank@1.0.0, trap: trapped: index out of bounds
         ");
+    }
+
+    #[test]
+    fn equal_lines_that_follow_each_other_are_one() {
+        let line = |at: &str, text: &str| json!({ "at": at, "level": "error", "text": text });
+        let lines = [line("1", "a"), line("2", "a"), line("3", "a"), line("4", "b"), line("5", "a")];
+        assert_eq!(grouped(&lines), ["1 error a (3 times up to 3)", "4 error b", "5 error a"]);
+        assert!(grouped(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_stops_is_waited_for_and_one_that_refuses_is_not() {
+        let refused = |http_status| {
+            let problem = crate::cli::client::Problem { http_status, ..Default::default() };
+            is_away(&ApiError::Refused(Box::new(problem)))
+        };
+        assert_eq!([503, 401, 404].map(refused), [true, false, false]);
+        let base_url = || "http://a".to_owned();
+        let source = || Box::new(ureq::Error::ConnectionFailed);
+        assert!(is_away(&ApiError::Unreachable { base_url: base_url(), source: source() }));
+        assert!(is_away(&ApiError::Broken { base_url: base_url(), source: source() }));
+        assert!(!is_away(&ApiError::OtherProtocol { base_url: base_url(), source: source() }));
     }
 
     #[test]

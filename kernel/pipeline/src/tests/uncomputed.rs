@@ -1,0 +1,123 @@
+//! A version of a model that fails on people for whom the one before it had values: what is said of them, what counts, and when
+//! it is stopped.
+
+use std::sync::Arc;
+
+use kith_model::plugin::PluginFault;
+use parking_lot::Mutex;
+
+use super::harness::*;
+use super::models::{Picky, trap};
+use crate::{Count, DeadLetter, Role, Setup};
+
+/// Everybody with a level: these with many orders, of whom a later version can take none, and these with one.
+fn with_levels(many: usize, few: usize) -> Bench {
+    let bench = Bench::new(vec![]);
+    bench.send((0..many).flat_map(|user| orders(&format!("many-{user}"), 0, 5)).collect());
+    bench.send((0..few).flat_map(|user| orders(&format!("few-{user}"), 0, 1)).collect());
+    assert_eq!(bench.count("has(tags.level)"), (many + few) as u64);
+    bench
+}
+
+/// Put a version in the model's place that fails on who has many orders, and wait until it has been asked about everybody.
+fn upgrade(bench: &Bench, fault: PluginFault) {
+    bench.configure(|setup| {
+        let model = &mut setup.installations[1];
+        model.role = Role::TagModel(Arc::new(Picky(Mutex::new(Some(fault)))));
+        model.digest = "of a version that fails".into();
+    });
+    everybody_is_asked_about(bench);
+}
+
+fn everybody_is_asked_about(bench: &Bench) {
+    bench.wait_until("everybody is asked about", || bench.kernel.progress(WORKSPACE).backlog == 0);
+    bench.settle();
+}
+
+fn counted(bench: &Bench, condition: &str) -> Count {
+    bench.kernel.count(WORKSPACE, condition).unwrap()
+}
+
+fn letters(bench: &Bench) -> Vec<DeadLetter> {
+    bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items
+}
+
+/// The installation ran and nothing was to be seen of the people whom its version failed on; counts of the values of the one
+/// before called themselves exact, and the dead letter stayed when everybody had been answered for.
+#[test]
+fn whom_a_version_fails_on_is_told_until_they_are_answered_for() {
+    let mut bench = with_levels(2, 1);
+    let original: Setup = bench.setup.lock().clone();
+    upgrade(&bench, trap());
+    assert!(bench.notes.0.lock().is_empty(), "two people are too few to take it from everybody");
+    let uncomputed = bench.kernel.uncomputed(WORKSPACE, LEVEL).unwrap();
+    assert_eq!((uncomputed.people, uncomputed.since, uncomputed.code.as_str()), (2, START, "trap"));
+    assert!(uncomputed.message.contains("panicked: five"), "{uncomputed:?}");
+    for condition in ["tags.level == 'many'", "tags.level == 'many' && profile.identifiers.user_id.size() == 1"] {
+        let many = counted(&bench, condition);
+        assert_eq!((many.count, many.pending, many.exact, many.current), (2, 2, false, false), "{condition}");
+    }
+    let other = counted(&bench, "events('Order Completed').size() >= 5");
+    assert_eq!((other.count, other.exact, other.current), (2, true, true), "which reads nothing of it");
+    let told = letters(&bench);
+    assert_eq!((told.len(), told[0].times(), told[0].first_at()), (1, 2, START));
+    assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().set_aside, 1);
+
+    bench.clock.advance_ms(60_000);
+    bench.restart();
+    everybody_is_asked_about(&bench);
+    assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL), Some(uncomputed), "a restart forgets nothing of it");
+    assert_eq!(counted(&bench, "tags.level == 'many'").pending, 2);
+
+    bench.configure(|setup| *setup = original);
+    everybody_is_asked_about(&bench);
+    bench.wait_until("the letter is gone", || letters(&bench).is_empty());
+    assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL), None);
+    let many = counted(&bench, "tags.level == 'many'");
+    assert_eq!((many.count, many.pending, many.exact, many.current), (2, 0, true, true));
+    assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().set_aside, 0);
+}
+
+/// It failed on most people and ran on, because there was somebody in each job for whom it answered.
+#[test]
+fn a_version_that_fails_on_a_quarter_of_those_who_had_values_is_stopped_and_these_count() {
+    for fault in [trap(), PluginFault::Permanent("five".into())] {
+        let bench = with_levels(3, 9);
+        upgrade(&bench, fault);
+        bench.wait_until("it is held", || *bench.notes.0.lock() == [LEVEL]);
+        bench.wait_until("what it wrote is held", || counted(&bench, "tags.level == 'many'").exact);
+        let many = counted(&bench, "tags.level == 'many'");
+        assert_eq!((many.count, many.pending, many.current), (3, 0, true), "what the version before wrote");
+        assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL).map(|uncomputed| uncomputed.people), Some(3));
+    }
+}
+
+/// Nor after a restart that has forgotten the others, when they do something.
+#[test]
+fn three_among_many_do_not_take_a_version_from_everybody() {
+    let mut bench = with_levels(3, 10);
+    upgrade(&bench, trap());
+    bench.restart();
+    everybody_is_asked_about(&bench);
+    bench.send((0..3).flat_map(|user| orders(&format!("many-{user}"), 5, 1)).collect());
+    everybody_is_asked_about(&bench);
+    assert!(bench.notes.0.lock().is_empty());
+    let few = counted(&bench, "tags.level == 'few'");
+    assert_eq!((few.count, few.exact), (13, true), "with six orders it takes them");
+}
+
+/// The letter of something passing stayed as well.
+#[test]
+fn the_letter_of_what_passes_goes_when_it_has_passed() {
+    let picky = Arc::new(Picky(Mutex::new(Some(PluginFault::Transient("later".into())))));
+    let model = Arc::clone(&picky);
+    let bench = Bench::over(Arc::new(kith_store::memory()), vec![], |setup| {
+        setup.installations[1].role = Role::TagModel(model);
+    });
+    bench.send(orders("u1", 0, 5));
+    bench.wait_until("it is told", || letters(&bench).len() == 1);
+    assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL), None, "it is tried again");
+    *picky.0.lock() = None;
+    bench.advance(60_000, || letters(&bench).is_empty());
+    assert_eq!(bench.count("tags.level == 'few'"), 1);
+}
