@@ -14,6 +14,7 @@ use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
+mod asked;
 mod backtest;
 mod bench;
 mod cases;

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::changes::ChangeBody;
 use super::fitting_rules::{FittingBody, WantedFitting, fitting_body, rules};
+use super::policy::PolicyBody;
 use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
 use crate::api::etag;
@@ -197,6 +198,10 @@ pub(crate) struct InstallationBody {
     /// `"messages_at_once": {"value": 8, "source": "grant"}`.
     #[schema(value_type = Option<Object>)]
     effective_policy: Value,
+    /// In the answer to a new installation, the same item by item, with what its plugin asks for and why; later it is at
+    /// `/api/v1/installations/{id}/policy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<PolicyBody>,
     /// The fit in use.
     fit: Option<u32>,
     /// For a tag model or a scorer, when it is fitted without being asked, and which fits are put in use.
@@ -429,6 +434,7 @@ pub(super) fn installation_body(
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
         effective_policy,
+        policy: None,
         fit: row.fit,
         fitting: fitting_body(app, tables, row, shows_words),
         state_version: state_version(tables, row),

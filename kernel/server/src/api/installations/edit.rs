@@ -526,9 +526,9 @@ mod tests {
         assert_eq!(
             widened(&present, &next),
             [
-                "to be given a recipient's `phone`",
-                "to be given every identifier of a recipient",
-                "to see `traits.city`"
+                "to be given a recipient's `phone` (to write to them)",
+                "to be given every identifier of a recipient (to write to them)",
+                "to see `traits.city` (to write to them)"
             ]
         );
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
-use kith_model::plugin::{Manifest, PluginId, is_dev};
+use kith_model::plugin::{InputSpec, Manifest, PluginId, is_dev};
 use serde_json::{Value, json};
 
 use super::body::{NewInstallation, PatchInstallation};
-use super::widening::{to_see, widened};
+use super::widening::{to_see, widened, with_reason};
 use crate::api::plugins::{insist_on_offered, offered};
 use crate::api::signatures::insist_on_trust;
 use crate::app::App;
@@ -183,15 +183,18 @@ pub(super) fn check_filled_in(
     consents: bool,
 ) -> Result<(), ApiError> {
     let Some(present) = present else { return Ok(()) };
-    let had: BTreeSet<String> = shown.iter().flat_map(|config| filled_in(&present.manifest, config)).collect();
-    let sees: BTreeSet<String> = filled_in(&next.manifest, config).collect();
-    let more: Vec<String> = sees.difference(&had).map(|expression| to_see(expression)).collect();
-    insist_on_consent(&next.manifest.version, &more, consents)
+    let seen = shown.iter().flat_map(|config| filled_in(&present.manifest, config));
+    let had: BTreeSet<String> = seen.map(|(expression, _)| expression).collect();
+    let sees = filled_in(&next.manifest, config).filter(|(expression, _)| !had.contains(expression));
+    let more: BTreeSet<String> = sees.map(|(expression, reason)| with_reason(to_see(&expression), reason)).collect();
+    insist_on_consent(&next.manifest.version, &Vec::from_iter(more), consents)
 }
 
-/// What a version's inputs see with a configuration. One that cannot be filled in sees nothing.
-fn filled_in(manifest: &Manifest, config: &Value) -> impl Iterator<Item = String> {
-    manifest.inputs.iter().filter_map(|input| substitute::config(&input.expression, config).ok())
+/// What a version's inputs see with a configuration, each with its reason. One that cannot be filled in sees nothing.
+fn filled_in<'a>(manifest: &'a Manifest, config: &Value) -> impl Iterator<Item = (String, &'a str)> {
+    let seen =
+        |input: &'a InputSpec| Some((substitute::config(&input.expression, config).ok()?, input.reason.as_str()));
+    manifest.inputs.iter().filter_map(seen)
 }
 
 fn insist_on_consent(version: &semver::Version, more: &[String], consents: bool) -> Result<(), ApiError> {
@@ -207,7 +210,7 @@ fn insist_on_consent(version: &semver::Version, more: &[String], consents: bool)
 
 #[cfg(test)]
 mod tests {
-    use kith_model::plugin::{InputSpec, PluginKind};
+    use kith_model::plugin::PluginKind;
     use kith_model::table::ColumnType;
 
     use super::*;
@@ -242,7 +245,7 @@ mod tests {
             name: "field".to_owned(),
             expression: "traits.${config.field}".to_owned(),
             column_type: ColumnType::Text,
-            reason: String::new(),
+            reason: "People are told apart by it".to_owned(),
         }];
         let field = |name: &str| json!({ "field": name });
         let checked = |shown: &[&Value], config: Value, consents| match check_filled_in(
@@ -257,7 +260,7 @@ mod tests {
         let (city, income) = (field("city"), field("income"));
         assert_eq!(checked(&[&city], city.clone(), false), None);
         let message = checked(&[&city], income.clone(), false).unwrap();
-        assert!(message.contains("to see `traits.income`"), "{message}");
+        assert!(message.contains("to see `traits.income` (People are told apart by it);"), "{message}");
         assert_eq!(checked(&[&city], income.clone(), true), None);
         assert_eq!(checked(&[&city, &income], income.clone(), false), None, "somebody wrote it");
         // One that was not filled in saw nothing.

@@ -4,17 +4,37 @@ use std::collections::BTreeSet;
 
 use kith_model::plugin::{Manifest, PluginKind};
 
-/// What `next` asks for and `present` does not.
+/// What `next` asks for and `present` does not, each thing with the reason that its manifest gives.
 pub(super) fn widened(present: &Manifest, next: &Manifest) -> Vec<String> {
-    let had: BTreeSet<String> = asked(present).collect();
+    let had: BTreeSet<String> = asked(present).map(|request| request.what).collect();
     // Who has all of a kind has no more by naming some.
-    let was_given = |request: &String| {
-        request.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"))
-            || request.starts_with(EMITTING) && had.contains(ANY_EVENT)
-            || request.starts_with(CARRYING) && had.contains(EVERY_PURPOSE)
+    let was_given = |what: &String| {
+        what.starts_with(IDENTIFIERS) && had.contains(&identifiers_of("*"))
+            || what.starts_with(EMITTING) && had.contains(ANY_EVENT)
+            || what.starts_with(CARRYING) && had.contains(EVERY_PURPOSE)
     };
-    let more: BTreeSet<String> = asked(next).filter(|request| !had.contains(request) && !was_given(request)).collect();
+    let more = asked(next).filter(|request| !had.contains(&request.what) && !was_given(&request.what));
+    let more: BTreeSet<String> = more.map(|request| with_reason(request.what, request.reason)).collect();
     more.into_iter().collect()
+}
+
+/// A single thing that a manifest asks for.
+struct Request<'a> {
+    /// In words for people.
+    what: String,
+    /// Why the plugin needs it, in the manifest's words; empty where it gives no reason.
+    reason: &'a str,
+}
+
+impl<'a> Request<'a> {
+    fn without_reason(what: String) -> Request<'a> {
+        Request { what, reason: "" }
+    }
+}
+
+/// A request with its reason.
+pub(super) fn with_reason(what: String, reason: &str) -> String {
+    if reason.is_empty() { what } else { format!("{what} ({reason})") }
 }
 
 /// How the request for a type of a person's identifiers begins.
@@ -40,23 +60,33 @@ pub(super) fn to_see(expression: &str) -> String {
     format!("to see `{expression}`")
 }
 
-/// Each single thing that a manifest asks for, as a line for people.
-fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
+/// Each single thing that a manifest asks for.
+fn asked(manifest: &Manifest) -> impl Iterator<Item = Request<'_>> {
     let capabilities = &manifest.capabilities;
-    let inputs = manifest.inputs.iter().map(|input| to_see(&input.expression));
+    let inputs = manifest.inputs.iter();
+    let inputs = inputs.map(|input| Request { what: to_see(&input.expression), reason: &input.reason });
     let label = manifest.training.iter().map(|training| format!("to learn from `{}`", training.label));
-    let http = capabilities
-        .http
-        .iter()
-        .flat_map(|request| request.methods.iter().map(|method| format!("http {method} to `{}`", request.host)));
-    let mail = capabilities.mail.iter().map(|request| format!("mail through `{}`", request.host));
-    let secrets = capabilities
-        .secrets
-        .iter()
-        .flat_map(|request| request.hosts.iter().map(|host| format!("secret `{}` to `{host}`", request.name)));
-    let checking = capabilities.secrets.iter().filter(|request| request.hosts.is_empty());
-    let checking = checking.map(|request| format!("secret `{}` to check signatures with", request.name));
-    let recipients = capabilities.recipients.iter().map(|request| identifiers_of(&request.kind));
+    let http = capabilities.http.iter().flat_map(|request| {
+        request
+            .methods
+            .iter()
+            .map(|method| Request { what: format!("http {method} to `{}`", request.host), reason: &request.reason })
+    });
+    let mail = capabilities.mail.iter();
+    let mail =
+        mail.map(|request| Request { what: format!("mail through `{}`", request.host), reason: &request.reason });
+    let secrets = capabilities.secrets.iter().flat_map(|request| {
+        request
+            .hosts
+            .iter()
+            .map(|host| Request { what: format!("secret `{}` to `{host}`", request.name), reason: &request.reason })
+    });
+    let checking = capabilities.secrets.iter().filter(|request| request.hosts.is_empty()).map(|request| Request {
+        what: format!("secret `{}` to check signatures with", request.name),
+        reason: &request.reason,
+    });
+    let recipients = capabilities.recipients.iter();
+    let recipients = recipients.map(|request| Request { what: identifiers_of(&request.kind), reason: &request.reason });
     let emits = match manifest.emitted_names() {
         None => vec![ANY_EVENT.to_owned()],
         Some(names) => names.iter().map(|name| format!("{EMITTING}{name}`")).collect(),
@@ -65,17 +95,18 @@ fn asked(manifest: &Manifest) -> impl Iterator<Item = String> {
         (PluginKind::Channel, None) => vec![EVERY_PURPOSE.to_owned()],
         (_, names) => names.iter().flatten().map(|name| format!("{CARRYING}{name}`")).collect(),
     };
-    let state = (capabilities.kv_bytes > 0).then(|| "state of its own".to_owned());
-    let polling = manifest.poll.is_some().then(|| "to poll by itself".to_owned());
+    let state = (capabilities.kv_bytes > 0)
+        .then(|| Request { what: "state of its own".to_owned(), reason: &capabilities.kv_reason });
+    let polling = manifest.poll.iter();
+    let polling = polling.map(|poll| Request { what: "to poll by itself".to_owned(), reason: &poll.reason });
     inputs
-        .chain(label)
+        .chain(label.map(Request::without_reason))
         .chain(recipients)
         .chain(http)
         .chain(mail)
         .chain(secrets)
         .chain(checking)
-        .chain(emits)
-        .chain(carried)
+        .chain(emits.into_iter().chain(carried).map(Request::without_reason))
         .chain(state)
         .chain(polling)
 }

@@ -337,6 +337,9 @@ pub(crate) struct InstallArgs {
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
     pub(crate) disabled: bool,
+    /// Give it what it asks for without asking on a terminal; it is shown all the same
+    #[arg(long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) pin: PinArgs,
     #[command(flatten)]

@@ -145,7 +145,7 @@ pub(super) fn of_people(
 }
 
 /// Whether something is asked for and not granted.
-fn is_open(item: &PolicyItem) -> bool {
+pub(super) fn is_open(item: &PolicyItem) -> bool {
     let is_none = |side: &Option<Side>| match side {
         None | Some(Side::Count(0)) => true,
         Some(Side::Count(_)) => false,
@@ -254,7 +254,8 @@ fn held_manifest(client: &Client, id: &PluginId, wanted: Option<&semver::Version
 
 /// The manifest of a version as the server lists it.
 pub(super) fn manifest_of(listed: &Value) -> Result<Manifest, Failure> {
-    let read = kith_host::parse_manifest(listed["manifest"].as_str().unwrap_or_default());
+    // The server has admitted it, perhaps when less was refused.
+    let read = kith_host::parse_kept_manifest(listed["manifest"].as_str().unwrap_or_default());
     read.map_err(|error| Failure::Failed(format!("the manifest of {} does not read:\n{error}", field(listed, "id"))))
 }
 
@@ -316,10 +317,10 @@ fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(super) const NOTES: &str = r#"
+    pub(in crate::cli::plugin) const NOTES: &str = r#"
 [plugin]
 id = "acme/notes"
 version = "0.1.0"
@@ -353,7 +354,7 @@ type = "phone"
 reason = "To call"
 "#;
 
-    pub(super) fn notes() -> Manifest {
+    pub(in crate::cli::plugin) fn notes() -> Manifest {
         kith_host::parse_manifest(NOTES).unwrap()
     }
 

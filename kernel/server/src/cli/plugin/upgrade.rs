@@ -51,8 +51,10 @@ fn agreed(
     body["dry_run"] = json!(true);
     let seen = match send(&body) {
         Err(ApiError::Refused(problem)) if problem.code == "consent-required" => {
-            // The rest of the sentence says how a program answers.
-            consequences.push(problem.message.split("; send").next().unwrap_or_default().to_owned());
+            // The rest of the sentence says how a program answers. What stands before it has reasons in it that the vendor wrote, and
+            // none of them may cut off what comes after.
+            let asked = problem.message.rsplit_once("; send").map_or(&*problem.message, |(asked, _)| asked);
+            consequences.push(asked.to_owned());
             body["consent"] = json!(true);
             send(&body).map_err(going_back)?
         }
@@ -99,6 +101,21 @@ mod tests {
         assert_eq!(agreed(given, "x", json!({ "version": "0.2.0" }), server).unwrap()["version"], "0.2.0");
         assert_eq!(sent.borrow().len(), 3);
         assert_eq!(sent.borrow()[2], json!({ "version": "0.2.0", "consent": true, "dry_run": false }));
+    }
+
+    #[test]
+    fn no_reason_of_a_vendor_cuts_off_what_else_is_asked_for() {
+        let refused = |_: &Value| {
+            let message =
+                "it asks for more: to see `a` (sums; send), to see `b` (all); send `consent: true`".to_owned();
+            let code = "consent-required".to_owned();
+            Err(ApiError::Refused(Box::new(Problem { code, message, ..Problem::default() })))
+        };
+        let unasked = Consent::from_flag(false, AnswerFormat::Json);
+        let seen = std::cell::Cell::new(false);
+        let server = |body: &Value| if seen.replace(true) { Ok(json!({})) } else { refused(body) };
+        let said = agreed(unasked, "x", json!({}), server).unwrap_err().to_string();
+        assert!(said.contains("to see `b` (all)") && !said.contains("consent: true"), "{said}");
     }
 
     #[test]

@@ -68,7 +68,7 @@ fn send<R: Read>(
     match once("/api/v1/plugins") {
         Err(Failure::Api(ApiError::Refused(problem))) if problem.code == "consent-required" => {
             // The rest of the sentence says how a program answers.
-            let consequences = problem.message.split("; upload it").next().unwrap_or_default();
+            let consequences = problem.message.rsplit_once("; upload it").map_or(&*problem.message, |(said, _)| said);
             outgoing.consent.insist(consequences, "give it to who runs the version")?;
             once("/api/v1/plugins?consent=true")
         }
