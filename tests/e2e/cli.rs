@@ -210,7 +210,14 @@ fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
     let ada = answer(&kernel, &["profile", "get", "user_id:ada"]);
     assert_eq!(ada["tags"]["my_tag_model"]["value"], "high", "{ada}");
 
-    let delete = ["plugin", "delete", "umbrella/my-scorer", "0.1.0"];
+    let unasked = ["plugin", "delete", "umbrella/my-scorer", "0.1.0"];
+    let delete = [&unasked[..], &["--yes"]].concat();
+    // Neither a version nor who sends to a connector is taken away unasked.
+    for (arguments, said) in [(&unasked[..], "add --yes"), (&["plugin", "remove", "my-connector"], "its write keys")] {
+        let output = run(&kernel, arguments);
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(said), "{told}");
+    }
     assert!(text(&run(&kernel, &delete).stderr).contains("installed as `my-scorer`"));
     answer(&kernel, &["plugin", "remove", "my-scorer", "--yes"]);
     assert_eq!(answer(&kernel, &delete)["deleted"], "umbrella/my-scorer@0.1.0");

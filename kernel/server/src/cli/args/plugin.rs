@@ -83,6 +83,9 @@ pub(crate) enum PluginCommand {
         plugin: PluginId,
         /// The version, e.g. `0.1.0`
         version: semver::Version,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Offer a version to nobody any more: who runs it goes on, and is warned
     Yank(YankArgs),

@@ -183,7 +183,7 @@ fn install(
 fn below(failure: Failure) -> Failure {
     match failure {
         Failure::Api(ApiError::Refused(problem)) if problem.code == "downgrade" => {
-            let why = problem.message.split("; ").next().unwrap_or_default();
+            let why = problem.message.rsplit_once("; send").map_or(&*problem.message, |(why, _)| why);
             let message = format!("{why}; raise the version in plugin.toml and Cargo.toml to the one that comes next");
             Failure::Coded { code: problem.code.clone(), message }
         }

@@ -99,7 +99,9 @@ fn versions_command(
         PluginCommand::Upload(args) => shown(uploads::upload(client, args, format)?, |answer| {
             uploaded(plugin_table(std::slice::from_ref(answer)), answer)
         }),
-        PluginCommand::Delete { plugin, version } => {
+        PluginCommand::Delete { plugin, version, yes } => {
+            let consequences = format!("{plugin} {version} is had again only by uploading the same bytes.");
+            Consent::from_flag(*yes, format).insist(&consequences, &format!("delete {plugin} {version}"))?;
             client.delete(&version_path(plugin, version))?;
             let text = format!("{plugin} {version} is deleted");
             (json!({ "deleted": format!("{plugin}@{version}") }), text)
@@ -247,8 +249,8 @@ impl PinArgs {
 pub(super) fn going_back(error: ApiError) -> Failure {
     match error {
         ApiError::Refused(mut problem) if problem.code == "downgrade" => {
-            // The rest of the sentence says how a program answers.
-            let why = problem.message.split("; send").next().unwrap_or_default();
+            // The rest of the sentence says how a program answers; in what stands before it may be somebody's reason.
+            let why = problem.message.rsplit_once("; send").map_or(&*problem.message, |(why, _)| why);
             problem.message = format!("{why}; to go back, add --allow-downgrade");
             ApiError::Refused(problem).into()
         }
