@@ -129,9 +129,14 @@ pub(super) fn insist_on_trust(app: &App, tables: &WorkspaceTables, row: &PluginR
         ("the server", app.config.signatures, of_host),
         ("the workspace", tables.signature_policy, known(&all, tables)),
     ];
+    let by_all = judge(plugin, signature, known(&all, tables));
     let findings = asked.into_iter().filter_map(|(who, policy, known)| {
         let problem = judge(plugin, signature, known).refusal(policy)?;
-        let message = format!("{who} has `signatures` at `{policy}`, and {problem}");
+        let own =
+            by_all.publisher.as_ref().filter(|_| known.workspace.is_none() && by_all.state == SignatureState::Valid);
+        let own =
+            own.map(|name| format!("; the server counts the host's publishers alone, and `{name}` is the workspace's"));
+        let message = format!("{who} has `signatures` at `{policy}`, and {problem}{}", own.unwrap_or_default());
         Some(Mistake { path: "signature".to_owned(), message })
     });
     let mistakes: Vec<Mistake> = findings.collect();

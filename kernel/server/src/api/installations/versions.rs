@@ -12,6 +12,7 @@ use super::body::{NewInstallation, PatchInstallation};
 use super::widening::{to_see, widened, with_reason};
 use crate::api::plugins::{insist_on_offered, offered};
 use crate::api::signatures::insist_on_trust;
+use crate::api::words::nearest;
 use crate::app::App;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
@@ -96,7 +97,7 @@ pub(super) fn pick_version(
         let release = || tables.versions(plugin).rfind(|row| !is_dev(&row.manifest.version));
         let newest = offered(tables, plugin).or_else(release);
         return newest.cloned().ok_or_else(|| match tables.versions(plugin).next_back() {
-            None => ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")),
+            None => ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded{}", meant(tables, plugin))),
             Some(dev) => {
                 let version = &dev.manifest.version;
                 ApiError::at("version", format!("of {plugin} there are dev versions alone; name one, e.g. `{version}`"))
@@ -107,6 +108,16 @@ pub(super) fn pick_version(
         wanted.parse().map_err(|error: semver::Error| ApiError::at("version", error.to_string()))?;
     let found = tables.plugins.get(&(plugin.clone(), version));
     found.cloned().ok_or_else(|| ApiError::at("version", format!("{plugin} {wanted} was not uploaded")))
+}
+
+/// Which plugin of the workspace somebody meant who wrote another one; nothing where none is near.
+fn meant(tables: &WorkspaceTables, plugin: &PluginId) -> String {
+    let written = plugin.to_string();
+    let known: BTreeSet<String> = tables.plugins.keys().map(|(id, _)| id.to_string()).collect();
+    match nearest(&written, &Vec::from_iter(known)) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => String::new(),
+    }
 }
 
 /// Insist that a version is the one whose digest was given, as `sha256:HEX` or its digits alone.
@@ -135,8 +146,15 @@ fn check_way_back(
     let (id, number) = (&version.manifest.id, &version.manifest.version);
     match tables.highest_version(id).max(present).filter(|highest| number < *highest) {
         Some(highest) if !wanted.allows_downgrade => {
+            let became = match tables.plugins.get(&(id.clone(), highest.clone())) {
+                None => " and is deleted".to_owned(),
+                Some(row) => {
+                    row.yanked.as_ref().map(|yank| format!(" and was yanked: {}", yank.reason)).unwrap_or_default()
+                }
+            };
             let message = format!(
-                "{id} {number} is older than {highest}, which was installed here already; send `allow_downgrade: true` to go back"
+                "{id} {number} is older than {highest}, which was installed here already{became}; send `allow_downgrade: true` to \
+                 go back"
             );
             Err(ApiError::Conflict { code: "downgrade", message })
         }
