@@ -38,7 +38,10 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
-        PluginCommand::Change(args) => shown(change(client, args)?, changed),
+        PluginCommand::Change(args) => {
+            let answer = change(client, args)?;
+            shown(answer, |answer| with_to_do(changed(answer), std::slice::from_ref(answer)))
+        }
         PluginCommand::Upgrade(args) => {
             let answer = upgrade(client, args, format)?;
             shown(answer, |answer| with_to_do(changed(answer), std::slice::from_ref(answer)))
