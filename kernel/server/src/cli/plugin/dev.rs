@@ -91,8 +91,9 @@ fn round(args: &PluginDevArgs, client: &Client, format: AnswerFormat) -> Result<
     shown.end(&built.path.display().to_string());
     let step = Step::begin("checking", format);
     let (component, version) = as_dev(&built)?;
-    let mistakes = plugin_build::crate_mistakes(&args.dir, &built.manifest, &Toolchain::from(&args.tools))
-        .map_err(Failure::from)?;
+    let manifest = (&built.manifest, built.inspection.manifest_toml.as_str());
+    let mistakes =
+        plugin_build::crate_mistakes(&args.dir, manifest, &Toolchain::from(&args.tools)).map_err(Failure::from)?;
     if !mistakes.is_empty() {
         return Err(Failure::Failed(format!("{}:\n  - {}", args.dir.display(), mistakes.join("\n  - "))));
     }
