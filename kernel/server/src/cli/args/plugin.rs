@@ -100,7 +100,8 @@ pub(crate) enum PluginCommand {
     Undo(UndoArgs),
     /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
     Abi,
-    /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`
+    /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`, or what an
+    /// installation has, for `change --grants`
     Grants {
         /// A component, a plugin as `vendor/name` or `vendor/name@version`, or an installation
         #[arg(value_name = "FILE.wasm|PLUGIN|INSTALLATION", value_parser = parse_grants_subject)]
