@@ -219,8 +219,8 @@ fn unasked(inspected: &Inspection) -> Vec<String> {
     let warning = |(name, is_asked, table): &(&str, bool, &str)| {
         let import = imports(*name).filter(|_| !*is_asked)?;
         Some(format!(
-            "it imports `{import}`, and its manifest has no {table}: each call is refused where it is installed; add the table, or \
-             take the calls out"
+            "it imports `{import}`, and its manifest has no {table}: each call is refused where it is installed; add the table if the \
+             plugin calls it"
         ))
     };
     asks.iter().filter_map(warning).collect()
