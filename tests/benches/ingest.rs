@@ -104,6 +104,18 @@ fn catch_up(admin: &Client) -> Duration {
     begun.elapsed()
 }
 
+/// Post, wait until all of it is computed, and print what that came to; also what the server's processors worked for each event,
+/// which two builds can be compared by though a phase ends by the clock.
+fn phase(server: &Process, what: &str, post: impl FnOnce(&str) -> Ran) -> (Ran, Duration) {
+    let processor = server.processor_time();
+    let ran = post(server.url());
+    ran.print(what);
+    let lag = catch_up(&server.admin());
+    let worked = server.processor_time().saturating_sub(processor).as_secs_f64() * 1e6 / ran.events as f64;
+    println!("  computed {:.2} s after the last answer   {worked:.1} us of processor an event", lag.as_secs_f64());
+    (ran, lag)
+}
+
 pub(crate) fn run(alone: f64) {
     let folder = tempfile::tempdir().unwrap();
     let server = Process::serve(folder.path(), &[]);
@@ -117,21 +129,20 @@ pub(crate) fn run(alone: f64) {
 
     println!("\ndurable ingest through `segment`: One-ID, features, tag model `lifecycle` and one audience live, sled");
     let each = PROFILES / BATCH_CONNECTIONS as u64;
-    let filled = post(server.url(), &key, BATCH_CONNECTIONS, 100, 0, |sent, _| sent >= each);
-    filled.print("new people, batches of 100, 4 connections");
-    println!("  computed {:.2} s after the last answer", catch_up(&admin).as_secs_f64());
-    let batched = post(server.url(), &key, BATCH_CONNECTIONS, 100, 1 << 40, |_, time| time >= BATCHED);
-    batched.print("known people, batches of 100, 4 connections");
-    let lag = catch_up(&admin).as_secs_f64();
-    println!("  computed {lag:.2} s after the last answer");
-    let sustained = batched.events as f64 / (batched.took.as_secs_f64() + lag);
+    phase(&server, "new people, batches of 100, 4 connections", |url| {
+        post(url, &key, BATCH_CONNECTIONS, 100, 0, |sent, _| sent >= each)
+    });
+    let (batched, lag) = phase(&server, "known people, batches of 100, 4 connections", |url| {
+        post(url, &key, BATCH_CONNECTIONS, 100, 1 << 40, |_, time| time >= BATCHED)
+    });
+    let sustained = batched.events as f64 / (batched.took + lag).as_secs_f64();
     println!(
         "  {sustained:.0} events/s with all that follows computed; the store alone takes {alone:.0}: ratio {:.2}",
         sustained / alone
     );
-    let single = post(server.url(), &key, SINGLE_CONNECTIONS, 1, 1 << 41, |_, time| time >= SINGLY);
-    single.print("known people, singly, 16 connections");
-    println!("  computed {:.2} s after the last answer", catch_up(&admin).as_secs_f64());
+    phase(&server, "known people, singly, 16 connections", |url| {
+        post(url, &key, SINGLE_CONNECTIONS, 1, 1 << 41, |_, time| time >= SINGLY)
+    });
 
     count(&admin);
     restart(server, folder.path());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use kith_model::time::{DAY_MS, Timestamp};
-use kith_tests::{Client, Process, Random, TestKernel, component, encode, pages, settle};
+use kith_tests::{Client, Neighbour, Process, Random, TestKernel, component, encode, pages, settle};
 use serde_json::{Value, json};
 
 /// How often the server is killed on each engine.
@@ -91,8 +91,16 @@ fn install(admin: &Client) -> String {
 }
 
 /// Serve, let the clients send, and kill after some acknowledgements and a little while.
-fn round(folder: &Path, engine: &str, write_key: &str, senders: &mut [Sender], random: &mut Random) {
+fn round(
+    folder: &Path,
+    engine: &str,
+    write_key: &str,
+    neighbour: &Neighbour,
+    senders: &mut [Sender],
+    random: &mut Random,
+) {
     let server = serve(folder, engine);
+    neighbour.work(server.url());
     let client = Client::with_write_key(server.url(), write_key);
     let (enough, spin) = (random.below(12), random.below(2_000_000));
     let (told, acknowledgements) = mpsc::channel();
@@ -171,18 +179,22 @@ fn check_batches(senders: &[Sender], stored: &BTreeMap<String, Vec<(u64, Value)>
 
 fn killed_again_and_again(engine: &str, seed: u64) {
     let folder = tempfile::tempdir().unwrap();
-    let server = serve(folder.path(), engine);
+    let (server, neighbour) = (serve(folder.path(), engine), Neighbour::default());
+    neighbour.move_in(server.url());
     let write_key = install(&server.admin());
+    neighbour.begin_work(server.url());
     assert!(server.terminate().success());
     let mut random = Random::new(seed);
     let mut senders: Vec<Sender> =
         (0..CLIENTS).map(|number| Sender { number, next: 0, acknowledged: BTreeSet::new() }).collect();
     for _ in 0..KILLS {
-        round(folder.path(), engine, &write_key, &mut senders, &mut random);
+        round(folder.path(), engine, &write_key, &neighbour, &mut senders, &mut random);
     }
     let server = serve(folder.path(), engine);
     let admin = server.admin();
     settle(&admin);
+    // Of a tenant that nobody attacks nothing is lost, doubled or shown to the other one either.
+    neighbour.check(server.url());
     let stored = stored(&admin);
     let there = check_batches(&senders, &stored);
     assert!(there.len() as u64 >= KILLS, "the clients hardly sent anything: {} batches", there.len());

@@ -34,6 +34,7 @@ fn a_dry_run_shows_what_an_import_stores_and_stores_nothing() {
         (&json!(true), &json!(2), &json!(2))
     );
     assert_eq!(shown["rejected_codes"], json!({ "bad-number": 1, "missing-identifier": 1 }));
+    assert_eq!(shown["writing_audiences"], json!([]));
     assert_eq!((&shown["rejected"][0]["line"], &shown["rejected"][1]["line"]), (&json!(5), &json!(6)));
     let first = &shown["events"][0];
     assert_eq!(first["time"], "2026-01-05T09:00:00.000Z");

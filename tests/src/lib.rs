@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 pub use client::{Answer, Client, encode, gzip};
 pub use kernel::{Occupied, Source, TestKernel, pages, settle};
 pub use long::cases;
+pub use neighbour::Neighbour;
 pub use plugins::{bare, build, build_module, built, compile_bomb, component, newest_component, repacked};
 pub use process::{Process, kith};
 pub use random::Random;

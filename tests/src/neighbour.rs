@@ -10,7 +10,7 @@ use crate::{ADMIN_KEY, Client, component, wait_for};
 
 /// The tenant.
 #[derive(Default)]
-pub(crate) struct Neighbour {
+pub struct Neighbour {
     /// Its first key; absent in a server that has no room for it.
     key: OnceLock<String>,
     /// The write key of its source.
@@ -24,10 +24,10 @@ const MARK: &str = "neighbour";
 
 impl Neighbour {
     /// The plugin of its source. It is installed as soon as the story uses it too, so that it costs no compilation of its own.
-    pub(crate) const SOURCE: &'static str = "kith/segment";
+    pub const SOURCE: &'static str = "kith/segment";
 
     /// Make its workspace and its audience.
-    pub(crate) fn move_in(&self, url: &str) {
+    pub fn move_in(&self, url: &str) {
         let wanted = json!({ "name": MARK, "time_zone": "UTC" });
         let made = Client::new(url, Some(ADMIN_KEY)).post("/api/v1/workspaces", &wanted).is(201);
         let key = made["key"].as_str().unwrap().to_owned();
@@ -37,7 +37,7 @@ impl Neighbour {
     }
 
     /// Install its source, where it has none, and send the first event.
-    pub(crate) fn begin_work(&self, url: &str) {
+    pub fn begin_work(&self, url: &str) {
         let (Some(key), None) = (self.key.get(), self.write_key.get()) else { return };
         let own = Client::new(url, Some(key));
         let uploaded = own.send("POST", "/api/v1/plugins", &[], component(Self::SOURCE).component.clone());
@@ -52,7 +52,7 @@ impl Neighbour {
     }
 
     /// Send one event. A server that has no room for it takes it another time.
-    pub(crate) fn work(&self, url: &str) {
+    pub fn work(&self, url: &str) {
         let Some(write_key) = self.write_key.get() else { return };
         let number = self.sent.load(Ordering::SeqCst);
         let event = json!({
@@ -66,7 +66,7 @@ impl Neighbour {
     }
 
     /// Compare its figures with its traffic, and look for it in the story's workspace.
-    pub(crate) fn check(&self, url: &str) {
+    pub fn check(&self, url: &str) {
         let Some(key) = self.key.get() else { return };
         let own = Client::new(url, Some(key));
         let sent = self.sent.load(Ordering::SeqCst);

@@ -47,6 +47,17 @@ impl Budget {
         self.steps.get() == 0 || self.bytes.get() == 0
     }
 
+    /// The steps and the bytes that are left.
+    pub(crate) fn left(&self) -> (u64, u64) {
+        (self.steps.get(), self.bytes.get())
+    }
+
+    /// Take what an evaluation took whose value is known; whether something is left.
+    pub(crate) fn take(&self, steps: u64, bytes: u64) -> bool {
+        take(&self.bytes, bytes, &table::EXPRESSION_BYTES);
+        self.step(steps)
+    }
+
     /// Take steps; whether something is left.
     pub(crate) fn step(&self, steps: u64) -> bool {
         let before = self.steps.get();

@@ -2,15 +2,19 @@
 //! inside leaves, so that there is one meaning.
 
 mod objects;
+mod parts;
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 
 use kith_model::time::Timestamp;
 
+use self::parts::joined;
+pub(crate) use self::parts::{PartId, parts_of};
+pub use self::parts::{PartValues, SharedParts};
 use crate::budget::{Budget, weight};
 use crate::event::EventFacts;
-use crate::facts::Facts;
+use crate::facts::{Facts, NoFacts};
 use crate::functions::Function;
 use crate::sum::ExactSum;
 use crate::tree::{Connective, FeatureName, LeafId, Macro, MacroCall, Node, Pace};
@@ -34,27 +38,6 @@ pub(crate) struct Scope<'a> {
     pub(crate) budget: Budget,
     /// Leaves that a loop asked for.
     pub(crate) leaves: RefCell<Vec<(LeafId, Value)>>,
-}
-
-/// Facts of nobody: every value is null.
-pub(crate) struct NoFacts;
-
-impl Facts for NoFacts {
-    fn trait_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn tag_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn score_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn created_at(&self) -> Option<Timestamp> {
-        None
-    }
 }
 
 impl<'a> Scope<'a> {
@@ -248,18 +231,9 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// True or false, or unknown where what is pending may yet decide.
     fn connective(&self, connective: Connective, a: &Node, b: &Node, variables: &mut Vec<Value>) -> Value {
-        let decisive = connective == Connective::Or;
-        let a = self.value(a, variables).holds();
-        if a == Some(decisive) {
-            return Value::Bool(decisive);
-        }
-        match (a, self.value(b, variables).holds()) {
-            (_, Some(b)) if b == decisive => Value::Bool(decisive),
-            (None, _) | (_, None) => Value::Unknown,
-            _ => Value::Bool(!decisive),
-        }
+        let a = self.value(a, variables);
+        joined(connective, &a, || self.value(b, variables))
     }
 
     fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, pace: Pace, variables: &mut Vec<Value>) -> Value {

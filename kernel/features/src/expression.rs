@@ -10,7 +10,7 @@ use kith_model::time::Timestamp;
 use crate::budget::{MAX_STEPS, worst_case};
 use crate::compile::compile;
 use crate::error::ExpressionError;
-use crate::eval::Scope;
+use crate::eval::{PartId, PartValues, Scope, parts_of};
 use crate::facts::Facts;
 use crate::leaf::Leaf;
 use crate::required::{self, RequiredIdentifier};
@@ -47,6 +47,7 @@ struct Inner {
     written: Node,
     compiled: Node,
     leaves: BTreeMap<LeafId, Arc<Leaf>>,
+    parts: Vec<PartId>,
     reads: Reads,
     zone: Zone,
     /// What is refused of a condition that somebody defines, and taken of one that is defined already.
@@ -100,6 +101,7 @@ impl Expression {
         Ok(Expression(Arc::new(Inner {
             text: text.to_owned(),
             written,
+            parts: parts_of(&compiled.tree, context),
             compiled: compiled.tree,
             leaves: compiled.leaves,
             reads,
@@ -154,6 +156,28 @@ impl Expression {
         let scope = Scope::new(facts, leaf_value, now, &self.0.zone);
         let value = scope.evaluate(&self.0.compiled);
         (!scope.budget.is_exhausted()).then_some(value)
+    }
+
+    /// [`Expression::evaluate_within`] of one of several conditions, of which what they have in common is evaluated once. The values
+    /// are of the same person at the same moment.
+    pub fn evaluate_sharing(
+        &self,
+        facts: &dyn Facts,
+        leaf_value: &dyn Fn(LeafId) -> Value,
+        now: Timestamp,
+        values: &PartValues<'_>,
+    ) -> Option<Value> {
+        if values.is_idle() {
+            return self.evaluate_within(facts, leaf_value, now);
+        }
+        let scope = Scope::new(facts, leaf_value, now, &self.0.zone);
+        let value = scope.evaluate_parts(&self.0.compiled, &self.0.parts, values);
+        (!scope.budget.is_exhausted()).then_some(value)
+    }
+
+    /// What stands between its `&&` and `||`, in the order in which it is written.
+    pub(crate) fn parts(&self) -> &[PartId] {
+        &self.0.parts
     }
 
     /// The earliest later moment at which the value may change though no event comes, no fact changes and every leaf

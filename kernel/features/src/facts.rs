@@ -24,3 +24,25 @@ pub trait Facts {
         Value::Null
     }
 }
+
+/// Facts of nobody, or of somebody of whom nothing is known: every value is null.
+#[derive(Debug, Clone, Copy)]
+pub struct NoFacts;
+
+impl Facts for NoFacts {
+    fn trait_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn tag_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn score_value(&self, _: &str) -> Value {
+        Value::Null
+    }
+
+    fn created_at(&self) -> Option<Timestamp> {
+        None
+    }
+}

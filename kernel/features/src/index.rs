@@ -206,6 +206,11 @@ impl Index {
         self.population.remove(ordinal);
     }
 
+    /// Names of traits that have no column because there are too many, up to a number.
+    pub fn names_left_out(&self) -> usize {
+        self.names.left_out()
+    }
+
     /// The features that have a column, in no order.
     pub fn features(&self) -> impl Iterator<Item = &FeatureName> {
         self.columns.keys()

@@ -10,8 +10,9 @@ use std::collections::{BTreeSet, HashMap};
 use foldhash::fast::RandomState;
 use kith_model::time::Timestamp;
 
-use crate::eval::{NoFacts, Scope};
+use crate::eval::Scope;
 use crate::expression::Expression;
+use crate::facts::NoFacts;
 use crate::tree::{FeatureName, LeafId, Node};
 use crate::value::{Comparison, Value};
 use crate::zone::Zone;

@@ -3,6 +3,7 @@
 mod budget;
 mod language;
 mod laws;
+mod parts;
 mod reach;
 mod reference;
 mod states;

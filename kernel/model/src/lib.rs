@@ -14,6 +14,7 @@ pub mod flag;
 pub mod id;
 pub mod identity;
 pub mod network;
+pub mod objects;
 pub mod plugin;
 pub mod polling;
 pub mod profile;

@@ -34,6 +34,7 @@ pub(crate) mod validate;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kith_model::budget::{Budget, table};
 use kith_model::consent::Giver;
@@ -296,6 +297,13 @@ impl Accept {
                 done => return done,
             };
             room.await;
+        }
+    }
+
+    /// Wait until the workspace's lane is between two turns, but not longer than `patience`.
+    pub(crate) async fn pause(&self, id: WorkspaceId, patience: Duration) {
+        if let Some(lane) = self.lanes.lane(id, None) {
+            lane.pause.wait(patience).await;
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! It is a task of the workers that hands one batch of people after the other to the thread of the versions that run beside the
 //! live ones, which yields to all others, and so never has more than one call under way. How far it is and what it counted are
-//! one row, written at most every [`COMMIT_PERIOD`], with examples of people: after a restart it goes on from there. A version of which
+//! one row, written now and then ([`KeptRow`]), with examples of people: after a restart it goes on from there. A version of which
 //! all is known is let go of.
 
 mod batch;
@@ -19,14 +19,15 @@ use std::time::{Duration, Instant};
 use kith_features::{Expression, FeatureName};
 use kith_model::id::{AudienceId, InstallationId, WorkspaceId};
 use kith_store::keys::Definition;
-use kith_store::{CommitError, Key, Operation, Precondition, ReadError, Store, Unit, row};
+use kith_store::{Key, ReadError, Store, row};
 use parking_lot::Mutex;
 
 use crate::guests::{Caller, GuestClass};
 use crate::plan::{AudiencePlan, ModelPlan, Plan};
 use crate::profiles::facts::get_one;
 use crate::setup::{Installed, Setup};
-use crate::shadow::{COMMIT_PERIOD, MAX_EXAMPLES, ShadowFailure};
+use crate::shadow::kept::KeptRow;
+use crate::shadow::{MAX_EXAMPLES, ShadowFailure};
 use crate::shared::{CompiledSetup, KernelState, Workspace};
 use crate::workers::{Ending, TaskScope};
 use crate::{Kernel, offload};
@@ -88,17 +89,12 @@ pub(crate) struct Run {
 struct Kept {
     /// Read from its row when it is needed first.
     report: Option<BacktestReport>,
-    /// The row as it was written last, or read.
-    stored: Option<Vec<u8>>,
-    /// Whether the row was found as it was left, and so was not written behind a change that had deleted it.
-    is_confirmed: bool,
+    row: KeptRow,
     /// What the examples take.
     example_bytes: usize,
     last_failure: Option<ShadowFailure>,
     /// Batches in a row of which it answered for nobody.
     fruitless: u32,
-    committed_at: Option<Instant>,
-    has_news: bool,
 }
 
 impl Kept {
@@ -308,7 +304,8 @@ impl Run {
             let report = report.unwrap_or_else(|| BacktestReport::new(self.of.clone()));
             kept.example_bytes = report.examples.values().flatten().map(BacktestExample::size_bytes).sum();
             kept.report = Some(report);
-            (kept.is_confirmed, kept.stored) = (stored.is_some(), stored);
+            let is_own = stored.is_some();
+            kept.row.found(stored, is_own);
         }
         kept
     }
@@ -321,9 +318,9 @@ impl Run {
     fn record(&self, shared: &KernelState, note: impl FnOnce(&mut Kept)) {
         let mut kept = self.kept.lock();
         note(self.look(shared.store.as_ref(), &mut kept));
-        kept.has_news = true;
+        kept.row.has_news = true;
         let is_last = kept.report().ended.is_some();
-        if is_last || kept.committed_at.is_none_or(|at| at.elapsed() >= COMMIT_PERIOD) {
+        if is_last || kept.row.is_due(Instant::now()) {
             self.commit(shared, &mut kept);
         }
     }
@@ -349,50 +346,31 @@ impl Run {
     /// Write what is not yet written.
     fn keep(&self, shared: &KernelState) {
         let mut kept = self.kept.lock();
-        if kept.has_news {
+        if kept.row.has_news {
             self.commit(shared, &mut kept);
         }
     }
 
     fn commit(&self, shared: &KernelState, kept: &mut Kept) {
-        kept.committed_at = Some(Instant::now());
+        kept.row.tried_at = Some(Instant::now());
         // Of one that is asked for no longer nothing is kept. The workspace itself may be about to stop.
         if !shared.workspace(self.workspace).is_some_and(|known| self.is_in_force(shared, &known)) {
             return;
         }
         let row = row::encode(kept.report());
-        let operations = vec![Operation::Put(self.key(), row.clone())];
-        // A change that ends it deletes the row before its setup is in force, and no other row comes in that place.
-        let preconditions = kept.stored.iter().map(|stored| Precondition::Holds(self.key(), stored.clone())).collect();
-        match shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
-            Ok(_) => {
-                kept.is_confirmed |= kept.stored.is_some();
-                (kept.stored, kept.has_news) = (Some(row), false);
-            }
-            // The answer to the last write may have been an error though it was made.
-            Err(CommitError::Conflict(_)) => match self.read(shared.store.as_ref()) {
-                Some((_, found)) => kept.stored = Some(found),
-                None => kept.has_news = false,
-            },
-            // It is in memory still, and is tried with what comes next.
-            Err(error) => {
-                tracing::warn!(installation = self.installation.0, %error, "what came of a backtest was not kept")
-            }
+        let read = || self.read(shared.store.as_ref()).map(|(_, found)| found);
+        // It is in memory still, and is tried with what comes next.
+        if let Err(error) = kept.row.write(shared, self.key(), row, read) {
+            tracing::warn!(installation = self.installation.0, %error, "what came of a backtest was not kept");
         }
     }
 
-    /// It is asked for no longer. Its first write may have come between the change that ended it, which deleted the row, and
-    /// this; a later one finds that there is none.
+    /// It is asked for no longer.
     fn forget(&self, shared: &KernelState) {
         // A write under way ends before this, and none comes after it.
         let kept = self.kept.lock();
-        if kept.is_confirmed || kept.stored.is_none() {
-            return;
-        }
-        let Some((_, found)) = self.read(shared.store.as_ref()) else { return };
-        let preconditions = vec![Precondition::Holds(self.key(), found)];
-        let operations = vec![Operation::Delete(self.key())];
-        if let Err(error) = shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
+        let read = || self.read(shared.store.as_ref()).map(|(_, found)| found);
+        if let Err(error) = kept.row.forget(shared, self.key(), read) {
             tracing::warn!(installation = self.installation.0, %error, "what came of a backtest is there still");
         }
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kith_features::{
-    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, Program, Reach, Value, Zone,
+    Expression, ExpressionError, FeatureName, LeafId, LeafState, MEANING, NoFacts, Program, Reach, SharedParts, Value,
+    Zone,
 };
 use kith_model::audience::Audience;
 use kith_model::id::{AudienceId, InstallationId};
@@ -15,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fit::training::TrainingPlan;
-use crate::profiles::evaluation::UnknownPerson;
 use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
 use crate::setup::{Installed, Role, Setup, Undo, Undone};
@@ -89,6 +89,8 @@ pub(crate) struct Plan {
     /// By id.
     pub audiences: Vec<AudiencePlan>,
     pub channels: Vec<ChannelPlan>,
+    /// What several audiences have in their conditions.
+    pub shared: SharedParts,
     /// Where a tag or score is found: which installation, which of its outputs.
     pub outputs: HashMap<FeatureName, (InstallationId, usize)>,
     pub source_names: HashMap<InstallationId, String>,
@@ -278,6 +280,7 @@ fn assemble(
     let readers = models.iter().enumerate();
     let readers = readers.flat_map(|(index, model)| model.inputs.iter().map(move |(_, input)| (place(index), input)));
     let model_reach = Reach::new(readers);
+    let shared = SharedParts::among(audiences.iter().map(|audience| &audience.condition));
     let open = audiences.iter().enumerate().filter(|(_, plan)| may_hold_for_nobody(&plan.condition, &program));
     let of_everybody = open.map(|(index, _)| place(index)).collect();
     let read = of_models().chain(audiences.iter().map(|audience| &audience.condition)).flat_map(outputs_read);
@@ -288,6 +291,7 @@ fn assemble(
         models,
         audiences,
         channels,
+        shared,
         outputs,
         source_names,
         audience_reach,
@@ -304,7 +308,7 @@ fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
     let nothing = |id: LeafId| {
         program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of::<LeafState>(&[], Timestamp(0), &Zone::utc()))
     };
-    condition.reads().uses_now || condition.evaluate(&UnknownPerson, &nothing, Timestamp(0)).is_true()
+    condition.reads().uses_now || condition.evaluate(&NoFacts, &nothing, Timestamp(0)).is_true()
 }
 
 fn inputs(installed: &Installed, context: &Parsing<'_>) -> Result<Vec<(InputSpec, Expression)>, SetupError> {

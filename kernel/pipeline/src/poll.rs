@@ -221,6 +221,13 @@ pub(crate) fn operation_bytes(operation: &Operation) -> usize {
     if let Operation::Put(_, row) = operation { row.len() } else { 0 }
 }
 
+/// Keep a row by itself, which counts for what the source brings, whoever has it written. Blocks.
+fn commit(shared: &KernelState, whose: Whose, row: &PollRow) -> Result<(), CommitError> {
+    let operation = put(whose, row);
+    shared.volumes.brought(whose, operation_bytes(&operation), shared.clock.now());
+    shared.commit(Unit { operations: vec![operation], ..Unit::default() }).map(drop)
+}
+
 impl Poller {
     fn whose(&self) -> Whose {
         (self.workspace, self.installation)
@@ -348,8 +355,7 @@ impl Poller {
     }
 
     async fn commit(&self, row: &PollRow) -> Result<(), CommitError> {
-        let (shared, operation) = (Arc::clone(&self.shared), put(self.whose(), row));
-        self.shared.volumes.brought(self.whose(), operation_bytes(&operation), self.now());
-        offload::run(move || shared.commit(Unit { operations: vec![operation], ..Unit::default() }).map(drop)).await
+        let (shared, whose, row) = (Arc::clone(&self.shared), self.whose(), row.clone());
+        offload::run(move || commit(&shared, whose, &row)).await
     }
 }

@@ -6,6 +6,7 @@
 //! skipped and counted. Counts are rows, written at most every [`COMMIT_PERIOD`], and that long after what is new at the latest,
 //! whatever else comes; examples of people are in memory alone.
 
+pub(crate) mod kept;
 pub(crate) mod models;
 pub(crate) mod report;
 pub(crate) mod requests;
@@ -20,7 +21,7 @@ use kith_model::id::{InstallationId, ProfileId, WorkspaceId};
 use kith_model::plugin::{InputSpec, OutputSpec, PluginFault};
 use kith_model::time::Timestamp;
 use kith_store::keys::Definition;
-use kith_store::{CommitError, Key, Operation, Precondition, Store, Unit, row};
+use kith_store::{Key, Store, row};
 use parking_lot::Mutex;
 
 use crate::Kernel;
@@ -29,6 +30,7 @@ use crate::profiles::facts::get_one;
 use crate::setup::{Installed, Role, Setup};
 use crate::shared::{KernelState, Workspace};
 
+use kept::KeptRow;
 use report::{ShadowKey, ShadowReport, SkipReason, SkippedCounts};
 
 /// How often what one has come to is written.
@@ -136,14 +138,9 @@ struct Waiting {
 struct Kept {
     /// Read from its row when it is needed first.
     report: Option<ShadowReport>,
-    /// The row as it was written last, or read.
-    stored: Option<Vec<u8>>,
-    /// Whether the row was found as it was left, and so was not written behind a change that had deleted it.
-    is_confirmed: bool,
+    row: KeptRow,
     examples: VecDeque<ShadowExample>,
     last_failure: Option<ShadowFailure>,
-    committed_at: Option<Instant>,
-    has_news: bool,
 }
 
 impl Kept {
@@ -152,11 +149,6 @@ impl Kept {
             self.examples.pop_front();
         }
         self.examples.push_back(example);
-    }
-
-    /// Whether it was not written lately.
-    fn is_due(&self, now: Instant) -> bool {
-        self.committed_at.is_none_or(|at| now.saturating_duration_since(at) >= COMMIT_PERIOD)
     }
 
     /// The report, as far as it was read.
@@ -251,14 +243,14 @@ impl Shadows {
     /// The same of one workspace, but for what was written lately. What is compared last has nothing behind it that would have it
     /// written.
     pub(crate) fn keep_due(&self, shared: &KernelState, of: WorkspaceId, now: Instant) {
-        self.keep_where(shared, Some(of), |kept| kept.is_due(now));
+        self.keep_where(shared, Some(of), |kept| kept.row.is_due(now));
     }
 
     fn keep_where(&self, shared: &KernelState, of: Option<WorkspaceId>, is_meant: impl Fn(&Kept) -> bool) {
         let runs: Vec<Arc<Run>> = self.runs.lock().values().cloned().collect();
         for run in runs.into_iter().filter(|run| of.is_none_or(|of| of == run.workspace)) {
             let mut kept = run.kept.lock();
-            if (kept.has_news || run.has_skipped()) && is_meant(&kept) {
+            if (kept.row.has_news || run.has_skipped()) && is_meant(&kept) {
                 run.commit(shared, &mut kept);
             }
         }
@@ -349,9 +341,9 @@ impl Run {
     /// What is kept, with the report read and what was skipped in it.
     fn look<'k>(&self, store: &dyn Store, kept: &'k mut Kept) -> &'k mut Kept {
         if kept.report.is_none() {
-            kept.stored = self.row(store);
-            let own = kept.stored.as_deref().and_then(|row| self.own(row));
-            kept.is_confirmed = own.is_some();
+            let stored = self.row(store);
+            let own = stored.as_deref().and_then(|row| self.own(row));
+            kept.row.found(stored, own.is_some());
             kept.report = Some(own.unwrap_or_else(|| ShadowReport::new(self.of.clone())));
         }
         let skipped = std::mem::take(&mut self.waiting.lock().skipped);
@@ -363,51 +355,31 @@ impl Run {
     fn record(&self, shared: &KernelState, note: impl FnOnce(&mut Kept)) {
         let mut kept = self.kept.lock();
         note(self.look(shared.store.as_ref(), &mut kept));
-        kept.has_news = true;
-        if kept.is_due(Instant::now()) {
+        kept.row.has_news = true;
+        if kept.row.is_due(Instant::now()) {
             self.commit(shared, &mut kept);
         }
     }
 
     fn commit(&self, shared: &KernelState, kept: &mut Kept) {
-        kept.committed_at = Some(Instant::now());
+        kept.row.tried_at = Some(Instant::now());
         // Of one that runs no longer nothing is kept. The workspace itself may be about to stop.
         if !shared.workspace(self.workspace).is_some_and(|known| self.is_in_force(&known)) {
             return;
         }
         let row = row::encode(self.look(shared.store.as_ref(), kept).report());
-        let operations = vec![Operation::Put(self.key(), row.clone())];
-        // A change that ends it deletes the row before its setup is in force, and no other row comes in that place.
-        let preconditions = kept.stored.iter().map(|stored| Precondition::Holds(self.key(), stored.clone())).collect();
-        match shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
-            Ok(_) => {
-                kept.is_confirmed |= kept.stored.is_some();
-                (kept.stored, kept.has_news) = (Some(row), false);
-            }
-            // The answer to the last write may have been an error though it was made.
-            Err(CommitError::Conflict(_)) => match self.row(shared.store.as_ref()) {
-                Some(found) => kept.stored = Some(found),
-                None => kept.has_news = false,
-            },
-            // It is in memory still, and is tried again a while later.
-            Err(error) => {
-                tracing::warn!(installation = self.installation.0, %error, "what came of a shadow was not kept")
-            }
+        // It is in memory still, and is tried again a while later.
+        if let Err(error) = kept.row.write(shared, self.key(), row, || self.row(shared.store.as_ref())) {
+            tracing::warn!(installation = self.installation.0, %error, "what came of a shadow was not kept");
         }
     }
 
-    /// It runs no longer. Its first write may have come between the change that ended it, which deleted the row, and this; a later
-    /// one finds that there is none.
+    /// It runs no longer.
     fn forget(&self, shared: &KernelState) {
         // A write under way ends before this, and none comes after it.
         let kept = self.kept.lock();
-        if kept.is_confirmed || kept.stored.is_none() {
-            return;
-        }
-        let Some(found) = self.row(shared.store.as_ref()).filter(|row| self.own(row).is_some()) else { return };
-        let preconditions = vec![Precondition::Holds(self.key(), found)];
-        let operations = vec![Operation::Delete(self.key())];
-        if let Err(error) = shared.commit(Unit { preconditions, operations, ..Unit::default() }) {
+        let read = || self.row(shared.store.as_ref()).filter(|row| self.own(row).is_some());
+        if let Err(error) = kept.row.forget(shared, self.key(), read) {
             tracing::warn!(installation = self.installation.0, %error, "what came of a shadow is there still");
         }
     }

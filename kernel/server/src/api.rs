@@ -65,7 +65,7 @@ use tracing::Instrument as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub(crate) use self::callers::{InVain, Peer};
+pub(crate) use self::callers::{InVain, Peer, refusal_delay};
 pub use self::intake::is_hidden_header;
 use crate::app::App;
 use crate::auth::hex;

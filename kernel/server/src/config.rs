@@ -74,7 +74,7 @@ pub const KEEP_DEAD_LETTERS_DAYS: u64 = 90;
 /// The limits of the HTTP side.
 #[derive(Debug, Clone)]
 pub struct HttpLimits {
-    /// Connections at once; more are closed at once. Each costs a file descriptor and some 30 KiB.
+    /// Connections at once; more are closed. Each costs a file descriptor and some 30 KiB.
     pub max_connections: usize,
     /// Connections at once of one address; behind a proxy, requests under way of one address that it names.
     pub max_connections_per_peer: usize,

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use kith_model::budget::table;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The part of the machine's memory that the calls of plugins under way may take together.
 const GUESTS_PART: u64 = 4;
@@ -20,6 +21,15 @@ pub(crate) fn process_memory_bytes() -> u64 {
 /// The size of a page of memory.
 pub(crate) fn page_bytes() -> u64 {
     rustix::param::page_size() as u64
+}
+
+/// How many files this process may have open, once it has asked for all that the system allows it: the 1,024 that are usual at
+/// first are less than the connections of one address, and without files the store cannot go on either.
+pub(crate) fn open_files() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // A system that does not let it be raised leaves what there is.
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    raised.map_or(current, |()| maximum).unwrap_or(u64::MAX)
 }
 
 /// A quarter of the memory that this process may use, at least what the table of budgets says.
@@ -47,6 +57,15 @@ fn memory_bytes(root: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let less = maximum.map_or(1 << 16, |most| most - 1);
+        setrlimit(Resource::Nofile, Rlimit { current: Some(less), maximum }).unwrap();
+        assert!(open_files() > less);
+        assert_eq!(getrlimit(Resource::Nofile).current, maximum);
+    }
 
     #[test]
     fn the_tightest_limit_above_the_process_counts() {

@@ -109,6 +109,10 @@ fn describe() {
     metrics::describe_counter!("kith_polls_total", "Polls of connectors that ended, by how");
     metrics::describe_counter!("kith_poll_pages_total", "Pages of polls that were kept");
     metrics::describe_counter!("kith_budget_exhausted_total", "Refusals because a budget ended, by budget");
+    metrics::describe_counter!(
+        "kith_trait_names_without_index_total",
+        "Names of traits that are too many for the index"
+    );
     metrics::describe_counter!("kith_failed_authentications_total", "Requests without a valid key");
     metrics::describe_counter!("kith_fits_total", "Fits that ended, by what came of them");
     metrics::describe_gauge!("kith_fit_alarms", "Installations whose newest fit is held or failed, by which");

@@ -2,6 +2,7 @@
 //! caps, and a shutdown that finishes what is under way.
 
 mod connection;
+mod doors;
 pub(crate) mod host_key;
 mod master_keys;
 mod observer;
@@ -12,7 +13,7 @@ mod tls;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use hyper_util::server::graceful::GracefulShutdown;
 use kith_features::Zone;
 use kith_host::{Host, HostConfig, HostError};
-use kith_model::budget::{Exhausted, Permit, Permits, table};
+use kith_model::budget::{Permits, table};
 use kith_model::id::{Name, WorkspaceId};
 use kith_model::secret::Secret;
 use kith_pipeline::{HostLimits, Kernel, Patience, StartError, offload};
@@ -33,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use self::connection::Serving;
+use self::doors::Doors;
 use self::host_key::{HostKey, Sharing};
 pub use self::master_keys::{KeySource, MasterKeys};
 use self::master_keys::{Keys, Missing};
@@ -40,21 +42,21 @@ pub use self::reset::{make_host_key, reset_key};
 pub use self::rotation::{KeyUse, KeysInUse, Rotated, master_keys_in_use, rotate_master_key};
 use self::tls::Tls;
 pub use self::tls::{TlsError, TlsFiles};
-use crate::api::{self, InVain};
+use crate::api::{self, InVain, refusal_delay};
 use crate::app::App;
 use crate::auth::{self, KeyKind, Scope, UnusableKey};
 use crate::catalogue::artifacts::{ArtifactError, Artifacts};
 use crate::catalogue::sealed::KeyRing;
 use crate::catalogue::{Catalogue, CatalogueError, CredentialRow, WorkspaceRow};
-use crate::config::{Config, HttpLimits};
+use crate::config::Config;
 use crate::fitting::{self, schedule};
-use crate::front::{Proxies, counted};
+use crate::machine;
 use crate::memory::ProcessMemory;
 use crate::metrics::Metrics;
 use crate::processor::ProcessorShares;
 use crate::reads::{self, NoteKinds, Reads};
 use crate::retention;
-use crate::shares::{Share, Shares};
+use crate::shares::Shares;
 use crate::watch::{self, Watch};
 use crate::wiring::{Loading, Source, Wiring, WiringError};
 
@@ -375,9 +377,6 @@ const STRANGERS_SHARE: u64 = 16;
 /// How long to wait when the system gives no connection, e.g. for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// An address holds few connections that holds at most this part of all.
-const FEW_OF: u64 = 64;
-
 /// How often histograms are folded.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
@@ -386,7 +385,7 @@ const GIVE_BACK_EVERY: u32 = 6;
 
 /// Take connections until `shutdown` is over, then let the ones under way end.
 async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-    let doors = Doors::new(&app.config.http);
+    let doors = Doors::new(&app.config.http, machine::open_files());
     let _follows = serving.tls.clone().map(|tls| AbortOnDrop(tokio::spawn(tls::follow(tls))));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
@@ -417,6 +416,12 @@ async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdow
         };
         let Ok(place) = doors.let_in(peer) else {
             metrics::counter!("kith_http_connections_refused_total").increment(1);
+            if let Some(place) = doors.waiting_place(&app.refusals, peer) {
+                connections.spawn(async move {
+                    tokio::time::sleep(refusal_delay()).await;
+                    drop((stream, place));
+                });
+            }
             continue;
         };
         let serving = serving.clone().connection(stream, peer, graceful.watcher());
@@ -436,39 +441,6 @@ async fn accept(app: &Arc<App>, serving: Serving, listener: TcpListener, shutdow
         tracing::warn!(connections = connections.len(), "connections are cut: they did not end in time");
     }
     connections.shutdown().await;
-}
-
-/// Who may connect: so many in all, and so many of one address.
-struct Doors {
-    all: Arc<Permits>,
-    peers: Shares<IpAddr>,
-    proxies: Option<Proxies>,
-}
-
-impl Doors {
-    fn new(http: &HttpLimits) -> Doors {
-        Doors {
-            all: Permits::new(&table::CONNECTIONS, http.max_connections as u64),
-            peers: Shares::new(&table::PEER_CONNECTIONS, http.max_connections_per_peer as u64),
-            proxies: http.proxies.clone(),
-        }
-    }
-
-    /// A place for one more connection, until it is dropped. A proxy's carry many people's requests, which are counted one by
-    /// one.
-    fn let_in(&self, peer: IpAddr) -> Result<(Permit, Option<Share<IpAddr>>), Exhausted> {
-        let is_proxy = self.proxies.as_ref().is_some_and(|proxies| proxies.is_proxy(peer));
-        if is_proxy {
-            return Ok((self.all.take(1)?, None));
-        }
-        let share = self.peers.take(counted(peer), 1)?;
-        // The last quarter is for addresses that hold few, because a handful of others could take all there are together.
-        let (limit, few) = (self.all.limit(), (self.all.limit() / FEW_OF).max(1));
-        if self.all.held() >= limit - limit / 4 && share.held() > few {
-            return Err(table::CONNECTIONS.exhausted(limit, Some(ACCEPT_PAUSE)));
-        }
-        Ok((self.all.take(1)?, Some(share)))
-    }
 }
 
 /// A task that ends with its owner.

@@ -195,7 +195,8 @@ mod tests {
         }
         watch.note(left(0, &[(1, 90)]));
         assert_eq!(watch.condition(), Condition::DiskFull, "why the workspace's work fails");
-        let error = ReadError::Corrupt { what: "the disk".to_owned(), problem: "it says nothing".to_owned() };
+        let error =
+            ReadError::Corrupt { what: "the disk".to_owned(), problem: "it says nothing".to_owned(), row: None };
         watch.note(Look { disk: Err(error), ..look(&[]) });
         assert_eq!(watch.condition(), Condition::StoreUnavailable);
     }

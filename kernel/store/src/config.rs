@@ -58,7 +58,7 @@ impl StoreConfig {
     }
 }
 
-/// A store was not opened. No answered unit was touched.
+/// A store was not opened. What is refused for its damage is as it was: nothing of it was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("another process has {path} open; stop it, or use another data directory")]
@@ -67,19 +67,32 @@ pub enum OpenError {
         "{path} has the format `{found}`, which this release does not know; use the release that wrote it, or a newer one"
     )]
     UnknownFormat { path: PathBuf, found: String },
+    #[error("{path} is missing although the journal beside it holds units; restore the file from a backup")]
+    FormatMissing { path: PathBuf },
     #[error("{path} is damaged at byte {offset}: {problem}; restore the file from a backup")]
     Damaged { path: PathBuf, offset: u64, problem: String },
     #[error(
-        "the journal lacks units: {path} should begin with unit {expected} but begins with {found}; restore the missing file"
+        "the journal lacks units: {path} should begin with unit {expected} but begins with {found}; restore the missing file \
+         from a backup"
     )]
     MissingUnits { path: PathBuf, expected: u64, found: u64 },
+    #[error("{path} is missing, up to which the journal had come; restore the file from a backup")]
+    SegmentMissing { path: PathBuf },
     #[error("{path} holds no journal although the store was in use; restore the journal from a backup")]
     JournalMissing { path: PathBuf },
     #[error(
-        "the journal ends with unit {journal} but the {engine} engine has applied unit {applied}: the journal has lost \
-         committed units; restore its files, or delete {path} to go on with what is left"
+        "the journal ends with unit {journal}, at byte {offset} of {segment}, but the {engine} engine has applied unit \
+         {applied}: the journal has lost committed units. Restore its files from a backup, and keep {path}, which may be all \
+         that is left of these units; to go on without them move it to another place, and the engine is filled again from the \
+         journal"
     )]
-    EngineAhead { engine: EngineKind, applied: u64, journal: u64, path: PathBuf },
+    EngineAhead { engine: EngineKind, applied: u64, journal: u64, segment: PathBuf, offset: u64, path: PathBuf },
+    /// Nothing speaks against the engine's files: the system refused, and may not another time.
+    #[error(
+        "the {engine} engine in {path} cannot be opened now, and is left as it is; put right what the system says and start \
+         again"
+    )]
+    EngineUnavailable { engine: EngineKind, path: PathBuf, source: std::io::Error },
     #[error("the {engine} engine does not open, not even a new one: {problem}")]
     Engine { engine: EngineKind, problem: String },
     #[error("replaying the journal")]

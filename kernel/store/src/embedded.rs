@@ -62,7 +62,7 @@ impl Shared {
         let Some(disk) = &self.disk else { return };
         let path = disk.directory.suspect(disk.engine);
         if let Err(error) = std::fs::File::create(&path) {
-            tracing::error!(path = %path.display(), %error, "the damaged engine could not be marked; delete its directory");
+            tracing::error!(path = %path.display(), %error, "the damaged engine could not be marked; move its directory away before the next start, and it is filled again");
         }
     }
 
@@ -124,8 +124,7 @@ pub fn memory() -> Embedded {
         head_moved: Condvar::new(),
     });
     let applier = start_applier(&shared).expect("without threads a test has nothing to test");
-    let end = End { next_sequence: 1, next_position: 1 };
-    start_writer(shared, applier, end).expect("without threads a test has nothing to test")
+    start_writer(shared, applier, End::START).expect("without threads a test has nothing to test")
 }
 
 fn no_thread(source: std::io::Error) -> OpenError {

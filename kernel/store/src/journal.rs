@@ -3,7 +3,7 @@
 //! Appending is for the one writer thread, reading for all. What an operation means is left to `embedded`; which units are
 //! committed together as well. FORMAT.md has the bytes.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,21 @@ use std::sync::Arc;
 use kith_model::id::{Position, WorkspaceId};
 use parking_lot::{Mutex, RwLock};
 use quick_cache::sync::Cache;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::{ChangeLimits, Changes, LogRecord, OpenError, ReadError, Value};
 
 pub(crate) mod record;
+mod recovery;
 mod segment;
 pub(crate) mod tail;
+mod watermark;
 
 use record::{Operation, Place, Record};
+pub(crate) use recovery::{Reach, Survey, survey};
 use segment::{Mark, Reader, SegmentError};
-use tail::{Heads, Taking};
+use tail::Taking;
+use watermark::Watermark;
 
 /// How far marks of one segment are apart: a read skips at most this much, and a full segment's marks take 12 KiB.
 const MARK_EVERY_BYTES: u64 = 128 * 1024;
@@ -95,6 +100,28 @@ pub(crate) struct Journal {
 pub(crate) struct End {
     pub(crate) next_sequence: u64,
     pub(crate) next_position: u64,
+    /// Of all units before it.
+    pub(crate) fingerprint: u64,
+}
+
+impl End {
+    /// The end of a journal without units.
+    pub(crate) const START: End = End { next_sequence: 1, next_position: 1, fingerprint: 0 };
+
+    /// The end behind the unit at `place`, whose record has this checksum.
+    pub(crate) fn after(self, place: Place, checksum: u32) -> End {
+        End {
+            next_sequence: place.sequence + 1,
+            next_position: place.next_position(),
+            fingerprint: fingerprint(self.fingerprint, checksum),
+        }
+    }
+}
+
+/// The fingerprint of a run of units and of the one behind it, whose record has this checksum. It tells a journal from another
+/// with as many units.
+fn fingerprint(before: u64, checksum: u32) -> u64 {
+    xxh3_64_with_seed(&checksum.to_be_bytes(), before)
 }
 
 /// The bytes of units that are to be written and synced together.
@@ -105,10 +132,10 @@ pub(crate) struct Group {
 }
 
 impl Group {
-    /// Add one unit.
-    pub(crate) fn push(&mut self, place: Place, operations: &[u8]) {
+    /// Add one unit; the checksum of its record.
+    pub(crate) fn push(&mut self, place: Place, operations: &[u8]) -> u32 {
         self.places.push((place, self.bytes.len() as u64));
-        record::write_record(&mut self.bytes, place, operations);
+        record::write_record(&mut self.bytes, place, operations)
     }
 
     /// The number of units.
@@ -137,10 +164,10 @@ fn read_error(path: &Path, error: SegmentError) -> ReadError {
     match error {
         SegmentError::Io(source) => ReadError::Io { what, source: Arc::new(source) },
         SegmentError::Damaged { offset, problem } => {
-            ReadError::Corrupt { what: format!("{what} at {offset}"), problem }
+            ReadError::Corrupt { what: format!("{what} at {offset}"), problem, row: None }
         }
         SegmentError::Version(found) => {
-            ReadError::Corrupt { what, problem: format!("segment version {found} is unknown") }
+            ReadError::Corrupt { what, problem: format!("segment version {found} is unknown"), row: None }
         }
     }
 }
@@ -167,123 +194,15 @@ pub(crate) fn create(directory: &Path) -> Result<(), OpenError> {
     segment::create(directory, first).map(drop).map_err(io(&left_over, "creating"))
 }
 
-/// How far an opened journal reaches.
-#[derive(Debug)]
-pub(crate) struct Reach {
-    pub(crate) end: End,
-    pub(crate) heads: Heads,
-}
-
-impl Reach {
-    /// Move past the unit of `record`, which stands at the end.
-    fn take(&mut self, record: &Record<'_>) -> Result<(), &'static str> {
-        let place = record.place;
-        if place.appended > 0 {
-            let mut position = place.first_position;
-            for operation in record.operations() {
-                let Operation::Append { workspace, .. } = operation? else { continue };
-                self.heads.insert(workspace, Position(position));
-                position += 1;
-            }
-        }
-        self.end = End { next_sequence: place.sequence + 1, next_position: place.next_position() };
-        Ok(())
-    }
-}
-
-/// Open the journal in `directory`: check every record of every segment, and cut a torn tail off the last one.
-pub(crate) fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, Reach), OpenError> {
-    let mut paths = segment_paths(directory)?;
-    drop_unborn_segment(directory, &mut paths)?;
-    let mut reach = Reach { end: End { next_sequence: 1, next_position: 1 }, heads: Heads::new() };
-    let mut segments = Vec::with_capacity(paths.len());
-    for (index, path) in paths.iter().enumerate() {
-        let is_last = index + 1 == paths.len();
-        segments.push(check_segment(path, is_last, &mut reach)?);
-    }
-    let Some(last) = segments.last() else {
-        return Err(OpenError::JournalMissing { path: directory.to_owned() });
-    };
-    let mut active = OpenOptions::new().read(true).write(true).open(&last.path).map_err(io(&last.path, "opening"))?;
-    std::io::Seek::seek(&mut active, std::io::SeekFrom::Start(last.size_bytes)).map_err(io(&last.path, "opening"))?;
-    let directory = directory.to_owned();
-    let (segments, active) = (RwLock::new(segments), Mutex::new(active));
-    let journal = Journal { directory, segment_bytes, segments, active, open: Cache::new(MAX_OPEN) };
-    Ok((journal, reach))
-}
-
-fn segment_paths(directory: &Path) -> Result<Vec<PathBuf>, OpenError> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(directory).map_err(io(directory, "listing"))? {
-        let path = entry.map_err(io(directory, "listing"))?.path();
-        if path.extension().is_some_and(|extension| extension == "journal") {
-            paths.push(path);
+/// Whether a journal in `directory` holds more than the empty segment that [`create`] makes.
+pub(crate) fn holds_units(directory: &Path) -> Result<bool, OpenError> {
+    for named in recovery::segments_in(directory)? {
+        let metadata = fs::metadata(&named.path).map_err(io(&named.path, "reading"))?;
+        if metadata.len() > segment::HEADER_BYTES {
+            return Ok(true);
         }
     }
-    paths.sort();
-    Ok(paths)
-}
-
-/// A crash while a segment is made leaves a last file without a whole header. It never held a unit.
-fn drop_unborn_segment(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<(), OpenError> {
-    let Some(path) = paths.last() else { return Ok(()) };
-    let file = File::open(path).map_err(io(path, "opening"))?;
-    let size_bytes = file.metadata().map_err(io(path, "reading"))?.len();
-    let unborn =
-        size_bytes <= segment::HEADER_BYTES && matches!(segment::read_header(&file), Err(SegmentError::Damaged { .. }));
-    if unborn && paths.len() > 1 {
-        tracing::warn!(path = %path.display(), "a journal segment was being made when the process stopped; it is removed");
-        fs::remove_file(path).map_err(io(path, "removing"))?;
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(io(directory, "syncing"))?;
-        paths.pop();
-    }
-    Ok(())
-}
-
-/// Check the segment at `path`, whose first unit must be the one at the end of `reach`, and move `reach` past it.
-fn check_segment(path: &Path, is_last: bool, reach: &mut Reach) -> Result<Segment, OpenError> {
-    let file = OpenOptions::new().read(true).write(is_last).open(path).map_err(io(path, "opening"))?;
-    let size_bytes = file.metadata().map_err(io(path, "reading"))?.len();
-    let first = segment::read_header(&file).map_err(|error| open_error(path, error))?;
-    if first.sequence != reach.end.next_sequence || first.first_position != reach.end.next_position {
-        return Err(OpenError::MissingUnits {
-            path: path.to_owned(),
-            expected: reach.end.next_sequence,
-            found: first.sequence,
-        });
-    }
-    let mut segment = Segment { path: path.to_owned(), size_bytes, marks: vec![first] };
-    let mut reader = Reader::new(&file, segment::HEADER_BYTES, size_bytes);
-    loop {
-        let offset = reader.offset();
-        let problem = match reader.next() {
-            Ok(None) => return Ok(segment),
-            Ok(Some(record)) => {
-                let place = record.place;
-                if place.sequence == reach.end.next_sequence && place.first_position == reach.end.next_position {
-                    // Its checksum holds, so that this is no torn tail but a unit of a release that knows more operations.
-                    let damaged = |problem: &str| SegmentError::Damaged { offset, problem: problem.to_owned() };
-                    reach.take(&record).map_err(|problem| open_error(path, damaged(problem)))?;
-                    segment.add_mark(segment::mark(place, offset));
-                    continue;
-                }
-                "the record is out of order".to_owned()
-            }
-            Err(SegmentError::Damaged { problem, .. }) => problem,
-            Err(error) => return Err(open_error(path, error)),
-        };
-        let torn = is_last
-            && !segment::has_later_group(&file, offset, size_bytes, reach.end.next_sequence)
-                .map_err(io(path, "reading"))?;
-        if !torn {
-            return Err(OpenError::Damaged { path: path.to_owned(), offset, problem });
-        }
-        let dropped_bytes = size_bytes - offset;
-        tracing::warn!(path = %path.display(), offset, dropped_bytes, problem, "the journal ends in a unit that was never answered; it is cut off");
-        file.set_len(offset).and_then(|()| file.sync_all()).map_err(io(path, "truncating"))?;
-        segment.size_bytes = offset;
-        return Ok(segment);
-    }
+    Ok(false)
 }
 
 impl Journal {
@@ -333,9 +252,18 @@ impl Journal {
                     stop("starting", &path, &error);
                 }
                 self.segments.write().push(Segment { path, size_bytes: segment::HEADER_BYTES, marks: vec![mark] });
+                self.note(first.sequence - 1);
                 file
             }
             Err(error) => stop("starting", &path, &error),
+        }
+    }
+
+    /// Move the watermark: the units up to `units` are on disk, which are all that were appended.
+    pub(crate) fn note(&self, units: u64) {
+        let segment = self.segments.read().last().map(|segment| segment.first().sequence);
+        if let Some(segment) = segment {
+            watermark::write(&self.directory, Watermark { segment, units });
         }
     }
 

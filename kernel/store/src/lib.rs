@@ -11,6 +11,7 @@ mod config;
 mod directory;
 mod embedded;
 mod engine;
+mod files;
 mod journal;
 pub mod keys;
 pub mod row;
@@ -169,21 +170,58 @@ impl DiskRoom {
     }
 }
 
+/// The first bytes of a row that is there and cannot be read. They are people's data, so that no message and no log shows them.
+#[derive(Clone)]
+pub struct UnreadRow(Arc<[u8]>);
+
+impl UnreadRow {
+    /// How many of them are kept: an error is held in memory, and a row has up to some megabytes.
+    pub const MAX_BYTES: usize = 4_096;
+
+    fn of(row: &[u8]) -> UnreadRow {
+        UnreadRow(row[..row.len().min(UnreadRow::MAX_BYTES)].into())
+    }
+}
+
+impl std::fmt::Debug for UnreadRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
 /// A read did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     #[error("the log before position {oldest} is no longer kept; position {wanted} was asked for")]
     Truncated { wanted: Position, oldest: Position },
     #[error("{what} is damaged: {problem}")]
-    Corrupt { what: String, problem: String },
+    Corrupt { what: String, problem: String, row: Option<UnreadRow> },
     /// The row is whole, and another release's.
     #[error(
         "{what} has version {found}, which this release does not read (it writes version {written}); run the release that \
          wrote it"
     )]
-    Version { what: &'static str, found: u8, written: u8 },
+    Version { what: &'static str, found: u8, written: u8, row: Option<UnreadRow> },
     #[error("reading {what}")]
     Io { what: String, source: Arc<std::io::Error> },
+}
+
+impl ReadError {
+    /// The first bytes of the row, where one that is there is what cannot be read.
+    pub fn row(&self) -> Option<&[u8]> {
+        match self {
+            ReadError::Corrupt { row, .. } | ReadError::Version { row, .. } => row.as_ref().map(|row| &*row.0),
+            ReadError::Truncated { .. } | ReadError::Io { .. } => None,
+        }
+    }
+
+    /// The same without the bytes of a row, for where there are very many errors.
+    pub fn without_row(mut self) -> ReadError {
+        if let ReadError::Corrupt { row, .. } | ReadError::Version { row, .. } = &mut self {
+            *row = None;
+        }
+        self
+    }
 }
 
 /// A unit was not committed. Nothing of it was written. It can be cloned, so that all submissions of a unit can have it.

@@ -8,7 +8,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::ReadError;
+use crate::{ReadError, UnreadRow};
 
 mod model;
 
@@ -95,17 +95,18 @@ pub fn encode<R: Row>(row: &R) -> Vec<u8> {
 
 /// The row that `bytes` hold.
 pub fn decode<R: Row>(bytes: &[u8]) -> Result<R, ReadError> {
-    let corrupt = |problem: String| ReadError::Corrupt { what: R::WHAT.to_owned(), problem };
+    let unread = || Some(UnreadRow::of(bytes));
+    let corrupt = |problem: String| ReadError::Corrupt { what: R::WHAT.to_owned(), problem, row: unread() };
     let Some((&version, body)) = bytes.split_first() else {
         return Err(corrupt("an empty row".to_owned()));
     };
     if version == R::VERSION {
         return R::from_body(body).map_err(corrupt);
     }
-    let unknown = ReadError::Version { what: R::WHAT, found: version, written: R::VERSION };
+    let unknown = || ReadError::Version { what: R::WHAT, found: version, written: R::VERSION, row: unread() };
     // A newer version is never offered to `before`: a mistake there must not read fields that do not exist yet.
     let read = if version < R::VERSION { R::before(version, body) } else { None };
-    read.map_or(Err(unknown), |read| read.map_err(corrupt))
+    read.map_or_else(|| Err(unknown()), |read| read.map_err(corrupt))
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::sync::mpsc;
 
 use kith_tests::{
-    Client, Process, Random, Receiver, SIGNING_SECRET, cases, component, newest_component, pages, settle, wait_for,
+    Client, Neighbour, Process, Random, Receiver, SIGNING_SECRET, cases, component, newest_component, pages, settle,
+    wait_for,
 };
 use serde_json::{Value, json};
 
@@ -170,13 +171,16 @@ fn check_messages(admin: &Client, receiver: &Receiver) {
 
 fn killed_between_changes(engine: &str, seed: u64) {
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let server = serve(folder.path(), engine, 0);
+    let (server, neighbour) = (serve(folder.path(), engine, 0), Neighbour::default());
+    neighbour.move_in(server.url());
     let write_key = install(&server.admin(), &receiver);
+    neighbour.begin_work(server.url());
     assert!(server.terminate().success());
     let mut random = Random::new(seed);
     let (mut next_person, mut next_change) = (0, 0);
     for kill in 1..=cases(KILLS) {
         let server = serve(folder.path(), engine, kill);
+        neighbour.work(server.url());
         let (admin, client) = (server.admin(), Client::with_write_key(server.url(), &write_key));
         let (enough, spin) = (5 + random.below(40), random.below(3_000_000));
         let (told, seen) = mpsc::channel();
@@ -209,6 +213,7 @@ fn killed_between_changes(engine: &str, seed: u64) {
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);
+    neighbour.check(server.url());
     assert!(server.terminate().success());
     // From the log alone, as after the loss of the engine.
     std::fs::remove_dir_all(folder.path().join("store").join(format!("engine-{engine}"))).unwrap();
@@ -216,6 +221,7 @@ fn killed_between_changes(engine: &str, seed: u64) {
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);
+    neighbour.check(server.url());
     assert!(server.terminate().success());
 }
 

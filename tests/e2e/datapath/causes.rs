@@ -138,6 +138,9 @@ fn imported_history_is_written_about_only_when_asked() {
             (0..PEOPLE).map(|number| format!("{event}-{number},u{number},{event},2026-11-20T10:00:00Z\n")).collect();
         let path = "/api/v1/sources/file/records";
         let body = format!("id,user,event,at\n{rows}");
+        let dry = format!("{path}?dry_run=true");
+        let dry = shop.admin().send("POST", &dry, &[("content-type", "text/csv")], body.clone()).is(200);
+        assert_eq!((&dry["writing_audiences"], &dry["event_count"]), (&json!(["asked"]), &json!(PEOPLE)));
         let answer = shop.admin().send("POST", path, &[("content-type", "text/csv")], body).is(200);
         assert_eq!(answer["accepted"], PEOPLE, "{answer}");
     };

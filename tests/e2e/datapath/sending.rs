@@ -223,7 +223,9 @@ fn a_channel_is_given_the_identifiers_and_carries_the_purposes_that_were_granted
     let recipient = arrived[0].json()["data"]["recipient"].clone();
     assert_eq!(recipient, json!([{ "type": "user_id", "value": "ada" }]));
     let admin = kernel.admin();
-    admin.patch("/api/v1/installations/narrow", &json!({ "grants": granting(json!(["service"])) })).is(200);
+    let taken = json!({ "grants": granting(json!(["service"])) });
+    let narrowed = admin.patch("/api/v1/installations/narrow", &taken).is(200);
+    assert!(narrowed["warnings"][0].as_str().is_some_and(|told| told.contains("`seen`")), "{narrowed}");
     send(&source, &[track("bob", "Seen", "s-bob")]);
     wait_until("the second message is decided", || {
         deliveries(&admin).iter().any(|delivery| delivery["state"] == "skipped")

@@ -102,6 +102,11 @@ impl TraitNames {
         self.partial.remove(name);
     }
 
+    /// How many names have no column, at most [`MAX_EXCLUDED_NAMES`].
+    pub(super) fn left_out(&self) -> usize {
+        self.excluded.len()
+    }
+
     /// Whether values of this name were left out.
     pub(super) fn lacks(&self, name: &str) -> bool {
         self.partial.contains(name)

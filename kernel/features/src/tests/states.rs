@@ -66,6 +66,28 @@ fn one_more_event_never_rewrites_a_history() {
     }
 }
 
+/// However many events a day has, a window of days keeps a number of it.
+#[test]
+fn a_window_of_days_keeps_a_number_for_a_day_and_not_its_events() {
+    for text in [
+        "events('order', '30d').size()",
+        "events('order', '30d').map(e, e.revenue).sum()",
+        "events('order', '30d').map(e, e.revenue).max()",
+    ] {
+        let leaf = leaf(text);
+        let written = |orders: i64| {
+            let mut row = LeafStates::default();
+            for number in 0..orders {
+                take(&mut row, &leaf, &order(number));
+            }
+            assert!(row.seal_large().is_empty(), "{text}");
+            row.encode().len()
+        };
+        let (few, many) = (written(100), written(20_000));
+        assert!(many <= few + 64, "{text}: {few} bytes for a hundred orders of a day and {many} for 20,000");
+    }
+}
+
 #[test]
 fn a_state_is_sealed_when_it_is_large() {
     let leaf = leaf("events('order').map(e, e.sku)");

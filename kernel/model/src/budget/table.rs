@@ -48,8 +48,8 @@ pub static FAILED_AUTHENTICATIONS: Budget = Budget {
     period: Some(Duration::from_secs(60)),
     ..budget("failed-authentications", Peer, Items, 300, "--failed-authentications")
 };
-/// Refusals of one address in a minute that are answered at once; further ones are held back for one to two seconds
-/// each.
+/// Refusals of one address in a minute that are answered at once, connections for which there is no place among them; further
+/// ones are held back for one to two seconds each.
 pub static PROMPT_REFUSALS: Budget =
     Budget { period: Some(Duration::from_secs(60)), ..budget("prompt-refusals", Peer, Items, 120, FIXED) };
 /// Requests with one key under way.

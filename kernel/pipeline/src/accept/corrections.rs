@@ -71,15 +71,15 @@ impl Workspace {
         }
     }
 
-    /// Take the events of this id out of the history of whom they belong to. The operations that do it; `None` where the source
-    /// corrects nothing, or there is no such event.
+    /// Take the events of this id out of the history of whom they belong to. The operations that do it, for each of them; `None`
+    /// where the source corrects nothing, or there is no such event.
     pub(super) fn supersede(
         &mut self,
         submission: &Submission,
         checked: &CheckedDraft<'_>,
         message_id: &str,
         of: Option<SourceIdentityId>,
-    ) -> Result<Option<Vec<Operation>>, ReadError> {
+    ) -> Result<Option<Vec<[Operation; 2]>>, ReadError> {
         if !submission.corrects() {
             return Ok(None);
         }
@@ -102,14 +102,14 @@ impl Workspace {
         if gone.is_empty() {
             return Ok(None);
         }
-        let mut operations = Vec::with_capacity(2 * gone.len());
+        let mut operations = Vec::with_capacity(gone.len());
         for (key, event) in gone {
             // What was said of consent stays said.
             self.people.retract_traits(identity, &event, &others, |name, _| is_consent(name))?;
             let row = Some(Key::superseded(self.id, identity, event.time));
             let superseded = Change::Superseded(SupersededEvent { position: key.position(), event });
-            operations.push(Operation::Append { workspace: self.id, record: row::encode(&superseded), row });
-            operations.push(Operation::Delete(key));
+            let append = Operation::Append { workspace: self.id, record: row::encode(&superseded), row };
+            operations.push([append, Operation::Delete(key)]);
         }
         Ok(Some(operations))
     }

@@ -143,6 +143,7 @@ impl SeenMessages {
             let held = value.as_ref().try_into().map(u64::from_be_bytes).map_err(|_| ReadError::Corrupt {
                 what: format!("the record of message `{message_id}`"),
                 problem: format!("{} bytes where 8 belong", value.len()),
+                row: None,
             })?;
             return Ok(verdict(held));
         }

@@ -133,7 +133,7 @@ impl FileRows {
             let filters = self.store.get(&keys)?.into_iter().map(|row| {
                 row.map(|row| row::decode(&row)).unwrap_or_else(|| {
                     let what = format!("a filter of the rows of files (run {})", run.number);
-                    Err(ReadError::Corrupt { what, problem: "it is listed and has no row".into() })
+                    Err(ReadError::Corrupt { what, problem: "it is listed and has no row".into(), row: None })
                 })
             });
             let filters = filters.collect::<Result<_, _>>()?;

@@ -2,12 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use kith_features::Zone;
 use kith_model::id::{Position, WorkspaceId};
 use kith_model::identity::IdentityRules;
 use kith_store::{CommitError, Committed, ReadError, Store, Unit};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::by_hand::{self, Statements};
 use super::people::PUT_OFF_PERIOD;
@@ -57,6 +60,42 @@ pub(super) struct Lane {
     pub rules: Mutex<Arc<LaneRules>>,
     /// Read from the store at the first turn. Only the lane's turn locks it.
     workspace: Mutex<Option<Workspace>>,
+    pub pause: Pause,
+}
+
+/// Whether a lane is between two turns.
+#[derive(Default)]
+pub(super) struct Pause {
+    is_at_work: AtomicBool,
+    begins: Notify,
+}
+
+/// A turn under way, until it is dropped.
+pub(super) struct AtWork<'p>(&'p Pause);
+
+impl Pause {
+    /// A turn begins.
+    pub(super) fn end(&self) -> AtWork<'_> {
+        self.is_at_work.store(true, Ordering::SeqCst);
+        AtWork(self)
+    }
+
+    /// Wait for the end of the turn under way, if one is, but not longer than `patience`.
+    pub(super) async fn wait(&self, patience: Duration) {
+        // Registered before the look, so that an end which comes in between is not missed.
+        let begins = self.begins.notified();
+        if self.is_at_work.load(Ordering::SeqCst) {
+            // Either is as good.
+            drop(tokio::time::timeout(patience, begins).await);
+        }
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.is_at_work.store(false, Ordering::SeqCst);
+        self.0.begins.notify_waiters();
+    }
 }
 
 /// A unit of a group, and whose it is.
@@ -77,7 +116,8 @@ impl Lane {
         let (identity, realm_key) = (IdentityRules::default(), kith_store::keys::UNKEYED_REALM);
         let rules = Arc::new(LaneRules { identity, realm_key, zone: Zone::utc(), undos: Arc::default() });
         let (waiting, statements) = (Mutex::default(), Mutex::default());
-        Lane { id, waiting, statements, rules: Mutex::new(rules), workspace: Mutex::new(None) }
+        let (rules, workspace) = (Mutex::new(rules), Mutex::new(None));
+        Lane { id, waiting, statements, rules, workspace, pause: Pause::default() }
     }
 
     /// Whether the next turn takes long.
@@ -87,6 +127,7 @@ impl Lane {
 
     /// One group: take what waits, build, commit, answer. The caches' bytes are shared among so many `lanes`.
     pub(super) fn turn(&self, store: &Arc<dyn Store>, lanes: usize) -> LaneTurn {
+        let _at_work = self.pause.end();
         let mut held = self.workspace.lock();
         let rules = Arc::clone(&self.rules.lock());
         let mut freed = BySize::default();
@@ -307,4 +348,27 @@ fn commit_units(store: &Arc<dyn Store>, units: Vec<Unit>) -> Vec<Result<Position
         None => Ok(store.head()),
     });
     results.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pause_is_waited_for_and_no_longer_than_one_has_patience() {
+        const LONG: Duration = Duration::from_secs(3_600);
+        let pause = Arc::new(Pause::default());
+        pause.wait(LONG).await;
+        let at_work = pause.end();
+        pause.wait(Duration::from_millis(1)).await;
+        let waiting = tokio::spawn({
+            let pause = Arc::clone(&pause);
+            async move { pause.wait(LONG).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        drop(at_work);
+        waiting.await.unwrap();
+        pause.wait(LONG).await;
+    }
 }

@@ -225,6 +225,7 @@ impl People {
         let head = read_head(self.store.as_ref(), self.workspace, identity)?.ok_or_else(|| ReadError::Corrupt {
             what: format!("source identity {identity}"),
             problem: "other rows name it, but it has no head".into(),
+            row: None,
         })?;
         let head = Arc::new(head);
         self.heads.insert(identity, Arc::clone(&head));
@@ -248,6 +249,7 @@ impl People {
         let root = self.head(profile.0)?.root.clone().ok_or_else(|| ReadError::Corrupt {
             what: format!("profile {profile}"),
             problem: format!("identity {identity} belongs to it, but it has no list of members"),
+            row: None,
         })?;
         Ok((profile, root))
     }

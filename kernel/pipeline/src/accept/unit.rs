@@ -107,8 +107,8 @@ struct Message {
     message_id: String,
     /// To be remembered once it is; absent where the kernel made the id.
     unseen: Option<Unseen>,
-    /// What takes the events of this id out of history, where it corrects them.
-    superseding: Option<Vec<Operation>>,
+    /// Where it corrects the events of this id, what takes each of them out of history.
+    superseding: Option<Vec<[Operation; 2]>>,
 }
 
 /// A unit under construction.
@@ -127,6 +127,8 @@ struct Draft<'s> {
     is_refusal: bool,
     /// Events that were taken.
     events: u64,
+    /// Events whose place others took.
+    superseded: u64,
     /// Types and reasons of values that name nobody of which one was kept aside: a sender who has no addresses says so in
     /// every event.
     left_out: BTreeSet<(String, &'static str)>,
@@ -236,6 +238,7 @@ impl Workspace {
             counts: SourceCounts::default(),
             is_refusal: false,
             events: 0,
+            superseded: 0,
             left_out: BTreeSet::new(),
         };
         let rejected = draft.reject_unread(progress.rejected);
@@ -327,7 +330,7 @@ impl Workspace {
             // It is one by its id: rules that were changed between its commit and a repeat make no other one of it.
             Recognition::Other(..) if is_emitted(submission.origin, &message_id) => return Ok(Err(Verdict::Duplicate)),
             Recognition::Other(of, unseen) => match self.supersede(submission, checked, &message_id, of)? {
-                Some(operations) => (unseen, Some(operations)),
+                Some(superseding) => (unseen, Some(superseding)),
                 None => return Ok(Err(Verdict::Conflict { message_id })),
             },
         };
@@ -405,8 +408,9 @@ impl Workspace {
         }
         let row = Some(Key::event(submission.workspace, identity, time));
         let verdict = if superseding.is_some() { Verdict::Corrected } else { Verdict::Accepted };
-        draft.events += u64::from(superseding.is_none());
-        draft.operations.extend(superseding.into_iter().flatten());
+        draft.events += 1;
+        draft.superseded += superseding.as_ref().map_or(0, |gone| gone.len() as u64);
+        draft.operations.extend(superseding.into_iter().flatten().flatten());
         draft.operations.push(Operation::Append { workspace: submission.workspace, record: row::encode(&record), row });
         draft.note(ruled, index, &checked.left_out, tied);
         Ok(verdict)
@@ -414,7 +418,7 @@ impl Workspace {
 
     /// All rows of a unit: first who belongs to whom, then the events, so that a reader of the feed knows whose they are.
     fn finish(&mut self, draft: Draft<'_>, is_last: bool) -> Result<Unit, ReadError> {
-        let Draft { submission, operations: own, letters, kept, events, counts: brought, .. } = draft;
+        let Draft { submission, operations: own, letters, kept, events, superseded, counts: brought, .. } = draft;
         let mut operations = Vec::with_capacity(own.len() + 16);
         let identified = self.people.identified();
         if !identified.profiles.is_empty() || !identified.gone.is_empty() {
@@ -432,7 +436,7 @@ impl Workspace {
         let counts = self.totals.unit();
         counts.identifiers += identifiers;
         counts.profiles = counts.profiles.saturating_add_signed(profiles);
-        counts.events += events;
+        counts.events = (counts.events + events).saturating_sub(superseded);
         if is_last {
             if let Some(moved) = &submission.moved {
                 counts.deliveries = counts.deliveries.plus(**moved);

@@ -72,15 +72,7 @@ pub fn check_payload(payload: &str, inputs: &BTreeSet<String>) -> Result<(), Tem
     if payload.len() > MAX_PAYLOAD_BYTES {
         return Err(TemplateError::TooLarge { bytes: payload.len() });
     }
-    let mut count = 0;
-    each_text(parse(payload)?, &mut "$".to_owned(), 0, &mut |path, text| {
-        if !is_template(&text) {
-            return Ok(text);
-        }
-        count += 1;
-        if count > MAX_TEMPLATES {
-            return Err(TemplateError::TooMany { path: path.to_owned() });
-        }
+    each_template(payload, |path, text| {
         check_text(path, &text, inputs)?;
         Ok(text)
     })?;
@@ -135,16 +127,8 @@ pub(super) fn render(payload: &str, inputs: &[(String, Value)]) -> Result<String
     let known = inputs.iter().filter(|(_, value)| !value.is_null()).cloned();
     let context = minijinja::Value::from(Serde(serde_json::Map::from_iter(known)));
     let is_list = |name: &str| inputs.iter().any(|(own, value)| own == name && (value.is_array() || value.is_object()));
-    let mut count = 0;
     let mut room = MAX_OUTPUT_BYTES;
-    each_text(parse(payload)?, &mut "$".to_owned(), 0, &mut |path, text| {
-        if !is_template(&text) {
-            return Ok(text);
-        }
-        count += 1;
-        if count > MAX_TEMPLATES {
-            return Err(TemplateError::TooMany { path: path.to_owned() });
-        }
+    each_template(payload, |path, text| {
         check_subset(path, &text, &is_list)?;
         let mut output = BoundedBuffer { bytes: Vec::new(), room };
         let failed = |error: &minijinja::Error| {
@@ -171,6 +155,24 @@ fn parse(payload: &str) -> Result<&RawValue, TemplateError> {
 
 fn problem(error: &minijinja::Error) -> String {
     error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
+}
+
+/// The payload with each of its texts that is a template, of which there may be so many, as `look` makes it.
+fn each_template(
+    payload: &str,
+    mut look: impl FnMut(&str, String) -> Result<String, TemplateError>,
+) -> Result<String, TemplateError> {
+    let mut count = 0;
+    each_text(parse(payload)?, &mut "$".to_owned(), 0, &mut |path, text| {
+        if !is_template(&text) {
+            return Ok(text);
+        }
+        count += 1;
+        if count > MAX_TEMPLATES {
+            return Err(TemplateError::TooMany { path: path.to_owned() });
+        }
+        look(path, text)
+    })
 }
 
 /// The payload with each of its texts, though no name of a field, as `look` makes it. What is no text stays byte for byte.

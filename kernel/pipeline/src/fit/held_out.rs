@@ -151,8 +151,8 @@ fn limit_passed(processor: Duration, time: Duration) -> Option<PluginFault> {
 }
 
 impl Comparison<'_> {
-    /// Ask both about the rows of those who are held out, batch by batch. Beside the comparison there is the fault for which one of
-    /// them answered nobody.
+    /// Ask both about the rows of those who are held out, batch by batch. Beside the comparison there is the fault for which the one in
+    /// use answered nobody; that of the new one is told in the comparison alone, because nothing that is live comes of it.
     pub(super) fn run(
         &self,
         batches: impl Iterator<Item = Result<Labelled, FitError>>,
@@ -189,8 +189,7 @@ impl Comparison<'_> {
             }));
         }
         challenger.passed = challenger.passed.take().or_else(|| used.passed());
-        let both = [Some(&challenger), champion.as_ref()].into_iter().flatten();
-        let fault = both.filter(|it| it.is_asked && !it.is_any_good).find_map(|it| it.fault.clone());
+        let fault = champion.as_ref().filter(|it| !it.is_any_good).and_then(|it| it.fault.clone());
         // One that was not heard to the end may answer for somebody, and no other takes its place unseen.
         let is_heard = |champion: &Contestant| challenger.passed.is_none() || champion.is_given_up();
         let champion = champion.map(|champion| champion.problem().filter(|_| is_heard(&champion)));

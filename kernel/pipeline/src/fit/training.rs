@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use hmac::{Hmac, Mac as _};
-use kith_features::{EventFacts, Expression, Facts, LeafId, LeafState, Program, Value, Zone};
+use kith_features::{EventFacts, Expression, Facts, LeafId, LeafState, NoFacts, Program, Value, Zone};
 use kith_model::event::{Event, EventOrigin};
 use kith_model::id::{InstallationId, ProfileId};
 use kith_model::plugin::{Batch, InputSpec, Training};
@@ -17,7 +17,6 @@ use sha2::Sha256;
 
 use super::FitError;
 use super::rows::{Rows, Source};
-use crate::profiles::evaluation::UnknownPerson;
 
 /// What the key of the ids is derived for, so that it is no other key of the workspace.
 const PURPOSE: &[u8] = b"kith data set ids 1";
@@ -118,7 +117,7 @@ impl TrainingPlan {
         let mut states = States::default();
         states.take_in(&self.behind, behind, end, view);
         let leaf_value = |id: LeafId| states.value(&self.behind, id, end, view.zone);
-        match self.label.evaluate(&UnknownPerson, &leaf_value, end) {
+        match self.label.evaluate(&NoFacts, &leaf_value, end) {
             Value::Bool(holds) => Some(f64::from(u8::from(holds))),
             value => match value.to_cell(&ColumnType::Float64, view.zone) {
                 Ok(Cell::Float64(number)) => Some(number),
@@ -220,7 +219,7 @@ impl Past {
     ) -> Option<Vec<Cell>> {
         let leaf_value = |id: LeafId| self.states.value(&plan.before, id, cut_off, zone);
         let cell = |((spec, input), timeless): (&(InputSpec, Expression), &bool)| {
-            let facts: &dyn Facts = if *timeless { person } else { &UnknownPerson };
+            let facts: &dyn Facts = if *timeless { person } else { &NoFacts };
             let value = input.evaluate(facts, &leaf_value, cut_off);
             if value.is_unknown() { None } else { value.to_cell(&spec.column_type, zone).ok() }
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kith_model::plugin::{PluginFault, ReceiveError, Received, SourceRequest};
 
-use super::gather::Answered;
+use super::gather::{Answered, PAUSE, SMALL_BYTES};
 use super::{Intake, IntakeError, WithoutRoom, stopped};
 use crate::guests::{Caller, GuestClass, Guests};
 use crate::shadow;
@@ -37,10 +37,13 @@ impl Intake {
         loop {
             // Registered before the try, so that room which comes in between is not missed.
             let room = guests.room(caller.class);
-            let asked = gathering.ask(guests, caller, &self.connector, &request);
-            let ended = match (asked, without_room) {
-                (Ok(asked), WithoutRoom::Wait) => asked.finish().await,
-                (Ok(asked), WithoutRoom::Refuse) => {
+            let asked = gathering.ask((self.workspace, self.source), &self.connector, &request);
+            if caller.bytes <= SMALL_BYTES && self.connector.takes_several() {
+                self.shared.accept.pause(self.workspace, PAUSE).await;
+            }
+            let ended = match (asked.come(guests, caller), without_room) {
+                (Ok(()), WithoutRoom::Wait) => asked.finish().await,
+                (Ok(()), WithoutRoom::Refuse) => {
                     asked.finish_soon(Guests::patience()).await.map_err(IntakeError::Exhausted)?
                 }
                 (Err(_), WithoutRoom::Wait) => {

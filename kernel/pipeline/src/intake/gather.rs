@@ -1,9 +1,10 @@
 //! Requests of one source that wait for a call of its connector at the same time go into one call.
 //!
-//! Nobody waits for it: each request has its own turn on the guests' threads, and the one whose turn it is takes along those that
-//! wait behind it, a bounded number of a bounded size. So a request that finds a place is called at once and alone, and how many
-//! there are in a call follows from how busy the source is. A call of several is one turn, so that other sources wait for none
-//! longer than for another.
+//! Each request has its own turn on the guests' threads, and the one whose turn it is takes along those that wait behind it, a
+//! bounded number of a bounded size. So how many there are in a call follows from how busy the source is. A small request of a
+//! workspace whose lane is committing asks for no turn before that ends, for a moment at most ([`PAUSE`]): what it brings would
+//! wait for the commit all the same, and those that come meanwhile share its call and the next commit. A call of several is
+//! one turn, so that other sources wait for none longer than for another.
 //!
 //! A call of several that fails, or in which the host panics, is halved until the request that it fails on is alone,
 //! and what that one gets is its own. Where it passed its time each has a turn of its own again, because each half with
@@ -44,6 +45,12 @@ fn max_bytes() -> usize {
 
 /// After this long, whoever gave up may come again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Requests of as many bytes wait for the lane before they are called: what a call costs is to begin it.
+pub(super) const SMALL_BYTES: usize = 4 << 10;
+
+/// For so long at most, some times what a sync takes on a usual disk.
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
 /// A source.
 type SourceKey = (WorkspaceId, InstallationId);
@@ -110,18 +117,14 @@ impl Gathering {
         Gathering { clock, state: Mutex::default() }
     }
 
-    /// Let a request wait for its call.
-    ///
-    /// # Errors
-    /// The budget for what waits is used up.
+    /// Let a request wait for its call. Another's turn takes it along, and it has none of its own until it comes for it
+    /// ([`Asked::come`]).
     pub(super) fn ask(
         self: &Arc<Self>,
-        guests: &Guests,
-        caller: Caller,
+        of: SourceKey,
         connector: &Arc<dyn Connector>,
         request: &Arc<SourceRequest>,
-    ) -> Result<Asked, Exhausted> {
-        let of = (caller.workspace, caller.installation);
+    ) -> Asked {
         let (reply, answered) = oneshot::channel();
         let mut state = self.state.lock();
         let number = state.next_number;
@@ -130,11 +133,14 @@ impl Gathering {
         let waiting = Waiting { of, number, connector, request, reply, place: None, failed: None };
         state.sources.entry(of).or_default().waiting.push_back(waiting);
         drop(state);
-        let asked = Asked { gathering: Arc::clone(self), of, number, answered };
-        let turn = Turn { gathering: Arc::clone(self), of, number };
-        let place = guests.place(caller, Box::new(move || turn.come()))?;
-        self.keep(of, number, place);
-        Ok(asked)
+        Asked { gathering: Arc::clone(self), of, number, answered }
+    }
+
+    /// Whether a request has yet to be called.
+    fn waits(&self, of: SourceKey, number: u64) -> bool {
+        let state = self.state.lock();
+        let source = state.sources.get(&of);
+        source.is_some_and(|source| source.waiting.iter().any(|waiting| waiting.number == number))
     }
 
     /// Keep the turn of a request that still waits.
@@ -247,6 +253,21 @@ impl Drop for Turn {
 }
 
 impl Asked {
+    /// Wait for a turn on the guests' threads, unless another's has taken it along.
+    ///
+    /// # Errors
+    /// The budget for what waits is used up.
+    pub(super) fn come(&self, guests: &Guests, caller: Caller) -> Result<(), Exhausted> {
+        let (of, number) = (self.of, self.number);
+        if !self.gathering.waits(of, number) {
+            return Ok(());
+        }
+        let turn = Turn { gathering: Arc::clone(&self.gathering), of, number };
+        let place = guests.place(caller, Box::new(move || turn.come()))?;
+        self.gathering.keep(of, number, place);
+        Ok(())
+    }
+
     /// What came of it.
     pub(super) async fn finish(mut self) -> Result<Answered, ExecutorStopped> {
         (&mut self.answered).await.map_err(|_| ExecutorStopped)

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use kith_model::id::{InstallationId, WorkspaceId};
 use kith_model::plugin::Refusal;
 use kith_model::time::Timestamp;
-use kith_store::{CommitError, Unit};
+use kith_store::CommitError;
 
 use super::schedule::{PollEntry, PollRow, PollTerms};
-use super::{Place, put, read, terms};
+use super::{Place, commit, read, terms};
 use crate::intake::{IntakeError, not_committed, stopped};
 use crate::setup::Activity;
 use crate::shared::KernelState;
@@ -145,7 +145,7 @@ impl Kernel {
         let asked = offload::run(move || -> Result<PollRow, CommitError> {
             let mut row = read(&shared, whose)?;
             row.asked(from == PollFrom::Start);
-            shared.commit(Unit { operations: vec![put(whose, &row)], ..Unit::default() })?;
+            commit(&shared, whose, &row)?;
             Ok(row)
         });
         let row = asked.await.map_err(unread)?;

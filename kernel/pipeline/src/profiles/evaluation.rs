@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use kith_features::{Expression, Facts, FeatureName, Leaf, LeafId, LeafSet, LeafState, UnreadableState, Value, Zone};
+use kith_features::{
+    Expression, Facts, FeatureName, Leaf, LeafId, LeafSet, LeafState, PartValues, UnreadableState, Value, Zone,
+};
 use kith_model::consent::fold::{self, ProfilingAnswer};
 use kith_model::profile::TraitValue;
 use kith_model::time::Timestamp;
@@ -32,6 +34,8 @@ pub(crate) struct Profile<'a> {
     pub view: Evaluation<'a>,
     /// Leaf values that were asked for.
     values: RefCell<LeafValues>,
+    /// Values of what several audiences have in their conditions.
+    parts: PartValues<'a>,
     /// Tags and scores that count in the place of those that are stored.
     instead: Option<&'a BTreeMap<FeatureName, Value>>,
 }
@@ -46,7 +50,8 @@ impl<'a> Profile<'a> {
             people.first().is_some_and(|root| !root.members().is_empty()),
             "the first member names the profile"
         );
-        Profile { people, view, values: RefCell::default(), instead: None }
+        let parts = PartValues::new(&view.plan.shared);
+        Profile { people, view, values: RefCell::default(), parts, instead: None }
     }
 
     /// The same profile with values of leaves that are known of it at the same moment.
@@ -56,7 +61,8 @@ impl<'a> Profile<'a> {
 
     /// The same profile as it would be with these tags and scores. Nothing that is stored changes.
     pub(crate) fn with_outputs(self, instead: &'a BTreeMap<FeatureName, Value>) -> Profile<'a> {
-        Profile { instead: Some(instead), ..self }
+        let parts = PartValues::new(&self.view.plan.shared);
+        Profile { instead: Some(instead), parts, ..self }
     }
 
     /// The values of leaves that were asked for, for [`Profile::knowing`].
@@ -84,9 +90,10 @@ impl<'a> Profile<'a> {
         self.evaluate_at(expression, self.view.now)
     }
 
-    /// The same; `None` where the budget of one evaluation ends before it is known.
+    /// The same; `None` where the budget of one evaluation ends before it is known. What several audiences have in their
+    /// conditions is evaluated once.
     pub(crate) fn evaluate_within(&self, expression: &Expression) -> Option<Value> {
-        let value = expression.evaluate_within(self, &|leaf| self.leaf_value(leaf), self.view.now);
+        let value = expression.evaluate_sharing(self, &|leaf| self.leaf_value(leaf), self.view.now, &self.parts);
         if value.is_none() {
             metrics::counter!("kith_evaluations_out_of_budget_total").increment(1);
         }
@@ -247,26 +254,5 @@ impl Facts for Profile<'_> {
         let values: Vec<Value> =
             of_kind.into_iter().map(|person| Value::text(Arc::from(person.identifier.value.as_str()))).collect();
         if values.is_empty() { Value::Null } else { Value::List(values) }
-    }
-}
-
-/// Somebody of whom nothing is known.
-pub(crate) struct UnknownPerson;
-
-impl Facts for UnknownPerson {
-    fn trait_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn tag_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn score_value(&self, _: &str) -> Value {
-        Value::Null
-    }
-
-    fn created_at(&self) -> Option<Timestamp> {
-        None
     }
 }

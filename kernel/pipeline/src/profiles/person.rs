@@ -138,7 +138,11 @@ pub(crate) fn read(
         row = facts::get_one(store, &keys[2])?;
         if row.as_ref() == Some(&held) {
             let problem = "a group of its leaves is listed and has no row".to_owned();
-            return Err(ReadError::Corrupt { what: format!("what is computed of source identity {id}"), problem });
+            return Err(ReadError::Corrupt {
+                what: format!("what is computed of source identity {id}"),
+                problem,
+                row: None,
+            });
         }
     }
     assemble(id, head, said, None, bytes).map(Some)

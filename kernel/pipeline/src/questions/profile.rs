@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kith_model::consent::{Consent, Consents};
 use kith_model::id::{ProfileId, SourceIdentityId, WorkspaceId};
 use kith_model::identity::{ANONYMOUS_ID, Identifier, PREVIOUS_ID, USER_ID};
-use kith_model::profile::{FoldedTrait, IdentityHead, Provenance, Score, Tag, TraitValue};
+use kith_model::profile::{FoldedTrait, IdentityHead, Score, Tag, TraitValue};
 use kith_store::{Key, ReadError, Store, row};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -349,15 +349,9 @@ pub(crate) fn outputs(workspace: &Workspace, derived: &Derived) -> (BTreeMap<Str
     let there = derived.outputs.iter().filter(|((id, track), output)| {
         *track == Track::Live && compiled.setup.installation(*id).is_some() && !output.values.is_empty()
     });
-    for ((installation, _), output) in there {
+    for (_, output) in there {
         let Some(version) = projection.versions.get(output.version as usize) else { continue };
-        let provenance = Provenance {
-            installation: *installation,
-            digest: version.digest.clone(),
-            fit: version.fit,
-            cause: output.cause,
-            computed_at: output.at,
-        };
+        let provenance = version.provenance(output);
         for (name, value) in version.outputs.iter().zip(&output.values) {
             match (version.kind, value) {
                 (_, OutputValue::Null) => {}

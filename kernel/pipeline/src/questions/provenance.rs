@@ -254,15 +254,8 @@ fn find(
         let version = projection.versions.get(output.version as usize)?;
         let place = version.outputs.iter().position(|known| known == name)?;
         let value = output.values.get(place).filter(|value| **value != OutputValue::Null)?;
-        let provenance = Provenance {
-            installation: *installation,
-            digest: version.digest.clone(),
-            fit: version.fit,
-            cause: output.cause,
-            computed_at: output.at,
-        };
         let json = output_value(value).to_json().to_string();
-        (ComputedKind::from(version.kind) == kind).then(|| (provenance, output.clone(), json))
+        (ComputedKind::from(version.kind) == kind).then(|| (version.provenance(output), output.clone(), json))
     })
 }
 

@@ -327,14 +327,7 @@ fn values_written(
 }
 
 fn written_value(profile: ProfileId, version: &ModelVersion, output: &Output, name: &str) -> WrittenValue {
-    let provenance = Provenance {
-        installation: version.installation,
-        digest: version.digest.clone(),
-        fit: version.fit,
-        cause: output.cause,
-        computed_at: output.at,
-    };
-    WrittenValue { profile, kind: version.kind.into(), name: name.to_owned(), provenance }
+    WrittenValue { profile, kind: version.kind.into(), name: name.to_owned(), provenance: version.provenance(output) }
 }
 
 fn events_written(

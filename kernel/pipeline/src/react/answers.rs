@@ -17,7 +17,7 @@ use super::models::{self, InputRow, JobResult, RowOutcome};
 use super::reactor::{PassError, Reactor};
 use crate::plan::{ModelPlan, Task};
 use crate::profiles::facts::get_one;
-use crate::rows::derived::{Freshness, ModelVersion, Output, Track};
+use crate::rows::derived::{Freshness, ModelVersion, Output, OutputValue, Track};
 use crate::rows::{Aside, ComputationSubject, MAX_NAMED_PEOPLE};
 use crate::shared::{Culprit, MAX_STRIKES};
 
@@ -117,6 +117,7 @@ impl Reactor {
             shown.into_iter().filter(|value| !held.contains(value)).map(|(feature, _)| feature).collect();
         let touch = self.touch(profile, cause, position)?;
         touch.features.extend(changed);
+        self.identities.note_bytes(output.values.iter().map(OutputValue::size_bytes).sum());
         if let Some(derived) = self.identities.derived_mut(profile.0) {
             derived.outputs.insert((model.installed.id, Track::Live), output);
         }

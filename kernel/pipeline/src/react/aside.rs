@@ -1,7 +1,7 @@
 //! What a pass keeps aside as dead letters and goes on without: what cannot be read, and what was tried alone and is left out.
 
 use kith_model::id::{InstallationId, Position, SourceIdentityId, WorkspaceId};
-use kith_store::{Key, ReadError};
+use kith_store::{Key, ReadError, UnreadRow};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::reactor::{PassError, Reactor};
@@ -28,40 +28,57 @@ impl Reactor {
             Ok(read) => Ok(Some(read)),
             Err(error @ ReadError::Io { .. }) => Err(error.into()),
             Err(error) => {
-                self.set_aside(self.pass.cursor.position, &error, who.to_string().as_bytes());
+                self.set_aside_person(&error, &who.to_string());
                 Ok(None)
             }
         }
     }
 
-    /// Keep aside what cannot be read, with where it lies, and go on without it.
+    /// Keep aside a record of the log that cannot be read, with its bytes, and go on without it.
     pub(super) fn set_aside(&mut self, position: Position, error: &ReadError, raw: &[u8]) {
         let of_when = Cursor { position, time: self.now() };
-        let (key, aside) = unreadable(self.workspace.id, of_when, error, raw);
+        let (key, aside) = unreadable(self.workspace.id, of_when, error.to_string(), raw, raw);
+        self.letter(key, aside);
+    }
+
+    fn set_aside_person(&mut self, error: &ReadError, who: &str) {
+        let of_when = Cursor { position: self.pass.cursor.position, time: self.now() };
+        let (key, aside) = unreadable_person(self.workspace.id, of_when, error, who);
         self.letter(key, aside);
     }
 
     /// Leave a person out, and keep that aside.
     pub(super) fn leave_out(&mut self, identity: SourceIdentityId) {
         let error = left_out(format!("source identity {identity}"));
-        self.set_aside(self.pass.cursor.position, &error, identity.to_string().as_bytes());
+        self.set_aside_person(&error, &identity.to_string());
     }
 }
 
-/// The dead letter of something that cannot be read, with the name of it. There is one for each such thing, however often
-/// somebody comes across it: a person who cannot be read may be sent events for years. `raw` is the record itself, or the name
-/// of the person.
-pub(super) fn unreadable(workspace: WorkspaceId, of_when: Cursor, error: &ReadError, raw: &[u8]) -> (Key, Aside) {
-    const MAX_RAW_BYTES: usize = 4096;
+/// The dead letter of somebody who cannot be read: it says who that is and has the bytes of the row that is in the way, where it
+/// is a row that is there, and their name in its place otherwise.
+pub(super) fn unreadable_person(workspace: WorkspaceId, of_when: Cursor, error: &ReadError, who: &str) -> (Key, Aside) {
+    let raw = error.row().unwrap_or(who.as_bytes());
+    unreadable(workspace, of_when, format!("{who}: {error}"), who.as_bytes(), raw)
+}
+
+/// The dead letter of something that cannot be read. There is one for each `name`, however often somebody comes across it: a person
+/// who cannot be read may be sent events for years. `raw` is what there is of it.
+pub(super) fn unreadable(
+    workspace: WorkspaceId,
+    of_when: Cursor,
+    problem: String,
+    name: &[u8],
+    raw: &[u8],
+) -> (Key, Aside) {
     let Cursor { position, time: at } = of_when;
-    tracing::error!(workspace = workspace.0, position = position.0, %error, "something cannot be read; it is kept aside");
-    let key = Key::set_aside(workspace, Some(InstallationId(0))).followed_by(&xxh3_128(raw).to_be_bytes());
-    let raw = raw[..raw.len().min(MAX_RAW_BYTES)].to_vec();
-    (key, Aside::Unreadable { at, position, problem: error.to_string(), raw })
+    tracing::error!(workspace = workspace.0, position = position.0, %problem, "something cannot be read; it is kept aside");
+    let key = Key::set_aside(workspace, Some(InstallationId(0))).followed_by(&xxh3_128(name).to_be_bytes());
+    let raw = raw[..raw.len().min(UnreadRow::MAX_BYTES)].to_vec();
+    (key, Aside::Unreadable { at, position, problem, raw })
 }
 
 /// Why something is left out that was tried alone.
 pub(super) fn left_out(what: String) -> ReadError {
     let problem = "what follows from it is larger than a commit, or the computation panics on it".to_owned();
-    ReadError::Corrupt { what, problem }
+    ReadError::Corrupt { what, problem, row: None }
 }

@@ -49,7 +49,7 @@ impl Reactor {
         if !self.identities.load(identity)? {
             let what = format!("source identity {identity}");
             let problem = "the log names it, but it has no rows".to_owned();
-            return Err(ReadError::Corrupt { what, problem }.into());
+            return Err(ReadError::Corrupt { what, problem, row: None }.into());
         }
         let Some(person) = self.identities.person(identity) else { return Ok(()) };
         let (profile, is_known) = (person.profile(), person.derived.is_some());

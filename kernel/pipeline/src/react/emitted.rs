@@ -325,7 +325,8 @@ impl Reactor {
             let emission: Emission = match row::decode(&value) {
                 Ok(emission) => emission,
                 Err(error) => {
-                    let (aside, letter) = unreadable(workspace, self.cursor, &error, key.as_bytes());
+                    let of = error.to_string();
+                    let (aside, letter) = unreadable(workspace, self.cursor, of, key.as_bytes(), &value);
                     let operations = vec![Operation::Put(aside, row::encode(&letter)), Operation::Delete(key)];
                     self.shared.commit(Unit { operations, ..Unit::default() })?;
                     return Ok(Handed::Dropped);

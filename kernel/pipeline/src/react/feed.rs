@@ -142,7 +142,7 @@ impl Reactor {
         if !self.identities.load(event.identity)? {
             let what = format!("source identity {}", event.identity);
             let problem = "the log names it, but it has no rows".to_owned();
-            return Err(ReadError::Corrupt { what, problem }.into());
+            return Err(ReadError::Corrupt { what, problem, row: None }.into());
         }
         let Some(person) = self.identities.person(event.identity) else { return Ok(()) };
         let (profile, is_new) = (person.profile(), person.derived.is_none());

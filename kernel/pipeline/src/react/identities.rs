@@ -41,7 +41,11 @@ struct Edit {
 }
 
 fn unreadable(id: SourceIdentityId, error: &UnreadableState) -> ReadError {
-    ReadError::Corrupt { what: format!("what is computed of source identity {id}"), problem: error.to_string() }
+    ReadError::Corrupt {
+        what: format!("what is computed of source identity {id}"),
+        problem: error.to_string(),
+        row: None,
+    }
 }
 
 /// The identities of one workspace.
@@ -97,6 +101,7 @@ impl Identities {
                 return Err(ReadError::Corrupt {
                     what: format!("profile {profile}"),
                     problem: format!("its member {member} has no rows"),
+                    row: None,
                 });
             }
         }
@@ -215,6 +220,11 @@ impl Identities {
         self.pass_bytes += merged.memory_bytes();
         edit.person.sealed.insert(leaf, merged);
         Ok(())
+    }
+
+    /// The pass makes the rows that it has in hand larger by so much, which a plugin chooses.
+    pub(crate) fn note_bytes(&mut self, bytes: usize) {
+        self.pass_bytes += bytes;
     }
 
     /// Bytes of the rows that the pass has taken in hand.

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kith_features::{Misfit, Value};
+use kith_features::{MAX_PRODUCED_BYTES, MAX_STEPS, Misfit, Value};
 use kith_model::id::{InstallationId, ProfileId};
 use kith_model::plugin::{ComputeModel, EmittedEvent, InputSpec, ModelPass, PluginFault};
 use kith_model::table::{Cell, ColumnBuilder, Table};
@@ -323,7 +323,13 @@ pub(crate) fn inputs(model: &ModelPlan, profile: &Profile<'_>, today: Timestamp)
     let mut cells = Vec::with_capacity(model.inputs.len());
     let mut misfit = None;
     for (spec, input) in &model.inputs {
-        let value = profile.evaluate(input);
+        let Some(value) = profile.evaluate_within(input) else {
+            // Apart from a value that is there or absent, so that the model is asked as soon as there is one.
+            hash.update(&[3]);
+            misfit.get_or_insert_with(|| out_of_budget(spec));
+            cells.push(Cell::Null);
+            continue;
+        };
         if matches!(value, Value::Unknown) {
             return None;
         }
@@ -345,6 +351,15 @@ pub(crate) fn cell_or_null(spec: &InputSpec, cell: Result<Cell, Misfit>, misfit:
         misfit.get_or_insert_with(|| refusal_of(spec, problem));
         Cell::Null
     })
+}
+
+/// Why a model is not asked about somebody for whom one of its inputs is too dear.
+fn out_of_budget(spec: &InputSpec) -> PluginFault {
+    PluginFault::BadInput(format!(
+        "the input `{}` takes more than one evaluation may ({MAX_STEPS} steps, {} MiB of texts and lists): what it goes over is too long",
+        spec.name,
+        MAX_PRODUCED_BYTES >> 20
+    ))
 }
 
 /// Why a model is not asked about somebody. The value itself is not told: it is a person's.

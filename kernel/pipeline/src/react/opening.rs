@@ -8,7 +8,7 @@ use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_store::keys::{Definition, DeliveryMover};
 use kith_store::{Key, Operation, ReadError, Unit, row};
 
-use super::aside::unreadable;
+use super::aside::unreadable_person;
 use super::effects::{CURSOR, READINESS};
 use super::emitted::Emissions;
 use super::projection::{Projection, note_ordinal};
@@ -77,15 +77,16 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 
+/// Of so many who cannot be read there are letters. Where a whole store cannot be read these are enough to see why, and one commit.
+const MAX_LETTERS: usize = 1_000;
+
 /// Keep aside who is left out of the index.
 fn keep_aside(shared: &KernelState, workspace: WorkspaceId, as_of: Cursor, left_out: &[Unreadable]) {
     if left_out.is_empty() {
         return;
     }
-    // Where a whole store cannot be read these are enough to see why, and one commit.
-    const MAX_LETTERS: usize = 1_000;
     let letter = |(identity, error): &Unreadable| {
-        let (key, aside) = unreadable(workspace, as_of, error, identity.to_string().as_bytes());
+        let (key, aside) = unreadable_person(workspace, as_of, error, &identity.to_string());
         Operation::Put(key, row::encode(&aside))
     };
     let operations = left_out.iter().take(MAX_LETTERS).map(letter).collect();
@@ -131,7 +132,11 @@ fn build(
         drop(sender);
         for page in pages {
             let (entries, unreadable) = page?;
-            left_out.extend(unreadable);
+            let room = MAX_LETTERS.saturating_sub(left_out.len());
+            let with_room = |(place, (identity, error)): (usize, Unreadable)| {
+                (identity, if place < room { error } else { error.without_row() })
+            };
+            left_out.extend(unreadable.into_iter().enumerate().map(with_room));
             for entry in entries {
                 note_ordinal(&mut projection.ordinals, entry.ordinal, entry.profile);
                 for (feature, value) in &entry.values {

@@ -81,6 +81,8 @@ pub(crate) struct Projection {
     pub undoing: BTreeSet<u32>,
     /// Which names came.
     pub seen: SeenBook,
+    /// How many names of traits without a column have been told of.
+    pub names_told: usize,
     /// Traits that an audience reads and whose column is filled by the sweep under way: until now there were too many names.
     pub partial: BTreeSet<FeatureName>,
 }
@@ -168,6 +170,21 @@ impl Projection {
             self.index.set(*ordinal, feature, value);
         }
         self.versions.extend(changes.versions);
+        self.tell_of_names();
+    }
+
+    /// Say which names are too many for columns of their own: conditions on them look at people in place of the index.
+    fn tell_of_names(&mut self) {
+        let left_out = self.index.names_left_out();
+        let news = left_out.saturating_sub(self.names_told);
+        if news == 0 {
+            return;
+        }
+        if self.names_told == 0 {
+            tracing::warn!(names = left_out, "a workspace has more names of traits than the index takes");
+        }
+        metrics::counter!("kith_trait_names_without_index_total").increment(news as u64);
+        self.names_told = left_out;
     }
 
     /// The profile of an ordinal.
@@ -188,7 +205,23 @@ pub(crate) fn note_ordinal(ordinals: &mut Vec<Option<ProfileId>>, ordinal: u32, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kith_features::index::MAX_TRAIT_COLUMNS;
     use kith_model::id::{AudienceId, SourceIdentityId};
+
+    /// Names of traits beyond what the index takes were left out without a word.
+    #[test]
+    fn names_that_the_index_leaves_out_are_told_of_once_each() {
+        let mut projection = Projection::default();
+        let trait_of =
+            |number: usize| (3, FeatureName::Trait(format!("flag_{number}").as_str().into()), Value::Bool(true));
+        let mut show = |numbers: std::ops::Range<usize>| {
+            projection.apply(Changes { values: numbers.map(trait_of).collect(), ..Changes::default() });
+            projection.names_told
+        };
+        assert_eq!(show(0..MAX_TRAIT_COLUMNS), 0);
+        assert_eq!(show(MAX_TRAIT_COLUMNS - 5..MAX_TRAIT_COLUMNS + 3), 3);
+        assert_eq!(show(MAX_TRAIT_COLUMNS..MAX_TRAIT_COLUMNS + 3), 3);
+    }
 
     /// A profile left an audience and was merged into another within one pass. Its place was taken for that of a member from
     /// then on: the size of the audience was one more than its members.

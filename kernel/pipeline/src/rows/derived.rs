@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kith_features::{LeafGroups, LeafId, LeafState, LeafStates};
 use kith_model::audience::{Cause, Membership};
 use kith_model::id::{AudienceId, InstallationId, Position, ProfileId, SourceIdentityId};
+use kith_model::profile::Provenance;
 use kith_model::time::Timestamp;
 use kith_store::row::{self, Owner, Row};
 use serde::{Deserialize, Serialize};
@@ -110,6 +111,19 @@ pub(crate) struct ModelVersion {
     pub fit: u32,
     pub kind: OutputKind,
     pub outputs: Vec<String>,
+}
+
+impl ModelVersion {
+    /// Where values that it gave come from.
+    pub(crate) fn provenance(&self, output: &Output) -> Provenance {
+        Provenance {
+            installation: self.installation,
+            digest: self.digest.clone(),
+            fit: self.fit,
+            cause: output.cause,
+            computed_at: output.at,
+        }
+    }
 }
 
 impl Row for ModelVersion {

@@ -9,6 +9,7 @@ use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use parking_lot::Mutex;
 
 use super::harness::*;
+use crate::shared::MAX_STRIKES;
 use crate::{Activity, FittedState, HeldOut, Judged, Measure, Role};
 
 const SOON: InstallationId = InstallationId(4);
@@ -196,7 +197,6 @@ fn the_first_fit_of_another_version_is_measured_by_its_own_outputs() {
     assert_eq!(champion.problem.as_deref(), Some("the version cannot read it"));
 }
 
-/// What one fit learnt says of everybody is one fault of the plugin, however many people it was asked about.
 #[test]
 fn a_fit_that_answers_for_nobody_went_well_and_says_so() {
     let (bench, again) = shop();
@@ -205,6 +205,23 @@ fn a_fit_that_answers_for_nobody_went_well_and_says_so() {
         assert_eq!(held_out.challenger.problem.as_deref(), Some(why));
         assert_eq!((held_out.challenger.measures.len(), held_out.rows), (0, 0));
         assert!(held_out.of > 0 && held_out.challenger.unanswered == held_out.of);
+    }
+    assert!(bench.notes.0.lock().is_empty(), "the installation goes on");
+}
+
+/// Each of them was a strike of the installation, which had answered for everybody all the while.
+#[test]
+fn fits_that_answer_for_nobody_are_no_faults_of_the_one_in_use() {
+    let (bench, again) = shop();
+    put_to_use(&bench, 1, "good");
+    bench.settle();
+    for number in 0..=MAX_STRIKES {
+        // Faults at one place of the log are one; and nobody is asked about because of this, which would take a strike back.
+        bench.send(vec![event(&format!("seen-{number}"), &[("user_id", "u1")], "Seen", START)]);
+        bench.settle();
+        let held_out = compared(&bench, &again, "trap");
+        assert_eq!(held_out.challenger.problem.as_deref(), Some("it answers for nobody (trap)"));
+        assert_eq!(held_out.champion.unwrap().1.problem, None);
     }
     assert!(bench.notes.0.lock().is_empty(), "the installation goes on");
 }

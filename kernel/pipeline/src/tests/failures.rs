@@ -19,11 +19,11 @@ fn identity(bench: &Bench, user: &str) -> SourceIdentityId {
     bench.profile("user_id", user).unwrap().id.0
 }
 
-/// What was kept aside because it could not be read or written: the beginning of each, as text.
+/// What was kept aside because it could not be read or written: whose it is.
 fn unreadable(bench: &Bench) -> Vec<String> {
     let letters = bench.kernel.dead_letters(WORKSPACE, PageRequest::first(100)).unwrap().items;
     let of = |letter: DeadLetter| match letter {
-        DeadLetter::Unreadable { raw, .. } => Some(String::from_utf8_lossy(&raw).into_owned()),
+        DeadLetter::Unreadable { problem, .. } => problem.split(':').next().map(str::to_owned),
         _ => None,
     };
     letters.into_iter().filter_map(of).collect()
@@ -50,6 +50,7 @@ fn entries_that_cannot_be_read_stop_their_person_alone() {
     let mut named = spoilt.map(|id| kith_model::id::ProfileId(id).to_string());
     named.sort();
     assert_eq!(letters, named, "one for each, though one pass came across both");
+    assert_eq!(raw(&bench), [vec![255; 3], vec![255; 3]], "with the bytes of the row");
     bench.clock.advance_ms(1_000);
     bench.send(vec![added("u1", "m4")]);
     bench.settle();
@@ -240,5 +241,6 @@ fn somebody_who_cannot_be_read_ends_neither_a_start_nor_a_count() {
     let counted = bench.kernel.count(WORKSPACE, "events('Product Added').size() >= 1").unwrap();
     assert_eq!((counted.count, counted.exact), (5, false), "from the index");
     assert!(unreadable(&bench).contains(&spoilt.to_string()), "{:?}", unreadable(&bench));
+    assert!(raw(&bench).contains(&vec![255; 3]), "{:?}", raw(&bench));
     assert!(!is_failing(&bench, WORKSPACE) && !is_failing(&bench, OTHER));
 }

@@ -21,8 +21,8 @@ use crate::{DeadLetter, Role, Setup};
 /// So long that no pass waits for the model.
 const SLOW: Duration = Duration::from_millis(300);
 
-/// Grades everybody `good`.
-struct Grade;
+/// Grades everybody with one text.
+struct Grade(String);
 
 impl ComputeModel for Grade {
     fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
@@ -31,7 +31,7 @@ impl ComputeModel for Grade {
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
         let mut grade = ColumnBuilder::new("grade", &ColumnType::Text);
-        (0..rows.rows).for_each(|_| grade.push(Cell::Text("good".into())).unwrap());
+        (0..rows.rows).for_each(|_| grade.push(Cell::Text(self.0.clone())).unwrap());
         Ok(Table { rows: rows.rows, columns: vec![grade.finish()] })
     }
 }
@@ -170,19 +170,38 @@ fn tags(bench: &Bench, user: &str) -> BTreeMap<String, String> {
     profile.iter().flat_map(|profile| &profile.tags).map(|(name, tag)| (name.clone(), tag.json.clone())).collect()
 }
 
+/// A second model, whose tag is one text for everybody.
+fn graded(store: Arc<Watched>, text: &str) -> Bench {
+    Bench::over(store, vec![], |setup| {
+        let role = Role::TagModel(Arc::new(Grade(text.to_owned())));
+        let mut grade = installed(4, "grade", PluginKind::TagModel, role);
+        grade.inputs.clone_from(&setup.installations[1].inputs);
+        let outputs = setup.installations[1].outputs.iter().cloned();
+        let outputs = outputs.map(|output| OutputSpec { name: "grade".into(), values: vec![text.into()], ..output });
+        grade.outputs = outputs.collect();
+        setup.installations.push(grade);
+    })
+}
+
+/// A pass was bounded by what people had, and not by what a model said of them: megabytes of texts went into one unit, and only
+/// one that was larger than a unit may be was cut.
+#[test]
+fn what_a_model_answers_counts_with_what_a_pass_takes_on() {
+    const PEOPLE: usize = 200;
+    let store = Watched::new();
+    let bench = graded(store.clone(), &"x".repeat(64 << 10));
+    bench.send((0..PEOPLE).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
+    bench.wait_until("all are graded", || (0..PEOPLE).all(|user| tags(&bench, &format!("u{user}")).len() == 2));
+    let largest = store.committed.lock().iter().map(Unit::size_bytes).max().unwrap();
+    assert!(largest < 8 << 20, "{largest} bytes of {PEOPLE} answers of 64 KiB in one unit");
+}
+
 /// The pass that began a slow model's job failed, and the next gave the number of that model's version to another model: the
 /// answer was shown as the other model's.
 #[test]
 fn an_answer_is_shown_as_that_of_the_model_which_gave_it() {
     let store = Watched::new();
-    let bench = Bench::over(store.clone(), vec![], |setup| {
-        let mut grade = installed(4, "grade", PluginKind::TagModel, Role::TagModel(Arc::new(Grade)));
-        grade.inputs.clone_from(&setup.installations[1].inputs);
-        let outputs = setup.installations[1].outputs.iter().cloned();
-        let outputs = outputs.map(|output| OutputSpec { name: "grade".into(), values: vec!["good".into()], ..output });
-        grade.outputs = outputs.collect();
-        setup.installations.push(grade);
-    });
+    let bench = graded(store.clone(), "good");
     *bench.level.takes.lock() = SLOW;
     refuse_computed(&store, 0);
     bench.send(orders("u1", 0, 1));
@@ -300,4 +319,30 @@ fn whom_a_list_of_whole_numbers_cannot_say_is_set_aside_by_name() {
     assert_eq!(people.as_slice(), [bench.profile("user_id", "u2").unwrap().id]);
     assert!(message.contains("`orders` is declared int64-list, and item "), "{message}");
     assert!(bench.notes.0.lock().is_empty(), "nobody is blamed for it");
+}
+
+/// An input that passed its budget left the person waiting for the model for ever, and nothing told of it.
+#[test]
+fn for_whom_an_input_passes_its_budget_is_set_aside_by_name_until_they_change() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| {
+        let input = &mut setup.installations[1].inputs[0];
+        input.expression = "traits.items.filter(a, traits.items.exists(b, a + b == 'x')).size()".into();
+    });
+    let items = |message: &str, user: &str, count: usize, at| {
+        let items: Vec<String> = (0..count).map(|number| format!("\"i{number}\"")).collect();
+        identify(message, &[("user_id", user)], &format!(r#"{{"items":[{}]}}"#, items.join(",")), at)
+    };
+    bench.send(vec![items("m1", "ada", 800, START), items("m2", "bob", 2, START)]);
+    let listed = || bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+    bench.wait_until("the one is set aside", || !listed().is_empty());
+    bench.wait_until("the other has a tag", || tags(&bench, "bob").len() == 1);
+    let letters = listed();
+    let [DeadLetter::Computation { code, message, people, .. }] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!(code, "plugin.bad-input");
+    assert!(message.contains("`orders` takes more than one evaluation may"), "{message}");
+    assert_eq!(people.as_slice(), [bench.profile("user_id", "ada").unwrap().id]);
+    assert!(tags(&bench, "ada").is_empty() && bench.notes.0.lock().is_empty(), "nobody is blamed for it");
+    bench.send(vec![items("m3", "ada", 3, START.plus_ms(1))]);
+    bench.wait_until("she has one too", || tags(&bench, "ada").len() == 1);
 }

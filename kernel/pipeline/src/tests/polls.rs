@@ -540,6 +540,25 @@ fn the_cursor_counts_for_what_a_source_may_bring() {
     assert!(first.reason().contains("source-bytes"), "{first:?}");
 }
 
+/// Whoever asked for a poll had the row written too, which counted for nothing.
+#[test]
+fn the_row_that_is_written_for_whoever_asks_counts_as_well() {
+    let feed = Feed::of(1);
+    *feed.fails.lock() = Some(PollError::Permanent("no such list".into()));
+    let bench = bench(&feed);
+    assert_eq!(polled(&bench, 1).outcome(), "permanent");
+    let row = bench.store.get(&[Key::poll(WORKSPACE, FEED)]).unwrap()[0].as_ref().unwrap().len();
+    let volumes = &bench.kernel.shared.volumes;
+    volumes.brought((WORKSPACE, FEED), usize::try_from(table::SOURCE_BYTES.default).unwrap() - row - 1, START);
+    assert!(volumes.check((WORKSPACE, FEED), START).is_ok());
+    // The poll itself writes nothing yet.
+    *feed.gated.lock() = Some(None);
+    let held = feed.gate.lock();
+    ask(&bench, PollFrom::Cursor);
+    assert!(volumes.check((WORKSPACE, FEED), START).is_err());
+    drop(held);
+}
+
 /// Nothing of a poll can be written, and it asked again every second.
 #[test]
 fn a_back_off_holds_though_it_cannot_be_committed() {

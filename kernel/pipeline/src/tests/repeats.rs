@@ -288,6 +288,22 @@ fn a_repeat_a_conflict_and_a_correction_are_three_things() {
     assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().events, 4);
 }
 
+/// The second event of an id came when nobody remembered the first one. What took the place of both was counted as if it had taken
+/// that of one.
+#[test]
+fn a_correction_in_the_place_of_several_events_counts_for_what_is_left() {
+    let bench = Bench::new(vec![]);
+    bench.configure(|setup| setup.installations[0].corrects = true);
+    let seen = |name: &str| vec![event("m-1", &[("user_id", "u1")], name, START)];
+    assert_eq!(bench.send(seen("Seen")).acceptance.accepted, 1);
+    bench.clock.advance_ms(9 * DAY);
+    assert_eq!(bench.send(seen("Seen")).acceptance.accepted, 1);
+    assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().events, 2);
+    assert_eq!(bench.try_import(seen("Paid")).unwrap().acceptance.corrected, 1);
+    assert_eq!(bench.kernel.totals(WORKSPACE).unwrap().events, 1);
+    assert_eq!(bench.count("events('Paid').size() == 1 && events('Seen').size() == 0"), 1);
+}
+
 /// Of one id that stands in a file several times the last counts.
 #[test]
 fn a_file_can_correct_its_own_rows() {

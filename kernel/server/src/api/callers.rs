@@ -36,7 +36,7 @@ pub(super) async fn by_address(State(app): State<Arc<App>>, request: Request, ne
     };
     let response = authenticated(&app, client, next.run(request).await);
     if response.status() == StatusCode::TOO_MANY_REQUESTS && app.refusals.count(client).is_err() {
-        tokio::time::sleep(held()).await;
+        tokio::time::sleep(refusal_delay()).await;
     }
     response
 }
@@ -48,7 +48,8 @@ const HELD: Duration = Duration::from_secs(1);
 /// Over how much longer they are spread: hundreds that are refused together would come again together, each second.
 const SPREAD_MS: u64 = 1_000;
 
-fn held() -> Duration {
+/// How long one of them is held back.
+pub(crate) fn refusal_delay() -> Duration {
     let mut bits = [0_u8; 2];
     // Where the system has no random bits, all of them are held for equally long.
     let _ = getrandom::fill(&mut bits);
@@ -101,7 +102,7 @@ impl InVain {
     }
 
     /// One more time. The server's own clock may stand still, so time is the machine's.
-    fn count(&self, client: IpAddr) -> Result<(), Exhausted> {
+    pub(crate) fn count(&self, client: IpAddr) -> Result<(), Exhausted> {
         let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
         self.count_at(client, Timestamp(passed))
     }
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_together_does_not_come_again_together() {
-        let mut held: Vec<Duration> = (0..400).map(|_| held()).collect();
+        let mut held: Vec<Duration> = (0..400).map(|_| refusal_delay()).collect();
         held.sort_unstable();
         assert!(held.iter().all(|held| (HELD..2 * HELD).contains(held)), "{held:?}");
         // At random, of 400 some 40 come in each tenth of the second.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use kith_model::audience::{Audience, Reach};
 use kith_model::event::{DraftEvent, EventKind};
 use kith_pipeline::Preview;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::intake::{NoteBody, PartPlace, RejectedBody};
 use super::view::{IdentifierView, json as json_of, time};
+use crate::catalogue::WorkspaceTables;
 use crate::error::ApiError;
 
 /// Whether a value of `dry_run` asks for one; the word alone does.
@@ -49,6 +51,9 @@ pub(crate) struct RecordsPreview {
     repeated_ids: u64,
     /// What the connector assumed about the input.
     notes: Vec<NoteBody>,
+    /// Audiences whose actions also write to those whom imported history moves (`imports: send`): each to no more people than
+    /// these events name. `null` for a key that may not read audiences.
+    writing_audiences: Option<Vec<String>>,
 }
 
 /// An event as it would be stored.
@@ -68,7 +73,16 @@ pub(crate) struct PreviewedEvent {
     flags: Vec<String>,
 }
 
-/// The answer to a dry run.
+/// The names of the audiences that write to those whom an import moves.
+pub(super) fn writing_audiences(tables: &WorkspaceTables) -> Vec<String> {
+    let writes = |audience: &Audience| {
+        let mut actions = [&audience.on_enter, &audience.on_exit].into_iter().flatten();
+        actions.any(|action| action.imports == Reach::Send)
+    };
+    tables.audiences.values().filter(|audience| writes(audience)).map(|audience| audience.name.to_string()).collect()
+}
+
+/// The answer to a dry run, without what of it not every key may see.
 pub(super) fn answer(preview: &Preview, notes_of: &[(String, String)], repeated_ids: u64) -> RecordsPreview {
     let rejected = preview.rejected.iter().map(|record| RejectedBody::new(record, PartPlace::Line, true));
     RecordsPreview {
@@ -83,6 +97,14 @@ pub(super) fn answer(preview: &Preview, notes_of: &[(String, String)], repeated_
         violations: preview.violations,
         repeated_ids,
         notes: NoteBody::all(notes_of),
+        writing_audiences: None,
+    }
+}
+
+impl RecordsPreview {
+    /// The same for a key that may read audiences.
+    pub(super) fn with_writing_audiences(self, names: Vec<String>) -> RecordsPreview {
+        RecordsPreview { writing_audiences: Some(names), ..self }
     }
 }
 

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
 use kith_json::Oddity;
 use kith_model::budget::{Budget, table};
+use kith_model::objects::Objects;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
@@ -172,7 +173,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::at(twice.path.clone(), "the key stands there twice; leave one"));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let value = serde_path_to_error::deserialize(Objects(&mut reader)).map_err(|error| {
         if !error.inner().is_data() {
             return no_json(bytes, error.inner());
         }
@@ -366,7 +367,8 @@ mod tests {
         assert_eq!(mistake_at(r#"{"inner":[{}]}"#), "inner[0].number");
         assert_eq!(mistake_at("{}"), "inner");
         assert_eq!(mistake_at(r#"{"inner":[],"inner":[]}"#), "inner");
-        for no_field in [r#"{"inner":[]}{}"#, "", "7", "{bad", r#"{"inner":[{"number":1,}]}"#] {
+        assert_eq!(mistake_at(r#"{"inner":[{"number":1},[1]]}"#), "inner[1]");
+        for no_field in [r#"{"inner":[]}{}"#, "[[]]", "", "7", "{bad", r#"{"inner":[{"number":1,}]}"#] {
             assert_eq!(mistake_at(no_field), "body", "{no_field}");
         }
     }

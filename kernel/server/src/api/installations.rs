@@ -4,6 +4,7 @@
 
 mod backtest;
 mod body;
+mod carrying;
 pub(super) mod changes;
 mod edit;
 mod fitting_rules;
@@ -268,7 +269,7 @@ pub(crate) async fn change(
         if patch.dry_run {
             return rehearsed(app, (&caller, actor), &name, &if_match, &patch, &checked, patience);
         }
-        let (id, changes) = app.change_after_loading(workspace, actor, patience, |draft| {
+        let (id, changes, warnings) = app.change_after_loading(workspace, actor, patience, |draft| {
             let before = InstallationRow::clone(named(draft.tables(), &name)?);
             if_match.check(&format!("installation `{name}`"), || body::tag(draft.tables(), &before))?;
             let (row, unshown) = patched(app, draft, &before, &patch, &checked, &caller)?;
@@ -278,15 +279,16 @@ pub(crate) async fn change(
             // One that could not be made to run is tried again, though nothing is new.
             let is_retried = patch.mode.is_some() && app.wiring.activity(draft.tables(), &before) != Activity::Running;
             if changes.is_empty() && !is_retried {
-                return Ok((before.id, changes));
+                return Ok((before.id, changes, Vec::new()));
             }
             draft.audit("installation.change", &row.name, Some(public(&shown)), Some(public(&row)))?;
             let what = |value: &Option<String>| if value.is_some() { "secret.set" } else { "secret.remove" };
             audit_secrets(draft, &row.name, patch.secrets.iter().map(|(name, value)| (name, what(value))))?;
+            let warnings = carrying::newly_refused(draft.tables(), &before, &row);
             draft.put_installation(row);
-            Ok((before.id, changes))
+            Ok((before.id, changes, warnings))
         })?;
-        tagged(app, &caller, id, changes)
+        tagged(app, &caller, id, (changes, warnings))
     })
     .await
 }
@@ -307,23 +309,24 @@ fn rehearsed(
     let (row, unshown) = patched(app, &mut draft, &before, patch, checked, caller)?;
     let secrets: Vec<&String> = patch.secrets.keys().collect();
     let changes = differences(&shown_before(&before, &row), &row, &secrets, &unshown);
+    let warnings = carrying::newly_refused(draft.tables(), &before, &row);
     if !changes.is_empty() {
         draft.put_installation(row);
         app.tried_on_paper(&draft, patience)?;
     }
-    tagged(app, caller, before.id, changes)
+    tagged(app, caller, before.id, (changes, warnings))
 }
 
-/// An installation as it is now, with its tag and with what a change changed, or would.
+/// An installation as it is now, with its tag and with what a change changed, or would, and what comes of that.
 fn tagged(
     app: &App,
     caller: &Caller,
     id: InstallationId,
-    changes: Vec<ChangeBody>,
+    (changes, warnings): (Vec<ChangeBody>, Vec<String>),
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
     let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed_meanwhile)?);
-    Ok(TaggedBody { tag, body: present(app, caller, id, None)?.with_changes(changes) })
+    Ok(TaggedBody { tag, body: present(app, caller, id, None)?.with_changes(changes, warnings) })
 }
 
 /// Write down which secrets were set and removed; their values are nobody's to see.

@@ -22,7 +22,7 @@ use super::intake::{
     Gunzip, NoteBody, PartPlace, TakenBody, count_metrics, counts, looks_gzip, own_answer, says_gzip, source_request,
 };
 use crate::app::App;
-use crate::auth::KeyId;
+use crate::auth::{KeyId, Scope};
 use crate::error::{ApiError, Problem};
 
 /// What became of a stream of records, or what would.
@@ -92,7 +92,11 @@ pub(crate) async fn receive(
         Err(error) => return Err(broke_off(&app, &intake, error.into())),
     };
     if let Some(preview) = &receipted.preview {
-        let previewed = dry_run::answer(preview, &receipted.notes, receipted.repeated_ids);
+        let mut previewed = dry_run::answer(preview, &receipted.notes, receipted.repeated_ids);
+        if caller.may(Scope::AudiencesRead) {
+            let tables = app.catalogue.workspace(caller.workspace)?;
+            previewed = previewed.with_writing_audiences(dry_run::writing_audiences(&tables));
+        }
         return Ok(Json(RecordsBody::Previewed(previewed)).into_response());
     }
     count_metrics(&app, &receipted.acceptance.since(&before));

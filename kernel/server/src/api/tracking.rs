@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use kith_model::budget::table;
 use kith_model::id::{InstallationName, Name, WorkspaceId};
+use kith_model::objects::Objects;
 use kith_model::plugin::PluginKind;
 use kith_model::tracking::{Policy, TrackingPlan};
 use kith_pipeline::Patience;
@@ -354,7 +355,7 @@ pub(crate) async fn change(
             let present = serde_json::to_value(PlanDocument::from(before))
                 .map_err(|error| ApiError::internal("writing a tracking plan", error))?;
             let document = merged(&present, &patch);
-            serde_path_to_error::deserialize(&document)
+            serde_path_to_error::deserialize(Objects(&document))
                 .map_err(|error| ApiError::at(error.path().to_string(), words::plain(&error.inner().to_string())))
         })
     })

@@ -13,10 +13,7 @@ pub(super) fn plain(message: &str) -> String {
     // What was sent may say the same words, and stands before them.
     let Some((found, wanted)) = message.rsplit_once(WANTED) else { return message.to_owned() };
     if let Some(length) = found.strip_prefix("invalid length ") {
-        return match wanted.starts_with("struct ") {
-            true => format!("is a list; write {}", as_json(wanted)),
-            false => format!("has {length} entries; write {}", as_json(wanted)),
-        };
+        return format!("has {length} entries; write {}", as_json(wanted));
     }
     match ["invalid type: ", "invalid value: "].iter().find_map(|kind| found.strip_prefix(kind)) {
         Some(found) => format!("is {}; write {}", sent(found), as_json(wanted)),
@@ -95,6 +92,8 @@ pub(super) fn nearest<'k>(written: &str, known: &'k [String]) -> Option<&'k str>
 
 #[cfg(test)]
 mod tests {
+    use kith_model::objects;
+
     use super::*;
 
     #[test]
@@ -129,6 +128,7 @@ mod tests {
     fn what_the_reader_says_names_no_type_of_rust() {
         for (text, words) in [
             ("[]", "is a list; write an object"),
+            (r#"{"inner":[1,[],true,null]}"#, "is a list; write an object"),
             ("7", "is the number `7`; write an object"),
             (r#"{"number":-1}"#, "is the number `-1`; write a whole number of 0 or more"),
             (r#"{"number":"x, expected y"}"#, r#"is the text "x, expected y"; write a whole number of 0 or more"#),
@@ -137,7 +137,7 @@ mod tests {
             (r#"{"is_so":1.5}"#, "is the number `1.5`; write true or false"),
             (r#"{"inner":true}"#, "is `true`; write an object"),
         ] {
-            let said = serde_json::from_str::<Wanted>(text).unwrap_err().to_string();
+            let said = objects::from_json::<Wanted>(text).unwrap_err().to_string();
             assert_eq!(plain(&said), words, "{text}: {said}");
         }
         assert_eq!(plain("missing field `name` at line 1 column 2"), "missing field `name`");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::args::{ActionArgs, AudienceChangeArgs, AudienceCommand, AudienceCreateArgs, Basis, Person, Reach};
 use super::client::{ApiError, Client, encode};
 use super::consent::Consent;
-use super::output::{self, AnswerFormat, cut, field};
+use super::output::{self, AnswerFormat, cut, field, warnings};
 use super::{Failure, digits, items, json_argument, print_json, profile, text_argument};
 
 pub(crate) fn run(command: &AudienceCommand, client: &Client, format: AnswerFormat) -> Result<(), Failure> {
@@ -291,12 +291,6 @@ fn one_audience(audience: &Value) -> String {
         rows.push(vec![action.to_owned(), action_cell(&audience[action])]);
     }
     output::table(&["what", "value"], rows) + &warnings(audience)
-}
-
-/// What may be a mistake in the condition, behind what is shown.
-fn warnings(answer: &Value) -> String {
-    let warnings = answer.get("warnings").and_then(Value::as_array).into_iter().flatten();
-    warnings.map(|warning| format!("\n\nwarning: {}", output::plain(warning))).collect()
 }
 
 /// What an action sends: a line for each of its parts.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 
 use kith::audit::{AuditEntry, BrokenChain, ChainCheck, ChainStart};
+use kith_model::objects;
 use serde_json::{Value, json};
 
 use super::args::{AuditCommand, AuditFilterArgs, AuditLogArgs};
@@ -155,7 +156,7 @@ fn verify_lines(lines: impl Iterator<Item = Result<String, Failure>>) -> Result<
     for (index, line) in lines.enumerate() {
         let line = line?;
         let place = index + 1;
-        let entry: AuditEntry = serde_json::from_str(&line).map_err(|error| {
+        let entry: AuditEntry = objects::from_json(&line).map_err(|error| {
             let behind = check.head().map(|(number, _)| format!(", behind record {number},")).unwrap_or_default();
             Failure::Failed(format!("line {place}{behind} is no record: {error}"))
         })?;
@@ -231,6 +232,8 @@ mod tests {
         cut[1].pop();
         let said = verified(&cut).unwrap_err().to_string();
         assert!(said.starts_with("line 2, behind record 1, is no record"), "{said}");
+        let list = "[1,\"2026-11-21T10:00:00.000Z\",\"k\",\"\",\"key.create\",\"x\",\"r\"]".to_owned();
+        assert!(verified(&[list]).unwrap_err().to_string().contains("expected struct"));
         assert!(verified(&[]).unwrap_err().to_string().contains("no records"));
         let filtered = [lines[0].clone(), lines[2].clone()];
         assert!(verified(&filtered).unwrap_err().to_string().contains("with a filter"));

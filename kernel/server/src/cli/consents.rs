@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{ConsentCommand, IdentifierList};
 use super::client::Client;
-use super::output::{self, AnswerFormat, cut, field};
+use super::output::{self, AnswerFormat, cut, field, section};
 use super::{Failure, items, print_json, profile};
 
 /// The widest value in a cell.
@@ -276,14 +276,6 @@ fn whose(said: &Value) -> String {
 fn said(part: &Value, name: &str) -> String {
     let is_allowed = part.get(name).and_then(Value::as_bool).unwrap_or_default();
     if is_allowed { "allowed".to_owned() } else { cut(&format!("refused: {}", field(part, "said")), MAX_CELL) }
-}
-
-fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
-    if !rows.is_empty() {
-        text.push('\n');
-        text.push_str(&output::table(header, rows));
-        text.push('\n');
-    }
 }
 
 fn check_table(checked: &[Value]) -> String {

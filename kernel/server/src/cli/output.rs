@@ -55,6 +55,21 @@ pub(crate) fn warn_of(warnings: Option<&Value>) {
     }
 }
 
+/// A table below what there is, unless it has no rows.
+pub(crate) fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(header, rows));
+        text.push('\n');
+    }
+}
+
+/// What an answer warns of, behind what is shown of it.
+pub(crate) fn warnings(answer: &Value) -> String {
+    let warnings = answer.get("warnings").and_then(Value::as_array).into_iter().flatten();
+    warnings.map(|warning| format!("\n\nwarning: {}", plain(warning))).collect()
+}
+
 /// Say on standard error what is likely not meant, to programs too.
 pub(crate) fn warn(warning: &str) {
     // Nobody may be reading it, which is no reason to panic.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::args::{ListFormat, OriginArgs, Person, ProfileCommand, SearchArgs};
 use super::client::{Client, encode};
-use super::output::{self, AnswerFormat, cut, field};
+use super::output::{self, AnswerFormat, cut, field, section};
 use super::{Failure, print_json};
 
 /// The widest value in a cell.
@@ -303,14 +303,6 @@ fn made_by(value: &Value) -> String {
 
 fn computed_at(value: &Value) -> String {
     value.get("from").map(|from| field(from, "computed_at")).unwrap_or_default()
-}
-
-fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
-    if !rows.is_empty() {
-        text.push('\n');
-        text.push_str(&output::table(header, rows));
-        text.push('\n');
-    }
 }
 
 fn event_table(events: &[Value]) -> String {

@@ -261,10 +261,10 @@ mod tests {
         let row = |name: &str| (Key::meta(name), Entry { value: Some(Value::from([0; 500])), sequence: 1, spot: None });
         let (one, other) = (row("one"), row("other"));
         let (of_one, of_other) = (entry_bytes(&one.0, &one.1), entry_bytes(&other.0, &other.1));
-        overlay.publish(Rows::from([one, other]), Applied { sequence: 1, position: 0 });
+        overlay.publish(Rows::from([one, other]), Applied { sequence: 1, ..Applied::default() });
         assert_eq!(overlay.bytes(), of_one + of_other);
         let layer = overlay.freeze().unwrap();
-        overlay.publish(Rows::from([row("third")]), Applied { sequence: 2, position: 0 });
+        overlay.publish(Rows::from([row("third")]), Applied { sequence: 2, ..Applied::default() });
         overlay.release(of_one);
         let third = overlay.bytes() - of_other;
         assert!(third > 500 && overlay.bytes() > 1_000);

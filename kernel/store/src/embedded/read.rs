@@ -196,7 +196,7 @@ mod tests {
         let value = Value::from(sequence.to_be_bytes().as_slice());
         let entry = Entry { value: Some(value), sequence, spot: None };
         let rows = keys.iter().map(|key| (key.clone(), entry.clone())).collect();
-        overlay.publish(rows, Applied { sequence, position: 0 });
+        overlay.publish(rows, Applied { sequence, ..Applied::default() });
     }
 
     /// Bring what is published into the engine, as the applier does.

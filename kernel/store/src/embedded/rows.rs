@@ -11,7 +11,7 @@ fn time(bytes: &[u8]) -> Option<Timestamp> {
 }
 
 fn damaged(what: &str) -> ReadError {
-    ReadError::Corrupt { what: what.to_owned(), problem: "its row cannot be read".to_owned() }
+    ReadError::Corrupt { what: what.to_owned(), problem: "its row cannot be read".to_owned(), row: None }
 }
 
 /// The row of when a job is due next.

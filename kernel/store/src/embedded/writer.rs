@@ -168,6 +168,10 @@ pub(crate) fn run(shared: &Shared, mut end: End) {
         end = draft.finish();
         answers.into_iter().for_each(Answer::send);
     }
+    // With it, damage of the last group is known for what it is at the next start.
+    if let Some(journal) = &shared.journal {
+        journal.note(end.next_sequence - 1);
+    }
 }
 
 /// A group that is being put together.
@@ -227,7 +231,11 @@ impl<'a> Draft<'a> {
     /// Show the units to readers: rows, then log records, then the head, so that who sees the head finds all of it. Rows and
     /// records are shown under one lock, so that who has read a row finds the record that goes with it.
     pub(crate) fn publish(&mut self) {
-        let last = Applied { sequence: self.end.next_sequence - 1, position: self.end.next_position - 1 };
+        let last = Applied {
+            sequence: self.end.next_sequence - 1,
+            position: self.end.next_position - 1,
+            fingerprint: self.end.fingerprint,
+        };
         let has_records = !self.records.is_empty();
         let mut tail = self.shared.tail.write();
         self.shared.overlay.publish(std::mem::take(&mut self.pending), last);
@@ -274,14 +282,14 @@ impl<'a> Draft<'a> {
         };
         // Where the group will lie is known when it is written; till then its spots count from its beginning.
         let begin = Spot { segment: 0, offset: self.group.bytes.len() as u64 };
-        self.group.push(place, encoded);
-        self.add(place, self.shared.journal.is_some().then_some(begin), effects);
+        let checksum = self.group.push(place, encoded);
+        self.add(place, checksum, self.shared.journal.is_some().then_some(begin), effects);
         let head = Position(place.next_position() - 1);
         Ok(Committed { first: if appended == 0 { head } else { Position(place.first_position) }, head })
     }
 
-    /// Add a unit's effects, whose record begins at `spot` in the journal, to the group's rows and records.
-    pub(crate) fn add(&mut self, place: Place, spot: Option<Spot>, effects: Vec<Effect>) {
+    /// Add a unit's effects, whose record begins at `spot` in the journal and has this checksum, to the group's rows and records.
+    pub(crate) fn add(&mut self, place: Place, checksum: u32, spot: Option<Spot>, effects: Vec<Effect>) {
         let sequence = place.sequence;
         let mut end = record::LEAST_BYTES;
         for effect in effects {
@@ -303,7 +311,12 @@ impl<'a> Draft<'a> {
             };
             self.pending.insert(key, entry);
         }
-        self.end.next_sequence = sequence + 1;
+        debug_assert_eq!(
+            self.end.next_position,
+            place.next_position(),
+            "a place says how many records its unit appends"
+        );
+        self.end = self.end.after(place, checksum);
     }
 
     /// The row of `key` as of the group so far.
@@ -406,8 +419,11 @@ impl<'a> Draft<'a> {
         let mut jobs = Vec::with_capacity(page.rows.len());
         let mut effects = Vec::with_capacity(4 * page.rows.len());
         for (key, _) in page.rows {
-            let damaged =
-                |problem: &str| ReadError::Corrupt { what: "a queue".to_owned(), problem: problem.to_owned() };
+            let damaged = |problem: &str| ReadError::Corrupt {
+                what: "a queue".to_owned(),
+                problem: problem.to_owned(),
+                row: None,
+            };
             let (_, id) = key.as_job_due(queue).ok_or_else(|| damaged("a key of its order cannot be read"))?;
             let row = self.row(&Key::job_body(queue, &id))?;
             match row.ok_or_else(|| damaged("a job has no body")).and_then(|row| rows::read_job_body(&row)) {

@@ -55,7 +55,7 @@ impl History {
             Some((&WHOLE_TAG, value)) => Ok(Value::from(value)),
             Some((&SPOT_TAG, rest)) => {
                 let (spot, size_bytes, crc) = read_spot(rest).ok_or_else(|| damaged("an event's place is cut off"))?;
-                let value = self.journal.read(spot, size_bytes).map_err(|source| EngineError::Io { engine, source })?;
+                let value = self.journal.read(spot, size_bytes).map_err(|source| EngineError::of_io(engine, source))?;
                 if crc32c::crc32c(&value) == crc {
                     Ok(value)
                 } else {

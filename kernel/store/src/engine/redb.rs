@@ -23,7 +23,11 @@ pub(crate) struct RedbEngine {
 
 fn failed(error: impl Into<redb::Error>) -> EngineError {
     match error.into() {
-        redb::Error::Io(source) => EngineError::Io { engine: NAME, source },
+        redb::Error::Io(source) => EngineError::of_io(NAME, source),
+        // What it says of all that is asked for after an error of the system, and of a file that another process has open.
+        error @ (redb::Error::PreviousIo | redb::Error::DatabaseAlreadyOpen) => {
+            EngineError::Io { engine: NAME, source: std::io::Error::other(error.to_string()) }
+        }
         error => EngineError::Corrupt { engine: NAME, problem: error.to_string() },
     }
 }

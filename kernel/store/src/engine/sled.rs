@@ -41,7 +41,7 @@ pub(crate) struct SledEngine {
 
 fn failed(error: sled::Error) -> EngineError {
     match error {
-        sled::Error::Io(source) => EngineError::Io { engine: NAME, source },
+        sled::Error::Io(source) => EngineError::of_io(NAME, source),
         error => EngineError::Corrupt { engine: NAME, problem: error.to_string() },
     }
 }
@@ -55,8 +55,8 @@ pub(crate) fn open(directory: &Path, cache_bytes: u64) -> Result<SledEngine, Eng
     catch(NAME, || {
         let config = sled::Config::new().path(directory).cache_capacity(cache_bytes).flush_every_ms(Some(500));
         let database = config.open().map_err(failed)?;
-        let io = |source| EngineError::Io { engine: NAME, source };
-        let file = OpenOptions::new().read(true).write(true).open(directory.join("db")).map_err(io)?;
+        let file = OpenOptions::new().read(true).write(true).open(directory.join("db"));
+        let file = file.map_err(|source| EngineError::of_io(NAME, source))?;
         let mut split = HashSet::new();
         for row in database.range([SPLIT].as_slice()..[SPLIT + 1].as_slice()) {
             let (key, _) = row.map_err(failed)?;
@@ -246,7 +246,7 @@ impl Engine for SledEngine {
     fn sync(&self) -> Result<(), EngineError> {
         catch(NAME, || {
             self.database.flush().map_err(failed)?;
-            self.file.sync_data().map_err(|source| EngineError::Io { engine: NAME, source })
+            self.file.sync_data().map_err(|source| EngineError::of_io(NAME, source))
         })
     }
 }

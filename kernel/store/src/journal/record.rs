@@ -76,6 +76,7 @@ pub(crate) struct Record<'a> {
     pub(crate) place: Place,
     operations: &'a [u8],
     pub(crate) size_bytes: usize,
+    pub(crate) checksum: u32,
 }
 
 fn length(bytes: &[u8]) -> [u8; 4] {
@@ -128,8 +129,8 @@ pub(crate) fn record_bytes(operations: &[u8]) -> usize {
     LEAST_BYTES + operations.len()
 }
 
-/// Write the record of one unit behind `buffer`.
-pub(crate) fn write_record(buffer: &mut Vec<u8>, place: Place, operations: &[u8]) {
+/// Write the record of one unit behind `buffer`; its checksum.
+pub(crate) fn write_record(buffer: &mut Vec<u8>, place: Place, operations: &[u8]) -> u32 {
     let start = buffer.len();
     let payload_bytes = PREFIX_BYTES + operations.len();
     let payload_length = u32::try_from(payload_bytes).expect("the limits of a unit are far below 4 GiB");
@@ -144,6 +145,7 @@ pub(crate) fn write_record(buffer: &mut Vec<u8>, place: Place, operations: &[u8]
     buffer.extend_from_slice(operations);
     let crc = checksum(payload_length, &buffer[start + 8..]);
     buffer[start + 4..start + 8].copy_from_slice(&crc.to_be_bytes());
+    crc
 }
 
 /// The checksum covers the length as well: a wrong length must not look like another record.
@@ -180,7 +182,7 @@ pub(crate) fn read_record(bytes: &[u8]) -> Result<Record<'_>, &'static str> {
     let appended = u32::from_be_bytes(number(record, HEADER_BYTES + 13).ok_or(field)?);
     let group = sequence.checked_sub(u64::from(back)).ok_or("the record's group is wrong")?;
     let place = Place { sequence, group, first_position, appended };
-    Ok(Record { place, operations: &record[LEAST_BYTES..], size_bytes })
+    Ok(Record { place, operations: &record[LEAST_BYTES..], size_bytes, checksum: crc })
 }
 
 /// Read a record of `bytes`, and one of the same bytes with the right length and checksum.
@@ -273,7 +275,8 @@ mod tests {
             assert_eq!(operations.len() - before, operation_bytes(effect), "{effect:?}");
         }
         let mut bytes = Vec::new();
-        write_record(&mut bytes, place, &operations);
+        let checksum = write_record(&mut bytes, place, &operations);
+        assert_eq!(read_record(&bytes).unwrap().checksum, checksum);
         assert_eq!(bytes.len(), record_bytes(&operations));
         (place, effects, bytes)
     }

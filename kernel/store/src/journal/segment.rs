@@ -43,7 +43,8 @@ impl From<std::io::Error> for SegmentError {
     }
 }
 
-fn header(first: Mark) -> [u8; 32] {
+/// The header of the segment that begins with `first`.
+pub(crate) fn header(first: Mark) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..12].copy_from_slice(&VERSION.to_be_bytes());

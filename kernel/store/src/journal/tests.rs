@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use kith_model::id::WorkspaceId;
 
 use super::record::{Effect, write_operation};
+use super::recovery::segments_in;
 use super::*;
+use crate::files::steps;
 
 const SEGMENT_BYTES: u64 = 2_000;
 
@@ -15,6 +17,11 @@ fn operations(number: u64) -> Vec<u8> {
     let record = Value::from(vec![u8::try_from(number).unwrap(); 40]);
     write_operation(&mut bytes, &Effect::Append { workspace: WorkspaceId(1), record, row: None });
     bytes
+}
+
+/// Look at the journal in `directory`, and go on with what is found.
+fn open(directory: &Path, segment_bytes: u64) -> Result<(Journal, Reach), OpenError> {
+    survey(directory)?.mend(segment_bytes)
 }
 
 /// Append groups of the given sizes to the journal in `directory`.
@@ -26,8 +33,8 @@ fn append(directory: &Path, groups: &[u64]) {
         for _ in 0..*units {
             let place =
                 Place { sequence: end.next_sequence, group: first, first_position: end.next_position, appended: 1 };
-            group.push(place, &operations(end.next_sequence));
-            end = End { next_sequence: place.sequence + 1, next_position: place.next_position() };
+            let checksum = group.push(place, &operations(end.next_sequence));
+            end = end.after(place, checksum);
         }
         journal.append(&group);
     }
@@ -64,7 +71,23 @@ fn units(directory: &Path) -> u64 {
 }
 
 fn last_segment(directory: &Path) -> PathBuf {
-    segment_paths(directory).unwrap().pop().unwrap()
+    segments_in(directory).unwrap().pop().unwrap().path
+}
+
+/// What is in the files of `directory`, by their names.
+fn files_in(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let mut files: Vec<(String, Vec<u8>)> =
+        entries.map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap())).collect();
+    files.sort();
+    files
+}
+
+/// What was cut off the journal in `directory`, by the names under which it is kept.
+fn kept_in(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = files_in(directory);
+    files.retain(|(name, _)| name.ends_with(".cut"));
+    files
 }
 
 #[test]
@@ -74,15 +97,19 @@ fn a_tail_torn_at_any_byte_is_cut_off() {
     let path = last_segment(&directory);
     let whole = fs::read(&path).unwrap();
     append(&directory, &[1]);
+    let watermark = fs::read(directory.join("watermark")).unwrap();
     let longer = fs::read(&path).unwrap();
     for length in whole.len()..longer.len() {
         fs::write(&path, &longer[..length]).unwrap();
+        // As it was when the unit was torn.
+        fs::write(directory.join("watermark"), &watermark).unwrap();
         assert_eq!(units(&directory), 6, "cut at {length}");
         assert_eq!(fs::read(&path).unwrap(), whole);
         // The place of the torn unit is used again.
         append(&directory, &[1]);
         assert_eq!(units(&directory), 7);
     }
+    fs::write(directory.join("watermark"), &watermark).unwrap();
     for at in whole.len()..longer.len() {
         let mut changed = longer.clone();
         changed[at] ^= 1;
@@ -142,7 +169,7 @@ fn segments_follow_each_other_and_reads_begin_anywhere() {
 }
 
 #[test]
-fn a_segment_whose_making_was_cut_short_is_removed() {
+fn a_segment_whose_making_was_cut_short_is_set_aside() {
     for length in [0, 1, 31] {
         let folder = new(&[30]);
         let directory = folder.path().join("journal");
@@ -150,6 +177,9 @@ fn a_segment_whose_making_was_cut_short_is_removed() {
         fs::write(&unborn, vec![0; length]).unwrap();
         assert_eq!(units(&directory), 30);
         assert!(!unborn.exists());
+        let kept = kept_in(&directory);
+        let expected = (format!("{:020}.journal.0.cut", 31), vec![0; length]);
+        assert_eq!(kept, if length == 0 { vec![] } else { vec![expected] });
         append(&directory, &[1]);
         assert_eq!(units(&directory), 31);
     }
@@ -160,7 +190,7 @@ fn a_unit_larger_than_a_segment_gets_one_of_its_own() {
     let folder = new(&[1]);
     let directory = folder.path().join("journal");
     append(&directory, &[100, 1]);
-    assert_eq!(segment_paths(&directory).unwrap().len(), 3);
+    assert_eq!(segments_in(&directory).unwrap().len(), 3);
     assert_eq!(units(&directory), 102);
 }
 
@@ -175,4 +205,204 @@ fn a_segment_of_a_newer_release_is_refused() {
     fs::write(&path, bytes).unwrap();
     let error = open(&folder.path().join("journal"), SEGMENT_BYTES).err();
     assert!(matches!(error, Some(OpenError::UnknownFormat { .. })));
+}
+
+#[test]
+fn what_is_cut_off_is_kept_under_the_place_where_it_was() {
+    let folder = new(&[2]);
+    let directory = folder.path().join("journal");
+    let path = last_segment(&directory);
+    let whole = fs::read(&path).unwrap();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut expected = Vec::new();
+    for (suffix, tail) in [("", b"torn".as_slice()), (".2", b"again".as_slice())] {
+        fs::write(&path, [whole.as_slice(), tail].concat()).unwrap();
+        assert_eq!(units(&directory), 2);
+        assert_eq!(fs::read(&path).unwrap(), whole);
+        expected.push((format!("{name}.{}{suffix}.cut", whole.len()), tail.to_vec()));
+        expected.sort();
+        assert_eq!(kept_in(&directory), expected);
+    }
+}
+
+/// The system may have it in memory alone, and after a sync that failed no later one writes it.
+#[test]
+fn what_is_adopted_is_written_and_synced_before_it_counts() {
+    let folder = new(&[3, 2]);
+    let directory = folder.path().join("journal");
+    let path = last_segment(&directory);
+    let segment = path.file_name().unwrap().to_str().unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let (opened, taken) = steps::of(|| open(&directory, SEGMENT_BYTES));
+    let (_, reach) = opened.unwrap();
+    assert_eq!(reach.end.next_sequence, 6);
+    let written = format!("write {segment}");
+    let synced = format!("sync {segment}");
+    let marked = ["create watermark.new", "sync watermark.new", "rename watermark", "sync journal"];
+    let adopted = [written.as_str(), written.as_str(), synced.as_str(), "sync journal"];
+    assert_eq!(taken, [adopted, marked].concat());
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+    // What the watermark knows to be on disk need not be written again.
+    let (opened, taken) = steps::of(|| open(&directory, SEGMENT_BYTES));
+    assert!(opened.is_ok());
+    assert_eq!(taken, [""; 0]);
+}
+
+/// A full disk, or one that fails, while a torn tail is cut off: the start is refused or the journal is whole, and another
+/// start goes on.
+#[test]
+fn a_step_that_fails_loses_nothing() {
+    for code in [rustix::io::Errno::NOSPC, rustix::io::Errno::IO].map(rustix::io::Errno::raw_os_error) {
+        let mut refused = 0;
+        for number in 0.. {
+            let folder = new(&[3, 2]);
+            let directory = folder.path().join("journal");
+            let path = last_segment(&directory);
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, [whole.as_slice(), b"torn"].concat()).unwrap();
+            let before = files_in(&directory);
+            let Some(opened) = steps::failing(number, code, || open(&directory, SEGMENT_BYTES)) else { break };
+            if number < 2 {
+                assert_eq!(files_in(&directory), before, "what cannot be kept is not cut off");
+            }
+            match opened {
+                Err(OpenError::Io { source, .. }) => {
+                    assert_eq!(source.raw_os_error(), Some(code));
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+                Ok((_, reach)) => {
+                    assert_eq!(reach.end.next_sequence, 6, "a watermark that is not written is not missed")
+                }
+            }
+            assert_eq!(units(&directory), 5);
+            assert_eq!(fs::read(&path).unwrap(), whole);
+            assert!(kept_in(&directory).iter().all(|(_, bytes)| bytes == b"torn"));
+            assert!(!kept_in(&directory).is_empty());
+        }
+        // The copy and its sync, the folder's, the cut and its sync, header, group, and their syncs.
+        assert_eq!(refused, 9);
+    }
+}
+
+#[test]
+fn nothing_is_changed_before_all_was_looked_at() {
+    let folder = new(&[30, 1, 1, 30, 1]);
+    let directory = folder.path().join("journal");
+    let paths: Vec<PathBuf> = segments_in(&directory).unwrap().into_iter().map(|named| named.path).collect();
+    assert_eq!(paths.len(), 4);
+    let unborn = segment::path(&directory, 64);
+    let healthy: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
+    for torn in [&paths[3], &unborn] {
+        for damaged in &paths[..2] {
+            for (path, bytes) in paths.iter().zip(&healthy) {
+                fs::write(path, bytes).unwrap();
+            }
+            fs::remove_file(&unborn).ok();
+            let mut bytes = fs::read(damaged).unwrap();
+            bytes[100] ^= 1;
+            fs::write(damaged, bytes).unwrap();
+            let tail = [fs::read(torn).unwrap_or_default().as_slice(), b"torn"].concat();
+            fs::write(torn, tail).unwrap();
+            let before = files_in(&directory);
+            let (opened, taken) = steps::of(|| open(&directory, SEGMENT_BYTES));
+            let Err(OpenError::Damaged { path, offset, .. }) = opened else { panic!("it was taken") };
+            assert_eq!((&path, offset), (damaged, segment::HEADER_BYTES));
+            assert_eq!(taken, [""; 0]);
+            assert_eq!(files_in(&directory), before);
+        }
+    }
+}
+
+/// A segment is begun when all before it is synced: a flaw there is no torn tail, whatever was to come next.
+#[test]
+fn a_flaw_before_a_segment_that_was_being_made_is_damage() {
+    let folder = new(&[30]);
+    let directory = folder.path().join("journal");
+    let path = last_segment(&directory);
+    let mut bytes = fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    fs::write(segment::path(&directory, 31), b"kith").unwrap();
+    let before = files_in(&directory);
+    assert!(matches!(open(&directory, SEGMENT_BYTES), Err(OpenError::Damaged { .. })));
+    assert_eq!(files_in(&directory), before);
+}
+
+#[test]
+fn units_that_had_been_on_disk_are_missed() {
+    let folder = new(&[30, 2]);
+    let directory = folder.path().join("journal");
+    let path = last_segment(&directory);
+    assert_eq!(path, segment::path(&directory, 31));
+    open(&directory, SEGMENT_BYTES).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let record_bytes = record::record_bytes(&operations(1));
+    // Torn in the last group, and cut where its first unit ends.
+    for length in [bytes.len() - 1, bytes.len() - record_bytes] {
+        fs::write(&path, &bytes[..length]).unwrap();
+        let Err(OpenError::Damaged { path: found, offset, problem }) = open(&directory, SEGMENT_BYTES) else {
+            panic!()
+        };
+        assert_eq!((found, offset), (path.clone(), segment::HEADER_BYTES + record_bytes as u64));
+        assert!(problem.ends_with("with unit 31, but unit 32 had been on disk"), "{problem}");
+    }
+    // The header alone is cut off: it had been begun.
+    fs::write(&path, &bytes[..7]).unwrap();
+    assert!(matches!(open(&directory, SEGMENT_BYTES), Err(OpenError::Damaged { offset: 0, .. })));
+    fs::remove_file(&path).unwrap();
+    let error = open(&directory, SEGMENT_BYTES).err();
+    assert!(matches!(error, Some(OpenError::SegmentMissing { path: missing }) if missing == path));
+}
+
+#[test]
+fn a_watermark_that_cannot_be_read_is_made_again() {
+    let folder = new(&[2]);
+    let directory = folder.path().join("journal");
+    open(&directory, SEGMENT_BYTES).unwrap();
+    let healthy = fs::read(directory.join("watermark")).unwrap();
+    for damaged in [b"".as_slice(), &healthy[..31], &[0; 32]] {
+        fs::write(directory.join("watermark"), damaged).unwrap();
+        assert_eq!(units(&directory), 2);
+        assert_eq!(fs::read(directory.join("watermark")).unwrap(), healthy);
+    }
+}
+
+#[test]
+fn files_that_are_no_segments_by_their_names_are_left_alone() {
+    let folder = new(&[2]);
+    let directory = folder.path().join("journal");
+    let names = ["junk.journal", "99.journal", "backup of last.journal", "00000000000000000003.journal.1.cut"];
+    for name in names {
+        fs::write(directory.join(name), b"12345").unwrap();
+    }
+    assert_eq!(units(&directory), 2);
+    assert!(names.iter().all(|name| fs::read(directory.join(name)).unwrap() == b"12345"));
+    // By its name a segment, but not the next one.
+    let foreign = segment::path(&directory, 9);
+    fs::write(&foreign, b"12345").unwrap();
+    let error = open(&directory, SEGMENT_BYTES).err();
+    assert!(matches!(error, Some(OpenError::MissingUnits { path, expected: 3, found: 9 }) if path == foreign));
+    fs::rename(segment::path(&directory, 1), segment::path(&directory, 2)).unwrap();
+    let error = open(&directory, SEGMENT_BYTES).err();
+    assert!(matches!(error, Some(OpenError::Damaged { offset: 12, .. })), "{error:?}");
+}
+
+#[test]
+fn a_fingerprint_tells_how_many_units_of_which_history() {
+    let groups: Vec<u64> = (0..40).map(|number| number % 4 + 1).collect();
+    let (one, same, other) = (new(&groups), new(&groups), new(&[vec![2], groups.clone()].concat()));
+    let surveys = [&one, &same, &other].map(|folder| survey(&folder.path().join("journal")).unwrap());
+    let all = surveys.each_ref().map(|survey| {
+        let fingerprints = (0..=survey.units()).map(|units| survey.fingerprint_at(units).unwrap());
+        fingerprints.collect::<Vec<u64>>()
+    });
+    assert!(surveys[0].end().0 > segment::path(&one.path().join("journal"), 1), "there are several segments");
+    assert_eq!(all[0], all[1]);
+    assert_eq!((all[0][0], all[0].last().copied()), (0, Some(surveys[0].reach.end.fingerprint)));
+    let distinct: std::collections::BTreeSet<u64> = all[0].iter().copied().collect();
+    assert_eq!(distinct.len(), all[0].len());
+    // Both begin with the same unit; behind it no fingerprint is the same again, though most units do the same.
+    let equal = all[0].iter().zip(&all[2]).skip(1).filter(|(one, other)| one == other).count();
+    assert_eq!(equal, 1);
 }

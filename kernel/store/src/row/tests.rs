@@ -92,7 +92,9 @@ fn the_version_before_reads() {
 fn a_version_that_is_not_read_is_named() {
     let newer = versioned(4, &parcel());
     let error = decode::<Parcel>(&newer).unwrap_err();
-    assert!(matches!(error, ReadError::Version { what: "a parcel", found: 4, written: 3 }));
+    assert!(matches!(error, ReadError::Version { what: "a parcel", found: 4, written: 3, .. }));
+    assert_eq!(error.row(), Some(newer.as_slice()));
+    assert!(!format!("{error:?}{error}").contains("118"), "it shows nothing of the row: {error:?}");
     assert_eq!(
         error.to_string(),
         "a parcel has version 4, which this release does not read (it writes version 3); run the release that wrote it"

@@ -5,6 +5,7 @@
 mod changes;
 mod commit_all;
 mod conformance;
+mod damage;
 mod kill;
 mod queues;
 mod recovery;

@@ -65,10 +65,15 @@ fn fill(store: &impl Store, units: std::ops::Range<u32>) {
 }
 
 fn segments(directory: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> =
-        fs::read_dir(directory.join("journal")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let entries = fs::read_dir(directory.join("journal")).unwrap().map(|entry| entry.unwrap().path());
+    let mut paths: Vec<_> = entries.filter(|path| path.extension().is_some_and(|name| name == "journal")).collect();
     paths.sort();
     paths
+}
+
+/// Where it is noted how much of the journal is on disk. A process that is killed does not note its end.
+fn watermark(directory: &Path) -> PathBuf {
+    directory.join("journal/watermark")
 }
 
 fn change_byte(path: &Path, offset: usize) {
@@ -205,8 +210,9 @@ fn a_directory_of_the_format_before_is_taken_and_its_engine_filled_again() {
 
 /// All bytes of the files in a folder.
 fn bytes_in(folder: &Path) -> Vec<u8> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { bytes_in(&path) } else { fs::read(path).unwrap() }).collect()
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries.into_iter().flat_map(|path| if path.is_dir() { bytes_in(&path) } else { fs::read(path).unwrap() }).collect()
 }
 
 #[test]
@@ -272,11 +278,17 @@ fn a_unit_torn_at_the_end_is_cut_off() {
         let engine_folder = format!("engine-{engine}");
         let folder = tempfile::tempdir().unwrap();
         let kept = folder.path().join("kept");
-        let opened = opened.try_reopen_after(|path| fs::rename(path.join(&engine_folder), &kept).unwrap()).unwrap();
+        let mut noted = Vec::new();
+        let keep = |path: &Path| {
+            noted = fs::read(watermark(path)).unwrap();
+            fs::rename(path.join(&engine_folder), &kept).unwrap();
+        };
+        let opened = opened.try_reopen_after(keep).unwrap();
         opened.store().commit(unit([put(key(1), b"torn"), event(1, b"torn")])).unwrap();
         let tear = |path: &Path| {
             fs::remove_dir_all(path.join(&engine_folder)).unwrap();
             fs::rename(&kept, path.join(&engine_folder)).unwrap();
+            fs::write(watermark(path), &noted).unwrap();
             let last = segments(path).pop().unwrap();
             let bytes = fs::read(&last).unwrap();
             fs::write(&last, &bytes[..bytes.len() - 1]).unwrap();
@@ -310,6 +322,91 @@ fn damage_to_an_answered_unit_of_the_last_segment_is_refused() {
     assert!(matches!(error, OpenError::Damaged { offset: 32, .. }), "{error}");
 }
 
+/// What is cut off first and refused then is gone: nothing is changed before the engine was asked.
+#[test]
+fn a_start_that_is_refused_changes_nothing() {
+    for engine in ENGINES {
+        let opened = Opened::new(engine);
+        fill(opened.store(), 0..20);
+        let directory = opened.directory().to_owned();
+        let last = segments(&directory).pop().unwrap();
+        let size_bytes = fs::metadata(&last).unwrap().len();
+        let mut before = Vec::new();
+        // As after a kill: the engine alone knows that the last unit was answered.
+        let damage = |path: &Path| {
+            fs::remove_file(watermark(path)).unwrap();
+            change_byte(&last, size_bytes as usize - 1);
+            before = bytes_in(&path.join("journal"));
+        };
+        let (error, _folder) = opened.refused_after(damage);
+        let text = error.to_string();
+        let OpenError::EngineAhead { applied: 20, journal: 19, segment, offset, path, .. } = error else {
+            panic!("{text}")
+        };
+        assert_eq!((segment, path), (last.clone(), directory.join(format!("engine-{engine}"))));
+        assert!(offset < size_bytes);
+        assert_eq!(bytes_in(&directory.join("journal")), before);
+        // Whoever has no backup puts the engine elsewhere, and goes on with what is left; the rest is kept.
+        fs::rename(directory.join(format!("engine-{engine}")), directory.join("elsewhere")).unwrap();
+        let store = kith_store::open(crate::support::config(&directory, engine)).unwrap();
+        assert_eq!(store.status().units, 19);
+        let name = format!("{}.{offset}.cut", last.file_name().unwrap().to_str().unwrap());
+        assert_eq!(fs::read(last.with_file_name(name)).unwrap().len() as u64, size_bytes - offset);
+    }
+}
+
+/// After a clean stop it is known without the engine how far the journal had come.
+#[test]
+fn a_journal_that_is_shorter_than_it_was_is_refused_without_an_engine_too() {
+    let harms: [fn(&Path); 3] = [
+        |last| change_byte(last, fs::metadata(last).unwrap().len() as usize - 1),
+        |last| fs::write(last, &fs::read(last).unwrap()[..32]).unwrap(),
+        |last| fs::remove_file(last).unwrap(),
+    ];
+    for harm in harms {
+        let opened = Opened::new(EngineKind::Redb);
+        fill(opened.store(), 0..200);
+        let last = segments(opened.directory()).pop().unwrap();
+        let mut before = Vec::new();
+        let (error, folder) = opened.refused_after(|path| {
+            fs::remove_dir_all(path.join("engine-redb")).unwrap();
+            harm(&last);
+            before = bytes_in(path);
+        });
+        assert!(error.to_string().contains(last.to_str().unwrap()), "{error}");
+        assert_eq!(bytes_in(&folder.path().join("store")), before);
+        assert!(!folder.path().join("store/engine-redb").exists(), "no engine is made for a journal that is refused");
+    }
+}
+
+#[test]
+fn a_directory_of_the_format_before_is_left_as_it_is_while_its_journal_is_damaged() {
+    let opened = Opened::new(EngineKind::Redb);
+    fill(opened.store(), 0..200);
+    let first = segments(opened.directory()).remove(0);
+    let mut before = Vec::new();
+    let (error, folder) = opened.refused_after(|path| {
+        fs::write(path.join("format"), "kith-store 3\n").unwrap();
+        change_byte(&first, 100);
+        before = bytes_in(path);
+    });
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+    assert_eq!(bytes_in(&folder.path().join("store")), before);
+}
+
+#[test]
+fn a_lost_format_is_told_and_no_store_made_over_what_is_there() {
+    let opened = Opened::new(EngineKind::Redb);
+    fill(opened.store(), 0..20);
+    let mut before = Vec::new();
+    let (error, folder) = opened.refused_after(|path| {
+        fs::remove_file(path.join("format")).unwrap();
+        before = bytes_in(path);
+    });
+    assert!(matches!(error, OpenError::FormatMissing { .. }), "{error}");
+    assert_eq!(bytes_in(&folder.path().join("store")), before);
+}
+
 #[test]
 fn missing_segments_are_noticed() {
     let lose = |which: fn(&[PathBuf]) -> Vec<PathBuf>| {
@@ -322,6 +419,6 @@ fn missing_segments_are_noticed() {
     };
     assert!(matches!(lose(|all| vec![all[0].clone()]), OpenError::MissingUnits { expected: 1, .. }));
     assert!(matches!(lose(|all| vec![all[1].clone()]), OpenError::MissingUnits { .. }));
-    assert!(matches!(lose(|all| vec![all[all.len() - 1].clone()]), OpenError::EngineAhead { applied: 200, .. }));
+    assert!(matches!(lose(|all| vec![all[all.len() - 1].clone()]), OpenError::SegmentMissing { .. }));
     assert!(matches!(lose(<[PathBuf]>::to_vec), OpenError::JournalMissing { .. }));
 }

@@ -26,14 +26,14 @@ pub(crate) struct Opened {
     store: Option<Embedded>,
     config: StoreConfig,
     /// Removed with this value.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Opened {
     pub(crate) fn new(engine: EngineKind) -> Opened {
         let folder = tempfile::tempdir().unwrap();
         let config = config(&folder.path().join("store"), engine);
-        Opened { store: Some(kith_store::open(config.clone()).unwrap()), config, _folder: folder }
+        Opened { store: Some(kith_store::open(config.clone()).unwrap()), config, folder }
     }
 
     pub(crate) fn store(&self) -> &Embedded {
@@ -50,6 +50,16 @@ impl Opened {
         change(&self.config.directory);
         let store = kith_store::open(self.config.clone())?;
         Ok(Opened { store: Some(store), ..self })
+    }
+
+    /// Close the store, do something to its files, and try to open it again; why that was refused, and the folder around it.
+    pub(crate) fn refused_after(mut self, change: impl FnOnce(&Path)) -> (OpenError, tempfile::TempDir) {
+        self.store = None;
+        change(&self.config.directory);
+        match kith_store::open(self.config.clone()) {
+            Ok(_) => panic!("{} was opened", self.config.directory.display()),
+            Err(error) => (error, self.folder),
+        }
     }
 
     pub(crate) fn reopen(self) -> Opened {

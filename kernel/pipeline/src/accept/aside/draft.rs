@@ -3,6 +3,7 @@
 
 use kith_model::event::{DraftEvent, EventKind};
 use kith_model::identity::Identifier;
+use kith_model::objects;
 use kith_model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -61,7 +62,7 @@ pub(crate) fn write_ruled(draft: &DraftEvent) -> String {
 
 /// Whether the rules have been applied to the event that such a JSON tells of.
 pub(crate) fn is_ruled(written: &str) -> bool {
-    serde_json::from_str::<WrittenDraft>(written).is_ok_and(|written| written.ruled)
+    objects::from_json::<WrittenDraft>(written).is_ok_and(|written| written.ruled)
 }
 
 /// The same JSON without the word that the rules have been applied.
@@ -99,7 +100,7 @@ fn written(draft: &DraftEvent, stage: RuleStage) -> String {
 
 /// The event that such a JSON tells of; else what is wrong with it.
 pub(crate) fn read(written: &str) -> Result<DraftEvent, String> {
-    let written: WrittenDraft = serde_json::from_str(written).map_err(|error| error.to_string())?;
+    let written: WrittenDraft = objects::from_json(written).map_err(|error| error.to_string())?;
     let time = |text: Option<String>| {
         let parse = |text: String| text.parse::<Timestamp>().map_err(|error| error.to_string());
         text.map(parse).transpose()
@@ -150,5 +151,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said() {
         assert!(read("{").is_err() && read("{\"type\":\"track\"}").unwrap_err().contains("identifiers"));
+        let list = r#"["track","viewed",null,null,null,null,[],null,null,null,false]"#;
+        assert!(read(list).unwrap_err().contains("sequence"));
     }
 }

@@ -270,6 +270,7 @@ impl People {
                 return Err(ReadError::Corrupt {
                     what: format!("the evidence of source identity {end}"),
                     problem: format!("its head counts {}, but there is none", count.count),
+                    row: None,
                 });
             };
             ranks.insert(rank.clone(), edge.clone());

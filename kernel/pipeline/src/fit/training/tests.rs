@@ -86,7 +86,7 @@ fn rows(
 /// What an expression means for a person of whom there are these events and nothing else.
 fn meaning<'e>(text: &str, events: impl Iterator<Item = &'e Event>, now: Timestamp) -> Value {
     let facts: Vec<EventFacts<'_>> = events.map(|event| EventFacts::new(event, "")).collect();
-    naive::evaluate(&expression(text), &UnknownPerson, &facts, now, &Zone::parse(ZONE).unwrap())
+    naive::evaluate(&expression(text), &NoFacts, &facts, now, &Zone::parse(ZONE).unwrap())
 }
 
 fn any_history() -> impl Strategy<Value = Vec<Event>> {
@@ -118,7 +118,7 @@ proptest! {
     ) {
         let inputs = inputs(&INPUTS);
         let zone = Zone::parse(ZONE).unwrap();
-        let mut found = rows(&plan(&inputs, label, &[]), &inputs, &UnknownPerson, &events).into_iter();
+        let mut found = rows(&plan(&inputs, label, &[]), &inputs, &NoFacts, &events).into_iter();
         for number in (0..6).rev() {
             let cut_off = START.plus_ms(-(45 + 30 * number) * DAY_MS);
             let end = cut_off.plus_ms(45 * DAY_MS);
@@ -155,7 +155,7 @@ fn the_moments_of_a_cut_off_and_of_a_horizon_are_before_them() {
     let orders = |times: [i64; 4]| -> Vec<Event> {
         times.iter().enumerate().map(|(n, ms)| event(n, "Order", last.plus_ms(*ms), String::new())).collect()
     };
-    let found = rows(&plan, &inputs, &UnknownPerson, &orders([0, 1, 45 * DAY_MS, 45 * DAY_MS + 1]));
+    let found = rows(&plan, &inputs, &NoFacts, &orders([0, 1, 45 * DAY_MS, 45 * DAY_MS + 1]));
     assert_eq!(found, [(last, vec![Cell::Int64(1)], Some(2.0))], "at no cut-off before was anything done");
 }
 

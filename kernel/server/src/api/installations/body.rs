@@ -198,8 +198,7 @@ pub(crate) struct InstallationBody {
     /// `"messages_at_once": {"value": 8, "source": "grant"}`.
     #[schema(value_type = Option<Object>)]
     effective_policy: Value,
-    /// In the answer to a new installation, the same item by item, with what its plugin asks for and why; later it is at
-    /// `/api/v1/installations/{id}/policy`.
+    /// In the answer to a new installation what its plugin asks for, item by item, as `…/{id}/policy` has it later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) policy: Option<PolicyBody>,
     /// The fit in use.
@@ -225,6 +224,10 @@ pub(crate) struct InstallationBody {
     /// What the change changed, in the answer to it; of a dry run, what it would.
     #[serde(skip_serializing_if = "Option::is_none")]
     changed: Option<Vec<ChangeBody>>,
+    /// What comes of the change elsewhere, in the answer to it: audiences whose messages the channel refuses from then on, because
+    /// it does not carry their purpose.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     /// The id of the write key that was made with it.
     write_key_id: Option<String>,
     /// The write key itself, only in the answer that made it.
@@ -443,6 +446,7 @@ pub(super) fn installation_body(
         emits: plugin.and_then(|plugin| emits(&plugin.manifest)),
         receiving_hosts: receiving_hosts(app, tables, row, shows_words),
         changed: None,
+        warnings: Vec::new(),
         write_key_id: row.write_key.as_ref().map(ToString::to_string),
         write_key,
         created_at: time(row.created_at),
@@ -458,8 +462,8 @@ fn config_set(row: &InstallationRow, manifest: Option<&Manifest>) -> BTreeMap<St
 
 impl InstallationBody {
     /// The same as the answer to a change.
-    pub(super) fn with_changes(self, changed: Vec<ChangeBody>) -> InstallationBody {
-        InstallationBody { changed: Some(changed), ..self }
+    pub(super) fn with_changes(self, changed: Vec<ChangeBody>, warnings: Vec<String>) -> InstallationBody {
+        InstallationBody { changed: Some(changed), warnings, ..self }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an installation may do, item by item: what its plugin asks for and why, what the grant gives, where the host's ceiling
 //! is, what holds, and who decided.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -8,7 +9,7 @@ use kith_host::{PolicyItem, Side};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::named;
+use super::{carrying, named};
 use crate::api::extract::{Authority, Path, WrittenJson, right};
 use crate::app::App;
 use crate::catalogue::{InstallationRow, WorkspaceTables};
@@ -24,6 +25,9 @@ pub(crate) struct PolicyBody {
     items: Vec<PolicyItemBody>,
     /// Grants that have no effect, each with the reason.
     without_effect: Vec<String>,
+    /// Audiences whose messages the channel refuses, because it does not carry their purpose.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    warnings: BTreeSet<String>,
 }
 
 /// One thing that an installation may do, or may not.
@@ -73,6 +77,7 @@ pub(super) fn policy_body(app: &App, tables: &WorkspaceTables, row: &Installatio
         version: row.version.to_string(),
         items: items.into_iter().map(PolicyItemBody::from).collect(),
         without_effect: app.wiring.effective_policy(&plugin.manifest, &row.grants).without_effect,
+        warnings: carrying::refused(tables, row),
     })
 }
 

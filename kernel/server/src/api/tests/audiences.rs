@@ -129,6 +129,34 @@ async fn an_action_is_refused_for_a_purpose_that_its_channel_does_not_carry() {
         (&json!(["receipts", "service"]), &json!("grant")),
         "{purposes}"
     );
+    assert!(shown.get("warnings").is_none(), "{shown}");
+}
+
+/// Audiences that send for a purpose which an admin took from their channel were named nowhere, and their messages skipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_a_purpose_from_a_channel_is_told_which_audiences_send_for_it() {
+    let server = server();
+    keep(&server, &installation_row(901, "post"), PluginKind::Channel, &[]);
+    for (name, purpose) in [("news", "Marketing"), ("bills", "service")] {
+        create(&server, name, json!({ "on_enter": action(json!({ "purpose": purpose })) })).await.with(201);
+    }
+    let patch = |body: Value| ask(&server, "PATCH", "/api/v1/installations/post").admin().json(body);
+    let told =
+        json!(["audience `news` sends for `Marketing`, which the channel does not carry: its messages are skipped"]);
+    for dry_run in [true, false] {
+        let grants = json!({ "purposes": ["service"] });
+        // What is off need not be loaded.
+        let narrowed = patch(json!({ "mode": "disabled", "grants": grants, "dry_run": dry_run })).await.with(200);
+        assert_eq!(narrowed["warnings"], told, "{narrowed}");
+    }
+    let policy = ask(&server, "GET", "/api/v1/installations/post/policy").admin().empty().await.with(200);
+    assert_eq!(policy["warnings"], told);
+    // What comes of this change alone, and nothing where it gives back what was taken.
+    for (purposes, told) in [(json!([]), Some("bills")), (json!(["service", "marketing"]), None)] {
+        let answer = patch(json!({ "grants": { "purposes": purposes } })).await.with(200);
+        let warnings = answer.get("warnings").map(Value::to_string).unwrap_or_default();
+        assert_eq!((warnings.contains("`bills`"), warnings.contains("`news`")), (told.is_some(), false), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -147,6 +147,41 @@ async fn every_route_needs_its_scope_and_no_other() {
     }
 }
 
+/// Some of these bodies may be empty objects; the empty list went for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_route_takes_a_list_for_an_object() {
+    let server = server();
+    let all: Vec<Scope> = Scope::EACH.into_iter().chain([Scope::WorkspacesAdmin]).collect();
+    let key = key_with(&server, FIRST, &all, None);
+    let document = serde_json::to_value(document()).unwrap();
+    let mut told = 0;
+    for (method, path, scheme) in operations() {
+        // What is sent to a source is for its connector to read.
+        let reads = scheme.is_some_and(|(name, scopes)| name == "key" && scopes != ["ingest"]);
+        let content = &document["paths"][&path][method.to_lowercase()]["requestBody"]["content"];
+        if !reads || !content["application/json"].is_object() {
+            continue;
+        }
+        let answer = ask(&server, &method, &filled(&path)).key(&key).json(json!([])).await;
+        let mistake = answer.problem(400, "bad-input")["errors"][0].clone();
+        let is_of_path = mistake["path"] == "path";
+        assert!(is_of_path || mistake["path"] == "body", "{method} {path}: {mistake}");
+        told += u32::from(mistake["message"] == "is a list; write an object");
+    }
+    assert!(told > 25, "{told}");
+    let plan = "/api/v1/tracking-plans/a";
+    for (body, place) in [(json!([null, null]), "body"), (json!({ "traits": [null, null] }), "traits")] {
+        let refused = ask(&server, "PUT", plan).admin().json(body).await.problem(400, "bad-input");
+        assert_eq!(refused["errors"][0], json!({ "path": place, "message": "is a list; write an object" }));
+    }
+    ask(&server, "PUT", plan).admin().json(json!({})).await.with(200);
+    // A change is merged into what there is, and then read.
+    let change = ask(&server, "PATCH", plan).admin().json(json!({ "traits": [null, null] })).await;
+    assert_eq!(change.problem(400, "bad-input")["errors"][0]["path"], "traits");
+    let scopes = ask(&server, "POST", "/api/v1/keys").admin().json(json!(["x", ["profiles:read"]])).await;
+    scopes.problem(400, "bad-input");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_route_is_a_problem_document_too() {
     let server = server();

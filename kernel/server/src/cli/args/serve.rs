@@ -195,7 +195,7 @@ pub(crate) enum ForwardedHeader {
 /// What callers together and each of them may take.
 #[derive(Debug, Args)]
 pub(crate) struct BudgetArgs {
-    /// Connections at once; more are closed at once
+    /// Connections at once; more are closed
     #[arg(long, env = "KITH_CONNECTIONS", value_name = "N", default_value_t = table::CONNECTIONS.default, value_parser = budget())]
     pub(crate) connections: u64,
     /// Connections of one address at once; behind a proxy, requests under way of one address that it names

@@ -55,6 +55,13 @@ fn report(answer: &Value) -> String {
     if dropped > 0 {
         text.push_str(&format!("{} would be dropped by rule\n", output::counted(dropped, "event")));
     }
+    let writing: Vec<&str> = list(answer, "writing_audiences").iter().filter_map(Value::as_str).collect();
+    if !writing.is_empty() {
+        text.push_str(&format!(
+            "who moves because of them may be written to: {} with `imports` at `send`\n",
+            writing.join(", ")
+        ));
+    }
     let codes = answer.get("rejected_codes").and_then(Value::as_object).into_iter().flatten();
     let codes: Vec<Vec<String>> =
         codes.map(|(code, count)| vec![code.clone(), output::count(count.as_u64().unwrap_or_default())]).collect();
@@ -100,7 +107,7 @@ mod tests {
             "notes": [{"name": "encoding", "note": "windows-1252, a guess"}],
             "events": [{"kind": "track", "name": "Order", "time": "2026-01-05T00:00:00Z",
                 "identifiers": [{"type": "user_id", "value": "7"}], "properties": {"total": 1.5}, "traits": {}}],
-            "event_count": 1200, "rejected_count": 1, "rejected_codes": {"ambiguous-number": 1},
+            "event_count": 1200, "writing_audiences": ["welcome", "carts"], "rejected_count": 1, "rejected_codes": {"ambiguous-number": 1},
             "rejected": [{"line": 3, "code": "ambiguous-number", "message": "`1.234` is two numbers"}],
         });
         let report = report(&answer);
@@ -110,6 +117,7 @@ mod tests {
             "2026-01-05",
             "{\"total\":1.5}",
             "1,200 events would be stored",
+            "may be written to: welcome, carts with `imports` at `send`",
             "ambiguous-number",
         ] {
             assert!(report.contains(word), "no `{word}` in {report}");

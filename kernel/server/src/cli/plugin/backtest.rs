@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::remote::path;
-use super::shadow::ended;
+use super::shadow::{ended, outputs};
 use crate::cli::args::BacktestArgs;
 use crate::cli::client::{Client, pause};
 use crate::cli::output::{self, AnswerFormat, Step, field, number};
@@ -82,16 +82,7 @@ fn report(installation: &str, answer: &Value) -> String {
         return text;
     }
     text.push_str(&format!("\n{}", people(&answer["people"])));
-    let outputs = items(&answer["outputs"]);
-    if !outputs.is_empty() {
-        let row = |output: &Value| {
-            let counted =
-                ["equal", "changed", "only_live", "only_backtest"].map(|name| output::count(number(output, name)));
-            [vec![field(output, "name")], counted.to_vec()].concat()
-        };
-        let header = ["output", "equal", "changed", "only live", "only backtest"];
-        text.push_str(&format!("\n\n{}", output::table(&header, outputs.iter().map(row).collect())));
-    }
+    text.push_str(&outputs(answer, "backtest"));
     text.push_str(&audiences(answer));
     text.push_str(&told(answer));
     text

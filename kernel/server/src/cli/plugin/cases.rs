@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kith_host::Plugin;
+use kith_model::objects::Objects;
 use kith_model::plugin::{PluginKind, ReplayScope, SourceRequest};
 use kith_model::time::{ManualClock, Timestamp};
 use serde::Deserialize;
@@ -192,7 +193,7 @@ struct Readable {
 
 fn read(plugin: &Plugin, file: &Path) -> Result<Readable, String> {
     let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
-    let case: Case = serde_json::from_value(digits::read_argument(&text)?).map_err(|error| error.to_string())?;
+    let case = Case::deserialize(Objects(digits::read_argument(&text)?)).map_err(|error| error.to_string())?;
     let now = match &case.now {
         None => NOW,
         Some(text) => text.parse::<Timestamp>().map_err(|error| error.to_string())?,
@@ -217,7 +218,7 @@ fn input(kind: PluginKind, written: Value, now: Timestamp) -> Result<Input, Stri
     let unread = |error: serde_json::Error| error.to_string();
     Ok(match kind {
         PluginKind::Connector => {
-            let request: WrittenRequest = serde_json::from_value(written).map_err(unread)?;
+            let request = WrittenRequest::deserialize(Objects(written)).map_err(unread)?;
             let headers = request.headers.iter().map(|(name, value)| header(name, value));
             Input::Request(Box::new(SourceRequest {
                 method: request.method.unwrap_or_else(|| "POST".to_owned()),
@@ -235,11 +236,11 @@ fn input(kind: PluginKind, written: Value, now: Timestamp) -> Result<Input, Stri
             }))
         }
         PluginKind::TagModel | PluginKind::Scorer => {
-            let WrittenRows { fit, rows } = serde_json::from_value(written).map_err(unread)?;
+            let WrittenRows { fit, rows } = WrittenRows::deserialize(Objects(written)).map_err(unread)?;
             Input::Rows { fit, rows }
         }
         PluginKind::Channel => {
-            let WrittenMessages { messages } = serde_json::from_value(written).map_err(unread)?;
+            let WrittenMessages { messages } = WrittenMessages::deserialize(Objects(written)).map_err(unread)?;
             Input::Messages(messages)
         }
     })

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use kith_host::{ItemKind, Limits, PolicyItem, Side, effective_policy, policy_items};
+use kith_model::objects::{self, Objects};
 use kith_model::plugin::{Grants, Manifest, PluginId, is_dev};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -58,7 +59,7 @@ impl GrantsFile {
         })?;
         let has_ending = |wanted: &str| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case(wanted));
         let is_json = has_ending("json") || (!has_ending("toml") && text.trim_start().starts_with('{'));
-        let read = if is_json { of_json(&text) } else { toml::from_str(&text).map_err(|error| error.to_string()) };
+        let read = if is_json { of_json(&text) } else { of_toml(&text).map_err(|error| error.to_string()) };
         read.map_err(|error| Failure::Usage(format!("{}: {}", file.display(), error.trim_end())))
     }
 
@@ -91,10 +92,14 @@ impl GrantsFile {
     }
 }
 
+fn of_toml(text: &str) -> Result<GrantsFile, toml::de::Error> {
+    GrantsFile::deserialize(Objects(toml::Deserializer::parse(text)?))
+}
+
 fn of_json(text: &str) -> Result<GrantsFile, String> {
     // Keys that stand there twice are found by the first reader, unknown ones with their place by the second.
     let mut exact = digits::read_argument(text)?;
-    let file: GrantsFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let file: GrantsFile = objects::from_json(text).map_err(|error| error.to_string())?;
     let config = file.config.map(|_| exact["config"].take());
     Ok(GrantsFile { config, ..file })
 }
@@ -443,6 +448,9 @@ url = "https://api.example.com"
             ("a.toml", "[grants]\nlimits = { speed = 1 }\n", "speed"),
             ("a.toml", "[grants]\n[refuse]\n", "refuse"),
             ("a.toml", "[refused]\n", "grants"),
+            ("a.toml", "grants = [[\"a.example\"]]\n", "expected struct"),
+            ("a.toml", "[grants]\nhttp = []\nlimits = [1]\n", "line 3"),
+            ("a.json", "{ \"grants\": [[\"a.example\"]] }", "expected struct"),
             ("a.json", "{\n \"grants\": { \"htpp\": [] } }", "line 2"),
             ("a.json", "{ \"grants\": {}, \"grants\": {} }", "twice"),
         ] {

@@ -8,7 +8,7 @@ use super::fits::{alarm, schedule, unreported};
 use crate::cli::digits;
 use crate::cli::output::{self, cut, field};
 
-/// What a change changed, a line for each thing, with what it was before.
+/// What a change changed, a line for each thing, with what it was before, and what it warns of.
 pub(super) fn changed(installation: &Value) -> String {
     let changes = installation.get("changed").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     if changes.is_empty() {
@@ -24,7 +24,7 @@ pub(super) fn changed(installation: &Value) -> String {
             differences(path, (before, after), &mut rows);
         }
     }
-    output::table(&["changed", "before", "after"], rows)
+    output::table(&["changed", "before", "after"], rows) + &output::warnings(installation)
 }
 
 /// A row for each member in which two objects differ, and one for what else differs.
@@ -384,6 +384,10 @@ mod tests {
          secrets.signing               changed
         ");
         assert_eq!(changed(&json!({ "name": "hook", "changed": [] })), "hook is as it was");
+        let grants = json!([{ "path": "grants.purposes", "before": null, "after": ["service"] }]);
+        let text =
+            changed(&json!({ "name": "hook", "changed": grants, "warnings": ["audience `news` sends for `x`"] }));
+        assert!(text.ends_with("\n\nwarning: audience `news` sends for `x`"), "{text}");
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) fn policy_table(policy: &Value) -> String {
     for grant in policy["without_effect"].as_array().into_iter().flatten() {
         text.push_str(&format!("\n\nwithout effect: {}", output::plain(grant)));
     }
-    text
+    text + &output::warnings(policy)
 }
 
 /// What a side says: nothing, a number, or names, of which there may be none.

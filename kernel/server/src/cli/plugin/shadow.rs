@@ -53,18 +53,24 @@ fn report(installation: &str, answer: &Value) -> String {
     }
     text.push_str(&format!("{} {counts} compared{}\n\n", output::count(compared), skipped(answer)));
     text.push_str(&sides(&live, &version, answer));
-    let outputs = items(&answer["outputs"]);
-    if !outputs.is_empty() {
-        let row = |output: &Value| {
-            let counted =
-                ["equal", "changed", "only_live", "only_shadow"].map(|name| output::count(number(output, name)));
-            [vec![field(output, "name")], counted.to_vec()].concat()
-        };
-        let header = ["output", "equal", "changed", "only live", "only shadow"];
-        text.push_str(&format!("\n\n{}", output::table(&header, outputs.iter().map(row).collect())));
-    }
+    text.push_str(&outputs(answer, "shadow"));
     text.push_str(&told(answer));
     text
+}
+
+/// How often each output of the two versions was the same, the other one being the shadow or the backtest.
+pub(super) fn outputs(answer: &Value, other: &str) -> String {
+    let outputs = items(&answer["outputs"]);
+    if outputs.is_empty() {
+        return String::new();
+    }
+    let only = format!("only_{other}");
+    let row = |output: &Value| {
+        let counted = ["equal", "changed", "only_live", &only].map(|name| output::count(number(output, name)));
+        [vec![field(output, "name")], counted.to_vec()].concat()
+    };
+    let header = ["output", "equal", "changed", "only live", &format!("only {other}")];
+    format!("\n\n{}", output::table(&header, outputs.iter().map(row).collect()))
 }
 
 /// What was not compared, behind a comma.

@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::args::{DigestArgs, UndoArgs};
 use crate::cli::client::{Client, encode};
 use crate::cli::consent::Consent;
-use crate::cli::output::{self, AnswerFormat, field, number};
+use crate::cli::output::{self, AnswerFormat, field, number, section};
 
 /// The path of a digest: the one that is given, or that of the version.
 fn path(client: &Client, args: &DigestArgs) -> Result<String, Failure> {
@@ -196,14 +196,6 @@ fn undo_rows(undone: &[Value]) -> Vec<Vec<String>> {
 
 fn undo_table(undone: &[Value]) -> String {
     output::table(&UNDONE, undo_rows(undone))
-}
-
-fn section(text: &mut String, header: &[&str], rows: Vec<Vec<String>>) {
-    if !rows.is_empty() {
-        text.push('\n');
-        text.push_str(&output::table(header, rows));
-        text.push('\n');
-    }
 }
 
 #[cfg(test)]

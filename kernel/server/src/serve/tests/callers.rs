@@ -1,10 +1,16 @@
 //! Tests of what an address and a key may take, over real connections.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use kith_model::budget::table;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use super::super::doors::Doors;
 use super::super::{ServeError, check_listen};
 use super::{ADMIN_KEY, Listening, listening, read_all};
+use crate::api::InVain;
 use crate::config::{Config, HttpLimits};
 use crate::front::Proxies;
 
@@ -126,8 +132,8 @@ fn nothing_but_this_machine_is_listened_on_in_clear_text() {
 #[test]
 fn a_few_addresses_cannot_take_every_connection() {
     let limits = HttpLimits { max_connections: 256, max_connections_per_peer: 64, ..HttpLimits::default() };
-    let doors = super::super::Doors::new(&limits);
-    let address = |number: u8| std::net::IpAddr::from([192, 0, 2, number]);
+    let doors = Doors::new(&limits, u64::MAX);
+    let address = |number: u8| IpAddr::from([192, 0, 2, number]);
     let greedy: Vec<_> = (0..4)
         .flat_map(|number| (0..64).map(move |_| address(number)))
         .filter_map(|from| doors.let_in(from).ok())
@@ -139,4 +145,50 @@ fn a_few_addresses_cannot_take_every_connection() {
     drop(others);
     drop(greedy);
     assert!(doors.let_in(address(0)).is_ok());
+}
+
+#[test]
+fn connections_leave_the_process_files_for_everything_else() {
+    let limits = HttpLimits { max_connections: 4_096, ..HttpLimits::default() };
+    let let_in = |files: u64| {
+        let doors = Doors::new(&limits, files);
+        let many = (0..5_000_u32).map_while(|number| doors.let_in(IpAddr::from(number.to_be_bytes())).ok());
+        many.collect::<Vec<_>>().len()
+    };
+    assert_eq!([let_in(1_024), let_in(8_192), let_in(u64::MAX)], [512, 4_096, 4_096]);
+}
+
+#[test]
+fn some_wait_to_be_sent_away_and_the_others_go_at_once() {
+    let limits = HttpLimits { max_connections: 256, ..HttpLimits::default() };
+    let doors = Doors::new(&limits, u64::MAX);
+    let refusals = InVain::new(&table::PROMPT_REFUSALS, 2);
+    let often = IpAddr::from([192, 0, 2, 1]);
+    assert!(doors.waiting_place(&refusals, often).is_none(), "the first of an address goes at once");
+    let waiting: Vec<_> = (0..1_000).filter_map(|_| doors.waiting_place(&refusals, often)).collect();
+    assert_eq!(waiting.len(), 64);
+    drop(waiting);
+    assert!(doors.waiting_place(&refusals, IpAddr::from([192, 0, 2, 2])).is_none(), "another address is not meant");
+    assert!(doors.waiting_place(&refusals, often).is_some());
+}
+
+/// Four thousand idle connections that had no place came again as soon as they were closed, some thousands a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_sent_away_often_waits_for_it() {
+    let server = listening(|config| config.http.max_connections = 1).await;
+    let held = under_way(&server, "").await;
+    let mut many = 0;
+    let mut waiting = loop {
+        let mut sent_away = TcpStream::connect(server.address).await.unwrap();
+        // The end of one that goes at once is there in milliseconds; one that waits is kept for a second at least.
+        let ended = tokio::time::timeout(Duration::from_millis(500), sent_away.read(&mut [0])).await;
+        if ended.is_err() {
+            break sent_away;
+        }
+        many += 1;
+        assert!(many < 2_000, "all of them go at once");
+    };
+    assert_eq!(read_all(&mut waiting).await, "", "it goes in the end");
+    drop(held);
+    stop(server).await;
 }

@@ -7,6 +7,7 @@ use kith_model::delivery::{Message, Outcome};
 use kith_model::event::DraftEvent;
 use kith_model::id::{ProfileId, SourceIdentityId};
 use kith_model::identity::Identifier;
+use kith_model::objects::Objects;
 use kith_model::plugin::{EmittedEvent, InputSpec, Manifest, PluginFault, Received, Refusal};
 use kith_model::sending::{Mailbox, OutboundMail, OutboundRequest, Signature, Step};
 use kith_model::table::{Cell, ColumnType};
@@ -220,7 +221,7 @@ fn first_attempt() -> u32 {
 
 pub(super) fn messages(written: &[Value], now: Timestamp) -> Result<Vec<TriedMessage>, Failure> {
     let read = |(value, number): (&Value, u32)| {
-        let written: WrittenMessage = serde_json::from_value(value.clone())
+        let written = WrittenMessage::deserialize(Objects(value))
             .map_err(|error| Failure::Usage(format!("message {number} is none: {error}")))?;
         let message = Message {
             id: written.id,
