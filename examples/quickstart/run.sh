@@ -41,7 +41,7 @@ unset KITH_ADMIN_KEY
 
 echo "== install"
 "$KITH" plugin upload "$work/csv.wasm"
-"$KITH" plugin install kith/csv --name orders --config "@$here/orders.json"
+"$KITH" plugin install kith/csv --name orders --config "@$here/orders.json" --yes
 
 echo "== import"
 # One of its rows has no time that can be read: status 2 says that not every row was taken, and which go to a file to be corrected.

@@ -373,5 +373,10 @@ fn message(form: &str, timestamp: &str, id: &str, body: &[u8]) -> Vec<u8> {
     message
 }
 
+/// The page about it, whose examples are compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/webhooks.md")]
+struct Page;
+
 #[cfg(test)]
 mod tests;

@@ -211,7 +211,14 @@ fn a_plugin_of_every_kind_is_made_tested_built_and_installed() {
     let ada = answer(&kernel, &["profile", "get", "user_id:ada"]);
     assert_eq!(ada["tags"]["my_tag_model"]["value"], "high", "{ada}");
 
-    let delete = ["plugin", "delete", "umbrella/my-scorer", "0.1.0"];
+    let unasked = ["plugin", "delete", "umbrella/my-scorer", "0.1.0"];
+    let delete = [&unasked[..], &["--yes"]].concat();
+    // Neither a version nor who sends to a connector is taken away unasked.
+    for (arguments, said) in [(&unasked[..], "add --yes"), (&["plugin", "remove", "my-connector"], "its write keys")] {
+        let output = run(&kernel, arguments);
+        let told = text(&output.stderr);
+        assert!(output.status.code() == Some(2) && told.contains(said), "{told}");
+    }
     assert!(text(&run(&kernel, &delete).stderr).contains("installed as `my-scorer`"));
     answer(&kernel, &["plugin", "remove", "my-scorer", "--yes"]);
     assert_eq!(answer(&kernel, &delete)["deleted"], "umbrella/my-scorer@0.1.0");
@@ -236,7 +243,7 @@ fn a_broken_crate_is_refused_with_the_place() {
     // It was built, and its two files named two versions.
     std::fs::write(&manifest, whole.replace("version = \"0.1.0\"", "version = \"0.2.0\"")).unwrap();
     let said = text(&run(&kernel, &["plugin", "build", dir_text]).stderr);
-    assert!(said.contains("says version 0.2.0, Cargo.toml says 0.1.0; a plugin has one version"), "{said}");
+    assert!(said.contains("the version is 0.2.0 here and 0.1.0 in Cargo.toml"), "{said}");
     std::fs::write(&manifest, whole).unwrap();
     let (file, library) = (dir.join("src/lib.rs"), std::fs::read_to_string(dir.join("src/lib.rs")).unwrap());
     assert!(library.contains("row.spent") && library.contains("::High"), "{library}");

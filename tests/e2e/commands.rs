@@ -317,6 +317,10 @@ fn a_plugin_is_upgraded_and_put_back() {
         (&log["items"][0]["target"], &log["items"][0]["before"]["highest"]),
         (&json!("orders"), &json!("0.2.0"))
     );
+    let deleted = run(&kernel, &["plugin", "delete", "kith/csv", "0.2.0", "--yes"]);
+    assert!(deleted.status.success(), "{}", text(&deleted.stderr));
+    let said = text(&run(&kernel, &["plugin", "install", "kith/csv", "--name", "older"]).stderr);
+    assert!(said.contains("0.2.0, which was installed here already and is deleted; to go back, add"), "{said}");
     let none = run(&kernel, &["plugin", "upgrade", "orders", "--version", "9.0.0"]);
     assert_eq!(none.status.code(), Some(1), "{}", text(&none.stderr));
     let limited = run(&kernel, &["plugin", "change", "orders", "--limit", "cpu_ms=250", "--json"]);

@@ -65,7 +65,21 @@ fn a_file_decides_on_everything_that_a_plugin_asks_for_and_the_policy_shows_it()
     }
     assert_eq!(admin.get("/api/v1/installations").is(200)["items"], json!([]), "none of them asked, nor did anything");
     let installed = install(DECIDED);
-    assert!(installed.status.success(), "{}", text(&installed.stderr));
+    let asked = text(&installed.stderr);
+    assert!(installed.status.success(), "{asked}");
+    // What was agreed to stands before what came of it, and a program finds it in the answer.
+    for line in ["http POST *; granted: POST a.example:443 (Messages are posted", "a recipient's phone; not granted"] {
+        assert!(asked.contains(line), "{asked}");
+    }
+    let config = r#"{"url":"https://a.example/in"}"#;
+    let secret = "signing=whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let plain =
+        ["plugin", "install", "kith/webhook", "--name", "plain", "--config", config, "--grant-http", "a.example"];
+    let plain = run(&kernel, &[&plain[..], &["--secret", secret, "--json"]].concat());
+    let answer: Value = serde_json::from_slice(&plain.stdout).unwrap_or_else(|_| panic!("{}", text(&plain.stderr)));
+    assert!(item(&answer["policy"], "http", "a.example")["reason"].as_str().unwrap().starts_with("Messages are"));
+    assert!(plain.stderr.is_empty(), "{}", text(&plain.stderr));
+    assert_eq!(admin.get("/api/v1/installations/plain").is(200).get("policy"), None);
 
     let policy = admin.get("/api/v1/installations/hook/policy").is(200);
     let http = item(&policy, "http", "a.example");

@@ -51,8 +51,8 @@ pub use key_value::{
 };
 pub use manifest::{
     ConfigError, ConfigMistake, LIMIT_NAMES, MAX_MANIFEST_BYTES, ManifestError, ManifestMistake, Parted, PlannedSchema,
-    dotted, filled_in_write_only, joined, manifest_schema, mistake_in, parse_manifest, parted, validate_config,
-    validate_unshown_config, would_show, write_only, writes,
+    dotted, filled_in_write_only, joined, manifest_schema, mistake_in, parse_kept_manifest, parse_manifest, parted,
+    validate_config, validate_unshown_config, would_show, write_only, writes,
 };
 pub use observed::{LineLevel, LinePage, LineSpace, Observed, SeenFault, SeenLine, Usage};
 pub use package::{

@@ -80,7 +80,7 @@ pub fn parse_manifest(text: &str) -> Result<Manifest, ManifestError> {
 ///
 /// # Errors
 /// As for [`parse_manifest`], but for what is beyond a budget, and for what would do harm to nobody but whoever reads it.
-pub(crate) fn parse_kept_manifest(text: &str) -> Result<Manifest, ManifestError> {
+pub fn parse_kept_manifest(text: &str) -> Result<Manifest, ManifestError> {
     parse(text, Reading::Kept)
 }
 

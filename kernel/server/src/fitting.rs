@@ -26,7 +26,7 @@ use crate::catalogue::{
 use crate::error::ApiError;
 
 pub(crate) use choice::use_fit;
-pub(crate) use guard::alarm;
+pub(crate) use guard::{alarm, unreported};
 
 /// Why a fit begins, and what is to become of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

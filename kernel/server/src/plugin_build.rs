@@ -247,15 +247,21 @@ pub fn report_mistakes(path: &Path, text: &str, error: &ManifestError) -> String
     report
 }
 
-/// What is wrong with a plugin's crate beside its manifest: nothing that the compiler would say better.
+/// What is wrong with a plugin's crate beside its manifest: nothing that the compiler would say better. `text` is what the manifest
+/// was read from.
 ///
 /// # Errors
-/// [`BuildError`] when the crate cannot be looked at.
-pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) -> Result<Vec<String>, BuildError> {
+/// [`BuildError`] when the crate cannot be looked at, and [`BuildError::Manifest`] where its manifest has another version.
+pub fn crate_mistakes(
+    dir: &Path,
+    (manifest, text): (&Manifest, &str),
+    toolchain: &Toolchain,
+) -> Result<Vec<String>, BuildError> {
     if !dir.join("Cargo.toml").is_file() {
         return Err(BuildError::NoCrate(dir.to_path_buf()));
     }
     let located = toolchain.locate(dir)?;
+    insist_on_one_version(dir, (manifest, text), &located)?;
     let mut mistakes = Vec::new();
     if !located.has_cdylib {
         mistakes.push(format!(
@@ -263,7 +269,6 @@ pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) ->
             located.name
         ));
     }
-    mistakes.extend(two_versions(manifest, &located));
     if !located.dependencies.iter().any(|name| name == SDK) {
         mistakes
             .push(format!("the crate does not depend on {SDK}; a plugin exports its type with the SDK's `export!`"));
@@ -271,12 +276,21 @@ pub fn crate_mistakes(dir: &Path, manifest: &Manifest, toolchain: &Toolchain) ->
     Ok(mistakes)
 }
 
-/// That the two files name different versions, where they do.
-fn two_versions(manifest: &Manifest, located: &PackageLocation) -> Option<String> {
+/// Insist that a plugin and its crate have the same version: of two a vendor would publish the one that he did not raise.
+fn insist_on_one_version(
+    dir: &Path,
+    (manifest, text): (&Manifest, &str),
+    located: &PackageLocation,
+) -> Result<(), BuildError> {
     let (version, other) = (manifest.version.to_string(), &located.version);
+    if version == *other {
+        return Ok(());
+    }
     let message =
-        || format!("{MANIFEST_FILE} says version {version}, Cargo.toml says {other}; a plugin has one version");
-    (version != *other).then(message)
+        format!("the version is {version} here and {other} in Cargo.toml; a plugin has one, write the same in both");
+    let mistakes = vec![kith_host::mistake_in(text, &["plugin", "version"], message)];
+    let (path, text) = (dir.join(MANIFEST_FILE), text.to_owned());
+    Err(BuildError::Manifest { path, text, error: ManifestError { mistakes } })
 }
 
 struct PluginCrate {
@@ -294,9 +308,7 @@ fn prepare(dir: &Path, toolchain: &Toolchain) -> Result<PluginCrate, BuildError>
     if !located.has_cdylib {
         return Err(BuildError::NoCdylib { name: located.name, path: dir.join("Cargo.toml") });
     }
-    if let Some(mistake) = two_versions(&manifest, &located) {
-        return Err(BuildError::Crate { dir: dir.to_path_buf(), mistakes: vec![mistake] });
-    }
+    insist_on_one_version(dir, (&manifest, &manifest_toml), &located)?;
     Ok(PluginCrate { located, manifest, manifest_toml })
 }
 
@@ -383,6 +395,45 @@ mod tests {
         assert_eq!(error.to_string(), "x:\n  - no cdylib\n  - two versions; one");
         let seen: Vec<_> = error.findings().into_iter().map(|finding| (finding.line, finding.remedy)).collect();
         assert_eq!(seen, [(None, None), (None, Some("one".to_owned()))]);
+    }
+
+    #[test]
+    fn a_plugin_of_two_versions_is_refused_with_the_line() {
+        let text = r#"[plugin]
+id = "acme/x"
+version = "0.4.0"
+kind = "tag-model"
+abi = "0.2"
+kernel = ">=0.1"
+title = "X"
+description = "Marks people."
+license = "MIT"
+[inputs.city]
+expression = "traits.city"
+type = "text"
+reason = "People are told apart by it"
+[outputs.x]
+type = "text"
+values = ["a"]
+description = "A mark"
+category = "value"
+"#;
+        let manifest = kith_host::parse_manifest(text).unwrap_or_else(|error| panic!("{error}"));
+        let located = |version: &str| PackageLocation {
+            name: "x".to_owned(),
+            version: version.to_owned(),
+            has_cdylib: true,
+            dependencies: Vec::new(),
+            workspace_root: PathBuf::new(),
+            target_dir: PathBuf::new(),
+        };
+        let checked = |version: &str| insist_on_one_version(Path::new("x"), (&manifest, text), &located(version));
+        assert!(checked("0.4.0").is_ok());
+        let error = checked("0.2.0").unwrap_err();
+        let found = error.findings();
+        assert_eq!((found[0].line, found[0].file.as_path()), (Some(3), Path::new("x/plugin.toml")));
+        assert_eq!(found[0].message, "the version is 0.4.0 here and 0.2.0 in Cargo.toml");
+        assert_eq!(found[0].remedy.as_deref(), Some("a plugin has one, write the same in both"));
     }
 
     #[test]

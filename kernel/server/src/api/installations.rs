@@ -74,7 +74,8 @@ pub(crate) fn named<'a>(tables: &'a WorkspaceTables, name: &str) -> Result<&'a A
         .ok_or_else(|| ApiError::missing(format!("no installation `{}`", name.chars().take(64).collect::<String>())))
 }
 
-/// Install a plugin version. For a connector, the answer shows its write key, this once.
+/// Install a plugin version. The answer has in `policy` what that asks for, with its reasons, and is given; for a connector it shows
+/// its write key, this once.
 #[utoipa::path(
     post, path = "/api/v1/installations", tag = "installations", security(("key" = ["plugins:admin"])),
     request_body = NewInstallation,
@@ -97,7 +98,11 @@ pub(crate) async fn create(
             audit_secrets(draft, &row.name, wanted.secrets.keys().map(|name| (name, "secret.set")))?;
             Ok((row.id, write_key))
         })?;
-        Ok((StatusCode::CREATED, Json(present(app, &caller, id, write_key)?)))
+        let mut installed = present(app, &caller, id, write_key)?;
+        let tables = app.catalogue.workspace(workspace)?;
+        let row = tables.installations.get(&id).ok_or_else(removed_meanwhile)?;
+        installed.policy = Some(policy::policy_body(app, &tables, row)?);
+        Ok((StatusCode::CREATED, Json(installed)))
     })
     .await
 }
@@ -110,9 +115,12 @@ fn present(
     write_key: Option<String>,
 ) -> Result<InstallationBody, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    let row =
-        tables.installations.get(&id).ok_or_else(|| ApiError::missing("the installation was removed meanwhile"))?;
+    let row = tables.installations.get(&id).ok_or_else(removed_meanwhile)?;
     installation_body(app, &tables, row, may_read_words(app, caller)?, write_key)
+}
+
+fn removed_meanwhile() -> ApiError {
+    ApiError::missing("the installation was removed meanwhile")
 }
 
 /// Make the write key of a connector. Its text, which is shown once.
@@ -324,8 +332,7 @@ fn tagged(
     (changes, warnings): (Vec<ChangeBody>, Vec<String>),
 ) -> Result<TaggedBody<InstallationBody>, ApiError> {
     let tables = app.catalogue.workspace(caller.workspace)?;
-    let removed = || ApiError::missing("the installation was removed meanwhile");
-    let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed)?);
+    let tag = body::tag(&tables, tables.installations.get(&id).ok_or_else(removed_meanwhile)?);
     Ok(TaggedBody { tag, body: present(app, caller, id, None)?.with_changes(changes, warnings) })
 }
 

@@ -129,12 +129,17 @@ pub(super) fn insist_on_trust(app: &App, tables: &WorkspaceTables, row: &PluginR
         ("the server", app.config.signatures, of_host),
         ("the workspace", tables.signature_policy, known(&all, tables)),
     ];
+    let by_all = judge(plugin, signature, known(&all, tables));
     let findings = asked.into_iter().filter_map(|(who, policy, known)| {
         let judgement = judge(plugin, signature, known);
         let problem = judgement.refusal(policy)?;
+        let own = by_all.publisher.as_ref();
+        let own = own.filter(|_| known.workspace.is_none() && by_all.state == SignatureState::Valid);
+        let own =
+            own.map(|name| format!("; the server counts the host's publishers alone, and `{name}` is the workspace's"));
         Some(match judgement.is_never_taken() {
             true => format!("{problem}; no policy takes that"),
-            false => format!("{who} has `signatures` at `{policy}`, and {problem}"),
+            false => format!("{who} has `signatures` at `{policy}`, and {problem}{}", own.unwrap_or_default()),
         })
     });
     let mut findings: Vec<String> = findings.collect();

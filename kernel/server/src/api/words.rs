@@ -1,5 +1,5 @@
 //! Responsible for the words of mistakes that a reader finds in a request: it speaks of types of Rust, and whoever sent the request
-//! wrote JSON, or a query.
+//! wrote JSON, or a query. And which name was meant by one that is near it.
 
 /// What the reader says before what it wanted.
 const WANTED: &str = ", expected ";
@@ -80,11 +80,37 @@ pub(super) fn of_query(message: &str) -> &str {
     }
 }
 
+/// The name that was meant, if one is near; case and what stands between words count nothing.
+pub(super) fn nearest<'k>(written: &str, known: &'k [String]) -> Option<&'k str> {
+    let plain = |name: &str| -> String {
+        name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    };
+    let written = plain(written);
+    let near = known.iter().map(|name| (strsim::osa_distance(&written, &plain(name)), name)).min()?;
+    (near.0 <= (near.1.len() / 3).clamp(1, 2)).then_some(near.1.as_str())
+}
+
 #[cfg(test)]
 mod tests {
     use kith_model::objects;
 
     use super::*;
+
+    #[test]
+    fn near_names_are_told() {
+        let known = ["import", "from", "dry_run", "trait.NAME"].map(str::to_owned);
+        for (written, near) in [
+            ("dryrun", Some("dry_run")),
+            ("dry-run", Some("dry_run")),
+            ("DryRun", Some("dry_run")),
+            ("form", Some("from")),
+            ("imports", Some("import")),
+            ("colour", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(written, &known), near, "{written}");
+        }
+    }
 
     #[derive(Debug, serde::Deserialize)]
     struct Wanted {

@@ -1,9 +1,9 @@
 //! Asking before something is done that cannot be taken back: on a terminal by a question, elsewhere only by `--yes`.
 
-use std::io::{BufRead, IsTerminal, Write as _};
+use std::io::{BufRead, IsTerminal, StdinLock, Write as _};
 
 use super::Failure;
-use super::output::AnswerFormat;
+use super::output::{AnswerFormat, visible};
 
 /// Whether the person has agreed already, and who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +25,21 @@ impl Consent {
     /// # Errors
     /// Where they do not, and where there is no terminal to ask on. A program finds in the failure what would follow.
     pub(crate) fn insist(self, consequences: &str, action: &str) -> Result<(), Failure> {
-        let input = std::io::stdin();
-        let is_terminal = input.is_terminal() && std::io::stderr().is_terminal();
-        self.decide(consequences, action, is_terminal.then(|| input.lock()))
+        self.decide(consequences, action, terminal())
+    }
+
+    /// Show what would follow, and ask the person who is there; without a terminal, whoever wrote the command down goes on.
+    ///
+    /// # Errors
+    /// Where the person does not agree.
+    pub(crate) fn show(self, consequences: &str, action: &str) -> Result<(), Failure> {
+        self.shown(consequences, action, terminal())
+    }
+
+    /// The same with the terminal's input, where there is one.
+    fn shown(self, consequences: &str, action: &str, terminal: Option<impl BufRead>) -> Result<(), Failure> {
+        let is_asked = terminal.is_some() && !self.format.is_json();
+        Consent { is_given: self.is_given || !is_asked, ..self }.decide(consequences, action, terminal)
     }
 
     /// The same with the terminal's input, where there is one.
@@ -36,7 +48,8 @@ impl Consent {
         if self.format.is_json() {
             return if self.is_given { Ok(()) } else { Err(Failure::Usage(format!("{consequences}\n{unasked}"))) };
         }
-        eprintln!("{consequences}");
+        // Whoever wrote a manifest chose words of it.
+        eprintln!("{}", visible(consequences));
         if self.is_given {
             return Ok(());
         }
@@ -46,6 +59,13 @@ impl Consent {
         asked.map_err(|error| Failure::Failed(format!("the question could not be asked: {error}")))?;
         answer(&mut terminal)
     }
+}
+
+/// The terminal's input, where somebody reads and writes there.
+fn terminal() -> Option<StdinLock<'static>> {
+    let input = std::io::stdin();
+    let is_terminal = input.is_terminal() && std::io::stderr().is_terminal();
+    is_terminal.then(|| input.lock())
 }
 
 fn answer(input: &mut impl BufRead) -> Result<(), Failure> {
@@ -78,6 +98,18 @@ mod tests {
         assert!(decide(true, None).is_ok());
         assert!(decide(false, Some(b"yes\n".as_slice())).is_ok());
         assert!(decide(false, Some(b"no\n".as_slice())).is_err());
+    }
+
+    #[test]
+    fn what_is_shown_before_a_first_installation_is_asked_about_on_a_terminal_alone() {
+        let shown = |yes, format, terminal| {
+            Consent::from_flag(yes, format).shown("it sees traits.city", "install it", terminal)
+        };
+        assert!(shown(false, AnswerFormat::Text, None::<&[u8]>).is_ok(), "a script goes on");
+        assert!(shown(false, AnswerFormat::Text, Some(b"no\n".as_slice())).is_err());
+        assert!(shown(false, AnswerFormat::Text, Some(b"yes\n".as_slice())).is_ok());
+        assert!(shown(true, AnswerFormat::Text, Some(b"no\n".as_slice())).is_ok());
+        assert!(shown(false, AnswerFormat::Json, Some(b"no\n".as_slice())).is_ok(), "a program is asked nothing");
     }
 
     /// A sentence beside the document is one that a program cannot read.

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use kith::plugin_build::{self, BuildError, BuiltPlugin, Progress, Toolchain};
-use kith_host::{Carried, Inspection};
+use kith_host::{Abi, Carried, Inspection};
+use kith_model::plugin::Manifest;
 use serde_json::{Value, json};
 
 use super::args::{PluginBuildArgs, PluginCommand, PluginPackArgs, PluginWitArgs, SizeArgs, Tools};
@@ -14,6 +15,7 @@ use super::client::Client;
 use super::output::{self, AnswerFormat, Step};
 use super::{Failure, print_json, scaffold};
 
+mod asked;
 mod backtest;
 mod bench;
 mod cases;
@@ -148,6 +150,7 @@ fn pack(args: &PluginPackArgs, format: AnswerFormat) -> Result<(), Failure> {
 }
 
 fn show(built: &BuiltPlugin, format: AnswerFormat) -> Result<(), Failure> {
+    unasked(&built.inspection).iter().for_each(|warning| output::warn(warning));
     if format.is_json() {
         print_json(&describe(&built.inspection, Some(&built.path)))
     } else {
@@ -163,6 +166,7 @@ fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failur
         std::fs::read(path).map_err(|source| Failure::File { what: "read", path: path.to_path_buf(), source })?;
     let inspected = kith::declared::inspect(&bytes, size.plugin_bytes)
         .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    unasked(&inspected).iter().for_each(|warning| output::warn(warning));
     if format.is_json() {
         print_json(&describe(&inspected, Some(path)))?;
     } else {
@@ -174,9 +178,9 @@ fn check(path: &Path, size: SizeArgs, format: AnswerFormat) -> Result<(), Failur
 
 /// Check a plugin's folder: the manifest, and where it is a crate what the build needs of that.
 fn check_folder(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
-    let (manifest, _) = plugin_build::read_manifest(dir)?;
+    let (manifest, text) = plugin_build::read_manifest(dir)?;
     let mistakes = if dir.join("Cargo.toml").is_file() {
-        plugin_build::crate_mistakes(dir, &manifest, &Toolchain::default())?
+        plugin_build::crate_mistakes(dir, (&manifest, &text), &Toolchain::default())?
     } else {
         output::tell("there is no Cargo.toml, so that only the manifest is checked", format);
         Vec::new()
@@ -199,6 +203,30 @@ fn check_folder(dir: &Path, format: AnswerFormat) -> Result<(), Failure> {
         ))?;
     }
     Ok(())
+}
+
+/// What a component imports and its manifest does not ask for, so that nobody grants it and each call is refused. No mistake: a tool
+/// may import what it never calls.
+fn unasked(inspected: &Inspection) -> Vec<String> {
+    let Inspection { manifest: Manifest { capabilities, .. }, abi, .. } = inspected;
+    // In contract 0.1 the types of requests are in `http` itself.
+    let asks = [
+        ("http", !capabilities.http.is_empty() || *abi == Abi::V0_1, "[[capabilities.http]]"),
+        ("kv", capabilities.kv_bytes > 0, "[capabilities.kv]"),
+        ("secrets", !capabilities.secrets.is_empty(), "[[capabilities.secrets]]"),
+    ];
+    let imports = |name: &str| {
+        let begins = format!("kith:plugin/{name}@");
+        inspected.imports.iter().find(|import| import.starts_with(&begins))
+    };
+    let warning = |(name, is_asked, table): &(&str, bool, &str)| {
+        let import = imports(*name).filter(|_| !*is_asked)?;
+        Some(format!(
+            "it imports `{import}`, and its manifest has no {table}: each call is refused where it is installed; add the table if the \
+             plugin calls it"
+        ))
+    };
+    asks.iter().filter_map(warning).collect()
 }
 
 /// What a component is, for programs.
@@ -234,4 +262,35 @@ fn inspection_table(inspected: &Inspection) -> String {
         ("exports", none_or(&inspected.exports)),
     ];
     output::table(&["what", "value"], rows.into_iter().map(|(what, value)| vec![what.to_owned(), value]).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::plugin::Capabilities;
+
+    use super::*;
+
+    #[test]
+    fn what_is_imported_and_not_asked_for_is_told() {
+        let manifest = grants::tests::notes();
+        let import = |name: &str| format!("kith:plugin/{name}@0.2.0");
+        let imports = ["http-types", "http", "kv", "log", "secrets"].map(import).to_vec();
+        let inspected = |manifest: Manifest, abi| Inspection {
+            manifest,
+            manifest_toml: String::new(),
+            digest: String::new(),
+            abi,
+            imports: imports.clone(),
+            exports: Vec::new(),
+            size: 0,
+        };
+        let told = unasked(&inspected(manifest.clone(), Abi::V0_2));
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].starts_with("it imports `kith:plugin/kv@0.2.0`, and its manifest has no [capabilities.kv]: each")
+        );
+        let nothing = Manifest { capabilities: Capabilities::default(), ..manifest };
+        assert_eq!(unasked(&inspected(nothing.clone(), Abi::V0_2)).len(), 3);
+        assert_eq!(unasked(&inspected(nothing, Abi::V0_1)).len(), 2, "it may take the types of requests alone");
+    }
 }

@@ -1,6 +1,6 @@
 //! Bounds on the figures of fits: one that breaks a bound is held, and what was in use stays in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::fits_of;
 use crate::catalogue::{FitBound, FitRow, FitStatus, InstallationRow, WorkspaceTables};
@@ -16,12 +16,33 @@ pub(super) fn broken(
         .iter()
         .filter_map(|(name, bound)| {
             let figure = |metrics: &[(String, f64)]| metrics.iter().find(|(of, _)| of == name).map(|(_, value)| *value);
-            let Some(value) = figure(metrics) else { return Some(format!("`{name}` is not among its figures")) };
+            let Some(value) = figure(metrics) else { return Some(absent(name, metrics)) };
             let before = in_use.and_then(|fit| Some((fit.version, figure(&fit.metrics)?)));
             passed(*bound, value, before).map(|how| format!("`{name}` is {value}, {how}"))
         })
         .collect();
     (!mistakes.is_empty()).then(|| mistakes.join("; "))
+}
+
+/// Figures that are named at most where one is absent.
+const MAX_NAMED: usize = 20;
+
+/// What is said of a figure that a fit has not.
+fn absent(name: &str, metrics: &[(String, f64)]) -> String {
+    let has: Vec<String> = metrics.iter().take(MAX_NAMED).map(|(of, _)| format!("`{of}`")).collect();
+    match has.as_slice() {
+        [] => format!("`{name}` is not among its figures, of which there are none"),
+        has => format!("`{name}` is not among its figures, which are {}", has.join(", ")),
+    }
+}
+
+/// The names in an installation's bounds that no figure of its present version has had, so that every fit breaks them; nothing while
+/// no fit of that version has told its figures.
+pub(crate) fn unreported(tables: &WorkspaceTables, row: &InstallationRow) -> Vec<String> {
+    let told = fits_of(tables, row.id).filter(|fit| fit.plugin_version == row.version && !fit.metrics.is_empty());
+    let figures: BTreeSet<&String> = told.flat_map(|fit| fit.metrics.iter().map(|(name, _)| name)).collect();
+    let bounds = row.fitting.guard.keys().filter(|name| !figures.is_empty() && !figures.contains(*name));
+    bounds.cloned().collect()
 }
 
 /// How a figure passes its bound. `before` is the fit in use with its own.
@@ -42,7 +63,9 @@ pub(crate) fn alarm<'a>(tables: &'a WorkspaceTables, row: &InstallationRow) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fitting::tests::succeeded;
+    use crate::api::tests::FIRST;
+    use crate::catalogue::Actor;
+    use crate::fitting::tests::{LEVEL, succeeded, with_level};
 
     #[test]
     fn a_bound_says_how_it_is_broken() {
@@ -64,7 +87,24 @@ mod tests {
             ("mae".to_owned(), bound(None, Some(1.0), None)),
         ]);
         let both = broken(&guard, &[("mae".to_owned(), 2.0)], Some(&fit)).unwrap();
-        assert_eq!(both, "`auc` is not among its figures; `mae` is 2, more than 1");
+        assert_eq!(both, "`auc` is not among its figures, which are `mae`; `mae` is 2, more than 1");
+        assert_eq!(absent("auc", &[]), "`auc` is not among its figures, of which there are none");
         assert_eq!(broken(&BTreeMap::new(), &[], None), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_bound_on_a_figure_that_no_fit_has_had_is_told() {
+        let server = with_level();
+        let tables = || server.app().catalogue.workspace(FIRST).unwrap();
+        let mut row = InstallationRow::clone(&tables().installations[&LEVEL]);
+        let bound = FitBound { min: Some(0.5), max: None, max_change: None };
+        row.fitting.guard = BTreeMap::from([("auc".to_owned(), bound), ("acu".to_owned(), bound)]);
+        assert_eq!(unreported(&tables(), &row), [""; 0], "nobody knows its figures yet");
+        let mut change = server.app().catalogue.begin(FIRST, Actor::kernel()).unwrap();
+        change.put_fit(FitRow { metrics: vec![("auc".to_owned(), 0.8)], ..succeeded(1, "1.0.0", None) });
+        drop(change.commit().unwrap());
+        assert_eq!(unreported(&tables(), &row), ["acu"]);
+        row.version = semver::Version::new(2, 0, 0);
+        assert_eq!(unreported(&tables(), &row), [""; 0], "another version may have others");
     }
 }

@@ -191,7 +191,9 @@ pub fn judge(plugin: &PluginId, signature: Option<&SignatureRow>, known: Known<'
     let Some((publisher, key)) = by.first() else {
         return match known.keys(&number).next() {
             None => {
-                is(SignatureState::UnknownKey, format!("it is signed with key {number}, which no publisher here has"))
+                let whose = if known.workspace.is_some() { "here" } else { "of the host" };
+                let problem = format!("it is signed with key {number}, which no publisher {whose} has");
+                is(SignatureState::UnknownKey, problem)
             }
             Some(_) if read.over() == Over::Whole => {
                 let problem =

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::changes::ChangeBody;
 use super::fallback::stopped_versions;
 use super::fitting_rules::{FittingBody, StateVersionBody, WantedFitting, fitting_body, rules, state_version};
+use super::policy::PolicyBody;
 use super::seen::WITHHELD_WORDS;
 use super::shadow::ShadowVersionBody;
 use super::uncomputed::{UncomputedBody, uncomputed};
@@ -209,6 +210,9 @@ pub(crate) struct InstallationBody {
     /// `"messages_at_once": {"value": 8, "source": "grant"}`.
     #[schema(value_type = Option<Object>)]
     effective_policy: Value,
+    /// In the answer to a new installation what its plugin asks for, item by item, as `…/{id}/policy` has it later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) policy: Option<PolicyBody>,
     /// The fit in use.
     fit: Option<u32>,
     /// For a tag model or a scorer, when it is fitted without being asked, and which fits are put in use.
@@ -435,6 +439,7 @@ pub(super) fn installation_body(
         grants: row.grants.clone(),
         secrets: tables.secret_names(row.id),
         effective_policy,
+        policy: None,
         fit: row.fit,
         fitting: fitting_body(app, tables, row, shows_words),
         state_version: state_version(tables, row),

@@ -170,6 +170,9 @@ pub(crate) struct FittingBody {
     failed_in_a_row: u32,
     /// Bounds on the figures of a fit, by their names, within which it is put in use.
     guard: BTreeMap<String, FitBound>,
+    /// The names in `guard` that no figure of a fit of the present version has had: every fit breaks their bounds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unreported: Vec<String>,
     /// How far the inputs of a fit may be from those of the fit in use; `null` without a bound.
     drift: Option<DriftBounds>,
     /// Which fits are put in use, of those within the bounds.
@@ -207,6 +210,7 @@ pub(super) fn fitting_body(
         next_at: schedule::next_at(app, tables, row, app.clock.now()).map(time),
         failed_in_a_row: schedule::failed_in_a_row(tables, row),
         guard: row.fitting.guard.clone(),
+        unreported: fitting::unreported(tables, row),
         drift: drift_of(&row.fitting),
         uses: row.fitting.uses,
         measure: row.fitting.measure,

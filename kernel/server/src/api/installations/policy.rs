@@ -65,7 +65,7 @@ impl From<PolicyItem> for PolicyItemBody {
     }
 }
 
-fn policy_body(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Result<PolicyBody, ApiError> {
+pub(super) fn policy_body(app: &App, tables: &WorkspaceTables, row: &InstallationRow) -> Result<PolicyBody, ApiError> {
     let plugin = tables.plugin_of(row).ok_or_else(|| {
         let problem = format!("{} {} is not in the catalogue", row.plugin, row.version);
         ApiError::internal("looking up an installation's plugin", problem)

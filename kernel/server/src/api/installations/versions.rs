@@ -1,7 +1,7 @@
 //! Which version of a plugin an installation gets: that it is there, is the one that was meant and is offered, may be trusted, is
 //! no way back that nobody asked for, and asks for no more than was agreed to.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kith_model::id::InstallationName;
@@ -9,9 +9,10 @@ use kith_model::plugin::{InputSpec, Manifest, PluginId, is_dev};
 use serde_json::{Value, json};
 
 use super::body::{NewInstallation, PatchInstallation};
-use super::widening::{to_see, widened};
+use super::widening::{to_see, widened, with_reason};
 use crate::api::plugins::{insist_on_offered, offered};
 use crate::api::signatures::insist_on_trust;
+use crate::api::words::nearest;
 use crate::app::App;
 use crate::catalogue::{Draft, InstallationRow, PluginRow, WorkspaceTables};
 use crate::error::ApiError;
@@ -96,7 +97,7 @@ pub(super) fn pick_version(
         let release = || tables.versions(plugin).rfind(|row| !is_dev(&row.manifest.version));
         let newest = offered(tables, plugin).or_else(release);
         return newest.cloned().ok_or_else(|| match tables.versions(plugin).next_back() {
-            None => ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded")),
+            None => ApiError::at("plugin", format!("no plugin `{plugin}` was uploaded{}", meant(tables, plugin))),
             Some(dev) => {
                 let version = &dev.manifest.version;
                 ApiError::at("version", format!("of {plugin} there are dev versions alone; name one, e.g. `{version}`"))
@@ -107,6 +108,16 @@ pub(super) fn pick_version(
         wanted.parse().map_err(|error: semver::Error| ApiError::at("version", error.to_string()))?;
     let found = tables.plugins.get(&(plugin.clone(), version));
     found.cloned().ok_or_else(|| ApiError::at("version", format!("{plugin} {wanted} was not uploaded")))
+}
+
+/// Which plugin of the workspace somebody meant who wrote another one; nothing where none is near.
+fn meant(tables: &WorkspaceTables, plugin: &PluginId) -> String {
+    let written = plugin.to_string();
+    let known: BTreeSet<String> = tables.plugins.keys().map(|(id, _)| id.to_string()).collect();
+    match nearest(&written, &Vec::from_iter(known)) {
+        Some(near) => format!("; did you mean `{near}`?"),
+        None => String::new(),
+    }
 }
 
 /// Insist that a version is the one whose digest was given, as `sha256:HEX` or its digits alone.
@@ -135,8 +146,15 @@ fn check_way_back(
     let (id, number) = (&version.manifest.id, &version.manifest.version);
     match tables.highest_version(id).max(present).filter(|highest| number < *highest) {
         Some(highest) if !wanted.allows_downgrade => {
+            let became = match tables.plugins.get(&(id.clone(), highest.clone())) {
+                None => " and is deleted".to_owned(),
+                Some(row) => {
+                    row.yanked.as_ref().map(|yank| format!(" and was yanked: {}", yank.reason)).unwrap_or_default()
+                }
+            };
             let message = format!(
-                "{id} {number} is older than {highest}, which was installed here already; send `allow_downgrade: true` to go back"
+                "{id} {number} is older than {highest}, which was installed here already{became}; send `allow_downgrade: true` to \
+                 go back"
             );
             Err(ApiError::Conflict { code: "downgrade", message })
         }
@@ -183,18 +201,18 @@ pub(super) fn check_filled_in(
     consents: bool,
 ) -> Result<(), ApiError> {
     let Some(present) = present else { return Ok(()) };
-    let had: BTreeMap<String, &str> = shown.iter().flat_map(|config| filled_in(&present.manifest, config)).collect();
-    let sees: BTreeMap<String, &str> = filled_in(&next.manifest, config).collect();
-    let more = sees.iter().filter(|(expression, _)| !had.contains_key(*expression));
-    let more: Vec<String> = more.map(|(expression, reason)| to_see(expression, reason)).collect();
-    insist_on_consent(&next.manifest.version, &more, consents)
+    let seen = shown.iter().flat_map(|config| filled_in(&present.manifest, config));
+    let had: BTreeSet<String> = seen.map(|(expression, _)| expression).collect();
+    let sees = filled_in(&next.manifest, config).filter(|(expression, _)| !had.contains(expression));
+    let more: BTreeSet<String> = sees.map(|(expression, reason)| with_reason(to_see(&expression), reason)).collect();
+    insist_on_consent(&next.manifest.version, &Vec::from_iter(more), consents)
 }
 
 /// What a version's inputs see with a configuration, each with its reason. One that cannot be filled in sees nothing.
-fn filled_in<'m>(manifest: &'m Manifest, config: &Value) -> impl Iterator<Item = (String, &'m str)> {
-    let filled =
-        |input: &'m InputSpec| Some((substitute::config(&input.expression, config).ok()?, input.reason.as_str()));
-    manifest.inputs.iter().filter_map(filled)
+fn filled_in<'a>(manifest: &'a Manifest, config: &Value) -> impl Iterator<Item = (String, &'a str)> {
+    let seen =
+        |input: &'a InputSpec| Some((substitute::config(&input.expression, config).ok()?, input.reason.as_str()));
+    manifest.inputs.iter().filter_map(seen)
 }
 
 fn insist_on_consent(version: &semver::Version, more: &[String], consents: bool) -> Result<(), ApiError> {
@@ -245,7 +263,7 @@ mod tests {
             name: "field".to_owned(),
             expression: "traits.${config.field}".to_owned(),
             column_type: ColumnType::Text,
-            reason: "to greet them".to_owned(),
+            reason: "People are told apart by it".to_owned(),
         }];
         let field = |name: &str| json!({ "field": name });
         let checked = |shown: &[&Value], config: Value, consents| match check_filled_in(
@@ -260,7 +278,7 @@ mod tests {
         let (city, income) = (field("city"), field("income"));
         assert_eq!(checked(&[&city], city.clone(), false), None);
         let message = checked(&[&city], income.clone(), false).unwrap();
-        assert!(message.contains("to see `traits.income` (to greet them)"), "{message}");
+        assert!(message.contains("to see `traits.income` (People are told apart by it);"), "{message}");
         assert_eq!(checked(&[&city], income.clone(), true), None);
         assert_eq!(checked(&[&city, &income], income.clone(), false), None, "somebody wrote it");
         // One that was not filled in saw nothing.

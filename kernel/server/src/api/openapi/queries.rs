@@ -10,6 +10,7 @@ use axum::http::Method;
 use axum::http::request::Parts;
 
 use super::operations::EACH_NAME;
+use crate::api::words::nearest;
 use crate::app::App;
 use crate::error::ApiError;
 
@@ -52,16 +53,6 @@ fn refusal(name: &str, known: &[String]) -> ApiError {
     ApiError::at(format!("?{shown}"), message)
 }
 
-/// The name that was meant, if one is near; case and what stands between words count nothing.
-fn nearest<'k>(written: &str, known: &'k [String]) -> Option<&'k str> {
-    let plain = |name: &str| -> String {
-        name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-    };
-    let written = plain(written);
-    let near = known.iter().map(|name| (strsim::osa_distance(&written, &plain(name)), name)).min()?;
-    (near.0 <= (near.1.len() / 3).clamp(1, 2)).then_some(near.1.as_str())
-}
-
 /// Method and path of an operation.
 type Place = (String, String);
 
@@ -98,19 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_names_are_told() {
-        let known = ["import", "from", "dry_run", "trait.NAME"].map(str::to_owned);
-        for (written, near) in [
-            ("dryrun", Some("dry_run")),
-            ("dry-run", Some("dry_run")),
-            ("DryRun", Some("dry_run")),
-            ("form", Some("from")),
-            ("imports", Some("import")),
-            ("colour", None),
-            ("", None),
-        ] {
-            assert_eq!(nearest(written, &known), near, "{written}");
-        }
+    fn names_behind_a_dot_are_anybodys() {
         assert!(is_of("trait.city", "trait.NAME") && is_of("trait.a.b", "trait.NAME"));
         for no_name in ["trait.", "trait", "traits.city", "city"] {
             assert!(!is_of(no_name, "trait.NAME"), "{no_name}");

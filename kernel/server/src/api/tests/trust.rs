@@ -270,6 +270,9 @@ async fn the_hosts_policy_knows_the_hosts_publishers_alone() {
     publish(&server, "/api/v1/publishers", &own).await;
     let refused = upload(&server, Some(&signed(&own, CONNECTOR))).await.problem(400, "signature-refused");
     assert_eq!(refused["errors"].as_array().unwrap().len(), 1, "the workspace itself takes any: {refused}");
+    let message = refused["message"].as_str().unwrap();
+    let told = "which no publisher of the host has; the server counts the host's publishers alone, and `acme` is the workspace's";
+    assert!(message.contains(told), "{message}");
     publish(&server, "/api/v1/host/publishers", &of_host).await;
     // And now the host alone signs for the vendor, which the workspace is told too.
     let refused = upload(&server, Some(&signed(&own, CONNECTOR))).await.problem(400, "signature-refused");
@@ -363,6 +366,18 @@ async fn the_way_back_is_asked_for() {
     let refused = refused.problem(409, "version-yanked");
     let message = "test/level 2.0.0 was yanked: it loses tags; take 1.0.0 with `allow_downgrade: true`";
     assert_eq!(refused["message"], message);
+    // And who names no version is told why the newest is not the one.
+    let install = |plugin: &str| {
+        let wanted = json!({ "plugin": plugin, "name": "other" });
+        ask(&server, "POST", "/api/v1/installations").admin().json(wanted)
+    };
+    let refused = install("test/level").await.problem(409, "downgrade")["message"].as_str().unwrap().to_owned();
+    assert!(
+        refused.contains("2.0.0, which was installed here already and was yanked: it loses tags; send"),
+        "{refused}"
+    );
+    let misspelt = install("tset/level").await.problem(400, "bad-input").to_string();
+    assert!(misspelt.contains("no plugin `tset/level` was uploaded; did you mean `test/level`?"), "{misspelt}");
 }
 
 /// A version whose bytes may change is no release that others would be older than; who runs it goes back where somebody says so.

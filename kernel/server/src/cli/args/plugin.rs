@@ -86,6 +86,9 @@ pub(crate) enum PluginCommand {
         plugin: PluginId,
         /// The version, e.g. `0.1.0`
         version: semver::Version,
+        /// Do it without asking
+        #[arg(long)]
+        yes: bool,
     },
     /// Offer a version to nobody any more: who runs it goes on, and is warned
     Yank(YankArgs),
@@ -100,7 +103,8 @@ pub(crate) enum PluginCommand {
     Undo(UndoArgs),
     /// The versions of the contract that the server loads, whether they still change, and how long they are loaded
     Abi,
-    /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`
+    /// Write a file of grants to begin with: all that a plugin asks for, with its reasons, for `install --grants`, or what an
+    /// installation has, for `change --grants`
     Grants {
         /// A component, a plugin as `vendor/name` or `vendor/name@version`, or an installation
         #[arg(value_name = "FILE.wasm|PLUGIN|INSTALLATION", value_parser = parse_grants_subject)]
@@ -340,6 +344,9 @@ pub(crate) struct InstallArgs {
     /// Install it switched off, e.g. because a secret is still to come
     #[arg(long)]
     pub(crate) disabled: bool,
+    /// Give it what it asks for without asking on a terminal; it is shown all the same
+    #[arg(long)]
+    pub(crate) yes: bool,
     #[command(flatten)]
     pub(crate) pin: PinArgs,
     #[command(flatten)]

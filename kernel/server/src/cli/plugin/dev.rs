@@ -102,8 +102,9 @@ fn round(
     shown.end(&built.path.display().to_string());
     let step = Step::begin("checking", format);
     let (component, version) = as_dev(&built)?;
-    let mistakes = plugin_build::crate_mistakes(&args.dir, &built.manifest, &Toolchain::from(&args.tools))
-        .map_err(Failure::from)?;
+    let manifest = (&built.manifest, built.inspection.manifest_toml.as_str());
+    let mistakes =
+        plugin_build::crate_mistakes(&args.dir, manifest, &Toolchain::from(&args.tools)).map_err(Failure::from)?;
     if !mistakes.is_empty() {
         return Err(Failure::Failed(format!("{}:\n  - {}", args.dir.display(), mistakes.join("\n  - "))));
     }
@@ -195,7 +196,7 @@ fn install(
 fn below(failure: Failure) -> Failure {
     match failure {
         Failure::Api(ApiError::Refused(problem)) if problem.code == "downgrade" => {
-            let why = problem.message.split("; ").next().unwrap_or_default();
+            let why = problem.message.rsplit_once("; send").map_or(&*problem.message, |(why, _)| why);
             let message = format!("{why}; raise the version in plugin.toml and Cargo.toml to the one that comes next");
             Failure::Coded { code: problem.code.clone(), message }
         }

@@ -139,6 +139,15 @@ pub(super) fn alarm(installation: &Value) -> Option<String> {
     Some(format!("fit {fit} of {name} failed{so_many}: {why}; `kith plugin fits {name}` shows all"))
 }
 
+/// Which bounds hold every fit of an installation, because none has had such a figure.
+pub(super) fn unreported(installation: &Value) -> Option<String> {
+    let names = installation["fitting"]["unreported"].as_array().filter(|names| !names.is_empty())?;
+    let (name, figures) = (field(installation, "name"), names.iter().map(output::plain).collect::<Vec<_>>().join(", "));
+    Some(format!(
+        "no fit of {name} has had a figure {figures}, so that its bound holds every fit; `kith plugin fits {name}` shows the figures"
+    ))
+}
+
 pub(super) fn fit_table(fits: &[Value]) -> String {
     let rows = fits
         .iter()
@@ -230,6 +239,9 @@ mod tests {
         let third = "fit 4 of clv failed, the last of 3 that failed in a row: why; `kith plugin fits clv` shows all";
         assert_eq!(alarmed("failed", 3), third);
         assert_eq!(alarm(&of(json!({ "alarm": null }))), None);
+        let told = unreported(&of(json!({ "unreported": ["acu"] }))).unwrap();
+        assert!(told.starts_with("no fit of clv has had a figure acu, so that its bound holds every fit"), "{told}");
+        assert_eq!(unreported(&of(json!({ "alarm": null }))), None);
     }
 
     #[test]

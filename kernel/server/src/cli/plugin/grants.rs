@@ -12,6 +12,7 @@ use kith_model::plugin::{Grants, Manifest, PluginId, is_dev};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::template::Beginning;
 use super::remote::path as installation_path;
 use crate::cli::args::{GrantsSubject, MOST_PLUGIN_BYTES, PluginReference};
 use crate::cli::client::{Client, encode};
@@ -147,7 +148,7 @@ pub(super) fn of_people(
 }
 
 /// Whether something is asked for and not granted.
-fn is_open(item: &PolicyItem) -> bool {
+pub(super) fn is_open(item: &PolicyItem) -> bool {
     let is_none = |side: &Option<Side>| match side {
         None | Some(Side::Count(0)) => true,
         Some(Side::Count(_)) => false,
@@ -223,19 +224,34 @@ impl Refused {
     }
 }
 
-/// `kith plugin grants`: a file of grants for a component, a plugin that the server holds, or an installation's version.
+/// `kith plugin grants`: a file of grants for a component or a plugin that the server holds, or the one that an installation has.
 pub(super) fn template(client: &Client, subject: &GrantsSubject) -> Result<(Value, String), Failure> {
-    let manifest = match subject {
+    let (manifest, beginning) = match subject {
         GrantsSubject::File(file) => {
             let bytes =
                 std::fs::read(file).map_err(|source| Failure::File { what: "read", path: file.clone(), source })?;
             let inspected = kith::declared::inspect(&bytes, MOST_PLUGIN_BYTES);
-            inspected.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?.manifest
+            let inspected = inspected.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+            of_plugin(inspected.manifest)
         }
-        GrantsSubject::Plugin(PluginReference { id, version }) => held_manifest(client, id, version.as_ref())?,
-        GrantsSubject::Installation(name) => installed_manifest(client, &client.get(&installation_path(name))?)?,
+        GrantsSubject::Plugin(PluginReference { id, version }) => {
+            of_plugin(held_manifest(client, id, version.as_ref())?)
+        }
+        GrantsSubject::Installation(name) => {
+            let present = client.get(&installation_path(name))?;
+            let manifest = installed_manifest(client, &present)?;
+            let grants = Grants::deserialize(&present["grants"])
+                .map_err(|error| Failure::Failed(format!("the server's answer does not read: {error}")))?;
+            let beginning = Beginning::of_installation(name.to_string(), &manifest, grants);
+            (manifest, beginning)
+        }
     };
-    Ok((template::document(&manifest), template::text(&manifest)))
+    Ok((template::document(&beginning), template::text(&manifest, &beginning)))
+}
+
+fn of_plugin(manifest: Manifest) -> (Manifest, Beginning) {
+    let beginning = Beginning::of_plugin(&manifest);
+    (manifest, beginning)
 }
 
 /// The manifest of the version that an installation runs.
@@ -256,7 +272,8 @@ fn held_manifest(client: &Client, id: &PluginId, wanted: Option<&semver::Version
 
 /// The manifest of a version as the server lists it.
 pub(super) fn manifest_of(listed: &Value) -> Result<Manifest, Failure> {
-    let read = kith_host::parse_manifest(listed["manifest"].as_str().unwrap_or_default());
+    // The server has admitted it, perhaps when less was refused.
+    let read = kith_host::parse_kept_manifest(listed["manifest"].as_str().unwrap_or_default());
     read.map_err(|error| Failure::Failed(format!("the manifest of {} does not read:\n{error}", field(listed, "id"))))
 }
 
@@ -318,10 +335,10 @@ fn chosen<'v>(versions: &'v [Value], wanted: Option<&semver::Version>) -> Option
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    pub(super) const NOTES: &str = r#"
+    pub(in crate::cli::plugin) const NOTES: &str = r#"
 [plugin]
 id = "acme/notes"
 version = "0.1.0"
@@ -355,8 +372,12 @@ type = "phone"
 reason = "To call"
 "#;
 
-    pub(super) fn notes() -> Manifest {
+    pub(in crate::cli::plugin) fn notes() -> Manifest {
         kith_host::parse_manifest(NOTES).unwrap()
+    }
+
+    fn template_of(manifest: &Manifest) -> String {
+        template::text(manifest, &Beginning::of_plugin(manifest))
     }
 
     const WHOLE: &str = r#"
@@ -524,7 +545,7 @@ url = "https://api.example.com"
         assert_eq!(in_vain, ["grants.purposes: the manifest does not name `alarms`"]);
         // Of a plugin that names none a file may narrow it, and need not.
         assert!(of_purposes(&silent, None, &[]).is_empty() && of_purposes(&silent, Some(&["news"]), &[]).is_empty());
-        let template = template::text(&naming);
+        let template = template_of(&naming);
         assert!(
             template.contains("purposes = [\"news\", \"service\"]") && template.contains("purposes = []"),
             "{template}"
@@ -551,6 +572,6 @@ url = "https://api.example.com"
         assert!(of_mail(Grants::default(), &refusing).is_empty());
         assert_eq!(of_mail(granting("smtp.example.com:587"), &refusing).len(), 1, "both");
         assert!(of_mail(granting("smtp.example.com"), &refusing)[0].contains("names no port"));
-        assert!(template::text(&manifest).contains("mail = []"));
+        assert!(template_of(&manifest).contains("mail = []"));
     }
 }

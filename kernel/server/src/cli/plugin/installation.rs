@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kith_model::plugin::Manifest;
 use serde_json::Value;
 
-use super::fits::{alarm, schedule};
+use super::fits::{alarm, schedule, unreported};
 use crate::cli::output::{self, cut, field};
 use crate::cli::{digits, items};
 
@@ -373,8 +373,9 @@ pub(super) fn with_to_do(mut text: String, installations: &[Value]) -> String {
             "{name} goes on with a version that is not to be trusted, {problem}: `kith plugin disable {name}` stops it"
         )
     });
-    let alarms = installations.iter().filter_map(alarm);
-    let to_do: Vec<String> = waiting.chain(stopped).chain(failing).chain(yanked).chain(revoked).chain(alarms).collect();
+    let of_fits = installations.iter().filter_map(alarm).chain(installations.iter().filter_map(unreported));
+    let to_do: Vec<String> =
+        waiting.chain(stopped).chain(failing).chain(yanked).chain(revoked).chain(of_fits).collect();
     if !to_do.is_empty() {
         text.push('\n');
     }

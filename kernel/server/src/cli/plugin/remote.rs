@@ -1,9 +1,11 @@
 //! `kith plugin list|upload|install|…`: plugins and installations on a server.
 
 use kith_model::id::Name;
-use kith_model::plugin::PluginId;
+use kith_model::plugin::{Grants, PluginId};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
+use super::asked::asked_for;
 use super::backtest::backtest;
 use super::fits::{TakesOver, fit, fit_table, fits_of, one_fit};
 use super::grants::{GrantsFile, held_version, installed_manifest, manifest_of, of_people, pin, template};
@@ -42,7 +44,10 @@ pub(crate) fn run(command: &PluginCommand, client: &Client, format: AnswerFormat
         }
         PluginCommand::Disable { installation } => set_mode(client, installation, "disabled")?,
         PluginCommand::Enable { installation } => set_mode(client, installation, "live")?,
-        PluginCommand::Change(args) => shown(change(client, args)?, changed),
+        PluginCommand::Change(args) => {
+            let answer = change(client, args)?;
+            shown(answer, |answer| with_to_do(changed(answer), std::slice::from_ref(answer)))
+        }
         PluginCommand::Upgrade(args) => {
             let answer = upgrade(client, args, format)?;
             shown(answer, |answer| with_to_do(changed(answer), std::slice::from_ref(answer)))
@@ -103,7 +108,9 @@ fn versions_command(
         PluginCommand::Upload(args) => shown(uploads::upload(client, args, format)?, |answer| {
             uploaded(plugin_table(std::slice::from_ref(answer)), answer)
         }),
-        PluginCommand::Delete { plugin, version } => {
+        PluginCommand::Delete { plugin, version, yes } => {
+            let consequences = format!("{plugin} {version} is had again only by uploading the same bytes.");
+            Consent::from_flag(*yes, format).insist(&consequences, &format!("delete {plugin} {version}"))?;
             client.delete(&version_path(plugin, version))?;
             let text = format!("{plugin} {version} is deleted");
             (json!({ "deleted": format!("{plugin}@{version}") }), text)
@@ -167,16 +174,29 @@ fn install(client: &Client, args: &InstallArgs, format: AnswerFormat) -> Result<
             body["digest"] = json!(fetched.digest);
         }
     }
-    if let Some(file) = &args.grants {
-        let file = GrantsFile::read(file)?;
-        let listed = held_version(client, &plugin.id, plugin.version.as_ref())?;
-        let manifest = manifest_of(&listed)?;
-        file.put_into(&manifest, &mut body)?;
-        // The version that the file was held against, and its bytes, whatever is uploaded meanwhile.
-        body["version"] = json!(manifest.version);
-        pin(&mut body, &listed);
+    match held_version(client, &plugin.id, plugin.version.as_ref()) {
+        Ok(listed) => agreed(args, &listed, &mut body, format)?,
+        Err(error) if args.grants.is_some() => return Err(error),
+        // The server refuses it, and says what there is in its place.
+        Err(_) => {}
     }
     client.post(INSTALLATIONS, &body).map_err(going_back)
+}
+
+/// Show what a version asks for, and have it agreed to: by a file of grants, by `--yes`, or on a terminal.
+fn agreed(args: &InstallArgs, listed: &Value, body: &mut Value, format: AnswerFormat) -> Result<(), Failure> {
+    let manifest = manifest_of(listed)?;
+    if let Some(file) = &args.grants {
+        GrantsFile::read(file)?.put_into(&manifest, body)?;
+    }
+    // The version that was shown, and its bytes, whatever is uploaded meanwhile.
+    body["version"] = json!(manifest.version);
+    pin(body, listed);
+    // Those that do not read the server refuses.
+    let grants = Grants::deserialize(&body["grants"]).unwrap_or_default();
+    let asked = asked_for(&manifest, &grants, &signature(&listed["signature"]));
+    let consent = Consent::from_flag(args.yes || args.grants.is_some(), format);
+    consent.show(&asked, &format!("install {} {} with that", manifest.id, manifest.version))
 }
 
 /// The body that installs a plugin.
@@ -238,8 +258,8 @@ impl PinArgs {
 pub(super) fn going_back(error: ApiError) -> Failure {
     match error {
         ApiError::Refused(mut problem) if problem.code == "downgrade" => {
-            // The rest of the sentence says how a program answers.
-            let why = problem.message.split("; send").next().unwrap_or_default();
+            // The rest of the sentence says how a program answers; in what stands before it may be somebody's reason.
+            let why = problem.message.rsplit_once("; send").map_or(&*problem.message, |(why, _)| why);
             problem.message = format!("{why}; to go back, add --allow-downgrade");
             ApiError::Refused(problem).into()
         }
@@ -576,6 +596,7 @@ mod tests {
             poll_interval: None,
             grants_later: false,
             disabled: false,
+            yes: false,
             pin: PinArgs { digest: Some("sha256:ab".into()), allow_downgrade: true },
             sending: SendingArgs::default(),
             fitting: FittingArgs { fit_every: Some("7d".to_owned()), ..FittingArgs::default() },
