@@ -7,11 +7,15 @@ use kith_tests::root;
 use sha2::{Digest as _, Sha256};
 
 /// Each file of a frozen version with its SHA-256. A version that is frozen is added here; no line is ever edited.
-const FROZEN: [(&str, &str); 4] = [
+const FROZEN: [(&str, &str); 8] = [
     ("0.1.0/columns.wit", "7b6c04755b43135c873e07c8e2fdab7a7263e90eafde9364383c15ad2825f8d4"),
     ("0.1.0/host.wit", "4bc62f86eb8e78bb04280a0c20bb3486039bb2feeb906f937ad405002cfc1afa"),
     ("0.1.0/types.wit", "5f610ba5d533624052db5e150b3eca8f10846f0e362b7954e8004ce620b781ec"),
     ("0.1.0/worlds.wit", "ca0e13914365eee963fb123cee29d7855caadd0d52d58bb07fc10cfb8c03e25f"),
+    ("0.2.0/columns.wit", "4c36e9bb34767764dccaa07246c3207d8b5fb0fe694a18aaa574c8c62c2c991f"),
+    ("0.2.0/host.wit", "06c5979d39c7aa39fd17e7481afc51538f1353c8bd27aa0f8d9d1e21cbddebc9"),
+    ("0.2.0/types.wit", "3269f8ff554e48de639425c1cc2ea9d22348027c71dad3987bf5c5a2ba49bb5b"),
+    ("0.2.0/worlds.wit", "4875703f7018093cc819a8b0cbf4531d55061618a3cd34d21a6ead949f20a21c"),
 ];
 
 /// The folder of a version.

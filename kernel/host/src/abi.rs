@@ -11,7 +11,7 @@ use crate::package::world::{KINDS, is_optional, sources, world_of};
 pub enum Abi {
     /// Frozen; a channel sends its requests itself.
     V0_1,
-    /// Open; a channel is two pure calls.
+    /// Frozen; a channel is two pure calls.
     V0_2,
 }
 
@@ -71,8 +71,7 @@ impl Abi {
     /// Whether it still changes.
     pub fn status(self) -> AbiStatus {
         match self {
-            Abi::V0_1 => AbiStatus::Frozen,
-            Abi::V0_2 => AbiStatus::Open,
+            Abi::V0_1 | Abi::V0_2 => AbiStatus::Frozen,
         }
     }
 
@@ -85,14 +84,14 @@ impl Abi {
 
     /// How long it is loaded, in words.
     pub fn support(self) -> &'static str {
-        match self.status() {
-            AbiStatus::Frozen => {
+        match self {
+            Abi::V0_1 => {
                 "loaded through an adapter by every kernel 0.x; a release that stops loading it says so in its changelog, and the \
                  release before it does too"
             }
-            AbiStatus::Open => {
-                "loaded by this kernel; it may change with any release until it is frozen, and is loaded from then on like the \
-                 frozen ones"
+            Abi::V0_2 => {
+                "loaded by every kernel 0.x; a release that stops loading it says so in its changelog, and the release before it \
+                 does too"
             }
         }
     }
