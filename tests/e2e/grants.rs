@@ -35,6 +35,21 @@ secrets = ["receipts"]
 url = "https://a.example/in"
 "#;
 
+/// What a grant leaves out of what may be emitted is set aside, and the plugin goes on.
+fn narrow_what_may_be_emitted(kernel: &TestKernel) {
+    let admin = kernel.admin();
+    kernel.install("hostile/connector", json!({ "name": "shop", "grants": { "emits": ["Other"] } }));
+    let narrowed = admin.get("/api/v1/installations/shop/policy").is(200);
+    let event = item(&narrowed, "event", "*");
+    assert_eq!((&event["effective"], &event["decided_by"]), (&json!(["Other"]), &json!("grant")));
+    let send = || admin.send("POST", "/api/v1/sources/shop/records", &[], "ada").json();
+    let left_out = send();
+    assert_eq!(left_out["accepted"], 0, "{left_out}");
+    assert!(left_out.to_string().contains("undeclared-event"), "{left_out}");
+    admin.patch("/api/v1/installations/shop", &json!({ "grants": { "emits": null } })).is(200);
+    assert_eq!(send()["accepted"], 1);
+}
+
 #[test]
 fn a_file_decides_on_everything_that_a_plugin_asks_for_and_the_policy_shows_it() {
     let kernel = TestKernel::start();
@@ -99,17 +114,7 @@ fn a_file_decides_on_everything_that_a_plugin_asks_for_and_the_policy_shows_it()
     assert!(shown.contains("POST a.example:443") && shown.contains("decided by"), "{shown}");
     admin.get("/api/v1/installations/none/policy").is_problem(404, "not-found");
 
-    // What a grant leaves out of what may be emitted is set aside, and the plugin goes on.
-    kernel.install("hostile/connector", json!({ "name": "shop", "grants": { "emits": ["Other"] } }));
-    let narrowed = admin.get("/api/v1/installations/shop/policy").is(200);
-    let event = item(&narrowed, "event", "*");
-    assert_eq!((&event["effective"], &event["decided_by"]), (&json!(["Other"]), &json!("grant")));
-    let send = || admin.send("POST", "/api/v1/sources/shop/records", &[], "ada").json();
-    let left_out = send();
-    assert_eq!(left_out["accepted"], 0, "{left_out}");
-    assert!(left_out.to_string().contains("undeclared-event"), "{left_out}");
-    admin.patch("/api/v1/installations/shop", &json!({ "grants": { "emits": null } })).is(200);
-    assert_eq!(send()["accepted"], 1);
+    narrow_what_may_be_emitted(&kernel);
 
     // All grants of a change, in place of those that are there.
     std::fs::write(&file, DECIDED.replacen("cpu_ms = 100", "cpu_ms = 50", 1)).unwrap();
