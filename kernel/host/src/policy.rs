@@ -4,6 +4,7 @@
 
 mod events;
 mod items;
+mod limits;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +20,7 @@ use crate::manifest::METHODS;
 use crate::observed::LineLevel;
 
 pub use items::{ItemKind, LABEL_ITEM, PolicyItem, SeenSensitive, Side, policy_items};
+pub(crate) use limits::{above, highest_ceiling};
 
 /// The host's ceiling, and its defaults for what neither manifest nor grant names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -294,28 +296,6 @@ fn lowest(host: u64, manifest: Option<u64>, grant: Option<u64>) -> EffectiveLimi
     })
 }
 
-/// What a server gives at most that is started in any way, against which a manifest is held.
-pub(crate) fn highest_ceiling() -> Limits {
-    Limits { messages_at_once: MAX_SENDING, requests_per_host: MAX_SENDING, ..Limits::default() }
-}
-
-/// The limits that are above a ceiling, and so of no effect: the name of each, what is asked for, and the ceiling.
-pub(crate) fn above(limits: &LimitRequest, ceiling: &Limits) -> Vec<(&'static str, u64, u64)> {
-    let asked = [
-        ("memory_bytes", limits.memory_bytes, ceiling.memory_bytes),
-        ("cpu_ms", limits.cpu_ms, ceiling.cpu_ms),
-        ("wall_ms", limits.wall_ms, ceiling.wall_ms),
-        ("output_bytes", limits.output_bytes, ceiling.output_bytes),
-        ("log_bytes", limits.log_bytes, ceiling.log_bytes),
-        ("host_calls", limits.host_calls, ceiling.host_calls),
-        ("messages_at_once", limits.messages_at_once, ceiling.messages_at_once),
-        ("requests_per_host", limits.requests_per_host, ceiling.requests_per_host),
-        ("requests_per_minute", limits.requests_per_minute, ceiling.requests_per_minute),
-    ];
-    let above = asked.into_iter().filter_map(|(name, asked, most)| Some((name, asked?, most)));
-    above.filter(|(_, asked, most)| asked > most).collect()
-}
-
 /// Manifest request ∩ grant ∩ host ceiling.
 pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) -> Policy {
     let pick =
@@ -336,7 +316,7 @@ pub fn effective_policy(manifest: &Manifest, grants: &Grants, ceiling: &Limits) 
     if grants.kv_bytes > 0 && manifest.capabilities.kv_bytes == 0 {
         without_effect.push("kv_bytes: the manifest asks for no state".to_owned());
     }
-    without_effect.extend(limits_in_vain(grants, ceiling));
+    without_effect.extend(limits::in_vain(grants, ceiling));
     Policy {
         memory_bytes: pick(ceiling.memory_bytes, |limits| limits.memory_bytes),
         cpu_ms: pick(ceiling.cpu_ms, |limits| limits.cpu_ms),
@@ -499,14 +479,6 @@ fn recipient_types(manifest: &Manifest, grants: &Grants, without_effect: &mut Ve
     allowed.sort();
     allowed.dedup();
     allowed
-}
-
-/// Limits that are granted above the server's. How much is sent at once differs from server to server, and may be granted for all.
-fn limits_in_vain(grants: &Grants, ceiling: &Limits) -> impl Iterator<Item = String> {
-    let Limits { messages_at_once, requests_per_host, .. } = highest_ceiling();
-    let ceiling = Limits { messages_at_once, requests_per_host, ..ceiling.clone() };
-    let above = above(&grants.limits, &ceiling).into_iter();
-    above.map(|(name, asked, most)| format!("limits: `{name}` of {asked} is above the server's {most}"))
 }
 
 /// Why purposes that are granted have no effect. A manifest that names none carries every one.
