@@ -220,7 +220,7 @@ fn unasked(inspected: &Inspection) -> Vec<String> {
         inspected.imports.iter().find(|import| import.starts_with(&begins))
     };
     let warning = |(name, is_asked, table): &(&str, bool, &str)| {
-        let import = imports(*name).filter(|_| !*is_asked)?;
+        let import = imports(name).filter(|_| !*is_asked)?;
         Some(format!(
             "it imports `{import}`, and its manifest has no {table}: each call is refused where it is installed; add the table if the \
              plugin calls it"

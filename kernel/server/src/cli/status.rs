@@ -18,7 +18,7 @@ pub(crate) fn run(client: &Client, format: AnswerFormat) -> Result<(), Failure> 
     // Of those that the kernel switched off, or that fail, a key learns that may look at plugins.
     let installations = seen(client.whole("/api/v1/installations"))?;
     let stopped = installations.as_ref().map(|all| stopped(items(all)));
-    let failing: Vec<String> = installations.iter().flat_map(|all| items(all)).filter_map(fails_on).collect();
+    let failing: Vec<String> = installations.iter().flat_map(items).filter_map(fails_on).collect();
     if format.is_json() {
         let mut answer = workspace.unwrap_or_else(|| json!({}));
         answer["server"] = json!({ "url": client.base_url(), "version": version, "readiness": ready });
