@@ -168,6 +168,11 @@ impl Lane {
         workspace.people.is_unsettled = workspace.has_history_to_tie();
         let mut batch = self.take();
         let mut ends = vec![None; batch.len()];
+        if !Arc::ptr_eq(&rules, &self.rules.lock()) {
+            // What came behind a change of the rules is judged by them, in a turn that has taken them over.
+            freed.add_all(self.answer(batch, ends));
+            return LaneTurn { turn: Turn::Again, freed };
+        }
         let group = build(workspace, &batch, &mut ends);
         if let Err(error) = commit(store, workspace, group, &mut batch, &mut ends) {
             tracing::error!(workspace = self.id.0, %error, "the workspace's state is read again, because it is not known");

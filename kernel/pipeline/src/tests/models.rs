@@ -21,8 +21,8 @@ use crate::{DeadLetter, Role, Setup};
 /// So long that no pass waits for the model.
 const SLOW: Duration = Duration::from_millis(300);
 
-/// Grades everybody with one text.
-struct Grade(String);
+/// Grades everybody with one text, and takes so long for it.
+struct Grade(String, Duration);
 
 impl ComputeModel for Grade {
     fn fit(&self, _: Box<dyn Dataset>, _: &Cancellation) -> Result<Fitted, PluginFault> {
@@ -30,6 +30,7 @@ impl ComputeModel for Grade {
     }
 
     fn compute(&self, _: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        std::thread::sleep(self.1);
         let mut grade = ColumnBuilder::new("grade", &ColumnType::Text);
         (0..rows.rows).for_each(|_| grade.push(Cell::Text(self.0.clone())).unwrap());
         Ok(Table { rows: rows.rows, columns: vec![grade.finish()] })
@@ -170,10 +171,10 @@ fn tags(bench: &Bench, user: &str) -> BTreeMap<String, String> {
     profile.iter().flat_map(|profile| &profile.tags).map(|(name, tag)| (name.clone(), tag.json.clone())).collect()
 }
 
-/// A second model, whose tag is one text for everybody.
-fn graded(store: Arc<Watched>, text: &str) -> Bench {
+/// A second model, whose tag is one text for everybody, and which takes so long.
+fn graded(store: Arc<Watched>, text: &str, takes: Duration) -> Bench {
     Bench::over(store, vec![], |setup| {
-        let role = Role::TagModel(Arc::new(Grade(text.to_owned())));
+        let role = Role::TagModel(Arc::new(Grade(text.to_owned(), takes)));
         let mut grade = installed(4, "grade", PluginKind::TagModel, role);
         grade.inputs.clone_from(&setup.installations[1].inputs);
         let outputs = setup.installations[1].outputs.iter().cloned();
@@ -189,7 +190,7 @@ fn graded(store: Arc<Watched>, text: &str) -> Bench {
 fn what_a_model_answers_counts_with_what_a_pass_takes_on() {
     const PEOPLE: usize = 200;
     let store = Watched::new();
-    let bench = graded(store.clone(), &"x".repeat(64 << 10));
+    let bench = graded(store.clone(), &"x".repeat(64 << 10), SLOW);
     bench.send((0..PEOPLE).flat_map(|user| orders(&format!("u{user}"), 0, 1)).collect());
     bench.wait_until("all are graded", || (0..PEOPLE).all(|user| tags(&bench, &format!("u{user}")).len() == 2));
     let largest = store.committed.lock().iter().map(Unit::size_bytes).max().unwrap();
@@ -201,7 +202,7 @@ fn what_a_model_answers_counts_with_what_a_pass_takes_on() {
 #[test]
 fn an_answer_is_shown_as_that_of_the_model_which_gave_it() {
     let store = Watched::new();
-    let bench = graded(store.clone(), "good");
+    let bench = graded(store.clone(), "good", Duration::ZERO);
     *bench.level.takes.lock() = SLOW;
     refuse_computed(&store, 0);
     bench.send(orders("u1", 0, 1));
