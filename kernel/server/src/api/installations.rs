@@ -6,6 +6,7 @@ mod backtest;
 mod body;
 mod carrying;
 pub(super) mod changes;
+mod configuring;
 mod edit;
 mod fallback;
 mod figures;
@@ -21,6 +22,7 @@ mod shadow;
 mod trial;
 mod uncomputed;
 mod versions;
+mod wanted;
 mod widening;
 
 use std::collections::BTreeMap;
@@ -35,10 +37,11 @@ use kith_pipeline::{Activity, Patience};
 use serde_json::Value;
 
 pub(crate) use backtest::*;
-pub(crate) use body::{InstallationBody, NewInstallation, PatchInstallation};
-use body::{WantedGrants, installation_body, public};
+pub(crate) use body::InstallationBody;
+use body::{installation_body, public};
 pub(super) use changes::merged;
 use changes::{ChangeBody, differences};
+use configuring::{configure, names_other_hosts};
 use edit::{
     CheckedConfig, WantedConfig, check_complete, check_granting, check_grants, check_secrets, check_sensitive,
     check_sight, free_name, poll_interval, read_mode,
@@ -51,7 +54,9 @@ pub(crate) use policy::*;
 pub(crate) use removal::*;
 pub(crate) use seen::*;
 pub(crate) use shadow::*;
-use versions::{WantedVersion, check_digest, check_filled_in, first_version, next_version, note_installed};
+use versions::{WantedVersion, check_digest, first_version, next_version, note_installed};
+use wanted::WantedGrants;
+pub(crate) use wanted::{NewInstallation, PatchInstallation};
 
 use super::etag::{IfMatch, TaggedBody};
 use super::extract::{Authority, Json, PageQuery, Path, Query, WrittenJson, right};
@@ -59,10 +64,8 @@ use super::signatures::insist_on_start;
 use super::view::Page;
 use crate::app::App;
 use crate::auth::{self, Caller, KeyKind, Scope};
-use crate::catalogue::draft::unshown::unshown_places;
-use crate::catalogue::sealed::SealError;
 use crate::catalogue::{
-    Actor, CatalogueError, CredentialRow, Draft, FittingRow, InstallationRow, PluginRow, UnshownRow, WorkspaceTables,
+    Actor, CredentialRow, Draft, FittingRow, InstallationRow, PluginRow, UnshownRow, WorkspaceTables,
 };
 use crate::error::{ApiError, Problem};
 use crate::fitting;
@@ -448,51 +451,4 @@ fn set_mode(
     }
     (row.mode, row.mode_reason) = (mode, None);
     Ok(())
-}
-
-/// Put the configuration that a change comes to into the row; the places of what is another of what it does not show.
-fn configure(
-    draft: &mut Draft<'_>,
-    (before, row): (&InstallationRow, &mut InstallationRow),
-    patch: &PatchInstallation,
-    (present, version): (Option<&PluginRow>, &PluginRow),
-    checked: &CheckedConfig<'_>,
-) -> Result<Vec<String>, ApiError> {
-    // Another version may have another schema, so that the present configuration is checked too.
-    if patch.config.is_none() && patch.version.is_none() {
-        return Ok(Vec::new());
-    }
-    let whole = present_config(draft, before, patch)?;
-    let wanted = match &patch.config {
-        Some(patch) => WantedConfig::Written(Some(merged(&whole, patch))),
-        // A later version makes its own of it; an earlier one knows nothing of what came after it.
-        None => WantedConfig::kept(&before.version, &row.version, whole),
-    };
-    let config = checked.check(draft, version, wanted, &unshown_places(before, &version.manifest))?;
-    let nothing = Value::Object(serde_json::Map::new());
-    let written = patch.config.as_ref().unwrap_or(&nothing);
-    let unshown = draft.put_written_config(row, config, &version.manifest, written)?;
-    if row.version != before.version {
-        let written = patch.config.as_ref().map(|patch| merged(&before.config, patch));
-        let shown: Vec<&Value> = std::iter::once(&before.config).chain(&written).collect();
-        check_filled_in((present, &shown), (version, &row.config), patch.consent)?;
-    }
-    Ok(unshown)
-}
-
-/// The configuration as it is. Where a part of it does not open any more, who writes it anew goes on from the rest.
-fn present_config(draft: &Draft<'_>, before: &InstallationRow, patch: &PatchInstallation) -> Result<Value, ApiError> {
-    match draft.whole_config(before) {
-        Ok(whole) => Ok(whole),
-        Err(SealError::DoesNotOpen { .. }) if patch.config.is_some() => Ok(before.config.clone()),
-        Err(error) => Err(CatalogueError::from(error).into()),
-    }
-}
-
-/// Whether a change touches which hosts an installation names or may reach. One whose hosts wait for their grants can be changed
-/// in every other way.
-fn names_other_hosts(before: &InstallationRow, row: &InstallationRow) -> bool {
-    let reach = |of: &Grants| (of.http.clone(), of.mail.clone(), of.networks.clone(), of.secrets.clone());
-    let configured = |row: &InstallationRow| (row.config.clone(), row.unshown.clone());
-    configured(row) != configured(before) || reach(&row.grants) != reach(&before.grants)
 }

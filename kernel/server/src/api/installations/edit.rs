@@ -17,7 +17,7 @@ use kith_model::sending::MAX_SENDING;
 use kith_pipeline::Patience;
 use serde_json::Value;
 
-use super::body::WantedPoll;
+use super::wanted::WantedPoll;
 use crate::api::convert::{bad_config, config_mistakes, refused_config};
 use crate::api::extract::check_text;
 use crate::app::App;

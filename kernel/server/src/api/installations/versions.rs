@@ -8,7 +8,7 @@ use kith_model::id::InstallationName;
 use kith_model::plugin::{InputSpec, Manifest, PluginId, is_dev};
 use serde_json::{Value, json};
 
-use super::body::{NewInstallation, PatchInstallation};
+use super::wanted::{NewInstallation, PatchInstallation};
 use super::widening::{to_see, widened, with_reason};
 use crate::api::plugins::{insist_on_offered, offered};
 use crate::api::signatures::insist_on_trust;
