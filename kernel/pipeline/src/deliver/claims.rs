@@ -1,7 +1,6 @@
 //! From the outbox to messages that may leave: claim, read, pass through the gate, fill in. Blocks on the store.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
 use kith_model::id::ProfileId;
@@ -55,7 +54,7 @@ pub(super) enum ClaimError {
 /// Claim up to `limit` messages and let through what may leave.
 pub(super) fn claim(
     sender: &Sender,
-    setup: &Arc<Setup>,
+    setup: &Setup,
     installed: &Installed,
     limit: usize,
 ) -> Result<ClaimOutcome, ClaimError> {
@@ -78,12 +77,10 @@ pub(super) fn claim(
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
     let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
-    // What changes from here on is not seen by the gate.
-    let asked = Instant::now();
     let people = people_behind(sender, setup, &profiles)?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
-        match look(sender, &Terms { setup, installed, deadline, asked, now }, &job, row, &found) {
+        match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
             Look::Stays(operations) => pieces.add(operations, DeliveryTotals::default())?,
             Look::Ends(row, input) => end(&mut pieces, &job, *row, input, now)?,
@@ -136,17 +133,15 @@ enum Look {
 
 /// What holds for all messages of a claim.
 struct Terms<'a> {
-    setup: &'a Arc<Setup>,
+    setup: &'a Setup,
     installed: &'a Installed,
     /// When their attempts end.
     deadline: Instant,
-    /// Since when what is known of their people may be out of date.
-    asked: Instant,
     now: Timestamp,
 }
 
 fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &ProfileLookup) -> Look {
-    let Terms { setup, installed, deadline, asked, now } = *terms;
+    let Terms { setup, installed, deadline, now } = *terms;
     let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
         Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
@@ -184,28 +179,13 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         inputs: inputs.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
         created_at: row.created_at,
     };
-    Look::Leaves(Box::new(Outgoing {
-        id: job.id,
-        row,
-        message,
-        person,
-        deadline,
-        passed: (asked, Arc::downgrade(setup)),
-    }))
+    Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline }))
 }
 
-/// A message that leaves so long after it passed the gate passes it again, and so does one that passed it under another setup:
-/// audiences are deleted and consents withdrawn while it waits for its host.
-const GATE_HOLDS: Duration = Duration::from_millis(50);
-
-/// Whether a message that is about to leave may still leave as it is. One that may not goes back to its outbox, where its next claim
-/// decides and writes down why.
+/// Whether a message that is about to leave may still leave as it is: it passed the gate when it was claimed, and since then its
+/// audience may have been deleted or its person have refused it, and whoever did was answered that it holds. One that may not goes
+/// back to its outbox, where its next claim decides and writes down why.
 pub(super) async fn may_still_leave(sender: &Arc<Sender>, outgoing: &Arc<Outgoing>) -> bool {
-    let (at, under) = &outgoing.passed;
-    let is_in_force = |setup: &Arc<Setup>| Arc::as_ptr(setup) == under.as_ptr() && at.elapsed() < GATE_HOLDS;
-    if matches!(sender.standing(), Standing::Running { setup, .. } if is_in_force(&setup)) {
-        return true;
-    }
     let asking = (Arc::clone(sender), Arc::clone(outgoing));
     let passes = offload::run(move || passes_again(&asking.0, &asking.1)).await;
     passes.unwrap_or_else(|error| {

@@ -1,7 +1,7 @@
 //! One channel's sender: takes what is due as long as there is room, and lets each message go its own way, so that a slow one
 //! holds up no other.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::delivery::Message;
@@ -59,8 +59,6 @@ pub(super) struct Outgoing {
     pub person: Identifier,
     /// When the attempt ends at the latest; before the claim's lease does.
     pub deadline: Instant,
-    /// When the gate read what is known of its person, and under which setup it passed.
-    pub passed: (Instant, Weak<Setup>),
 }
 
 /// A message that waits only until the channel may have another one under way.

@@ -55,14 +55,7 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
         created_at: Timestamp(0),
     };
     let person = Identifier::new("user_id", "ada");
-    Arc::new(Outgoing {
-        id,
-        row,
-        message,
-        person,
-        deadline: Instant::now() + GRACE,
-        passed: (Instant::now(), Weak::new()),
-    })
+    Arc::new(Outgoing { id, row, message, person, deadline: Instant::now() + GRACE })
 }
 
 fn delivered(outgoing: &Arc<Outgoing>) -> EndedAttempt {
