@@ -2,10 +2,11 @@
 //! Whoever is not the culprit goes on.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use kith_tests::{Answer, Client, Process, Receiver, TestKernel, component, repacked, wait_for, wait_until};
+use kith_tests::{Answer, Client, Neighbour, Process, Receiver, TestKernel, component, repacked, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// Small, so that it is not the host's memory that bounds how many calls are under way.
@@ -126,7 +127,9 @@ fn greedy_calls_stay_within_the_hosts_memory() {
     /// Of the client's side of 40 connections, of the store and of what the allocator keeps.
     const SLACK: u64 = 64 << 20;
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let server = Process::serve(folder.path(), &["--allow-loopback", "--allow-plain-http", "--guest-memory", "256"]);
+    let flags = ["--allow-loopback", "--allow-plain-http", "--guest-memory", "256"];
+    let neighbour = Arc::new(Neighbour::through("hostile/connector"));
+    let server = Process::serve_beside(&neighbour, folder.path(), &flags);
     let admin = server.admin();
     admin.send("POST", "/api/v1/plugins", &[], component("hostile/connector").component.clone()).is(201);
     let grants = json!({ "http": [receiver.host()] });
