@@ -15,10 +15,11 @@ mod waits;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kith_model::budget::table;
-use kith_tests::{ADMIN_KEY, Answer, Client, Process, Receiver, TestKernel, root, wait_for, wait_until};
+use kith_tests::{ADMIN_KEY, Answer, Client, Neighbour, Process, Receiver, TestKernel, root, wait_for, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -119,12 +120,13 @@ fn every_budget_of_the_table_is_used_up_by_some_test() {
     }
 }
 
-/// Use each budget up, one after the other.
+/// Use each budget up, one after the other. After each the neighbour's work is taken, at the latest in the end.
 fn walk(ground: &Ground, attacks: &[Attack]) {
     for (budget, attack) in attacks {
         let before = ground.refusals(budget);
         attack(ground);
         wait_until(&format!("a refusal is counted for {budget}"), || ground.refusals(budget) > before);
+        ground.neighbour.work(&ground.url);
     }
 }
 
@@ -135,6 +137,7 @@ struct Ground {
     /// Reads the figures: a key that no attack spends anything of.
     watcher: Client,
     receiver: Receiver,
+    neighbour: Arc<Neighbour>,
     _server: Server,
 }
 
@@ -149,20 +152,22 @@ impl Ground {
     fn of_process(flags: &[&str]) -> Ground {
         let folder = tempfile::tempdir().unwrap();
         let flags = [&["--allow-loopback", "--allow-plain-http"], flags].concat();
-        let process = Process::serve(folder.path(), &flags);
-        Ground::new(process.url().to_owned(), Server::Process(process, folder))
+        // Of the plugin that most attacks are made with.
+        let neighbour = Arc::new(Neighbour::through("hostile/connector"));
+        let process = Process::serve_beside(&neighbour, folder.path(), &flags);
+        Ground::new(process.url().to_owned(), neighbour, Server::Process(process, folder))
     }
 
     /// A server whose settings are smaller than any flag makes them.
     fn of_kernel(kernel: TestKernel) -> Ground {
-        Ground::new(kernel.url().to_owned(), Server::Kernel(kernel))
+        Ground::new(kernel.url().to_owned(), Arc::clone(kernel.neighbour()), Server::Kernel(kernel))
     }
 
-    fn new(url: String, server: Server) -> Ground {
+    fn new(url: String, neighbour: Arc<Neighbour>, server: Server) -> Ground {
         let admin = Client::new(&url, Some(ADMIN_KEY));
         let made = admin.post("/api/v1/keys", &json!({ "title": "watcher", "scopes": ["metrics:read"] })).is(201);
         let watcher = Client::new(&url, made["key"].as_str());
-        Ground { url, admin, watcher, receiver: Receiver::start(), _server: server }
+        Ground { url, admin, watcher, receiver: Receiver::start(), neighbour, _server: server }
     }
 
     /// How many refusals the server has counted for a budget.

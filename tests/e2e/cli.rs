@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
-use kith_tests::{Process, TestKernel, component, data, kith, repacked, root};
+use kith_tests::{Neighbour, Process, TestKernel, component, data, kith, repacked, root};
 use serde_json::{Value, json};
 
 /// Run `kith` against a server.
@@ -501,18 +502,18 @@ fn failures_say_what_to_do_and_end_with_their_code() {
 
 #[test]
 fn serve_keeps_its_first_key_and_ends_well() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, neighbour) = (tempfile::tempdir().unwrap(), Arc::new(Neighbour::through("hostile/connector")));
     for _ in 0..2 {
-        let server = Process::serve(folder.path(), &[]);
+        let server = Process::serve_beside(&neighbour, folder.path(), &[]);
         assert_eq!(server.admin().get("/api/v1/workspace").is(200)["name"], "default");
         let ended = server.terminate();
         assert!(ended.success(), "SIGTERM ends it well: {ended}");
     }
-    // Whoever reads that it listens may stop it at once.
+    // Whoever reads that it listens may stop it at once, before anybody has worked.
     let ended = Process::serve(folder.path(), &[]).terminate();
     assert!(ended.success(), "SIGTERM ends it well from its first line on: {ended}");
     // A second server on the same folder is refused; the first goes on.
-    let server = Process::serve(folder.path(), &[]);
+    let server = Process::serve_beside(&neighbour, folder.path(), &[]);
     let second = Command::new(kith())
         .args(["serve", "--listen", "127.0.0.1:0", "--log", "error", "--data"])
         .arg(folder.path())

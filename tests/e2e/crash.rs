@@ -6,7 +6,7 @@ mod changes;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use kith_model::time::{DAY_MS, Timestamp};
 use kith_tests::{Client, Neighbour, Process, Random, TestKernel, component, encode, pages, settle};
@@ -73,8 +73,8 @@ impl Sender {
     }
 }
 
-fn serve(folder: &Path, engine: &str) -> Process {
-    Process::serve(folder, &["--engine", engine, "--clock", NOW])
+fn serve(neighbour: &Arc<Neighbour>, folder: &Path, engine: &str) -> Process {
+    Process::serve_beside(neighbour, folder, &["--engine", engine, "--clock", NOW])
 }
 
 /// Install what the test needs; the write key.
@@ -95,12 +95,11 @@ fn round(
     folder: &Path,
     engine: &str,
     write_key: &str,
-    neighbour: &Neighbour,
+    neighbour: &Arc<Neighbour>,
     senders: &mut [Sender],
     random: &mut Random,
 ) {
-    let server = serve(folder, engine);
-    neighbour.work(server.url());
+    let server = serve(neighbour, folder, engine);
     let client = Client::with_write_key(server.url(), write_key);
     let (enough, spin) = (random.below(12), random.below(2_000_000));
     let (told, acknowledgements) = mpsc::channel();
@@ -178,11 +177,9 @@ fn check_batches(senders: &[Sender], stored: &BTreeMap<String, Vec<(u64, Value)>
 }
 
 fn killed_again_and_again(engine: &str, seed: u64) {
-    let folder = tempfile::tempdir().unwrap();
-    let (server, neighbour) = (serve(folder.path(), engine), Neighbour::default());
-    neighbour.move_in(server.url());
+    let (folder, neighbour) = (tempfile::tempdir().unwrap(), Arc::default());
+    let server = serve(&neighbour, folder.path(), engine);
     let write_key = install(&server.admin());
-    neighbour.begin_work(server.url());
     assert!(server.terminate().success());
     let mut random = Random::new(seed);
     let mut senders: Vec<Sender> =
@@ -190,11 +187,9 @@ fn killed_again_and_again(engine: &str, seed: u64) {
     for _ in 0..KILLS {
         round(folder.path(), engine, &write_key, &neighbour, &mut senders, &mut random);
     }
-    let server = serve(folder.path(), engine);
+    let server = serve(&neighbour, folder.path(), engine);
     let admin = server.admin();
     settle(&admin);
-    // Of a tenant that nobody attacks nothing is lost, doubled or shown to the other one either.
-    neighbour.check(server.url());
     let stored = stored(&admin);
     let there = check_batches(&senders, &stored);
     assert!(there.len() as u64 >= KILLS, "the clients hardly sent anything: {} batches", there.len());
@@ -212,6 +207,7 @@ fn killed_again_and_again(engine: &str, seed: u64) {
     }
     calm.settle();
     assert_eq!(lifecycles(&admin), lifecycles(&calm.admin()));
+    // Of a tenant that nobody attacks nothing is lost, doubled or shown to the other one either: it is compared first.
     assert!(server.terminate().success());
 }
 

@@ -2,10 +2,11 @@
 //! Whoever is not the culprit goes on.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 
-use kith_tests::{Answer, Client, Process, Receiver, TestKernel, component, repacked, wait_for, wait_until};
+use kith_tests::{Answer, Client, Neighbour, Process, Receiver, TestKernel, component, repacked, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// Small, so that it is not the host's memory that bounds how many calls are under way.
@@ -126,7 +127,9 @@ fn greedy_calls_stay_within_the_hosts_memory() {
     /// Of the client's side of 40 connections, of the store and of what the allocator keeps.
     const SLACK: u64 = 64 << 20;
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let server = Process::serve(folder.path(), &["--allow-loopback", "--allow-plain-http", "--guest-memory", "256"]);
+    let flags = ["--allow-loopback", "--allow-plain-http", "--guest-memory", "256"];
+    let neighbour = Arc::new(Neighbour::through("hostile/connector"));
+    let server = Process::serve_beside(&neighbour, folder.path(), &flags);
     let admin = server.admin();
     admin.send("POST", "/api/v1/plugins", &[], component("hostile/connector").component.clone()).is(201);
     let grants = json!({ "http": [receiver.host()] });
@@ -164,7 +167,7 @@ fn greedy_calls_stay_within_the_hosts_memory() {
 }
 
 /// The bytes below a folder.
-fn bytes_below(folder: &Path) -> u64 {
+pub(super) fn bytes_below(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).unwrap().map(Result::unwrap);
     entries
         .map(|entry| match entry.metadata() {
@@ -183,6 +186,7 @@ fn a_plugins_state_costs_the_journal_no_more_than_is_granted() {
     let admin = kernel.admin();
     kernel.install("hostile/connector", json!({ "name": "without" }));
     kernel.install("hostile/connector", json!({ "name": "with", "grants": { "kv_bytes": 1 << 20 } }));
+    kernel.install("hostile/connector", json!({ "name": "much", "grants": { "kv_bytes": 16 << 20 } }));
     let wrote = |admin: &Client, source: &str, body: &str| {
         let before = bytes_below(&kernel.folder().join("store"));
         admin.send("POST", &records(source), &[], body).is(200);
@@ -190,14 +194,16 @@ fn a_plugins_state_costs_the_journal_no_more_than_is_granted() {
         let times = event["name"].as_str().unwrap().trim_start_matches("Wrote ").parse::<u64>().unwrap();
         (times, bytes_below(&kernel.folder().join("store")).saturating_sub(before))
     };
-    for body in ["set 2000 1000", "delete 2000 250"] {
+    for body in ["set 2000 1000", "delete 2000 250", "delete 2000 3000"] {
         let (times, bytes) = wrote(&admin, "without", body);
         assert_eq!(times, 0, "{body}");
         assert!(bytes < 1 << 20, "{body}: {bytes}");
     }
-    let (times, bytes) = wrote(&admin, "with", "set 4000 60000");
-    assert!((1..=17).contains(&times), "{times}");
-    assert!(bytes < 4 << 20, "{bytes}");
+    for (source, most_times, most_bytes) in [("with", 17, 4 << 20), ("much", 280, 64 << 20)] {
+        let (times, bytes) = wrote(&admin, source, "set 4000 60000");
+        assert!((1..=most_times).contains(&times), "{source}: {times}");
+        assert!(bytes < most_bytes, "{source}: {bytes}");
+    }
 }
 
 /// Three strikes switched a source off until an admin came, whoever made them.

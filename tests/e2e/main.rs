@@ -5,6 +5,7 @@
 
 mod addresses;
 mod api;
+mod attacks;
 mod audiences;
 mod budgets;
 mod cdnow;

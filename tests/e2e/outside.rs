@@ -4,11 +4,17 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use kith_tests::{ADMIN_KEY, Client, Process, component, kith, settle, wait_until};
+use kith_tests::{ADMIN_KEY, Client, Neighbour, Process, component, kith, settle, wait_until};
 use serde_json::json;
 use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+
+/// Where the story itself sends nothing: the plugin that is compiled soonest.
+fn neighbour() -> Arc<Neighbour> {
+    Arc::new(Neighbour::through("hostile/connector"))
+}
 
 /// All files and folders below, and itself.
 fn tree(path: &Path) -> Vec<PathBuf> {
@@ -24,8 +30,9 @@ fn nothing_in_a_used_data_directory_is_for_others() {
     for engine in ["sled", "redb"] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let neighbour = Arc::default();
         for start in 0..2 {
-            let server = Process::serve(folder.path(), &["--engine", engine]);
+            let server = Process::serve_beside(&neighbour, folder.path(), &["--engine", engine]);
             let admin = server.admin();
             if start == 0 {
                 let segment = component("kith/segment").component.clone();
@@ -60,7 +67,7 @@ fn other_machines_are_not_served_in_clear_text() {
     assert_eq!(refused.status.code(), Some(2), "{said}");
     assert!(said.contains("--tls-certificate") && said.contains("--behind-proxy"), "{said}");
     assert!(!data.exists(), "it is refused before anything is made");
-    let proxied = Process::serve(&data, &["--listen", "0.0.0.0:0", "--behind-proxy"]);
+    let proxied = Process::serve_beside(&neighbour(), &data, &["--listen", "0.0.0.0:0", "--behind-proxy"]);
     assert!(proxied.terminate().success());
 }
 
@@ -79,7 +86,8 @@ fn a_certificate_is_renewed_without_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let old = certify(folder.path());
     let [certificate, key] = ["server.pem", "server.key"].map(|file| folder.path().join(file).display().to_string());
-    let server = Process::serve(&folder.path().join("data"), &["--tls-certificate", &certificate, "--tls-key", &key]);
+    let flags = ["--tls-certificate", &certificate, "--tls-key", &key];
+    let server = Process::serve_beside(&neighbour(), &folder.path().join("data"), &flags);
     assert!(server.url().starts_with("https://"), "{}", server.url());
     let alive = format!("{}/healthz", server.url());
     let answer = old.get(&alive).call().unwrap();
@@ -112,7 +120,8 @@ fn a_private_range_needs_the_server_and_the_grant() {
     assert_eq!(loopback.status.code(), Some(2), "the machine itself is no private network");
     assert!(String::from_utf8_lossy(&loopback.stderr).contains("--allow-loopback"));
 
-    let server = Process::serve(folder.path(), &["--allow-network", "10.0.0.0/8", "--allow-network", "fd12::/32"]);
+    let networks = ["--allow-network", "10.0.0.0/8", "--allow-network", "fd12::/32"];
+    let server = Process::serve_beside(&neighbour(), folder.path(), &networks);
     let admin = server.admin();
     admin.send("POST", "/api/v1/plugins", &[], component("kith/webhook").component.clone()).is(201);
     let install = |name: &str, networks: &[&str]| {

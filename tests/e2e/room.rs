@@ -2,8 +2,9 @@
 //! server says so to whoever watches it, and goes on where there is room again.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use kith_tests::{ADMIN_KEY, Answer, Client, Process, wait_until};
+use kith_tests::{ADMIN_KEY, Answer, Client, Neighbour, Process, wait_until};
 use serde_json::{Value, json};
 
 /// More than any disk has, in MiB: it is full from the start.
@@ -26,8 +27,8 @@ fn figure(admin: &Client, name: &str) -> f64 {
 }
 
 /// A server that was filled with a little of everything, and its write key.
-fn filled(data: &Path) -> String {
-    let process = Process::serve(data, &LITTLE);
+fn filled(data: &Path, neighbour: &Arc<Neighbour>) -> String {
+    let process = Process::serve_beside(neighbour, data, &LITTLE);
     let admin = process.admin();
     assert_eq!(uploaded(&admin, "kith/segment").status, 201);
     let installed = admin.post("/api/v1/installations", &json!({ "plugin": "kith/segment" })).is(201);
@@ -41,7 +42,7 @@ fn filled(data: &Path) -> String {
     admin.get("/readyz").is(200);
     assert_eq!(figure(&admin, "kith_disk_full"), 0.0);
     assert_eq!(figure(&admin, "kith_disk_reserve_bytes"), f64::from(128 << 20));
-    process.terminate();
+    assert!(process.terminate().success());
     write_key
 }
 
@@ -81,11 +82,11 @@ fn is_refused(answer: &Answer, what: &str) {
 /// admins, and a restart did not come up.
 #[test]
 fn a_full_disk_refuses_what_would_be_stored_and_serves_the_rest() {
-    let folder = tempfile::tempdir().unwrap();
+    let (folder, neighbour) = (tempfile::tempdir().unwrap(), Arc::default());
     let data = folder.path().join("data");
-    let write_key = filled(&data);
+    let write_key = filled(&data, &neighbour);
 
-    let process = Process::serve(&data, &ALL_OF_IT);
+    let process = Process::serve_beside(&neighbour, &data, &ALL_OF_IT);
     let (admin, sender) = (process.admin(), Client::with_write_key(process.url(), &write_key));
     let stranger = Client::new(process.url(), None);
     let ready = stranger.get("/readyz").is(503);
@@ -112,14 +113,17 @@ fn a_full_disk_refuses_what_would_be_stored_and_serves_the_rest() {
     for list in ["audiences", "keys", "installations", "dead-letters", "audit", "workspace", "catalog"] {
         admin.get(&format!("/api/v1/{list}")).is(200);
     }
-    assert!(process.terminate().success());
+    // The neighbour's event waits for room as well, and what was taken before is there.
+    neighbour.compare(process.url());
+    process.ask_to_stop();
+    assert!(process.wait().success());
 
-    let process = Process::serve(&data, &LITTLE);
+    let process = Process::serve_beside(&neighbour, &data, &LITTLE);
     let sender = Client::with_write_key(process.url(), &write_key);
     process.admin().get("/readyz").is(200);
     let taken = sender.post("/v1/batch", &json!({ "batch": [track("m1"), track("m3")] })).is(200);
     assert_eq!((&taken["accepted"], &taken["duplicate"]), (&json!(1), &json!(1)), "{taken}");
-    process.terminate();
+    assert!(process.terminate().success());
 }
 
 /// A new directory has nothing to serve: it is not made, and may be made once there is room.
@@ -132,7 +136,8 @@ fn a_new_directory_needs_room() {
     let ended = command.output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success() && said.contains("keep less in reserve"), "{said}");
-    let process = Process::serve(&data, &LITTLE);
+    let neighbour = Arc::new(Neighbour::through("hostile/connector"));
+    let process = Process::serve_beside(&neighbour, &data, &LITTLE);
     process.admin().get("/api/v1/workspace").is(200);
-    process.terminate();
+    assert!(process.terminate().success());
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
 use kith_tests::{Client, Process, component, kith, newest_component, pages, repacked, settle, wait_until};
 use serde_json::{Value, json};
@@ -53,7 +54,8 @@ fn is_compared(admin: &Client) {
 fn what_is_only_written_is_never_shown_and_outlives_its_master_key() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");
-    let server = Process::serve(&data, &[]);
+    let neighbour = Arc::default();
+    let server = Process::serve_beside(&neighbour, &data, &[]);
     let admin = server.admin();
     admin.send("POST", "/api/v1/plugins", &[], model()).is(201);
     admin.send("POST", "/api/v1/plugins", &[], component("kith/webhook").component.clone()).is(201);
@@ -116,7 +118,7 @@ fn what_is_only_written_is_never_shown_and_outlives_its_master_key() {
 
     // Out of the directory it is used as well, and the model is given what it was given.
     let kept = folder.path().join("kept").display().to_string();
-    let server = Process::serve(&data, &["--master-key-file", &kept]);
+    let server = Process::serve_beside(&neighbour, &data, &["--master-key-file", &kept]);
     let admin = server.admin();
     assert_eq!(admin.get(path).is(200)["config_set"], json!({ "how": true }));
     assert_eq!(admin.get("/api/v1/installations/hook").is(200)["secrets"], json!(["signing"]));

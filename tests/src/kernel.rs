@@ -39,7 +39,7 @@ pub struct TestKernel {
     /// Present while it runs.
     running: Option<Running>,
     /// Another tenant at work in every story.
-    neighbour: Neighbour,
+    neighbour: Arc<Neighbour>,
 }
 
 struct Running {
@@ -62,10 +62,10 @@ impl TestKernel {
             folder: tempfile::tempdir().unwrap(),
             adjust: Box::new(adjust),
             running: None,
-            neighbour: Neighbour::default(),
+            neighbour: Arc::default(),
         };
         kernel.open();
-        kernel.neighbour.move_in(kernel.url());
+        kernel.neighbour.arrive(kernel.url());
         kernel
     }
 
@@ -138,6 +138,11 @@ impl TestKernel {
         &self.running.as_ref().expect("the server runs").url
     }
 
+    /// The tenant beside the story, which works at each start and whenever the story waits for what is computed.
+    pub fn neighbour(&self) -> &Arc<Neighbour> {
+        &self.neighbour
+    }
+
     /// A caller with the admin key.
     pub fn admin(&self) -> Client {
         Client::new(self.url(), Some(ADMIN_KEY))
@@ -192,11 +197,7 @@ impl TestKernel {
     pub fn install_as(&self, caller: &Client, plugin: &str, mut body: Value) -> Value {
         self.upload(caller, plugin);
         body["plugin"] = json!(plugin);
-        let installed = caller.post("/api/v1/installations", &body).is(201);
-        if plugin == Neighbour::SOURCE {
-            self.neighbour.begin_work(self.url());
-        }
-        installed
+        caller.post("/api/v1/installations", &body).is(201)
     }
 
     /// Install the `segment` connector; its sender.

@@ -3,11 +3,12 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::neighbour::Neighbour;
 use crate::plugins::CARGO;
 use crate::{ADMIN_KEY, Client, root, wait_for};
 
@@ -56,8 +57,10 @@ fn newest(folder: &Path) -> Option<SystemTime> {
 
 /// A running `kith serve`.
 pub struct Process {
-    child: Child,
+    child: Killed,
     url: String,
+    /// The tenant beside the story, until it is compared or the server is told to stop.
+    neighbour: Option<Arc<Neighbour>>,
 }
 
 impl Process {
@@ -72,14 +75,24 @@ impl Process {
         if !arguments.contains(&"--log") {
             command.args(["--log", "warn"]);
         }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let mut child = Killed(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap());
+        let lines = BufReader::new(child.0.stdout.take().expect("it was asked for"));
         let listening = lines
             .lines()
             .map_while(Result::ok)
             .find_map(|line| line.split_once("listens on ").map(|(_, url)| url.trim().to_owned()));
-        let Some(url) = listening else { panic!("`kith serve` ended with {}", child.wait().unwrap()) };
-        Process { child, url }
+        let Some(url) = listening else { panic!("`kith serve` ended with {}", child.0.wait().unwrap()) };
+        Process { child, url, neighbour: None }
+    }
+
+    /// The same with another tenant at work, as every story of a server in this process has one: it moves in at the first
+    /// start, works at each, and is compared before the server is let go or told to [`terminate`](Self::terminate). After a
+    /// kill it is the next server that shows what it has.
+    pub fn serve_beside(neighbour: &Arc<Neighbour>, data: &Path, arguments: &[&str]) -> Process {
+        let mut process = Process::serve(data, arguments);
+        neighbour.arrive(&process.url);
+        process.neighbour = Some(Arc::clone(neighbour));
+        process
     }
 
     /// A caller with the admin key.
@@ -94,36 +107,46 @@ impl Process {
 
     /// SIGKILL: no chance to finish anything.
     pub fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.neighbour = None;
+        self.child.0.kill().unwrap();
+        self.child.0.wait().unwrap();
     }
 
     /// SIGTERM, and the end of what is under way.
-    pub fn terminate(self) -> ExitStatus {
+    pub fn terminate(mut self) -> ExitStatus {
+        self.compare();
         self.ask_to_stop();
         self.wait()
     }
 
     /// SIGTERM alone: it may still be waiting for somebody.
     pub fn ask_to_stop(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        kill_process(Pid::from_child(&self.child.0), Signal::TERM).unwrap();
     }
 
     /// SIGHUP: to read again what was renewed.
     pub fn hang_up(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+        kill_process(Pid::from_child(&self.child.0), Signal::HUP).unwrap();
+    }
+
+    /// Have the tenant beside the story compared, where there is one.
+    fn compare(&mut self) {
+        if let Some(neighbour) = self.neighbour.take() {
+            neighbour.check(&self.url);
+        }
     }
 
     /// Wait until it has ended by itself.
     pub fn wait(mut self) -> ExitStatus {
-        wait_for("the server ends by itself", || self.child.try_wait().unwrap())
+        self.neighbour = None;
+        wait_for("the server ends by itself", || self.child.0.try_wait().unwrap())
     }
 
     /// The processor time that it has used, its ended threads included, as the system counts it: in steps of 10 ms.
     pub fn processor_time(&self) -> Duration {
         /// `sysconf(_SC_CLK_TCK)`, which is 100 on every Linux that Rust supports.
         const TICK_MS: u64 = 10;
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.0.id())).unwrap();
         // The program's name, in parentheses, may hold spaces; fields are counted behind it, from the third.
         let (_, fields) = stat.rsplit_once(')').expect("the name ends");
         let ticks: u64 = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum();
@@ -132,7 +155,7 @@ impl Process {
 
     /// The memory that it holds.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.0.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
         line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap() << 10
     }
@@ -140,8 +163,20 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // The test's own failure is the one to see, not a second one from here.
+        if !std::thread::panicking() {
+            self.compare();
+        }
+    }
+}
+
+/// A program that is killed at the latest when nobody needs it any more.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
         // Where it has ended there is nothing to kill.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }

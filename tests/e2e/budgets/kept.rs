@@ -23,7 +23,7 @@ pub(super) const ATTACKS: &[Attack] = &[
 
 #[test]
 fn a_workspace_keeps_so_much_and_no_more() {
-    walk(&Ground::of_process(&["--max-workspaces", "7"]), ATTACKS);
+    walk(&Ground::of_process(&["--max-workspaces", "8"]), ATTACKS);
 }
 
 /// A workspace with one budget of its own; its admin.
@@ -193,7 +193,7 @@ fn settings(ground: &Ground) {
     small.delete(&format!("/api/v1/keys/{}", key["id"].as_str().unwrap())).is(204);
 }
 
-/// The first and those of the attacks before are all that there may be.
+/// The first, the neighbour's and those of the attacks before are all that there may be.
 fn workspaces(ground: &Ground) {
     let refused = ground.admin.post("/api/v1/workspaces", &json!({ "name": "more", "time_zone": "UTC" }));
     is_exhausted(&refused, 409, "workspaces-kept");

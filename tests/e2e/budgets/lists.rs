@@ -17,7 +17,7 @@ fn lists_have_a_number_and_a_length() {
     walk(&ground, ATTACKS);
 }
 
-/// Four readers who do not read, of more than the machine takes in for them; a neighbour's list is taken out meanwhile, and once
+/// Four readers who do not read, of more than the machine takes in for them; another workspace's list is taken out meanwhile, and once
 /// they are gone there is room again.
 fn exports_at_once(ground: &Ground) {
     let names: Vec<String> = (0..5).map(|number| format!("t{number}")).collect();
@@ -36,10 +36,10 @@ fn exports_at_once(ground: &Ground) {
     }
     is_exhausted(&ground.admin.get(&path), 429, "exports-at-once");
     is_exhausted(&ground.admin.get("/api/v1/audit/export"), 429, "exports-at-once");
-    let wanted = json!({ "name": "neighbour", "time_zone": "UTC" });
+    let wanted = json!({ "name": "other", "time_zone": "UTC" });
     let made = ground.admin.post("/api/v1/workspaces", &wanted).is(201);
-    let neighbour = Client::new(&ground.url, made["key"].as_str());
-    assert_eq!(neighbour.get("/api/v1/profiles/export").status, 200);
+    let other = Client::new(&ground.url, made["key"].as_str());
+    assert_eq!(other.get("/api/v1/profiles/export").status, 200);
     drop(held);
     wait_until("there is room again", || ground.admin.get("/api/v1/profiles/export?columns=id").status == 200);
 }

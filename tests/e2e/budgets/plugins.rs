@@ -48,6 +48,15 @@ fn manifest_words(ground: &Ground) {
     let long = format!("title = \"{}\"", "t".repeat(2_049));
     let answer = with_manifest(ground, |manifest| manifest.replace("title = \"Hostile tag model\"", &long));
     says(&answer, "has 2049 bytes; write at most 2048");
+    // One of 4 KB was compiled, and then had no room in a row's key: the only 500 that an input made.
+    let version = |bytes: usize| {
+        let long = format!("version = \"0.1.0-{}\"", "a".repeat(bytes - "0.1.0-".len()));
+        with_manifest(ground, |manifest| manifest.replacen("version = \"0.1.0\"", &long, 1))
+    };
+    for bytes in [129, 4_096, 4_200, 60_000] {
+        says(&version(bytes), "write at most 128");
+    }
+    version(128).is(201);
 }
 
 fn schema_size(ground: &Ground) {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use kith_tests::{
     Client, Neighbour, Process, Random, Receiver, SIGNING_SECRET, cases, component, newest_component, pages, settle,
@@ -32,9 +32,10 @@ fn arrival(user: u64) -> Value {
 }
 
 /// Serve at so many minutes past ten: each start is later than the one before, so that an id made from the clock shows.
-fn serve(folder: &Path, engine: &str, minute: u64) -> Process {
+fn serve(neighbour: &Arc<Neighbour>, folder: &Path, engine: &str, minute: u64) -> Process {
     let clock = format!("2026-11-21T{:02}:{:02}:00Z", 10 + minute / 60, minute % 60);
-    Process::serve(folder, &["--engine", engine, "--clock", &clock, "--allow-loopback", "--allow-plain-http"])
+    let flags = ["--engine", engine, "--clock", &clock, "--allow-loopback", "--allow-plain-http"];
+    Process::serve_beside(neighbour, folder, &flags)
 }
 
 fn action(audience: &str) -> Value {
@@ -170,17 +171,14 @@ fn check_messages(admin: &Client, receiver: &Receiver) {
 }
 
 fn killed_between_changes(engine: &str, seed: u64) {
-    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let (server, neighbour) = (serve(folder.path(), engine, 0), Neighbour::default());
-    neighbour.move_in(server.url());
+    let (folder, receiver, neighbour) = (tempfile::tempdir().unwrap(), Receiver::start(), Arc::default());
+    let server = serve(&neighbour, folder.path(), engine, 0);
     let write_key = install(&server.admin(), &receiver);
-    neighbour.begin_work(server.url());
     assert!(server.terminate().success());
     let mut random = Random::new(seed);
     let (mut next_person, mut next_change) = (0, 0);
     for kill in 1..=cases(KILLS) {
-        let server = serve(folder.path(), engine, kill);
-        neighbour.work(server.url());
+        let server = serve(&neighbour, folder.path(), engine, kill);
         let (admin, client) = (server.admin(), Client::with_write_key(server.url(), &write_key));
         let (enough, spin) = (5 + random.below(40), random.below(3_000_000));
         let (told, seen) = mpsc::channel();
@@ -201,27 +199,26 @@ fn killed_between_changes(engine: &str, seed: u64) {
             next_change = made.join().unwrap();
         });
     }
-    let server = serve(folder.path(), engine, cases(KILLS) + 1);
+    let server = serve(&neighbour, folder.path(), engine, cases(KILLS) + 1);
     let admin = server.admin();
     // The person whose answer the last kill cut off is sent again, as a client does.
     let client = Client::with_write_key(server.url(), &write_key);
     client.post("/v1/batch", &json!({ "batch": arrival(next_person) })).is(200);
     restore(&admin);
     // Told to stop with all that follows from this still to do: what it leaves undone is done after the next start.
-    assert!(server.terminate().success());
-    let server = serve(folder.path(), engine, cases(KILLS) + 2);
+    server.ask_to_stop();
+    assert!(server.wait().success());
+    let server = serve(&neighbour, folder.path(), engine, cases(KILLS) + 2);
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);
-    neighbour.check(server.url());
     assert!(server.terminate().success());
     // From the log alone, as after the loss of the engine.
     std::fs::remove_dir_all(folder.path().join("store").join(format!("engine-{engine}"))).unwrap();
-    let server = serve(folder.path(), engine, cases(KILLS) + 3);
+    let server = serve(&neighbour, folder.path(), engine, cases(KILLS) + 3);
     settle(&server.admin());
     check_counts(&server.admin(), next_person + 1);
     check_messages(&server.admin(), &receiver);
-    neighbour.check(server.url());
     assert!(server.terminate().success());
 }
 

@@ -1,8 +1,11 @@
 //! Changes of definitions while there are people, events and crashes: what is shown is right, or said not to be known yet.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use kith_tests::{Client, Process, Random, Source, TestKernel, cases, component, settle, wait_for, wait_until};
+use kith_tests::{
+    Client, Neighbour, Process, Random, Source, TestKernel, cases, component, settle, wait_for, wait_until,
+};
 use serde_json::{Value, json};
 
 use super::stage::{define, everybody, redefine, send, size, track};
@@ -59,8 +62,8 @@ fn an_audience_made_again_during_the_sweep_has_everybody() {
 }
 
 /// A server in a process of its own with a source; the source's write key.
-fn serve_with_source(folder: &std::path::Path) -> (Process, String) {
-    let server = Process::serve(folder, &[]);
+fn serve_with_source(neighbour: &Arc<Neighbour>, folder: &std::path::Path) -> (Process, String) {
+    let server = Process::serve_beside(neighbour, folder, &[]);
     let admin = server.admin();
     admin.send("POST", "/api/v1/plugins", &[], component("kith/segment").component.clone()).is(201);
     let installed = admin.post("/api/v1/installations", &json!({ "plugin": "kith/segment" })).is(201);
@@ -75,8 +78,8 @@ fn sender(server: &Process, write_key: &str) -> Source {
 /// before the second has been computed.
 #[test]
 fn what_came_while_an_audience_was_gone_counts_after_a_kill() {
-    let folder = tempfile::tempdir().unwrap();
-    let (server, write_key) = serve_with_source(folder.path());
+    let (folder, neighbour) = (tempfile::tempdir().unwrap(), Arc::default());
+    let (server, write_key) = serve_with_source(&neighbour, folder.path());
     let source = sender(&server, &write_key);
     send(&source, &everybody(2 * MANY, "Seen", "s"));
     send(&source, &everybody(100, "Buy", "b"));
@@ -90,12 +93,12 @@ fn what_came_while_an_audience_was_gone_counts_after_a_kill() {
     wait_until("they are computed", || server.admin().get("/readyz").json()["behind"] == 0);
     define(&server.admin(), "buyers", "events('Buy').size() > 0");
     server.kill();
-    let server = Process::serve(folder.path(), &[]);
+    let server = Process::serve_beside(&neighbour, folder.path(), &[]);
     settle(&server.admin());
     assert_eq!(counted(&server.admin(), "events('Buy', '30d').size() > 0")["count"], 200, "from history");
     assert_eq!(counted(&server.admin(), "events('Buy').size() > 0")["count"], 200, "from the index");
     assert_eq!(size(&server.admin(), "buyers"), Some(200));
-    server.terminate();
+    assert!(server.terminate().success());
 }
 
 /// A changed condition has no size, and says how far it is, until it is computed; the old size is never shown as the new

@@ -1,6 +1,7 @@
 //! How much is sent at once: the server's own limits, lower ones of an installation, and threads that nobody shares.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use kith_tests::{
     ADMIN_KEY, Client, Process, Receiver, SIGNING_SECRET, TestKernel, component, kith, settle, wait_until,
@@ -72,7 +73,7 @@ fn limits_are_set_from_the_command_line() {
     let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
     let arguments =
         ["--allow-loopback", "--allow-plain-http", "--messages-per-channel", "6", "--requests-per-host", "4"];
-    let server = Process::serve(folder.path(), &arguments);
+    let server = Process::serve_beside(&Arc::default(), folder.path(), &arguments);
     for plugin in ["kith/segment", "kith/webhook"] {
         server.admin().send("POST", "/api/v1/plugins", &[], component(plugin).component.clone()).is(201);
     }

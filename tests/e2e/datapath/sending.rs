@@ -2,9 +2,12 @@
 //! receipt, each message leaves once.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use kith_tests::{Client, Process, Receiver, SIGNING_SECRET, Source, TestKernel, component, settle, wait_until};
+use kith_tests::{
+    Client, Neighbour, Process, Receiver, SIGNING_SECRET, Source, TestKernel, component, settle, wait_until,
+};
 use serde_json::{Value, json};
 
 use super::stage::{
@@ -133,13 +136,13 @@ fn receipts_beside_a_poisoned_sender_double_no_message() {
 const NOW: &str = "2026-11-21T10:00:00Z";
 const AN_HOUR_LATER: &str = "2026-11-21T11:00:00Z";
 
-fn serve(folder: &Path, clock: &str) -> Process {
-    Process::serve(folder, &["--clock", clock, "--allow-loopback", "--allow-plain-http"])
+fn serve(neighbour: &Arc<Neighbour>, folder: &Path, clock: &str) -> Process {
+    Process::serve_beside(neighbour, folder, &["--clock", clock, "--allow-loopback", "--allow-plain-http"])
 }
 
 /// A server in a process of its own with a source and a webhook; the write key.
-fn process_with_webhook(folder: &Path, receiver: &Receiver) -> (Process, String) {
-    let server = serve(folder, NOW);
+fn process_with_webhook(neighbour: &Arc<Neighbour>, folder: &Path, receiver: &Receiver) -> (Process, String) {
+    let server = serve(neighbour, folder, NOW);
     let admin = server.admin();
     for plugin in ["kith/segment", "kith/webhook"] {
         admin.send("POST", "/api/v1/plugins", &[], component(plugin).component.clone()).is(201);
@@ -155,8 +158,8 @@ fn process_with_webhook(folder: &Path, receiver: &Receiver) -> (Process, String)
 /// each has been sent once.
 #[test]
 fn a_graceful_stop_doubles_no_message() {
-    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let (server, write_key) = process_with_webhook(folder.path(), &receiver);
+    let (folder, receiver, neighbour) = (tempfile::tempdir().unwrap(), Receiver::start(), Arc::default());
+    let (server, write_key) = process_with_webhook(&neighbour, folder.path(), &receiver);
     let client = Client::with_write_key(server.url(), &write_key);
     receiver.hold();
     client.post("/v1/batch", &json!({ "batch": everybody(8, "Seen", "s") })).is(200);
@@ -168,31 +171,31 @@ fn a_graceful_stop_doubles_no_message() {
     });
     receiver.release();
     assert!(server.wait().success());
-    let server = serve(folder.path(), AN_HOUR_LATER);
+    let server = serve(&neighbour, folder.path(), AN_HOUR_LATER);
     all_delivered(&server.admin(), 8);
     each_got_one_message(&receiver, 8);
-    server.terminate();
+    assert!(server.terminate().success());
 }
 
 /// A server that is killed while messages are under way sends them again under their own ids, and no others: a receiver that
 /// keeps ids sees each message once.
 #[test]
 fn a_kill_repeats_messages_only_under_their_ids() {
-    let (folder, receiver) = (tempfile::tempdir().unwrap(), Receiver::start());
-    let (server, write_key) = process_with_webhook(folder.path(), &receiver);
+    let (folder, receiver, neighbour) = (tempfile::tempdir().unwrap(), Receiver::start(), Arc::default());
+    let (server, write_key) = process_with_webhook(&neighbour, folder.path(), &receiver);
     let client = Client::with_write_key(server.url(), &write_key);
     receiver.hold();
     client.post("/v1/batch", &json!({ "batch": everybody(8, "Seen", "s") })).is(200);
     wait_until("messages are under way", || !receiver.arrived().is_empty());
     server.kill();
     receiver.release();
-    let server = serve(folder.path(), AN_HOUR_LATER);
+    let server = serve(&neighbour, folder.path(), AN_HOUR_LATER);
     all_delivered(&server.admin(), 8);
     let arrivals = arrivals(&receiver);
     assert_eq!(arrivals.len(), 8);
     let ids: Vec<usize> = arrivals.values().map(std::collections::BTreeMap::len).collect();
     assert_eq!(ids, [1; 8], "ids for each person: {arrivals:?}");
-    server.terminate();
+    assert!(server.terminate().success());
 }
 
 /// A channel sees of a person only the types of identifiers that its grant allows, and carries messages for the

@@ -139,6 +139,44 @@ async fn a_key_holds_a_part_of_the_memory_and_leaves_the_others_theirs() {
 /// A body that never comes.
 struct NeverBody;
 
+/// A body of which one byte comes, and nothing more.
+struct StalledBody {
+    has_begun: bool,
+}
+
+impl hyper::body::Body for StalledBody {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>> {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(hyper::body::Frame::data(bytes::Bytes::from_static(b"{")))))
+    }
+}
+
+/// Regression: 300 callers without a key who announced a mebibyte each and sent one byte had all memory for bodies reserved, so
+/// that each of a neighbour's 76 requests was answered 429.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_who_announce_much_and_stall_cost_a_sender_no_request() {
+    let server = server();
+    let key = source(&server, FIRST);
+    for announced in [Some("1048576"), None].into_iter().cycle().take(300) {
+        let mut stalled = ask(&server, "POST", "/v1/batch");
+        if let Some(bytes) = announced {
+            stalled = stalled.header("content-length", bytes);
+        }
+        tokio::spawn(stalled.send(Body::new(StalledBody { has_begun: false })));
+    }
+    for number in 0..76 {
+        ask(&server, "POST", "/v1/b").key(&key).send(format!("user u{number}")).await.with(200);
+    }
+}
+
 impl hyper::body::Body for NeverBody {
     type Data = bytes::Bytes;
     type Error = std::convert::Infallible;

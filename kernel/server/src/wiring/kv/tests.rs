@@ -52,6 +52,22 @@ fn each_installation_has_its_own_state_within_its_quota() {
     assert!(set(&"k".repeat(300), b"", 10_000).is_err());
 }
 
+/// Each write added up all that was kept to learn how much room is left, so that with 5,000 keys a call passed its processor time.
+#[test]
+fn a_write_looks_at_no_other_key() {
+    let states = states();
+    let one = states.of(WorkspaceId(1), ONE);
+    let set = |number: usize| one.set(setting(&format!("k{number}"), b"1", 100_000), Timestamp(0));
+    assert!((0..5_000).all(|number| set(number) == Ok(true)));
+    // Whoever read all keys would find no room any more.
+    let unseen = Operation::Put(Key::plugin_state(WorkspaceId(1), ONE, "unseen"), vec![0; 200_000]);
+    states.store.commit(Unit { operations: vec![unseen], ..Unit::default() }).unwrap();
+    assert_eq!(set(5_000), Ok(true));
+    assert_eq!(set(0), Ok(true));
+    one.delete("k1").unwrap();
+    assert_eq!(set(1), Ok(true));
+}
+
 #[test]
 fn what_has_expired_is_absent_at_once_and_for_good() {
     let states = states();
