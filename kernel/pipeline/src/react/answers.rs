@@ -299,7 +299,7 @@ impl Reactor {
             _ => (0, Vec::new(), self.now()),
         };
         let mut about = ComputationSubject { people: people_before, ..result.about.clone() };
-        named.iter().for_each(|person| about.name(*person));
+        named.iter().for_each(|person| about.name(*person, result.digests.get(person).copied()));
         let aside = Aside::Computation {
             at: self.now(),
             since,
