@@ -22,7 +22,7 @@ pub(crate) mod host;
 /// The interfaces of more than one world.
 pub(crate) mod shared {
     wit_bindgen::generate!({
-        path: "../wit/0.2.0",
+        path: "wit/0.2.0",
         inline: "
             package kith:plugin-sdk@0.2.0;
             world shared {
@@ -51,7 +51,7 @@ macro_rules! world {
         #[doc(hidden)]
         pub mod $module {
             wit_bindgen::generate!({
-                path: "../wit/0.2.0",
+                path: "wit/0.2.0",
                 world: $world,
                 pub_export_macro: true,
                 default_bindings_module: $default,

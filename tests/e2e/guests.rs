@@ -317,3 +317,45 @@ fn a_stopped_model_is_tried_again_and_comes_back() {
     wait_until("its trial ends in a fault", || stopped("it is quarantined again") > first);
     assert_eq!(stopped("it waits twice as long"), "2026-11-21T10:03:00.000Z");
 }
+
+/// One that answers most people well and fails on many whom it answered before: no call tells whether it may run again.
+#[test]
+fn a_model_that_loses_many_people_is_tried_on_these_again() {
+    let kernel = TestKernel::start();
+    let (admin, source) = (kernel.admin(), kernel.segment());
+    kernel.install("hostile/tag-model", json!({ "name": "model", "config": { "how": "well" } }));
+    let person = |number: usize| {
+        let mut traits = json!({ "city": "Oslo" });
+        if number < 3 {
+            traits["poison"] = json!("yes");
+        }
+        json!({ "type": "identify", "userId": format!("u{number}"), "messageId": format!("{number}"), "traits": traits })
+    };
+    source.batch(&(0..9).map(person).collect::<Vec<_>>());
+    kernel.settle();
+    let count = || admin.post("/api/v1/audiences/count", &json!({ "condition": "tags.hostile == 'Oslo'" })).is(200);
+    wait_until("everybody has a tag", || (&count()["count"], &count()["exact"]) == (&json!(9), &json!(true)));
+    // No other version to fall back to: the configuration is an admin's.
+    admin.patch("/api/v1/installations/model", &json!({ "config": { "how": "trap-on-poison" } })).is(200);
+    let stopped = |next: &str| {
+        wait_until(&format!("it is stopped and tried again at {next}"), || {
+            let shown = admin.get("/api/v1/installations/model").is(200);
+            shown["mode"] == "quarantined" && shown["activity"]["next_trial_at"] == next
+        });
+        let shown = admin.get("/api/v1/installations/model").is(200);
+        assert!(shown["activity"]["why"].as_str().unwrap().starts_with("it failed on 3 of 9 people"), "{shown}");
+        assert_eq!(count()["count"], 9, "the values of before count");
+    };
+    stopped("2026-11-21T10:01:00.000Z");
+    kernel.clock.advance_ms(60_000);
+    stopped("2026-11-21T10:03:00.000Z");
+    // What it cannot take is gone from two of them.
+    source.batch(&[0, 1].map(|number| {
+        json!({ "type": "identify", "userId": format!("u{number}"), "messageId": format!("mended-{number}"),
+            "traits": { "poison": null } })
+    }));
+    kernel.clock.advance_ms(120_000);
+    wait_until("it runs again", || admin.get("/api/v1/installations/model").is(200)["mode"] == "live");
+    let audit = admin.get("/api/v1/audit?action=installation.recover").is(200);
+    assert_eq!(audit["items"][0]["actor"], "kernel", "{audit}");
+}

@@ -1,6 +1,8 @@
-//! The contract between kernel and plugins: the folder of a frozen version under `wit/` never changes.
+//! The contract between kernel and plugins: the folder of a frozen version under `wit/` never changes, and the SDK has the version
+//! that it is built for in its own folder.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use kith_host::{Abi, AbiStatus};
 use kith_tests::root;
@@ -23,15 +25,39 @@ fn folder(abi: Abi) -> &'static str {
     abi.package().split_once('@').map_or("", |(_, version)| version)
 }
 
+/// The files of a folder by their names.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.unwrap().path();
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap())
+    };
+    std::fs::read_dir(folder).unwrap().map(read).collect()
+}
+
+/// A package has nothing from outside of its folder, and a symbolic link is a file with a path in it where git makes none, as on
+/// Windows, where plugins are written too.
+#[test]
+fn the_sdk_has_a_copy_of_the_contract_that_it_is_built_for() {
+    let copies = root().join("plugin-sdk/wit");
+    let versions: Vec<_> = std::fs::read_dir(&copies).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(versions, ["0.2.0"]);
+    for version in versions {
+        let (copy, original) = (files(&copies.join(&version)), files(&root().join("wit").join(&version)));
+        let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&copy), names(&original));
+        for (name, text) in &copy {
+            assert!(*text == original[name], "plugin-sdk/wit differs in {name}: cp -r wit/0.2.0 plugin-sdk/wit/");
+        }
+    }
+}
+
 #[test]
 fn a_frozen_version_of_the_contract_never_changes() {
     let mut found = BTreeMap::new();
     for abi in Abi::ALL.into_iter().filter(|abi| abi.status() == AbiStatus::Frozen) {
-        for entry in std::fs::read_dir(root().join("wit").join(folder(abi))).unwrap() {
-            let path = entry.unwrap().path();
-            let digest: String =
-                Sha256::digest(std::fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
-            found.insert(format!("{}/{}", folder(abi), path.file_name().unwrap().to_str().unwrap()), digest);
+        for (name, text) in files(&root().join("wit").join(folder(abi))) {
+            let digest: String = Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect();
+            found.insert(format!("{}/{name}", folder(abi)), digest);
         }
     }
     let expected = FROZEN.map(|(file, digest)| (file.to_owned(), digest.to_owned()));

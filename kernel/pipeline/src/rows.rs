@@ -8,8 +8,8 @@ pub(crate) mod hashes;
 pub(crate) mod outbox;
 
 pub(crate) use aside::{
-    Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_PEOPLE, RawForm, RecordOrigin, computation_letter,
-    computation_letters,
+    Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_PEOPLE, NamedPerson, RawForm, RecordOrigin, RowDigest,
+    computation_letter, computation_letters,
 };
 
 use kith_model::audience::ConsentBasis;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
-use kith_model::plugin::{PluginFault, PluginKind};
+use kith_model::plugin::PluginFault;
 use kith_model::time::{Clock, Timestamp};
 use kith_store::{CommitError, Committed, Fence, QueueId, Store, Unit};
 use parking_lot::{Condvar, Mutex, RwLock};
@@ -30,7 +30,7 @@ use crate::react::projection::Projection;
 use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::shadow::Shadows;
-use crate::trials::{FAULTS, Trials};
+use crate::trials::{FAULTS, TrialKind, Trials};
 use crate::turns::Turns;
 use crate::workers::{Phase, Workers, filled_queue};
 
@@ -164,14 +164,14 @@ impl Workspace {
     }
 
     /// Let an installation run that the kernel stopped; one that an admin switched off stays so.
-    fn resume(&self, installation: InstallationId) -> Result<(), SetupError> {
+    pub(crate) fn resume(&self, installation: InstallationId) -> Result<(), SetupError> {
         let _changing = self.changing.lock();
         self.run_again(installation)
     }
 
     /// Let an installation run for a trial, if one is due. Both in one step: between them another setup could stop it again, and
     /// a trial would be under way of what does not run.
-    fn begin_trial(&self, installation: InstallationId, now: Timestamp) -> Result<bool, SetupError> {
+    pub(crate) fn begin_trial(&self, installation: InstallationId, now: Timestamp) -> Result<bool, SetupError> {
         let _changing = self.changing.lock();
         let setup = Arc::clone(&self.compiled.load().setup);
         let activity = setup.installation(installation).map(|installed| &installed.activity);
@@ -252,7 +252,7 @@ impl Workspace {
     }
 
     /// Forget the strikes of an installation: it did its work.
-    fn forgive(&self, installation: InstallationId) {
+    pub(crate) fn forgive(&self, installation: InstallationId) {
         let mut strikes = self.strikes.lock();
         if !strikes.is_empty() {
             strikes.remove(&installation);
@@ -405,7 +405,7 @@ impl KernelState {
     }
 
     /// Count a fault against its installation, if it is the plugin's own. Faults over enough different people or requests
-    /// quarantine it in this workspace, and so does one in a trial: what it wrote stays.
+    /// quarantine it in this workspace, and so does one in a trial that a call decides: what it wrote stays.
     pub(crate) fn strike(
         &self,
         workspace: &Workspace,
@@ -414,7 +414,7 @@ impl KernelState {
         culprit: Culprit,
     ) {
         tracing::warn!(workspace = workspace.id.0, installation = installation.0, code = fault.code(), %fault, "plugin fault");
-        let is_on_trial = workspace.trials.is_under_way(installation);
+        let is_on_trial = workspace.trials.under_way(installation) == Some(TrialKind::Call);
         if !fault.is_strike() || !(workspace.strike(installation, culprit, self.clock.now()) || is_on_trial) {
             return;
         }
@@ -428,48 +428,6 @@ impl KernelState {
         if let Some(workspace) = self.workspace(workspace) {
             self.strike(&workspace, installation, fault, Culprit::Call(number));
         }
-    }
-
-    /// The installation did its work: earlier strikes are forgotten.
-    pub(crate) fn forgive(&self, workspace: WorkspaceId, installation: InstallationId) {
-        let Some(known) = self.workspace(workspace) else { return };
-        known.forgive(installation);
-        if !known.trials.passed(installation) {
-            return;
-        }
-        if let Err(error) = known.resume(installation) {
-            tracing::error!(workspace = workspace.0, installation = installation.0, %error, "what works again stays held");
-            return;
-        }
-        tracing::info!(workspace = workspace.0, installation = installation.0, "an installation works again");
-        self.observer.recovered(workspace, installation);
-        self.wake_reactor(workspace);
-    }
-
-    /// Put the models and channels on trial that were stopped long enough ago; whether there were any. A connector's trial is
-    /// the next request.
-    pub(crate) fn begin_trials(&self, known: &Workspace) -> bool {
-        let (setup, now) = (Arc::clone(&known.compiled.load().setup), self.clock.now());
-        let mut has_begun = false;
-        for installed in setup.installations.iter().filter(|installed| installed.kind != PluginKind::Connector) {
-            match known.begin_trial(installed.id, now) {
-                Ok(false) => {}
-                Ok(true) => {
-                    tracing::info!(
-                        workspace = known.id.0,
-                        installation = installed.id.0,
-                        "an installation is on trial"
-                    );
-                    has_begun = true;
-                }
-                // Another writes the same by now; an admin has to choose.
-                Err(error) => {
-                    tracing::warn!(workspace = known.id.0, installation = installed.id.0, %error, "no trial");
-                    known.trials.stopped(installed.id, now);
-                }
-            }
-        }
-        has_begun
     }
 
     /// Stop running an installation at once, and have that written down.

@@ -22,7 +22,8 @@ pub use crate::questions::profile::LeftOut;
 pub use crate::react::seen::{Kind, Kinds, NameUsage};
 pub use crate::shared::Failing;
 pub use letters::{
-    DeadLetter, Edit, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter, Replay,
+    DeadLetter, Edit, FailedPerson, LetterCount, LetterCounts, LetterFilter, LetterKind, ListedLetter, RecordLetter,
+    Replay,
 };
 pub use rules::{DryRun, RuleChange, RuleEffect, RuleExample, RuleProgress, Split};
 

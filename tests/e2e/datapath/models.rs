@@ -4,6 +4,7 @@ use std::process::Command;
 
 use kith_tests::{ADMIN_KEY, Client, Receiver, Source, TestKernel, kith, wait_for, wait_until};
 use serde_json::{Value, json};
+use sha2::Digest as _;
 
 use super::stage::{
     all_delivered, arrivals, audiences_of, define, define_with, deliveries, each_got_one_message, identify, letters,
@@ -80,12 +81,18 @@ fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
     assert_eq!((&letters[0]["installation"], &letters[0]["code"]), (&json!("model"), &json!("trap")));
     // It named nobody: who it was, and what the model was shown of them, is what an admin has to know.
     let eve = shop.kernel.profile("user_id:eve")["id"].clone();
-    assert_eq!((&letters[0]["people"], &letters[0]["plugin"]), (&json!([eve]), &json!("hostile/tag-model@0.1.0")));
+    assert_eq!((&letters[0]["people"], &letters[0]["plugin"]), (&json!([&eve]), &json!("hostile/tag-model@0.1.0")));
     assert!(letters[0]["inputs"].as_array().unwrap().contains(&json!("poison")), "{}", letters[0]);
+    let row = sha2::Sha256::digest(r#"{"city":"Rome","poison":"drop 2"}"#);
+    let row: String = row.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(letters[0]["rows"], json!([{ "profile": eve, "sha256": row }]), "the last that it was given of her");
     let reader = shop.kernel.caller(&shop.kernel.key(&["deliveries:read"]));
     let masked = reader.get(&format!("/api/v1/dead-letters/{}", letters[0]["id"].as_str().unwrap())).is(200);
     assert_eq!((&masked["people"], &masked["message"]), (&Value::Null, &Value::Null), "{masked}");
-    assert_eq!((&masked["withheld"], &masked["plugin"]), (&json!(["message", "people"]), &letters[0]["plugin"]));
+    assert_eq!(
+        (&masked["withheld"], &masked["plugin"]),
+        (&json!(["message", "people", "rows"]), &letters[0]["plugin"])
+    );
     assert_eq!(mode(&shop.kernel.admin(), "model"), "live", "a fault of one row is no strike");
     // It ran, and said nothing of whom it has no answer for.
     let shown = shop.kernel.admin().get("/api/v1/installations/model").is(200);

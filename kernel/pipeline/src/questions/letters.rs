@@ -12,12 +12,12 @@ use kith_store::{Key, Operation, Precondition, Unit, row};
 use super::QueryError;
 use super::page::{self, PageRoom, Portions};
 use crate::rows::outbox::{letter_of, outbox};
-use crate::rows::{self, Aside, ComputationSubject, DeliveryRow, DeliveryTotals};
+use crate::rows::{self, Aside, ComputationSubject, DeliveryRow, DeliveryTotals, NamedPerson};
 use crate::shared::KernelState;
 use crate::turns::{Patience, TurnError};
 use crate::views::{
-    DeadLetter, DeliveryFilter, DeliveryView, LetterCount, LetterCounts, LetterFilter, ListPage, ListedLetter,
-    PageRequest, RecordLetter, Replay, delivery_id, delivery_of,
+    DeadLetter, DeliveryFilter, DeliveryView, FailedPerson, LetterCount, LetterCounts, LetterFilter, ListPage,
+    ListedLetter, PageRequest, RecordLetter, Replay, delivery_id, delivery_of,
 };
 
 fn view(id: &[u8; 16], row: DeliveryRow) -> DeliveryView {
@@ -292,6 +292,7 @@ fn letter(
         }))),
         Aside::Computation { at, since, code, message, profiles, about } => {
             let ComputationSubject { plugin, inputs, people } = about;
+            let shown = |person: NamedPerson| FailedPerson { profile: person.profile, row_sha256: person.row };
             Some(DeadLetter::Computation {
                 id,
                 installation: source,
@@ -302,7 +303,7 @@ fn letter(
                 profiles,
                 plugin,
                 inputs,
-                people,
+                people: people.into_iter().map(shown).collect(),
             })
         }
         Aside::Unreadable { at, position, problem, raw } => {

@@ -20,6 +20,7 @@ use crate::profiles::facts::get_one;
 use crate::rows::derived::{Freshness, ModelVersion, Output, OutputValue, Track};
 use crate::rows::{Aside, ComputationSubject, MAX_NAMED_PEOPLE, computation_letter};
 use crate::shared::{Culprit, MAX_STRIKES};
+use crate::trials::TrialKind;
 
 /// What a job says of the model itself, whatever became of its people meanwhile.
 #[derive(Default)]
@@ -214,7 +215,11 @@ impl Reactor {
     }
 
     /// The output that is held of a profile now; `None` where there is no such profile any more.
-    fn held(&mut self, installation: InstallationId, profile: ProfileId) -> Result<Option<Output>, ReadError> {
+    pub(super) fn held(
+        &mut self,
+        installation: InstallationId,
+        profile: ProfileId,
+    ) -> Result<Option<Output>, ReadError> {
         if self.identities.load_profile(profile)?.is_empty() {
             return Ok(None);
         }
@@ -247,7 +252,9 @@ impl Reactor {
             self.letter_of(result, fault, people, &verdict.waiting)?;
         }
         if is_present {
-            if verdict.good == 0 {
+            // Of people on whom it failed before, more than one job may hold no other.
+            let is_judged_by_people = self.workspace.trials.under_way(id) == Some(TrialKind::People);
+            if verdict.good == 0 && !is_judged_by_people {
                 self.count_faults(model, &verdict.faults);
             }
             if let Some(fault) = verdict.unreadable {
@@ -299,7 +306,7 @@ impl Reactor {
             _ => (0, Vec::new(), self.now()),
         };
         let mut about = ComputationSubject { people: people_before, ..result.about.clone() };
-        named.iter().for_each(|person| about.name(*person));
+        named.iter().for_each(|person| about.name(*person, result.digests.get(person).copied()));
         let aside = Aside::Computation {
             at: self.now(),
             since,

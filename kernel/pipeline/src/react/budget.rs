@@ -18,7 +18,8 @@ pub(crate) enum Part {
     Feed,
     Timers,
     Walk,
-    /// People whose pending values count as they were, because a model was stopped.
+    /// People whose pending values count as they were, because a model was stopped, and people whom one on trial is asked about
+    /// again.
     Demoted,
 }
 

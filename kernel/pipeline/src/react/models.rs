@@ -2,8 +2,9 @@
 //! fails halved until the rows that it cannot take are alone.
 
 pub(crate) mod alone;
+mod digest;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,10 +16,11 @@ use kith_model::table::{Cell, ColumnBuilder, Table};
 use kith_model::time::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
+use self::digest::row_digest;
 use crate::plan::ModelPlan;
 use crate::profiles::evaluation::Profile;
-use crate::rows::ComputationSubject;
 use crate::rows::derived::{ModelVersion, OutputValue};
+use crate::rows::{ComputationSubject, MAX_NAMED_PEOPLE, RowDigest};
 use crate::shadow::report::SeenCall;
 
 /// Rows in one call of a compute plugin: enough that the call's own cost vanishes, few enough to stay within its limits.
@@ -126,6 +128,8 @@ pub(crate) struct JobResult {
     pub about: ComputationSubject,
     /// Each row without its cells, which are not needed any more, and what came of it.
     pub rows: Vec<(InputRow, RowOutcome)>,
+    /// What the model was given of the people on whom it failed and whom a dead letter may name.
+    pub digests: BTreeMap<ProfileId, RowDigest>,
     pub took: Duration,
     /// How its calls went.
     pub calls: Vec<SeenCall>,
@@ -171,6 +175,7 @@ impl Job {
     fn run_in(mut self, pass: &mut dyn ModelPass, wanted: impl Fn(&Job) -> bool) -> (JobResult, Vec<Vec<Cell>>) {
         let (started, mut asked) = (Instant::now(), Asked::default());
         let mut rest = self.rows_to_ask(&mut asked.rows);
+        let unasked = asked.rows.len();
         while !rest.is_empty() {
             let behind = rest.split_off(rest.len().min(MAX_BATCH_ROWS));
             let batch = std::mem::replace(&mut rest, behind);
@@ -188,11 +193,12 @@ impl Job {
             }
         }
         let Asked { rows: mut done, calls } = asked;
+        let digests = digests(&self.columns, &done[unasked..]);
         let Job { installation, plugin, version, columns, .. } = self;
         let inputs = columns.into_iter().map(|column| column.name).collect();
         let about = ComputationSubject { plugin, inputs, people: Vec::new() };
         let cells = done.iter_mut().map(|(row, _)| std::mem::take(&mut row.cells)).collect();
-        let result = JobResult { installation, version, about, rows: done, took: started.elapsed(), calls };
+        let result = JobResult { installation, version, about, rows: done, digests, took: started.elapsed(), calls };
         (result, cells)
     }
 
@@ -266,6 +272,15 @@ impl Job {
         let events = events(answer.events, batch.len())?;
         Ok(values.into_iter().zip(events).map(|(values, events)| RowAnswer { values, events }).collect())
     }
+}
+
+/// The digests of the rows that a model was given and could not take, and of the first of those who wait for the end of something
+/// passing: a letter names no more of them, and hashing thousands of rows would delay the answers of the others.
+fn digests(columns: &[InputSpec], asked: &[(InputRow, RowOutcome)]) -> BTreeMap<ProfileId, RowDigest> {
+    let passing = asked.iter().filter(|(_, outcome)| matches!(outcome, RowOutcome::Later(fault) if is_passing(fault)));
+    let faulted = asked.iter().filter(|(_, outcome)| matches!(outcome, RowOutcome::Faulted(_)));
+    let failed = faulted.chain(passing.take(MAX_NAMED_PEOPLE));
+    failed.filter_map(|(row, _)| Some((row.profile, row_digest(columns, &row.cells)?))).collect()
 }
 
 /// The row without its cells.

@@ -81,7 +81,12 @@ impl Queue {
     pub(crate) fn stop(&mut self) {
         self.demoted = self.stale.clone();
         self.expecting.clear();
-        self.reevaluation = Reevaluation::default();
+        self.reevaluation.stop();
+    }
+
+    /// Whether people wait to be asked about again on whom the version failed before its trial.
+    pub(crate) fn asks_again(&self) -> bool {
+        self.reevaluation.asks_again(&self.stale)
     }
 
     /// The job under way is not known of any more, or was not taken by anybody.

@@ -87,6 +87,8 @@ pub(super) struct Pass {
     pub unqueued: Vec<(InstallationId, u32)>,
     /// People whose pending values have been made to count as they were.
     pub undemoted: Vec<(InstallationId, u32)>,
+    /// People whom a version on trial is to be asked about again.
+    pub asked_again: Vec<(InstallationId, u32)>,
     /// What of what models emitted it has found new.
     pub told: Told,
     /// Dead letters by their names.
@@ -261,7 +263,10 @@ impl Reactor {
                 Work::Backfill => self.backfill(),
                 Work::Sweep => self.sweep(),
             },
-            Part::Demoted => self.demote(),
+            Part::Demoted => {
+                self.demote()?;
+                self.ask_again()
+            }
         }
     }
 
@@ -314,6 +319,7 @@ impl Reactor {
         }
         let plan = &self.compiled.plan;
         self.queues.retain(|id, _| plan.model(*id).is_some());
+        self.follow_trials();
     }
 
     /// The clock was wrong: what windows have forgotten because of it is read again.
@@ -398,6 +404,7 @@ impl Reactor {
         self.pass.taken.clear();
         self.pass.unqueued.clear();
         self.pass.undemoted.clear();
+        self.pass.asked_again.clear();
         self.seen.take(&seen, is_written);
         self.show(is_readiness_new, seen);
         Ok(())
@@ -419,6 +426,9 @@ impl Reactor {
         }
         for (id, ordinal) in pass.undemoted {
             self.queues.get_mut(&id).map(|queue| queue.demoted.insert(ordinal));
+        }
+        for (id, ordinal) in pass.asked_again {
+            self.queues.get_mut(&id).map(|queue| queue.reevaluation.ask_again_later(ordinal));
         }
         for incoming in &pass.taken {
             if let Some(queue) = self.queues.get_mut(&incoming.result.installation) {

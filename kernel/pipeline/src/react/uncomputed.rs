@@ -1,5 +1,6 @@
 //! The people for whom the version of a model in use has no answer: who they are, the dead letters that tell of them, and the end
-//! of a version that fails on many of those for whom the one before it had values.
+//! of a version that fails on many of those for whom the one before it had values. Such a version is on trial from time to time:
+//! it is asked again about those on whom it failed, and the same rule decides.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,10 +13,11 @@ use roaring::RoaringBitmap;
 
 use super::effects::Effect;
 use super::queues::Queues;
-use super::reactor::Reactor;
+use super::reactor::{PassError, Reactor};
 use crate::rows::derived::{Freshness, Output, Track};
 use crate::rows::{Aside, computation_letter, computation_letters};
 use crate::shared::MAX_STRIKES;
+use crate::trials::{LOST, TrialKind};
 
 /// A version is stopped that fails on so large a part of the people for whom the one before it had values: one in this many, and
 /// [`MAX_STRIKES`] of them at least.
@@ -23,6 +25,9 @@ const LOST_ONE_IN: u64 = 4;
 
 /// People about whom a version has been asked before the part that it failed on says how it does with all; of fewer, all of them.
 const SAMPLE: u64 = 1_000;
+
+/// People whom one pass puts into the queues of versions on trial.
+const ASKED_PEOPLE: usize = 1_000;
 
 /// The last fault over somebody for whom a model has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,20 +80,120 @@ impl Uncomputed {
     }
 }
 
+/// How a version stands to the rule that ends one which fails on many people.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Runs,
+    /// It was stopped, for whatever reason.
+    Stopped,
+    /// It is asked again about those on whom it failed.
+    OnTrial,
+}
+
+/// What the rule says of a version now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Judgement {
+    /// It goes on.
+    Open,
+    /// Its trial has ended well.
+    Passed,
+    /// It is to be stopped, for this reason.
+    Lost(String),
+}
+
 /// How a version does while it is asked about everybody because it took another's place: with the people for whom that one had
 /// values. Whoever sends what no version can take has no part in this.
+///
+/// It is in memory alone. Of a version that was stopped, the people's rows say as much at a start: on whom it failed, and for whom
+/// it answered. One that runs has answered for its people or goes on with those who are left, and is judged by these.
 #[derive(Debug, Default)]
 pub(crate) struct Reevaluation {
     /// The version's.
     token: u64,
+    stage: Stage,
     /// People on whom it failed.
     lost: RoaringBitmap,
     /// People for whom it answered.
     kept: RoaringBitmap,
     last: String,
+    /// In a trial: people on whom it failed before and who are not in the queue yet.
+    to_ask: RoaringBitmap,
+    /// Those of them who were put there.
+    asked_again: RoaringBitmap,
 }
 
 impl Reevaluation {
+    /// What is known at a start of a version that was stopped: the people for whom it answered.
+    pub(super) fn of_stopped(token: u64, kept: RoaringBitmap) -> Reevaluation {
+        Reevaluation { token, kept, stage: Stage::Stopped, ..Reevaluation::default() }
+    }
+
+    /// The version is stopped. What it came to counts on only where its trial is to be judged by it.
+    pub(super) fn stop(&mut self) {
+        match self.stage {
+            Stage::Runs => *self = Reevaluation::default(),
+            Stage::Stopped => {}
+            Stage::OnTrial => self.stage = Stage::Stopped,
+        }
+    }
+
+    /// The version of that token is on trial: these are those on whom it failed, and of whom `stale` wait already.
+    fn begin_trial(&mut self, token: u64, faulted: &RoaringBitmap, stale: &RoaringBitmap) {
+        if self.stage == Stage::OnTrial && self.token == token {
+            return;
+        }
+        let kept = if self.token == token { std::mem::take(&mut self.kept) } else { RoaringBitmap::new() };
+        // Of a trial that was broken off.
+        let asked_again = &self.asked_again & stale;
+        let (stage, to_ask) = (Stage::OnTrial, faulted.clone());
+        *self = Reevaluation { token, stage, kept, to_ask, asked_again, ..Reevaluation::default() };
+    }
+
+    /// The version runs, and no trial decides about it: it may have been stopped, and somebody wants it none the less.
+    fn run(&mut self) {
+        if self.stage != Stage::Runs {
+            *self = Reevaluation::default();
+        }
+    }
+
+    /// The next of those who are to be asked about again.
+    fn next_to_ask(&mut self, count: usize) -> Vec<u32> {
+        let next: Vec<u32> = self.to_ask.iter().take(count).collect();
+        for ordinal in &next {
+            self.to_ask.remove(*ordinal);
+            self.asked_again.insert(*ordinal);
+        }
+        next
+    }
+
+    /// Somebody could not be put into the queue.
+    pub(super) fn ask_again_later(&mut self, ordinal: u32) {
+        if self.stage == Stage::OnTrial {
+            self.to_ask.insert(ordinal);
+        }
+    }
+
+    /// Whether there are people in a trial who were not asked about again yet.
+    pub(super) fn asks_again(&self, stale: &RoaringBitmap) -> bool {
+        self.stage == Stage::OnTrial && !(self.to_ask.is_empty() && self.asked_again.is_disjoint(stale))
+    }
+
+    /// What the rule says of the version of that token, of which these have yet to be asked about; `is_settled` where that is nobody
+    /// else.
+    fn judge(&self, token: u64, stale: &RoaringBitmap, is_settled: bool) -> Judgement {
+        if self.stage == Stage::Stopped {
+            return Judgement::Open;
+        }
+        let is_done = is_settled && stale.is_empty() && self.to_ask.is_empty();
+        if let Some(reason) = self.verdict(token, is_done) {
+            return Judgement::Lost(reason);
+        }
+        let has_sample = is_done || self.lost.len() + self.kept.len() >= SAMPLE;
+        let passes = self.stage == Stage::OnTrial && has_sample && !self.asks_again(stale);
+        if passes { Judgement::Passed } else { Judgement::Open }
+    }
+
     /// What the version of that token came to with somebody.
     pub(crate) fn note(&mut self, token: u64, ordinal: u32, fault: Option<&PluginFault>) {
         if self.token != token {
@@ -113,12 +218,8 @@ impl Reevaluation {
     fn verdict(&self, token: u64, is_done: bool) -> Option<String> {
         let (lost, asked) = (self.lost.len(), self.lost.len() + self.kept.len());
         let is_much = lost >= MAX_STRIKES as u64 && lost * LOST_ONE_IN >= asked && (asked >= SAMPLE || is_done);
-        (is_much && self.token == token).then(|| {
-            format!(
-                "it failed on {lost} of {asked} people for whom the version before it had values, the last: {}",
-                self.last
-            )
-        })
+        (is_much && self.token == token)
+            .then(|| format!("it failed on {lost} of {asked}{LOST}, the last: {}", self.last))
     }
 }
 
@@ -192,9 +293,10 @@ impl Reactor {
                 queue.uncomputed.set(ordinal, is_faulted);
             }
         }
-        for uncomputed in self.queues.values_mut().map(|queue| &mut queue.uncomputed) {
-            if uncomputed.faulted.is_empty() {
-                (uncomputed.since, uncomputed.last) = (None, None);
+        for queue in self.queues.values_mut() {
+            // Who is asked about again has no answer yet.
+            if queue.uncomputed.faulted.is_empty() && !queue.asks_again() {
+                (queue.uncomputed.since, queue.uncomputed.last) = (None, None);
             }
         }
         for id in answered {
@@ -206,16 +308,74 @@ impl Reactor {
     }
 
     /// Stop each version that took another's place and fails on many of the people for whom that one had values: those values
-    /// count on. It is not tried again by itself, because it would fail on the same people.
-    pub(super) fn hold_those_that_lose_many(&self) {
+    /// count on. One that is on trial for that, and does not any more, runs for good.
+    pub(super) fn hold_those_that_lose_many(&mut self) {
         let compiled = Arc::clone(&self.compiled);
         for model in compiled.plan.models.iter().filter(|model| model.installed.activity.is_running()) {
-            let Some(queue) = self.queues.get(&model.installed.id) else { continue };
-            let is_done = queue.stale.is_empty() && self.is_settled(model);
-            if let Some(reason) = queue.reevaluation.verdict(model.token, is_done) {
-                self.shared.hold(self.workspace.id, model.installed.id, &reason);
+            let (id, is_settled) = (model.installed.id, self.is_settled(model));
+            let Some(queue) = self.queues.get_mut(&id) else { continue };
+            match queue.reevaluation.judge(model.token, &queue.stale, is_settled) {
+                Judgement::Open => {}
+                Judgement::Passed => {
+                    queue.reevaluation.stage = Stage::Runs;
+                    self.shared.pass_trial(&self.workspace, id, TrialKind::People);
+                }
+                Judgement::Lost(reason) => {
+                    queue.reevaluation.stage = Stage::Stopped;
+                    self.shared.hold(self.workspace.id, id, &reason);
+                }
             }
         }
+    }
+
+    /// Another setup is in force: versions that were stopped may be on trial by now, or were let run by somebody.
+    pub(super) fn follow_trials(&mut self) {
+        let compiled = Arc::clone(&self.compiled);
+        for model in compiled.plan.models.iter().filter(|model| model.installed.activity.is_running()) {
+            let id = model.installed.id;
+            if self.workspace.trials.under_way(id) == Some(TrialKind::People) {
+                let queue = self.queues.entry(id).or_default();
+                queue.reevaluation.begin_trial(model.token, &queue.uncomputed.faulted, &queue.stale);
+            } else if let Some(queue) = self.queues.get_mut(&id) {
+                queue.reevaluation.run();
+            }
+        }
+    }
+
+    /// Put people into the queue of a version on trial on whom it failed before: the same inputs are not tried otherwise. Their older
+    /// values count as they did.
+    pub(super) fn ask_again(&mut self) -> Result<(), PassError> {
+        let mut people = self.budget.people.min(ASKED_PEOPLE);
+        let on_trial: Vec<InstallationId> =
+            self.queues.iter().filter(|(_, queue)| !queue.reevaluation.to_ask.is_empty()).map(|(id, _)| *id).collect();
+        for id in on_trial {
+            let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.reevaluation.stage == Stage::OnTrial)
+            else {
+                continue;
+            };
+            let next = queue.reevaluation.next_to_ask(people);
+            people -= next.len();
+            self.pass.has_more |= !queue.reevaluation.to_ask.is_empty();
+            self.pass.asked_again.extend(next.iter().map(|ordinal| (id, *ordinal)));
+            for ordinal in next {
+                let Some(profile) = self.workspace.projection.read().profile(ordinal) else { continue };
+                if self.leaves_out() {
+                    self.leave_out(profile.0);
+                    continue;
+                }
+                let held = self.held(id, profile);
+                let Some(held) = self.readable(profile, held)?.flatten() else { continue };
+                let has_values = !held.values.is_empty() && !held.is_taken_back();
+                let (Freshness::Faulted { inputs }, true) = (held.freshness, has_values) else { continue };
+                // Before the commit, in which the letters go of those who are neither faulted nor waiting.
+                self.queues.entry(id).or_default().stale.insert(ordinal);
+                if let Some(derived) = self.identities.derived_mut(profile.0) {
+                    let again = Output { freshness: Freshness::Outdated { inputs }, ..held };
+                    derived.outputs.insert((id, Track::Live), again);
+                }
+            }
+        }
+        Ok(())
     }
 }
 
@@ -299,6 +459,51 @@ mod tests {
             "it failed on 3 of 4 people for whom the version before it had values, the last: trap: boom"
         );
         assert_eq!(asked(3, 1).verdict(8, true), None, "it is another version");
+    }
+
+    #[test]
+    fn a_trial_ends_when_those_on_whom_it_failed_were_asked_about_again() {
+        let (nobody, faulted) = (RoaringBitmap::new(), RoaringBitmap::from([0, 1, 2]));
+        let mut tried = asked(3, 9);
+        assert!(matches!(tried.judge(7, &nobody, true), Judgement::Lost(_)));
+        tried.stage = Stage::Stopped;
+        assert_eq!(tried.judge(7, &nobody, true), Judgement::Open, "it is stopped once");
+        tried.stop();
+        tried.begin_trial(7, &faulted, &nobody);
+        assert_eq!(tried.judge(7, &nobody, true), Judgement::Open, "nobody was asked about yet");
+        assert_eq!((tried.next_to_ask(2), tried.next_to_ask(2)), (vec![0, 1], vec![2]));
+        assert_eq!(tried.judge(7, &faulted, true), Judgement::Open, "they wait");
+        for ordinal in 0..3 {
+            tried.note(7, ordinal, Some(&trap()));
+        }
+        let Judgement::Lost(reason) = tried.judge(7, &nobody, true) else { panic!("{tried:?}") };
+        assert!(reason.starts_with("it failed on 3 of 12 people"), "{reason}");
+        tried.stop();
+        tried.begin_trial(7, &faulted, &nobody);
+        tried.next_to_ask(3);
+        tried.note(7, 0, Some(&trap()));
+        tried.note(7, 1, None);
+        tried.note(7, 2, None);
+        assert_eq!(tried.judge(7, &nobody, false), Judgement::Open, "others have yet to be asked about");
+        assert_eq!(tried.judge(7, &nobody, true), Judgement::Passed);
+    }
+
+    #[test]
+    fn who_lets_a_stopped_version_run_is_not_told_again_of_those_whom_it_lost_before() {
+        let nobody = RoaringBitmap::new();
+        let mut wanted = asked(3, 9);
+        wanted.stage = Stage::Stopped;
+        wanted.run();
+        assert_eq!(wanted.judge(7, &nobody, true), Judgement::Open);
+        let mut broken_off = asked(3, 9);
+        broken_off.begin_trial(7, &RoaringBitmap::from([0, 1, 2]), &nobody);
+        broken_off.next_to_ask(2);
+        broken_off.stop();
+        broken_off.begin_trial(7, &RoaringBitmap::from([2]), &RoaringBitmap::from([0, 1]));
+        broken_off.next_to_ask(1);
+        assert!(broken_off.asks_again(&RoaringBitmap::from([1])), "who waits since then is one of the trial's");
+        let other = Reevaluation::of_stopped(7, RoaringBitmap::from([4]));
+        assert_eq!(other.judge(7, &nobody, true), Judgement::Open);
     }
 
     #[test]

@@ -40,7 +40,18 @@ pub(crate) struct ComputationSubject {
     /// The columns of its input.
     pub inputs: Vec<String>,
     /// Whom it happened to last, the newest last.
-    pub people: Vec<ProfileId>,
+    pub people: Vec<NamedPerson>,
+}
+
+/// SHA-256 of a row that a compute plugin was given.
+pub(crate) type RowDigest = [u8; 32];
+
+/// A person whom the letter of a computation names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NamedPerson {
+    pub profile: ProfileId,
+    /// SHA-256 of the row that the plugin was given; absent where it was given none, and in letters of a release that did not say.
+    pub row: Option<RowDigest>,
 }
 
 /// The name of the dead letter of a model and a kind of fault, of [`PluginFault::CODES`].
@@ -63,10 +74,10 @@ pub(crate) fn computation_letters(
 pub(crate) const MAX_NAMED_PEOPLE: usize = 16;
 
 impl ComputationSubject {
-    /// Name one more person, in the place of the oldest where there is no room.
-    pub(crate) fn name(&mut self, person: ProfileId) {
-        self.people.retain(|named| *named != person);
-        self.people.push(person);
+    /// Name one more person, in the place of the oldest where there is no room, with what the plugin was given of them.
+    pub(crate) fn name(&mut self, profile: ProfileId, row: Option<RowDigest>) {
+        self.people.retain(|named| named.profile != profile);
+        self.people.push(NamedPerson { profile, row });
         let beyond = self.people.len().saturating_sub(MAX_NAMED_PEOPLE);
         self.people.drain(..beyond);
     }
@@ -131,11 +142,42 @@ enum AsideV1 {
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
 
+/// [`ComputationSubject`] before it told what the plugin was given of people.
+#[derive(Serialize, Deserialize)]
+struct ComputationSubjectV5 {
+    plugin: String,
+    inputs: Vec<String>,
+    people: Vec<ProfileId>,
+}
+
+/// [`Aside`] before a computation told what the plugin was given of people.
+#[derive(Serialize, Deserialize)]
+enum AsideV5 {
+    Record(Box<Letter>),
+    Computation {
+        at: Timestamp,
+        since: Timestamp,
+        code: String,
+        message: String,
+        profiles: u64,
+        about: ComputationSubjectV5,
+    },
+    Delivery {
+        id: [u8; 16],
+    },
+    Unreadable {
+        at: Timestamp,
+        position: Position,
+        problem: String,
+        raw: Vec<u8>,
+    },
+}
+
 /// [`Aside`] before a computation said since when.
 #[derive(Serialize, Deserialize)]
 enum AsideV4 {
     Record(Box<Letter>),
-    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject },
+    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubjectV5 },
     Delivery { id: [u8; 16] },
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
@@ -157,7 +199,7 @@ struct LetterV3 {
 #[derive(Serialize, Deserialize)]
 enum AsideV3 {
     Record(Box<LetterV3>),
-    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubject },
+    Computation { at: Timestamp, code: String, message: String, profiles: u64, about: ComputationSubjectV5 },
     Delivery { id: [u8; 16] },
     Unreadable { at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
 }
@@ -183,12 +225,33 @@ fn computation(at: Timestamp, code: String, message: String, profiles: u64, abou
     Aside::Computation { at, since: Timestamp(0), code, message, profiles, about }
 }
 
+impl From<ComputationSubjectV5> for ComputationSubject {
+    fn from(about: ComputationSubjectV5) -> ComputationSubject {
+        let ComputationSubjectV5 { plugin, inputs, people } = about;
+        let people = people.into_iter().map(|profile| NamedPerson { profile, row: None }).collect();
+        ComputationSubject { plugin, inputs, people }
+    }
+}
+
+impl From<AsideV5> for Aside {
+    fn from(aside: AsideV5) -> Aside {
+        match aside {
+            AsideV5::Record(letter) => Aside::Record(letter),
+            AsideV5::Computation { at, since, code, message, profiles, about } => {
+                Aside::Computation { at, since, code, message, profiles, about: about.into() }
+            }
+            AsideV5::Delivery { id } => Aside::Delivery { id },
+            AsideV5::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
+        }
+    }
+}
+
 impl From<AsideV4> for Aside {
     fn from(aside: AsideV4) -> Aside {
         match aside {
             AsideV4::Record(letter) => Aside::Record(letter),
             AsideV4::Computation { at, code, message, profiles, about } => {
-                computation(at, code, message, profiles, about)
+                computation(at, code, message, profiles, about.into())
             }
             AsideV4::Delivery { id } => Aside::Delivery { id },
             AsideV4::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
@@ -201,7 +264,7 @@ impl From<AsideV3> for Aside {
         match aside {
             AsideV3::Record(letter) => Aside::Record(Box::new((*letter).into())),
             AsideV3::Computation { at, code, message, profiles, about } => {
-                computation(at, code, message, profiles, about)
+                computation(at, code, message, profiles, about.into())
             }
             AsideV3::Delivery { id } => Aside::Delivery { id },
             AsideV3::Unreadable { at, position, problem, raw } => Aside::Unreadable { at, position, problem, raw },
@@ -248,7 +311,7 @@ impl From<AsideV1> for Aside {
 impl Row for Aside {
     const WHAT: &'static str = "what was kept aside";
     const OWNER: Owner = Owner::Accept;
-    const VERSION: u8 = 5;
+    const VERSION: u8 = 6;
 
     fn before(version: u8, body: &[u8]) -> Option<Result<Aside, String>> {
         match version {
@@ -256,6 +319,7 @@ impl Row for Aside {
             2 => Some(read_postcard::<AsideV2>(body).map(Aside::from)),
             3 => Some(read_postcard::<AsideV3>(body).map(Aside::from)),
             4 => Some(read_postcard::<AsideV4>(body).map(Aside::from)),
+            5 => Some(read_postcard::<AsideV5>(body).map(Aside::from)),
             _ => None,
         }
     }
@@ -285,7 +349,8 @@ mod tests {
 
     #[test]
     fn letters_of_computations_that_do_not_say_since_when_are_read() {
-        let (code, message, about) = ("trap".to_owned(), "no".to_owned(), ComputationSubject::default());
+        let about = ComputationSubjectV5 { plugin: String::new(), inputs: Vec::new(), people: Vec::new() };
+        let (code, message) = ("trap".to_owned(), "no".to_owned());
         let before = AsideV4::Computation { at: Timestamp(6), code, message, profiles: 3, about };
         let mut bytes = vec![4];
         row::write_postcard(&before, &mut bytes);
@@ -294,6 +359,21 @@ mod tests {
             matches!(read, Aside::Computation { at: Timestamp(6), since: Timestamp(0), profiles: 3, .. }),
             "{read:?}"
         );
+    }
+
+    #[test]
+    fn letters_of_computations_without_digests_of_rows_are_read() {
+        let profile = ProfileId(kith_model::id::SourceIdentityId([3; 16]));
+        let about = ComputationSubjectV5 { plugin: "p".into(), inputs: vec!["orders".into()], people: vec![profile] };
+        let (at, since, code, message) = (Timestamp(6), Timestamp(5), "trap".to_owned(), "no".to_owned());
+        let before =
+            AsideV5::Computation { at, since, code: code.clone(), message: message.clone(), profiles: 3, about };
+        let mut bytes = vec![5];
+        row::write_postcard(&before, &mut bytes);
+        let people = vec![NamedPerson { profile, row: None }];
+        let about = ComputationSubject { plugin: "p".into(), inputs: vec!["orders".into()], people };
+        let expected = Aside::Computation { at, since, code, message, profiles: 3, about };
+        assert_eq!(row::decode::<Aside>(&bytes).unwrap(), expected);
     }
 
     #[test]
@@ -326,9 +406,11 @@ mod tests {
     fn the_newest_people_are_named_each_once() {
         let person = |number: u8| ProfileId(kith_model::id::SourceIdentityId([number; 16]));
         let mut about = ComputationSubject::default();
-        (0..40).chain([30, 39, 30]).for_each(|number| about.name(person(number)));
+        (0..40).chain([30, 39]).for_each(|number| about.name(person(number), None));
+        about.name(person(30), Some([1; 32]));
         assert_eq!(about.people.len(), MAX_NAMED_PEOPLE);
-        assert_eq!(about.people.iter().rev().take(3).copied().collect::<Vec<_>>(), [30, 39, 38].map(person));
+        let newest: Vec<_> = about.people.iter().rev().take(3).map(|named| (named.profile, named.row)).collect();
+        assert_eq!(newest, [(person(30), Some([1; 32])), (person(39), None), (person(38), None)]);
     }
 
     #[test]

@@ -108,13 +108,30 @@ impl Channel for Postbox {
     }
 }
 
-/// Notes who was quarantined or waits for a fit, and of whom a backtest has ended.
+/// Notes who was quarantined or waits for a fit, and of whom a backtest has ended; beside them why who was quarantined, and who runs
+/// again after a trial.
 #[derive(Default)]
-pub(super) struct Notes(pub(super) Mutex<Vec<InstallationId>>, pub(super) Mutex<Vec<InstallationId>>);
+pub(super) struct Notes(
+    pub(super) Mutex<Vec<InstallationId>>,
+    pub(super) Mutex<Vec<InstallationId>>,
+    pub(super) StoppedNotes,
+);
+
+/// Why installations were quarantined, and which run again after a trial.
+#[derive(Default)]
+pub(super) struct StoppedNotes {
+    pub(super) reasons: Mutex<Vec<String>>,
+    pub(super) recovered: Mutex<Vec<InstallationId>>,
+}
 
 impl Observer for Notes {
-    fn held(&self, _: WorkspaceId, installed: &Installed, _: &str) {
+    fn held(&self, _: WorkspaceId, installed: &Installed, reason: &str) {
+        self.2.reasons.lock().push(reason.to_owned());
         self.0.lock().push(installed.id);
+    }
+
+    fn recovered(&self, _: WorkspaceId, installation: InstallationId) {
+        self.2.recovered.lock().push(installation);
     }
 
     fn waits_for_fit(&self, _: WorkspaceId, installed: &Installed, _: &str) {

@@ -11,12 +11,13 @@ use kith_model::plugin::*;
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_store::{Operation, Unit};
 use parking_lot::{Mutex, RwLock};
+use sha2::Digest as _;
 
 use super::delivery::watched::Watched;
 use super::harness::*;
 use super::provenance::upgraded;
 use crate::guests::{Caller, GuestClass};
-use crate::{DeadLetter, Role, Setup};
+use crate::{DeadLetter, FailedPerson, Role, Setup};
 
 /// So long that no pass waits for the model.
 const SLOW: Duration = Duration::from_millis(300);
@@ -317,9 +318,28 @@ fn whom_a_list_of_whole_numbers_cannot_say_is_set_aside_by_name() {
     };
     assert_eq!((code.as_str(), plugin.as_str(), *profiles), ("plugin.bad-input", "test/level@1.0.0", 1));
     assert_eq!(inputs.as_slice(), ["orders"]);
-    assert_eq!(people.as_slice(), [bench.profile("user_id", "u2").unwrap().id]);
+    let who = FailedPerson { profile: bench.profile("user_id", "u2").unwrap().id, row_sha256: None };
+    assert_eq!(people.as_slice(), [who], "it was given nothing of them");
     assert!(message.contains("`orders` is declared int64-list, and item "), "{message}");
     assert!(bench.notes.0.lock().is_empty(), "nobody is blamed for it");
+}
+
+/// A letter of a model told of whom it was and not what the model had been given, so that nobody could tell whether the same input
+/// came again.
+#[test]
+fn a_letter_tells_the_digest_of_the_row_that_a_model_was_given() {
+    let row = |text: &str| Some(<[u8; 32]>::from(sha2::Sha256::digest(text)));
+    // Asked about alone, and waiting for the end of something passing.
+    for fault in [trap(), PluginFault::Transient("later".into())] {
+        let bench = picky(fault);
+        bench.send(orders("u1", 0, 5));
+        let listed = || bench.kernel.dead_letters(WORKSPACE, PageRequest::first(10)).unwrap().items;
+        bench.wait_until("it is set aside", || !listed().is_empty());
+        let letters = listed();
+        let [DeadLetter::Computation { people, .. }] = letters.as_slice() else { panic!("{letters:?}") };
+        let digests: Vec<_> = people.iter().map(|person| person.row_sha256).collect();
+        assert_eq!(digests, [row(r#"{"orders":5}"#)]);
+    }
 }
 
 /// An input that passed its budget left the person waiting for the model for ever, and nothing told of it.
@@ -342,7 +362,7 @@ fn for_whom_an_input_passes_its_budget_is_set_aside_by_name_until_they_change() 
     let [DeadLetter::Computation { code, message, people, .. }] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!(code, "plugin.bad-input");
     assert!(message.contains("`orders` takes more than one evaluation may"), "{message}");
-    assert_eq!(people.as_slice(), [bench.profile("user_id", "ada").unwrap().id]);
+    assert_eq!(people[0].profile, bench.profile("user_id", "ada").unwrap().id);
     assert!(tags(&bench, "ada").is_empty() && bench.notes.0.lock().is_empty(), "nobody is blamed for it");
     bench.send(vec![items("m3", "ada", 3, START.plus_ms(1))]);
     bench.wait_until("she has one too", || tags(&bench, "ada").len() == 1);

@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 
-use kith_model::plugin::PluginFault;
+use kith_model::plugin::{ComputeModel, PluginFault};
+use kith_model::time::Clock as _;
 use parking_lot::Mutex;
 
 use super::harness::*;
 use super::models::{Picky, trap};
+use crate::setup::Activity;
 use crate::{Count, DeadLetter, Role, Setup};
+
+const MINUTE: i64 = 60_000;
 
 /// Everybody with a level: these with many orders, of whom a later version can take none, and these with one.
 fn with_levels(many: usize, few: usize) -> Bench {
@@ -20,18 +24,41 @@ fn with_levels(many: usize, few: usize) -> Bench {
 }
 
 /// Put a version in the model's place that fails on who has many orders, and wait until it has been asked about everybody.
-fn upgrade(bench: &Bench, fault: PluginFault) {
+fn upgrade(bench: &Bench, fault: PluginFault) -> Arc<Picky> {
+    let picky = Arc::new(Picky(Mutex::new(Some(fault))));
     bench.configure(|setup| {
         let model = &mut setup.installations[1];
-        model.role = Role::TagModel(Arc::new(Picky(Mutex::new(Some(fault)))));
+        model.role = Role::TagModel(Arc::clone(&picky) as Arc<dyn ComputeModel>);
         model.digest = "of a version that fails".into();
     });
     everybody_is_asked_about(bench);
+    picky
+}
+
+/// Wait until so many versions have been stopped, and as many are not on trial.
+fn are_stopped(bench: &Bench, count: usize) {
+    bench.wait_until("it is stopped", || bench.notes.0.lock().len() == count);
+    bench.wait_until("what it wrote is held", || counted(bench, "tags.level == 'many'").exact);
+}
+
+/// When the next trial begins, in minutes from now.
+fn minutes_to_trial(bench: &Bench) -> Option<i64> {
+    let due_at = bench.kernel.next_trial(WORKSPACE, LEVEL)?;
+    Some((due_at.0 - bench.clock.now().0) / MINUTE)
 }
 
 fn everybody_is_asked_about(bench: &Bench) {
     bench.wait_until("everybody is asked about", || bench.kernel.progress(WORKSPACE).backlog == 0);
     bench.settle();
+}
+
+/// Wait until what came is computed, whatever a stopped model has to say of it.
+fn everybody_is_computed(bench: &Bench) {
+    let head = bench.store.head_of(WORKSPACE);
+    assert!(
+        bench.kernel.wait_until_reacted(WORKSPACE, head, std::time::Duration::from_secs(20)),
+        "not computed in time"
+    );
 }
 
 fn counted(bench: &Bench, condition: &str) -> Count {
@@ -90,6 +117,72 @@ fn a_version_that_fails_on_a_quarter_of_those_who_had_values_is_stopped_and_thes
         assert_eq!((many.count, many.pending, many.current), (3, 0, true), "what the version before wrote");
         assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL).map(|uncomputed| uncomputed.people), Some(3));
     }
+}
+
+/// It stayed stopped until an admin came, though what made it fail may pass as it does of a version that was stopped for its faults.
+#[test]
+fn a_version_that_was_stopped_for_whom_it_lost_is_tried_on_them_and_each_trial_that_fails_doubles_the_wait() {
+    for fault in [trap(), PluginFault::Permanent("five".into())] {
+        let bench = with_levels(3, 9);
+        let picky = upgrade(&bench, fault);
+        are_stopped(&bench, 1);
+        for (trial, minutes) in [(2, 1), (3, 2), (4, 4)] {
+            assert_eq!(minutes_to_trial(&bench), Some(minutes));
+            bench.clock.advance_ms(minutes * MINUTE);
+            are_stopped(&bench, trial);
+            let many = counted(&bench, "tags.level == 'many'");
+            assert_eq!((many.count, many.pending), (3, 0), "what the version before wrote");
+            let uncomputed = bench.kernel.uncomputed(WORKSPACE, LEVEL).unwrap();
+            assert_eq!((uncomputed.people, uncomputed.since), (3, START), "since when there are any");
+        }
+        let reasons = bench.notes.2.reasons.lock().clone();
+        let of_all =
+            |reason: &String| reason.starts_with("it failed on 3 of 12 people for whom the version before it had");
+        assert!(reasons.iter().all(of_all), "those for whom it had answered count: {reasons:?}");
+        assert_eq!((letters(&bench).len(), letters(&bench)[0].first_at()), (1, START), "one letter tells of all of it");
+
+        *picky.0.lock() = None;
+        bench.clock.advance_ms(8 * MINUTE);
+        bench.wait_until("it runs again", || *bench.notes.2.recovered.lock() == [LEVEL]);
+        assert_eq!(bench.count("tags.level == 'few'"), 12, "everybody is answered for");
+        bench.wait_until("the letter is gone", || letters(&bench).is_empty());
+        assert_eq!((minutes_to_trial(&bench), bench.notes.0.lock().len()), (None, 4));
+        assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL), None);
+    }
+}
+
+/// A job of people for whom it answers says nothing of those on whom it failed.
+#[test]
+fn those_who_are_left_after_a_change_decide_about_a_trial() {
+    let bench = with_levels(3, 9);
+    upgrade(&bench, trap());
+    are_stopped(&bench, 1);
+    // Two have another order by now, with which it takes them.
+    bench.send((0..2).flat_map(|user| orders(&format!("many-{user}"), 5, 1)).collect());
+    everybody_is_computed(&bench);
+    bench.clock.advance_ms(MINUTE);
+    bench.wait_until("it runs again", || *bench.notes.2.recovered.lock() == [LEVEL]);
+    assert_eq!(bench.notes.0.lock().len(), 1, "one is too few");
+    everybody_is_asked_about(&bench);
+    assert_eq!(bench.kernel.uncomputed(WORKSPACE, LEVEL).map(|uncomputed| uncomputed.people), Some(1));
+}
+
+/// What it came to was in memory alone, and the people's rows say it too.
+#[test]
+fn a_trial_after_a_restart_is_judged_by_all_for_whom_the_version_had_answered() {
+    let mut bench = with_levels(3, 9);
+    upgrade(&bench, trap());
+    are_stopped(&bench, 1);
+    let why = bench.notes.2.reasons.lock()[0].clone();
+    let since = bench.clock.now();
+    // As the server's catalogue has it.
+    bench.configure(|setup| setup.installations[1].activity = Activity::Quarantined { since, why: why.clone() });
+    bench.restart();
+    assert_eq!(minutes_to_trial(&bench), Some(1));
+    bench.clock.advance_ms(MINUTE);
+    are_stopped(&bench, 2);
+    assert_eq!(bench.notes.2.reasons.lock()[1], why);
+    assert_eq!(minutes_to_trial(&bench), Some(2));
 }
 
 /// Nor after a restart that has forgotten the others, when they do something.

@@ -30,12 +30,21 @@ pub enum DeadLetter {
         /// The columns of its input.
         inputs: Vec<String>,
         /// Whom it happened to last, the newest last.
-        people: Vec<ProfileId>,
+        people: Vec<FailedPerson>,
     },
     /// Something stored that cannot be read, or is too large to be written; the work went on without it.
     Unreadable { id: String, at: Timestamp, position: Position, problem: String, raw: Vec<u8> },
     /// A message that was given up.
     Delivery(DeliveryView),
+}
+
+/// A person on whom a compute plugin failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedPerson {
+    pub profile: ProfileId,
+    /// SHA-256 of the row that the plugin was given, as one line of JSON with a member for each column; `None` where it was given
+    /// none, and in letters of a release that did not say.
+    pub row_sha256: Option<[u8; 32]>,
 }
 
 /// A record that was set aside.

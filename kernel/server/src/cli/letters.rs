@@ -111,14 +111,25 @@ fn beginnings(ids: &[String]) -> Vec<String> {
 /// All of one letter, what is long of it last and as it stands.
 fn one_letter(letter: &Value) -> String {
     let members = letter.as_object().into_iter().flatten();
-    let long = ["raw", "payload"];
+    let long = ["raw", "payload", "rows"];
     let rows = members.clone().filter(|(name, value)| !long.contains(&name.as_str()) && !value.is_null());
     let rows = rows.map(|(name, value)| vec![name.replace('_', " "), output::plain(value)]).collect();
     let mut text = output::table(&["what", "value"], rows);
     for (name, value) in members.filter(|(name, value)| long.contains(&name.as_str()) && !value.is_null()) {
-        text.push_str(&format!("\n\n{name}:\n{}", output::plain(value)));
+        let shown = match value.as_array() {
+            Some(rows) if rows.is_empty() => continue,
+            Some(rows) => digests(rows),
+            None => output::plain(value),
+        };
+        text.push_str(&format!("\n\n{name}:\n{shown}"));
     }
     text
+}
+
+/// The rows that a model was given of people.
+fn digests(rows: &[Value]) -> String {
+    let rows = rows.iter().map(|row| vec![field(row, "profile"), field(row, "sha256")]).collect();
+    output::table(&["profile", "sha256"], rows)
 }
 
 /// A page of dead letters, for `kith delivery dead-letters` as well.
@@ -279,6 +290,26 @@ mod tests {
         let several = only(&ids, "aside_00000003").unwrap_err();
         assert!(several.to_string().starts_with("2 letters begin with `aside_00000003`"), "{several}");
         assert_eq!(only(&ids, "aside_9").unwrap(), None);
+    }
+
+    #[test]
+    fn a_models_letter_is_shown_with_the_digests_of_its_rows_last() {
+        let rows = json!([{ "profile": "prof_1", "sha256": "ab12" }]);
+        let letter =
+            json!({ "type": "computation", "id": "aside_1", "code": "trap", "people": ["prof_1"], "rows": rows });
+        insta::assert_snapshot!(one_letter(&letter), @r#"
+         what     value
+        ──────────────────────
+         code     trap
+         id       aside_1
+         people   ["prof_1"]
+         type     computation
+
+        rows:
+         profile   sha256
+        ──────────────────
+         prof_1    ab12
+        "#);
     }
 
     #[test]

@@ -141,7 +141,7 @@ pub(crate) enum ActivityBody {
         #[serde(skip_serializing_if = "Option::is_none")]
         waits_for: Option<WaitsFor>,
         /// When the kernel tries an installation again that it stopped after faults: a good answer then puts it back, a fault
-        /// stops it for twice as long.
+        /// stops it for twice as long. A version that was stopped because it failed on many people is asked about these again.
         #[serde(skip_serializing_if = "Option::is_none")]
         next_trial_at: Option<String>,
     },

@@ -1,7 +1,7 @@
 //! Dead letters as the routes show them.
 
 use kith_model::id::InstallationId;
-use kith_pipeline::{DeadLetter, LetterCount, LetterCounts, LetterKind, RecordLetter, Replay};
+use kith_pipeline::{DeadLetter, FailedPerson, LetterCount, LetterCounts, LetterKind, RecordLetter, Replay};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
@@ -85,6 +85,9 @@ pub(crate) enum DeadLetterBody {
         inputs: Vec<String>,
         /// The profiles whom it happened to last, 16 at most, the newest last; `null` where they are withheld.
         people: Option<Vec<String>>,
+        /// What the plugin was given of them, in the same order, but for those of whom it was given nothing; `null` where it is
+        /// withheld.
+        rows: Option<Vec<FailedRowBody>>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         withheld: Vec<&'static str>,
     },
@@ -101,6 +104,15 @@ pub(crate) enum DeadLetterBody {
     },
     /// A message that was given up.
     Delivery(DeliveryBody),
+}
+
+/// A row that a compute plugin could not take.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct FailedRowBody {
+    profile: String,
+    /// SHA-256 of the row as one line of JSON without spaces, with a member for each column in the manifest's order, as
+    /// `kith plugin run` takes it: equal inputs have equal digests.
+    sha256: String,
 }
 
 /// What came of trying a dead letter again.
@@ -215,7 +227,7 @@ pub(super) fn letter_names(letter: &DeadLetter) -> Vec<String> {
     match letter {
         DeadLetter::Delivery(view) => vec![person(view.profile)],
         DeadLetter::Computation { people, .. } => {
-            std::iter::once(own()).chain(people.iter().copied().map(person)).collect()
+            std::iter::once(own()).chain(people.iter().map(|failed| person(failed.profile))).collect()
         }
         DeadLetter::Record(_) | DeadLetter::Unreadable { .. } => vec![own()],
     }
@@ -234,8 +246,11 @@ pub(super) fn letter_body(
         DeadLetter::Computation { id, installation, at, since, code, message, profiles, plugin, inputs, people } => {
             let message = withholding.of("message", message);
             // Whoever may see people may see who it was, whatever is sensitive in what the plugin says of them.
-            let people = (sight == Sight::People).then(|| people.iter().map(ToString::to_string).collect());
-            withholding.fields.extend(people.is_none().then_some("people"));
+            let names = people.iter().map(|failed| failed.profile.to_string()).collect();
+            let names = (sight == Sight::People).then_some(names);
+            withholding.fields.extend(names.is_none().then_some("people"));
+            // Whoever guesses a short row finds its digest, so that it is as sensitive as the row.
+            let rows = withholding.of("rows", people.iter().filter_map(failed_row).collect());
             let lens = looker.lens(installation, &code);
             DeadLetterBody::Computation {
                 id,
@@ -248,7 +263,8 @@ pub(super) fn letter_body(
                 masked: lens.masked(profiles),
                 plugin,
                 inputs,
-                people,
+                people: names,
+                rows,
                 withheld: withholding.fields,
             }
         }
@@ -265,6 +281,10 @@ pub(super) fn letter_body(
             DeadLetterBody::Delivery(delivery_body(tables, view, sight))
         }
     }
+}
+
+fn failed_row(failed: &FailedPerson) -> Option<FailedRowBody> {
+    Some(FailedRowBody { profile: failed.profile.to_string(), sha256: hex(&failed.row_sha256?) })
 }
 
 fn record_body(
@@ -308,6 +328,7 @@ fn record_body(
 
 #[cfg(test)]
 mod tests {
+    use kith_model::id::{ProfileId, SourceIdentityId};
     use kith_model::time::Timestamp;
     use serde_json::{Value, json};
 
@@ -315,6 +336,44 @@ mod tests {
     use crate::api::tests::{FIRST, key_with};
     use crate::auth::Scope;
     use crate::serve::tests::server;
+
+    /// A row may have so few values that whoever guesses it finds its digest.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_digest_of_a_row_is_for_who_may_see_the_row() {
+        let server = server();
+        let failed = |byte, row_sha256| FailedPerson { profile: ProfileId(SourceIdentityId([byte; 16])), row_sha256 };
+        let shown = |scopes: &[Scope]| {
+            let key = key_with(&server, FIRST, scopes, None);
+            let caller = server.app().authenticate(&key).unwrap();
+            let tables = server.app().catalogue.workspace(FIRST).unwrap();
+            let looker = Looker { app: server.app(), caller: &caller, mask: &Mask::new(&tables, &caller) };
+            let letter = computation(1, vec![failed(1, None), failed(2, Some([171; 32]))]);
+            serde_json::to_value(letter_body(&tables, letter, looker, Length::Whole)).unwrap()
+        };
+        let whole = shown(&[Scope::DeliveriesRead, Scope::ProfilesRead]);
+        let profile = failed(2, None).profile.to_string();
+        assert_eq!(whole["rows"], json!([{ "profile": profile, "sha256": "ab".repeat(32) }]));
+        assert_eq!(whole["people"].as_array().map(Vec::len), Some(2));
+        let withheld = shown(&[Scope::DeliveriesRead]);
+        assert_eq!((&withheld["rows"], &withheld["people"]), (&Value::Null, &Value::Null));
+        assert_eq!(withheld["withheld"], json!(["message", "people", "rows"]));
+    }
+
+    /// The letter of a model that failed so often, on these the last.
+    fn computation(profiles: u64, people: Vec<FailedPerson>) -> DeadLetter {
+        DeadLetter::Computation {
+            id: "aside_1".to_owned(),
+            installation: InstallationId(901),
+            at: Timestamp(0),
+            since: Timestamp(0),
+            code: "refused".to_owned(),
+            message: String::new(),
+            profiles,
+            plugin: String::new(),
+            inputs: Vec::new(),
+            people,
+        }
+    }
 
     /// A model that failed on whom its inputs chose told by the number of its failures whether they chose anybody more.
     #[tokio::test(flavor = "multi_thread")]
@@ -325,18 +384,7 @@ mod tests {
             let caller = server.app().authenticate(&key).unwrap();
             let tables = server.app().catalogue.workspace(FIRST).unwrap();
             let looker = Looker { app: server.app(), caller: &caller, mask: &Mask::new(&tables, &caller) };
-            let letter = DeadLetter::Computation {
-                id: "aside_1".to_owned(),
-                installation: InstallationId(901),
-                at: Timestamp(0),
-                since: Timestamp(0),
-                code: "refused".to_owned(),
-                message: String::new(),
-                profiles,
-                plugin: String::new(),
-                inputs: Vec::new(),
-                people: Vec::new(),
-            };
+            let letter = computation(profiles, Vec::new());
             let body = serde_json::to_value(letter_body(&tables, letter, looker, Length::Whole)).unwrap();
             let count = LetterCount {
                 source: InstallationId(901),
