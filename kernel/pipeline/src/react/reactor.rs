@@ -428,7 +428,9 @@ impl Reactor {
             self.queues.get_mut(&id).map(|queue| queue.demoted.insert(ordinal));
         }
         for (id, ordinal) in pass.asked_again {
-            self.queues.get_mut(&id).map(|queue| queue.reevaluation.ask_again_later(ordinal));
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.reevaluation.ask_again_later(ordinal);
+            }
         }
         for incoming in &pass.taken {
             if let Some(queue) = self.queues.get_mut(&incoming.result.installation) {
