@@ -23,7 +23,7 @@ fn made_up_methods_leave_nothing_behind() {
     let admin = server.admin();
     let ask = |number: usize, length: usize| {
         let name = format!("MADEUP{number}");
-        let method = format!("{name:A<length$}");
+        let method = name.clone() + &"A".repeat(length.saturating_sub(name.len()));
         let mut stream = TcpStream::connect(server.url().trim_start_matches("http://")).unwrap();
         stream
             .write_all(format!("{method} /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes())
