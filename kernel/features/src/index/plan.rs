@@ -252,9 +252,11 @@ impl<'a> Planner<'a> {
         columns.map(|column| &column.unknown).filter(|unknown| !unknown.is_empty()).collect()
     }
 
+    /// The value of a node that reads no feature. Where its budget ends it has none, and people are asked one by one.
     fn constant(&self, node: &Node) -> Option<Value> {
         let reads = node.any(&mut |node| matches!(node, Node::Feature(_)));
-        (!reads).then(|| Scope::new(&NoFacts, &|_| Value::Null, self.now, self.zone).evaluate(node))
+        let value = || Scope::new(&NoFacts, &|_| Value::Null, self.now, self.zone).evaluate(node);
+        (!reads).then(value).filter(|value| !value.is_unknown())
     }
 
     fn comparison(&self, comparison: Comparison, a: &Node, b: &Node, side: Side) -> Option<Plan<'a>> {

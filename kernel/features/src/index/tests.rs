@@ -394,6 +394,16 @@ fn an_evaluation_that_ends_is_not_counted_as_no() {
     assert_eq!(count_of(&index, &condition), Some(0));
     index.set(2, &name, &Value::text("x".repeat(1_000)));
     assert_eq!(count_of(&index, &condition), None);
+    // The same where nothing of a person is read: as a whole, beside a feature and as one of a list.
+    let dear = format!("['{}']", "x".repeat(1_000)) + &".map(a, a + a)".repeat(16);
+    for condition in [
+        format!("{dear}.size() == 0"),
+        format!("traits.text == {dear}[0]"),
+        format!("traits.text in {dear}"),
+        format!("!({dear}.size() > 0)"),
+    ] {
+        assert_eq!(count_of(&index, &condition), None, "{condition}");
+    }
 }
 
 #[test]
