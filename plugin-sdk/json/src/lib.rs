@@ -33,6 +33,7 @@ mod canonical;
 mod depth;
 mod fingerprint;
 mod flag;
+mod outline;
 mod parts;
 mod plain;
 mod scalar;
@@ -45,7 +46,8 @@ pub use canonical::canonical;
 pub use depth::is_deeper_than;
 pub use fingerprint::fingerprint;
 pub use flag::{Flag, Flags, MAX_FLAGS, Oddity};
-pub use parts::{Member, elements, member, members, text};
+pub use outline::{Outline, Record};
+pub use parts::{Entry, Member, elements, entries, items, member, members, text};
 pub use plain::is_plain_object;
 
 use std::fmt;
@@ -122,9 +124,9 @@ pub fn read_as(bytes: &[u8], duplicates: Duplicates, numbers: Numbers) -> Result
     let bytes = decoded(bytes);
     // Nearly every document that a program wrote is so, and is copied.
     if let Ok(text) = std::str::from_utf8(&bytes)
-        && plain::is_written_object(text, MAX_DEPTH)
+        && let Some(text) = plain::written(text, MAX_DEPTH)
     {
-        return Ok(Document { text: text.to_owned(), flags: Flags::default() });
+        return Ok(Document { text: text.into_owned(), flags: Flags::default() });
     }
     write::Writer::new(&bytes, duplicates, numbers).document()
 }

@@ -2,6 +2,7 @@
 //! message that nobody can read costs no other of its batch.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::scan::Scan;
 use crate::{Unreadable, read};
@@ -9,26 +10,53 @@ use crate::{Unreadable, read};
 /// A key of an object, and the bytes of its value.
 pub type Member<'a> = (Cow<'a, str>, &'a [u8]);
 
+/// A key of an object, and the text of its value.
+pub type Entry<'a> = (Cow<'a, str>, &'a str);
+
 /// The entries of an object, each value as its bytes; and where the object ends.
 ///
 /// # Errors
 /// Where it is no object, or does not end.
 pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
-    let mut scan = Scan::new(bytes);
     let mut entries = Vec::new();
+    let end = each_member(bytes, |key, value| entries.push((key, &bytes[value])))?;
+    Ok((entries, end))
+}
+
+/// The entries of an object in a document, each value as its text.
+///
+/// # Errors
+/// Where it is no object, or does not end.
+///
+/// ```
+/// let entries = kith_json::entries(r#"{"a": [1, {}], "b": "c"}"#).unwrap();
+/// assert_eq!(entries, [("a".into(), "[1, {}]"), ("b".into(), "\"c\"")]);
+/// ```
+pub fn entries(text: &str) -> Result<Vec<Entry<'_>>, Unreadable> {
+    let mut entries = Vec::with_capacity(USUAL_ENTRIES);
+    each_member(text.as_bytes(), |key, value| entries.push((key, &text[value])))?;
+    Ok(entries)
+}
+
+/// Room for what an object has as a rule.
+const USUAL_ENTRIES: usize = 8;
+
+/// Tell of each entry of an object and of the place of its value, which begins and ends between characters: what ends it is ASCII.
+fn each_member<'a>(bytes: &'a [u8], mut tell: impl FnMut(Cow<'a, str>, Range<usize>)) -> Result<usize, Unreadable> {
+    let mut scan = Scan::new(bytes);
     scan.open(b'{', "an object is expected")?;
     while !scan.closes(b'}')? {
         let key = scan.value()?;
         let at = scan.at;
-        let key = text(key).ok_or(Unreadable { at, problem: "a key is expected" })?;
+        let key = text(&bytes[key]).ok_or(Unreadable { at, problem: "a key is expected" })?;
         scan.skip_blanks();
         if scan.peek() != Some(b':') {
             return Err(scan.problem("`:` is expected"));
         }
         scan.at += 1;
-        entries.push((key, scan.value()?));
+        tell(key, scan.value()?);
     }
-    Ok((entries, scan.at))
+    Ok(scan.at)
 }
 
 /// The elements of a list, each as its bytes. Where one does not end, it is the last and has all that follows, so that those before it
@@ -37,20 +65,35 @@ pub fn members(bytes: &[u8]) -> Result<(Vec<Member<'_>>, usize), Unreadable> {
 /// # Errors
 /// Where it is no list.
 pub fn elements(bytes: &[u8]) -> Result<Vec<&[u8]>, Unreadable> {
-    let mut scan = Scan::new(bytes);
     let mut items = Vec::new();
+    each_element(bytes, |item| items.push(&bytes[item]))?;
+    Ok(items)
+}
+
+/// The elements of a list in a document, each as its text.
+///
+/// # Errors
+/// Where it is no list.
+pub fn items(text: &str) -> Result<Vec<&str>, Unreadable> {
+    let mut items = Vec::new();
+    each_element(text.as_bytes(), |item| items.push(&text[item]))?;
+    Ok(items)
+}
+
+fn each_element(bytes: &[u8], mut tell: impl FnMut(Range<usize>)) -> Result<(), Unreadable> {
+    let mut scan = Scan::new(bytes);
     scan.open(b'[', "a list is expected")?;
     while scan.closes(b']') == Ok(false) {
         let from = scan.at;
         match scan.value() {
-            Ok(item) => items.push(item),
+            Ok(item) => tell(item),
             Err(_) => {
-                items.push(bytes[from..].trim_ascii_end());
+                tell(from..from + bytes[from..].trim_ascii_end().len());
                 break;
             }
         }
     }
-    Ok(items)
+    Ok(())
 }
 
 /// The text under a key of the object that `bytes` hold, the last where the key comes again; `None` where there is none.
@@ -79,7 +122,7 @@ pub fn text(bytes: &[u8]) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(crate::scalar::unescaped(inner)))
 }
 
-impl<'a> Scan<'a> {
+impl Scan<'_> {
     fn open(&mut self, bracket: u8, problem: &'static str) -> Result<(), Unreadable> {
         self.skip_blanks();
         if self.peek() != Some(bracket) {
@@ -107,9 +150,9 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// The bytes of the value that begins here. A bracket that closes an outer one closes the inner ones too, because a bracket is
+    /// Where the bytes of the value lie that begins here. A bracket that closes an outer one closes the inner ones too, because a bracket is
     /// forgotten more easily than doubled; one that closes nothing means nothing.
-    fn value(&mut self) -> Result<&'a [u8], Unreadable> {
+    fn value(&mut self) -> Result<Range<usize>, Unreadable> {
         self.skip_blanks();
         let from = self.at;
         let mut open = Vec::new();
@@ -144,8 +187,8 @@ impl<'a> Scan<'a> {
                 Some(_) => self.at += 1,
             }
         }
-        let value = self.bytes[from..self.at].trim_ascii_end();
-        if value.is_empty() { Err(self.problem("a value is expected")) } else { Ok(value) }
+        let length = self.bytes[from..self.at].trim_ascii_end().len();
+        if length == 0 { Err(self.problem("a value is expected")) } else { Ok(from..from + length) }
     }
 
     fn skip_text(&mut self) -> Result<(), Unreadable> {

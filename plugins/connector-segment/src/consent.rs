@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use kith_plugin_sdk::EventKind;
+use kith_plugin_sdk::json::Unreadable;
 
 use crate::message::Shared;
 use crate::object::{self, Object, ObjectWriter, Raw};
@@ -54,7 +55,7 @@ pub(crate) fn add_of_context<'a>(context: Raw<'a>, said: &mut Vec<Said<'a>>) {
     for (_, consent) in context.all().filter(|(key, _)| *key == CONSENT) {
         let consent = Object::read(consent.get()).unwrap_or_default();
         let preferences =
-            consent.all().filter(|(key, value)| *key == "categoryPreferences" && object::is_object(value));
+            consent.all().filter(|(key, value)| *key == "categoryPreferences" && object::is_object(*value));
         said.extend(preferences.map(|(_, value)| (CONSENT.to_owned(), value)));
     }
 }
@@ -65,7 +66,7 @@ fn add<'a>(traits: Raw<'a>, said: &mut Vec<Said<'a>>) {
 }
 
 /// The traits with every `consent` of the message. What the traits would show anyway stays last, as what they show.
-pub(crate) fn with_all<'t>(traits: Cow<'t, str>, said: &[Said<'_>]) -> Result<Cow<'t, str>, serde_json::Error> {
+pub(crate) fn with_all<'t>(traits: Cow<'t, str>, said: &[Said<'_>]) -> Result<Cow<'t, str>, Unreadable> {
     if said.is_empty() {
         return Ok(traits);
     }

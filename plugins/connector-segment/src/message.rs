@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use kith_plugin_sdk::json::Unreadable;
 use kith_plugin_sdk::{Event, EventKind, Identifier, Timestamp};
 
 use crate::consent::{self, Said};
@@ -45,7 +46,7 @@ impl<'a> Shared<'a> {
     /// The shared fields of a batch. What is wrong with one of them is flagged with each message, and costs none of them.
     pub(crate) fn read(batch: &Object<'a>, flags: Vec<String>) -> Shared<'a> {
         let mut shared = Shared { flags, ..Shared::default() };
-        for (key, value) in batch.iter().filter(|(_, value)| !object::is_null(value)) {
+        for (key, value) in batch.iter().filter(|(_, value)| !object::is_null(*value)) {
             match key {
                 "context" => match object_field(key, value, &mut shared.flags) {
                     Field::Object(context) => shared.context = context,
@@ -105,15 +106,11 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Turn the text of one message into an event. `kind` is what the path says, where it says one.
-pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> Result<Event, Problem> {
-    if !text.starts_with('{') {
-        return Err(Problem::new("not-an-object", "the message is not a JSON object"));
-    }
-    let object = Object::read(text).map_err(unreadable)?;
+/// Turn one message into an event. `kind` is what the path says, where it says one.
+pub(crate) fn read(object: &Object<'_>, kind: Option<EventKind>, shared: &Shared<'_>) -> Result<Event, Problem> {
     let mut rest = Vec::new();
     let mut flags = Vec::new();
-    let fields = fields(&object, &mut rest, &mut flags);
+    let fields = fields(object, &mut rest, &mut flags);
     let kind = match kind {
         Some(kind) => kind,
         None => kind_of(fields.kind)?,
@@ -132,7 +129,7 @@ pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> 
     event.name = name(kind, &fields)?;
     let own_traits = if kind == EventKind::Group { "" } else { fields.traits };
     let traits = object::merge(about.traits, own_traits).map_err(unreadable)?;
-    let traits = consent::with_all(traits, &consent::said(&object, kind, shared)).map_err(unreadable)?;
+    let traits = consent::with_all(traits, &consent::said(object, kind, shared)).map_err(unreadable)?;
     event.identifiers = identifiers(kind, &fields, &traits, about.external_ids)?;
     event.properties = properties(kind, &fields)?;
     event.traits = if object::is_empty_object(&traits) { String::new() } else { traits.into_owned() };
@@ -143,12 +140,11 @@ pub(crate) fn read(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> 
 
 /// What there is of a refusal of consent in a message that becomes no event: an event that says that and no more. An agreement
 /// in it counts for nothing.
-pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) -> Option<Event> {
-    let object = Object::read(text).ok()?;
+pub(crate) fn refusal(object: &Object<'_>, kind: Option<EventKind>, shared: &Shared<'_>) -> Option<Event> {
     let kind = kind.or_else(|| kind_of(object.get("type")).ok()).unwrap_or(EventKind::Identify);
-    let refused = consent::refused(&consent::said(&object, kind, shared))?;
-    let readable = |key: &str| object.get(key).filter(|value| id(key, Some(value)).is_ok());
-    let part = |key: &str| object.get(key).filter(|value| object::is_object(value)).map_or("", |value| value.get());
+    let refused = consent::refused(&consent::said(object, kind, shared))?;
+    let readable = |key: &str| object.get(key).filter(|value| id(key, Some(*value)).is_ok());
+    let part = |key: &str| object.get(key).filter(|value| object::is_object(*value)).map_or("", |value| value.get());
     let fields = Fields {
         user_id: readable("userId"),
         anonymous_id: readable("anonymousId"),
@@ -171,13 +167,13 @@ pub(crate) fn refusal(text: &str, kind: Option<EventKind>, shared: &Shared<'_>) 
     (!event.identifiers.is_empty()).then_some(event)
 }
 
-fn unreadable(error: serde_json::Error) -> Problem {
+fn unreadable(error: Unreadable) -> Problem {
     Problem::new("unreadable-json", format!("it cannot be read: {error}"))
 }
 
 fn fields<'o, 'a>(object: &'o Object<'a>, rest: &mut Vec<(&'o str, Raw<'a>)>, flags: &mut Vec<String>) -> Fields<'a> {
     let mut fields = Fields::default();
-    for (key, value) in object.iter().filter(|(_, value)| !object::is_null(value)) {
+    for (key, value) in object.iter().filter(|(_, value)| !object::is_null(*value)) {
         let part = match key {
             "properties" => &mut fields.properties,
             "traits" => &mut fields.traits,
@@ -329,7 +325,7 @@ impl<'a> About<'a> {
         if object::may_have(context, ["\"traits\"", "\"externalIds\""]) {
             let context = Object::read(context).map_err(unreadable)?;
             about.traits =
-                context.get("traits").filter(|traits| object::is_object(traits)).map_or("", |traits| traits.get());
+                context.get("traits").filter(|traits| object::is_object(*traits)).map_or("", |traits| traits.get());
             about.external_ids = context.get("externalIds");
         }
         Ok(about)
@@ -399,7 +395,7 @@ fn properties(kind: EventKind, fields: &Fields<'_>) -> Result<String, Problem> {
     let given = if object::is_empty_object(fields.properties) { "" } else { fields.properties };
     match kind {
         EventKind::Group => {
-            let Some(group_id) = fields.group_id.filter(|value| matches!(id("groupId", Some(value)), Ok(Some(_))))
+            let Some(group_id) = fields.group_id.filter(|value| matches!(id("groupId", Some(*value)), Ok(Some(_))))
             else {
                 return Err(Problem::new(
                     "missing-group-id",

@@ -4,13 +4,18 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
+use kith_plugin_sdk::json::{self, Unreadable};
 
 /// The text of a JSON value, known to be well-formed.
-pub(crate) type Raw<'a> = &'a RawValue;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Raw<'a>(&'a str);
+
+impl<'a> Raw<'a> {
+    pub(crate) fn get(self) -> &'a str {
+        self.0
+    }
+}
 
 /// An object's entries in order. Of a repeated key the last holds, as in JavaScript.
 #[derive(Debug, Default)]
@@ -21,8 +26,25 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    pub(crate) fn read(text: &'a str) -> Result<Object<'a>, serde_json::Error> {
-        serde_json::from_str(text)
+    /// The object that a text holds.
+    pub(crate) fn read(text: &'a str) -> Result<Object<'a>, Unreadable> {
+        let entries = json::entries(text)?;
+        let mut object = Object { entries: Vec::with_capacity(entries.len()), replaced: Vec::new() };
+        for (key, value) in entries {
+            // Looking for a repetition costs the square of the number of keys, which an attacker chooses.
+            if object.entries.len() < MAX_CHECKED_KEYS {
+                object.set(key, Raw(value));
+            } else {
+                object.entries.push((key, Raw(value)));
+            }
+        }
+        Ok(object)
+    }
+
+    /// The object of entries none of whose keys comes again.
+    pub(crate) fn of(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Object<'a> {
+        let entries = entries.map(|(key, value)| (Cow::Borrowed(key), Raw(value))).collect();
+        Object { entries, replaced: Vec::new() }
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Raw<'a>> {
@@ -46,66 +68,12 @@ impl<'a> Object<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Object<'de>, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Object<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut object = Object::default();
-                while let Some(Key(key)) = map.next_key()? {
-                    let value = map.next_value()?;
-                    // Looking for a repetition costs the square of the number of keys, which an attacker chooses.
-                    if object.entries.len() < MAX_CHECKED_KEYS {
-                        object.set(key, value);
-                    } else {
-                        object.entries.push((key, value));
-                    }
-                }
-                Ok(object)
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
 /// Messages have about ten fields and traits some dozens. Past this many keys an object is taken as it is, repetitions and all.
 const MAX_CHECKED_KEYS: usize = 128;
 
-/// A key, borrowed unless it holds an escape.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Key<'de>, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
 /// The text of a JSON string, `None` for another type.
 pub(crate) fn text<'a>(raw: Raw<'a>) -> Option<Cow<'a, str>> {
-    let inner = raw.get().strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') { serde_json::from_str(raw.get()).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
+    json::text(raw.get().as_bytes())
 }
 
 /// Whether a value is `null`.
@@ -184,7 +152,7 @@ impl ObjectWriter {
 }
 
 /// The entries of `base` under those of `over`: where both have a key, `over` holds. Both are texts of objects or empty.
-pub(crate) fn merge<'a>(base: &'a str, over: &'a str) -> Result<Cow<'a, str>, serde_json::Error> {
+pub(crate) fn merge<'a>(base: &'a str, over: &'a str) -> Result<Cow<'a, str>, Unreadable> {
     if base.is_empty() || is_empty_object(base) || base == over {
         return Ok(Cow::Borrowed(over));
     }
@@ -204,5 +172,5 @@ pub(crate) fn merge<'a>(base: &'a str, over: &'a str) -> Result<Cow<'a, str>, se
 
 /// The elements of a list, each as its text; `None` for another type.
 pub(crate) fn list(raw: Raw<'_>) -> Option<Vec<Raw<'_>>> {
-    serde_json::from_str(raw.get()).ok()
+    Some(json::items(raw.get()).ok()?.into_iter().map(Raw).collect())
 }

@@ -620,3 +620,38 @@ fn a_signed_source_looks_at_nothing_that_is_not_signed() {
     let problems = Segment::validate(r#"{"signature":{"scheme":"custom"}}"#).unwrap_err();
     assert_eq!(problems[0].key, "signature.header");
 }
+
+/// What each client's library sends at once.
+const BATCHES: [&str; 4] = [
+    include_str!("../fixtures/segment-node.json"),
+    include_str!("../fixtures/segment-python.json"),
+    include_str!("../fixtures/rudder-node.json"),
+    include_str!("../fixtures/rudder-python.json"),
+];
+
+/// A body's messages and what became of them, without where each stands.
+fn without_places(body: &str) -> (Vec<Event>, Vec<(String, String)>) {
+    let mut received = receive("/v1/batch", body).unwrap();
+    received.events.iter_mut().for_each(|event| event.attributes.clear());
+    let rejected = received.rejected.into_iter().map(|rejected| (rejected.code, rejected.message));
+    (received.events, rejected.collect())
+}
+
+#[test]
+fn what_is_read_in_one_look_says_what_it_says_part_by_part() {
+    for fixture in BATCHES {
+        let found = without_places(fixture);
+        // A second list has to be looked at part by part.
+        let twice = fixture.replacen('{', "{\"batch\":[],", 1);
+        assert_eq!(found, without_places(&twice), "{fixture:.60}");
+        // Without white space the texts are borrowed, with more of it they are written anew.
+        let value: Value = serde_json::from_str(fixture).unwrap();
+        for spelt in [value.to_string(), serde_json::to_string_pretty(&value).unwrap()] {
+            assert_eq!(
+                without_places(&spelt),
+                without_places(&spelt.replacen('{', "{\"batch\":[],", 1)),
+                "{spelt:.60}"
+            );
+        }
+    }
+}
