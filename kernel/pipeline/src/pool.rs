@@ -24,6 +24,9 @@ pub(crate) enum Turn {
     Again,
     /// Another turn when this time has passed, or earlier if it is woken.
     After(Duration),
+    /// No turn for so long, even if it is woken: what wakes it meanwhile is taken together. Then as `Idle`, or as `After` the rest
+    /// of `most`.
+    Rest { least: Duration, most: Option<Duration> },
 }
 
 /// The owner of the keys.
@@ -51,6 +54,8 @@ struct State<K> {
     /// Idle keys that want a turn at a time, the earliest first; `due_at` holds the same by key.
     timers: BTreeSet<(Instant, K)>,
     due_at: HashMap<K, Instant>,
+    /// Until when idle keys have no turn.
+    resting: HashMap<K, Instant>,
     is_stopping: bool,
 }
 
@@ -59,16 +64,36 @@ impl<K: Copy + Ord + Hash> State<K> {
         if let Some(due) = self.due_at.remove(&key) {
             self.timers.remove(&(due, key));
         }
+        self.resting.remove(&key);
         self.statuses.insert(key, Status::Ready);
         self.ready.push_back(key);
     }
 
-    fn wake(&mut self, key: K) {
+    /// Have an idle key's turn begin at `due`, or earlier if it was to; whether that changed anything.
+    fn begin_at(&mut self, key: K, due: Instant) -> bool {
+        if self.due_at.get(&key).is_some_and(|held| *held <= due) {
+            return false;
+        }
+        if let Some(held) = self.due_at.insert(key, due) {
+            self.timers.remove(&(held, key));
+        }
+        self.timers.insert((due, key))
+    }
+
+    /// Whether a thread has to hear of it.
+    fn wake(&mut self, key: K) -> bool {
         match self.statuses.get(&key) {
-            None => self.make_ready(key),
-            Some(Status::Ready | Status::RunningAndWoken) => {}
+            None => match self.resting.get(&key) {
+                Some(until) if *until > Instant::now() => self.begin_at(key, *until),
+                _ => {
+                    self.make_ready(key);
+                    true
+                }
+            },
+            Some(Status::Ready | Status::RunningAndWoken) => false,
             Some(Status::Running) => {
                 self.statuses.insert(key, Status::RunningAndWoken);
+                false
             }
         }
     }
@@ -88,11 +113,15 @@ impl<K: Copy + Ord + Hash> State<K> {
         let woken = self.statuses.remove(&key) == Some(Status::RunningAndWoken);
         match turn {
             Turn::Again => self.make_ready(key),
+            Turn::Rest { least, most } => {
+                let now = Instant::now();
+                self.resting.insert(key, now + least);
+                let pause = if woken { Some(least) } else { most.map(|most| most.max(least)) };
+                pause.map(|pause| self.begin_at(key, now + pause));
+            }
             _ if woken => self.make_ready(key),
             Turn::After(pause) => {
-                let due = Instant::now() + pause;
-                self.timers.insert((due, key));
-                self.due_at.insert(key, due);
+                self.begin_at(key, Instant::now() + pause);
             }
             Turn::Idle => {}
         }
@@ -155,6 +184,7 @@ impl<K: Copy + Ord + Hash + std::fmt::Debug + Send + 'static> Pool<K> {
             statuses: HashMap::new(),
             timers: BTreeSet::new(),
             due_at: HashMap::new(),
+            resting: HashMap::new(),
             is_stopping: false,
         };
         let shared = Arc::new(PoolCore { state: Mutex::new(state), changed: Condvar::new(), tasks });
@@ -176,8 +206,7 @@ impl<K: Copy + Ord + Hash + std::fmt::Debug + Send + 'static> Pool<K> {
     /// Give `key` a turn that begins after this call.
     pub(crate) fn wake(&self, key: K) {
         let mut state = self.shared.state.lock();
-        if !state.is_stopping {
-            state.wake(key);
+        if !state.is_stopping && state.wake(key) {
             self.shared.changed.notify_one();
         }
     }
@@ -261,6 +290,38 @@ mod tests {
         assert_eq!(turns.recv_timeout(Duration::from_secs(20)).unwrap(), 1);
         let_go.send(Turn::After(Duration::from_secs(3600))).unwrap();
         pool.stop();
+    }
+
+    #[test]
+    fn what_wakes_a_key_that_rests_is_heard_once_and_then() {
+        let (began, turns) = sync_channel(16);
+        let (let_go, go_on) = sync_channel(16);
+        let pool = Pool::start("test", 1, Arc::new(Steps { began, go_on: Mutex::new(go_on) })).unwrap();
+        let rest = |least| Turn::Rest { least: Duration::from_millis(least), most: None };
+        pool.wake(1);
+        assert_eq!(turns.recv().unwrap(), 1);
+        let_go.send(rest(3_600_000)).unwrap();
+        // The turn has ended when another key's has begun on the only thread.
+        pool.wake(2);
+        assert_eq!(turns.recv().unwrap(), 2);
+        let_go.send(Turn::Idle).unwrap();
+        (0..5).for_each(|_| pool.wake(1));
+        pool.wake(3);
+        assert_eq!(turns.recv().unwrap(), 3, "who rests has no turn though it was woken");
+        let_go.send(rest(20)).unwrap();
+        pool.wake(4);
+        assert_eq!(turns.recv().unwrap(), 4);
+        (0..5).for_each(|_| pool.wake(3));
+        let_go.send(Turn::Idle).unwrap();
+        assert_eq!(turns.recv_timeout(Duration::from_secs(20)).unwrap(), 3, "it was woken, and has rested");
+        let_go.send(Turn::Rest { least: Duration::ZERO, most: Some(Duration::from_millis(1)) }).unwrap();
+        assert_eq!(turns.recv_timeout(Duration::from_secs(20)).unwrap(), 3, "a timer comes by itself");
+        let_go.send(rest(0)).unwrap();
+        pool.wake(5);
+        assert_eq!(turns.recv().unwrap(), 5);
+        let_go.send(Turn::Idle).unwrap();
+        pool.stop();
+        assert!(turns.try_recv().is_err(), "five wakes were one");
     }
 
     /// Panics the first time.

@@ -35,6 +35,7 @@ mod jobs;
 pub(crate) mod models;
 mod objections;
 mod opening;
+mod pace;
 pub(crate) mod projection;
 mod queues;
 mod reactor;

@@ -51,6 +51,8 @@ impl From<ReadError> for RecordError {
 impl Reactor {
     /// Take in what the feed has, within the budget.
     pub(super) fn feed(&mut self) -> Result<(), PassError> {
+        // What comes behind it is news, and not left over.
+        let head = self.shared.store.head_of(self.workspace.id);
         let mut changes =
             self.shared.store.changes(self.workspace.id, self.pass.cursor.position, self.feed_limits())?;
         self.complete(&mut changes.records)?;
@@ -77,7 +79,7 @@ impl Reactor {
         if records.as_slice().is_empty() {
             self.pass.cursor.position = self.pass.cursor.position.max(changes.up_to);
         }
-        self.pass.has_more |= self.pass.cursor.position < self.shared.store.head_of(self.workspace.id);
+        self.pass.has_more |= self.pass.cursor.position < head;
         Ok(())
     }
 

@@ -20,20 +20,17 @@ use super::emitted::{Emissions, Told};
 use super::identities::Identities;
 use super::inbox::Incoming;
 use super::opening::ReactorStart;
+use super::pace::Left;
 use super::projection::Changes;
-use super::queues::{Queue, Queues};
+use super::queues::Queues;
 use super::readiness::{Readiness, Work};
 use super::seen::{SeenNow, SeenState};
 use super::touch::Touch;
-use crate::plan::ModelPlan;
 use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
 use crate::rows::derived::{Cursor, Entries};
 use crate::rows::{Aside, DeliveryTotals};
 use crate::shared::{CompiledSetup, Failing, KernelState, Workspace};
-
-/// How often a workspace with timers or with waiting people looks again when nothing wakes it.
-const IDLE: Duration = Duration::from_millis(50);
 
 /// After a failure the work is tried again, smaller, after this long; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -204,7 +201,7 @@ impl Reactor {
             return Turn::Idle;
         }
         match self.run_pass() {
-            Ok(has_more) => {
+            Ok(left) => {
                 self.failures = 0;
                 self.left_out = LeftOut::Nothing;
                 if self.alone.pop_front().is_none() {
@@ -212,7 +209,7 @@ impl Reactor {
                 }
                 *self.workspace.failing.lock() = None;
                 self.workspace.note_pass();
-                if has_more { Turn::Again } else { self.rest() }
+                self.rest(left)
             }
             Err(error) => {
                 self.abandon();
@@ -221,19 +218,8 @@ impl Reactor {
         }
     }
 
-    /// When to look again though nothing wakes the reactor.
-    fn rest(&self) -> Turn {
-        let waits = |model: &ModelPlan| {
-            let queue = self.queues.get(&model.installed.id);
-            model.installed.activity.is_running() && queue.is_some_and(Queue::waits)
-        };
-        let is_waiting =
-            self.next_timer.is_some() || self.emissions.waits() || self.compiled.plan.models.iter().any(waits);
-        if is_waiting { Turn::After(IDLE) } else { Turn::Idle }
-    }
-
-    /// One pass; whether there is more to do.
-    fn run_pass(&mut self) -> Result<bool, PassError> {
+    /// One pass; what there is to do after it.
+    fn run_pass(&mut self) -> Result<Left, PassError> {
         self.begin()?;
         let alone = self.alone();
         for part in Part::ALL.into_iter().filter(|part| alone.is_none_or(|alone| alone == *part)) {
@@ -242,12 +228,15 @@ impl Reactor {
         self.compute_touched()?;
         self.commit()?;
         self.hand_over_emitted();
-        if alone.is_some() {
-            return Ok(true);
-        }
-        let has_more = self.dispatch()?;
-        // What the pass itself has appended is to be gone over too.
-        Ok(has_more || self.cursor.position < self.shared.store.head_of(self.workspace.id))
+        let has_more = alone.is_some() || self.dispatch()?;
+        let has_news = self.cursor.position < self.shared.store.head_of(self.workspace.id);
+        Ok(if has_more {
+            Left::Work
+        } else if has_news {
+            Left::News
+        } else {
+            Left::Nothing
+        })
     }
 
     fn take_in(&mut self, part: Part) -> Result<(), PassError> {

@@ -1,0 +1,44 @@
+//! When a workspace's next pass begins.
+
+use std::time::Duration;
+
+use super::queues::Queue;
+use super::reactor::Reactor;
+use crate::plan::ModelPlan;
+use crate::pool::Turn;
+
+/// How often a workspace with timers or with waiting people looks again when nothing wakes it.
+const IDLE: Duration = Duration::from_millis(50);
+
+/// A pass over what came begins this long after the one before ended, or later. Each commit wakes the reactor, and what many small
+/// ones bring costs less in one pass, which has one call of each model and one commit. Nobody who waits for an audience notices.
+const PACE: Duration = Duration::from_millis(10);
+
+/// What there is to do after a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// Records that came while it ran, or that it has appended itself.
+    News,
+    /// What it did not get to.
+    Work,
+}
+
+impl Reactor {
+    /// When to look again, though nothing wakes the reactor.
+    pub(super) fn rest(&self, left: Left) -> Turn {
+        let waits = |model: &ModelPlan| {
+            let queue = self.queues.get(&model.installed.id);
+            model.installed.activity.is_running() && queue.is_some_and(Queue::waits)
+        };
+        let is_waiting =
+            || self.next_timer.is_some() || self.emissions.waits() || self.compiled.plan.models.iter().any(waits);
+        match left {
+            Left::Work => Turn::Again,
+            Left::News => Turn::Rest { least: PACE, most: Some(PACE) },
+            Left::Nothing if self.read_bytes > 0 => Turn::Rest { least: PACE, most: is_waiting().then_some(IDLE) },
+            Left::Nothing if is_waiting() => Turn::After(IDLE),
+            Left::Nothing => Turn::Idle,
+        }
+    }
+}
