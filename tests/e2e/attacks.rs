@@ -147,8 +147,7 @@ fn no_body_with_a_write_key_switches_its_source_off() {
 #[test]
 fn bodies_of_nothing_but_mistakes_become_few_rows() {
     const PARTS: usize = 125_829;
-    /// Each was worth 57 MiB, so that fewer than 24 tell the same.
-    const REQUESTS: u64 = 6;
+    const REQUESTS: u64 = 24;
     let kernel = TestKernel::start();
     let source = kernel.segment();
     kernel.settle();

@@ -101,11 +101,11 @@ fn a_burst_of_loops_costs_a_neighbour_no_request() {
     let source = kernel.source(&installed);
     let grants = json!({ "limits": { "cpu_ms": 300, "wall_ms": 20_000, "memory_bytes": 4 << 20 } });
     kernel.install("hostile/connector", json!({ "name": "bad", "grants": grants }));
-    let (admin, looping) = (kernel.admin(), AtomicUsize::new(60));
+    let (admin, looping) = (kernel.admin(), AtomicUsize::new(600));
     // One that has served somebody is not stopped for what one sender makes it do.
     admin.send("POST", &records("bad"), &[], "ada").is(200);
     std::thread::scope(|scope| {
-        for number in 0..60 {
+        for number in 0..600 {
             let (admin, looping) = (&admin, &looping);
             scope.spawn(move || {
                 let answer = admin.send("POST", &records("bad"), &[], format!("loop-{number}"));
