@@ -308,6 +308,33 @@ proptest! {
         }
     }
 
+    /// An outline has what the readers of parts find, of every list under a key of the document.
+    #[test]
+    fn an_outline_has_the_parts(records in prop::collection::vec(documents(), 0..4), other in documents()) {
+        let whole = format!(" {{ \"x\" :{other}, \"list\": [{}] }}", records.join(" ,\n"));
+        for (text, list) in [(whole.as_str(), Some("list")), (whole.as_str(), None), (other.as_str(), Some("a"))] {
+            let Some(outline) = Outline::of(text, list) else { continue };
+            let read = |bytes: &[u8]| read_as(bytes, Duplicates::Kept, Numbers::Kept).unwrap();
+            let entries = |bytes: &[u8]| {
+                let (entries, end) = members(bytes).unwrap();
+                assert!(bytes[end..].trim_ascii().is_empty());
+                let entry = |(key, value): (std::borrow::Cow<'_, str>, &[u8])| (key.into_owned(), read(value).text);
+                entries.into_iter().map(entry).collect::<Vec<_>>()
+            };
+            let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+            prop_assert!(read(text.as_bytes()).flags.is_empty());
+            prop_assert_eq!(outline.entries().map(owned).collect::<Vec<_>>(), entries(text.as_bytes()));
+            let (all, _) = members(text.as_bytes()).unwrap();
+            let listed = all.iter().find(|(key, _)| list == Some(key.as_ref()));
+            let items = listed.map(|(_, value)| elements(value).unwrap());
+            prop_assert_eq!(outline.records().map(<[Record]>::len), items.as_ref().map(Vec::len));
+            for (record, item) in outline.records().unwrap_or_default().iter().zip(items.unwrap_or_default()) {
+                prop_assert_eq!(text[record.span()].as_bytes(), item);
+                prop_assert_eq!(outline.entries_of(record).map(owned).collect::<Vec<_>>(), entries(item));
+            }
+        }
+    }
+
     /// Parts in one list and bytes in another give the fingerprint of a list for each.
     #[test]
     fn a_fingerprint_is_that_of_the_parts(document in documents()) {

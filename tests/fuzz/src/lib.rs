@@ -132,10 +132,25 @@ pub fn journal(bytes: &[u8]) {
 
 /// A body in one of a connector's encodings, under each path: every message is taken or set aside with a reason.
 pub fn intake(bytes: &[u8]) {
+    let receive = |path: &str, body: &[u8]| {
+        testing::with_config(json!({}), || plugin_connector_segment::Segment::receive(Request::post(path, body)))
+    };
     for path in ["/v1/batch", "/v1/track", "/v1/identify"] {
-        let receive = || plugin_connector_segment::Segment::receive(Request::post(path, bytes));
-        check(&testing::with_config(json!({}), receive), bytes);
+        check(&receive(path, bytes), bytes);
     }
+    // A list of messages beside the other has the parts of the body looked at one by one.
+    let Some(rest) = bytes.strip_prefix(b"{") else { return };
+    let twice = [b"{\"batch\":[],", rest].concat();
+    if let (Ok(once), Ok(twice)) = (receive("/v1/batch", bytes), receive("/v1/batch", &twice)) {
+        assert_eq!(without_places(once), without_places(twice), "how it is looked at changes what is read");
+    }
+}
+
+/// What was received but for where each part lies in the body.
+fn without_places(mut received: Received) -> Received {
+    received.consumed = 0;
+    received.events.iter_mut().for_each(|event| event.attributes.clear());
+    received
 }
 
 /// A table: the first byte chooses the encoding and where the file is cut; in two pieces it reads as in one.
