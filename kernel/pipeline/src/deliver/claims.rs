@@ -22,7 +22,7 @@ use crate::setup::{Installed, Setup};
 /// A claimed message that this process loses comes back after this long: longer than an attempt may take.
 pub(super) const LEASE_MS: i64 = 120_000;
 
-/// Messages that are claimed at once: all of their rows are read together.
+/// Messages that are claimed at once: their rows are read together.
 const MAX_CLAIMED: usize = 512;
 
 /// Later than anything is due, and not past the end of the store's order.
@@ -76,8 +76,8 @@ pub(super) fn claim(
     }
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
-    let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
-    let people = people_behind(sender, setup, &profiles)?;
+    let people = deliveries.iter().map(|(_, row)| person_behind(sender, setup, row.profile));
+    let people = people.collect::<Result<Vec<ProfileLookup>, ReadError>>()?;
     let mut passed = Vec::new();
     for ((job, row), found) in deliveries.into_iter().zip(people) {
         match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
@@ -196,16 +196,15 @@ pub(super) async fn may_still_leave(sender: &Arc<Sender>, outgoing: &Arc<Outgoin
 
 fn passes_again(sender: &Sender, outgoing: &Outgoing) -> Result<bool, ReadError> {
     let Standing::Running { setup, installed } = sender.standing() else { return Ok(false) };
-    let mut people = people_behind(sender, &setup, &[outgoing.row.profile])?;
-    let Some(found) = people.pop() else { return Ok(false) };
+    let found = person_behind(sender, &setup, outgoing.row.profile)?;
     let verdict = gate::judge(&setup, &installed, &outgoing.row, &found, sender.now());
     Ok(matches!(verdict, Verdict::Pass { recipient, .. } if recipient == outgoing.message.recipient))
 }
 
-/// Who is behind each profile, as the gate has to know them.
-fn people_behind(sender: &Sender, setup: &Setup, profiles: &[ProfileId]) -> Result<Vec<ProfileLookup>, ReadError> {
+/// Who is behind a profile, as the gate has to know them.
+fn person_behind(sender: &Sender, setup: &Setup, profile: ProfileId) -> Result<ProfileLookup, ReadError> {
     let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
-    gate::people_behind(sender.shared.store.as_ref(), by, profiles)
+    gate::person_behind(sender.shared.store.as_ref(), by, profile)
 }
 
 /// The longest time between two looks at a message that waits for a tag or score: each look is a row written, and a model that
