@@ -5,6 +5,7 @@
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
 pub(crate) mod beforehand;
+pub(crate) mod grounds;
 pub(super) mod parted;
 mod retracted;
 pub(crate) mod standing;
@@ -90,12 +91,20 @@ pub(super) fn judge(
     found: &ProfileLookup,
     now: Timestamp,
 ) -> Verdict {
+    not_due(row, now).unwrap_or_else(|| decide(setup, channel, row, found))
+}
+
+/// What becomes of a message that is not due at `now`. Nothing else of a verdict changes with the time alone.
+pub(super) fn not_due(row: &DeliveryRow, now: Timestamp) -> Option<Verdict> {
     match row.state {
-        DeliveryState::Pending { due_at, .. } if due_at > now => return Verdict::Early { due_at },
-        DeliveryState::Pending { .. } => {}
-        DeliveryState::Sending { .. } => return Verdict::Interrupted,
-        _ => return Verdict::Settled,
+        DeliveryState::Pending { due_at, .. } => (due_at > now).then_some(Verdict::Early { due_at }),
+        DeliveryState::Sending { .. } => Some(Verdict::Interrupted),
+        _ => Some(Verdict::Settled),
     }
+}
+
+/// Decide about a message that is due.
+fn decide(setup: &Setup, channel: &Installed, row: &DeliveryRow, found: &ProfileLookup) -> Verdict {
     let audience = setup.audiences.iter().find(|audience| audience.id == row.audience);
     let Some(audience) = audience else { return refuse("its audience was deleted") };
     let sends = [&audience.on_enter, &audience.on_exit];
