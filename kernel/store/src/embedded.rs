@@ -18,7 +18,7 @@ use crate::journal::tail::{Heads, Tail};
 use crate::journal::{End, Journal};
 use crate::{
     ChangeLimits, Changes, CommitError, Committed, DiskRoom, EngineKind, Fence, Job, Key, KeyRange, OpenError, Page,
-    QueueId, ReadError, Status, Store, Unit, Value, keys,
+    QueueId, ReadError, ReadSet, Status, Store, Unit, Value, keys,
 };
 
 mod applier;
@@ -231,6 +231,14 @@ impl Store for Embedded {
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError> {
         let range = Embedded::range_below_reserved(range);
         self.shared.read(|| read::scan(&self.shared.overlay, &*self.shared.engine, None, &range, limit))
+    }
+
+    fn read_set(&self) -> ReadSet {
+        ReadSet::of_nothing(self.shared.overlay.read().visible.sequence)
+    }
+
+    fn is_unchanged(&self, read: &ReadSet) -> bool {
+        self.shared.overlay.stripes.are_unchanged(read)
     }
 
     fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>> {

@@ -97,6 +97,8 @@ pub(crate) const ENGINE: u8 = 0xf8;
 const WORKSPACE_BYTES: usize = 5;
 /// The bytes before the rest.
 const SHARD_BYTES: usize = 7;
+/// The bytes of a key that has an identity or a digest behind its shard and nothing more.
+const NOTED_BYTES: usize = SHARD_BYTES + 16;
 
 fn shard_of(bytes: &[u8]) -> u16 {
     #[allow(clippy::cast_possible_truncation, reason = "the remainder is below 1024")]
@@ -136,6 +138,16 @@ impl Key {
     /// Whether the row's value is a record of the log.
     pub(crate) fn is_of_history(&self) -> bool {
         matches!(self.0.first(), Some(&(EVENT | SUPERSEDED)))
+    }
+
+    /// The part of the key by which its changes are noted ([`crate::ReadSet`]), up to the identity or digest, so that the rows of
+    /// one identity in a space are noted as one; `None` where they are not noted. Which spaces are is a matter of what it costs:
+    /// what is read of another one always counts as changed.
+    pub(crate) fn noted(&self) -> Option<&[u8]> {
+        match self.0.first() {
+            Some(&(PERSON | EVENT | SUPERSEDED | ALIAS | EDGE | VETO | SUPPRESSION)) => self.0.get(..NOTED_BYTES),
+            _ => None,
+        }
     }
 
     /// The prefix of all keys of a space in a workspace, whatever their shard.

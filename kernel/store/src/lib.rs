@@ -14,6 +14,7 @@ mod engine;
 mod files;
 mod journal;
 pub mod keys;
+mod read_set;
 pub mod row;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use kith_model::time::Timestamp;
 pub use config::{EngineKind, OpenError, Status, StoreConfig};
 pub use embedded::{Embedded, MAX_UNIT_BYTES, memory, open};
 pub use keys::Key;
+pub use read_set::{ReadSet, Reading};
 
 /// Read `bytes` as a record of the journal with all of its operations, also with the checksum that they would have: for the
 /// search for inputs on which that panics.
@@ -252,6 +254,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Up to `limit` rows of `range`, in key order. Each row is whole; the page is no snapshot.
     fn scan(&self, range: &KeyRange, limit: usize) -> Result<Page, ReadError>;
+
+    /// A read set of nothing yet, for [`Reading`]: what is committed from here on counts as a change of what is read.
+    fn read_set(&self) -> ReadSet {
+        ReadSet::default()
+    }
+
+    /// Whether nothing that was read has changed since. Every unit counts that was answered before the question; where it cannot
+    /// be told, something has changed. It reads no row and waits for nobody.
+    fn is_unchanged(&self, _read: &ReadSet) -> bool {
+        false
+    }
 
     /// Commit a unit; durable on return.
     fn commit(&self, unit: Unit) -> Result<Committed, CommitError> {

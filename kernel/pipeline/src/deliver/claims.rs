@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use kith_model::delivery::{DeliveryInput, DeliveryState, Message};
-use kith_model::id::ProfileId;
 use kith_model::time::Timestamp;
 use kith_store::{CommitError, Job, Key, Operation, ReadError, Unit, row};
 use tokio::time::Instant;
 
+use super::gate::grounds::{Grounds, person_on_grounds};
 use super::gate::{self, ProfileLookup, Verdict};
 use super::inputs::{self, MessageInputs};
 use super::pieces::Pieces;
@@ -22,7 +22,7 @@ use crate::setup::{Installed, Setup};
 /// A claimed message that this process loses comes back after this long: longer than an attempt may take.
 pub(super) const LEASE_MS: i64 = 120_000;
 
-/// Messages that are claimed at once: all of their rows are read together.
+/// Messages that are claimed at once: their rows are read together.
 const MAX_CLAIMED: usize = 512;
 
 /// Later than anything is due, and not past the end of the store's order.
@@ -54,7 +54,7 @@ pub(super) enum ClaimError {
 /// Claim up to `limit` messages and let through what may leave.
 pub(super) fn claim(
     sender: &Sender,
-    setup: &Setup,
+    setup: &Arc<Setup>,
     installed: &Installed,
     limit: usize,
 ) -> Result<ClaimOutcome, ClaimError> {
@@ -76,11 +76,12 @@ pub(super) fn claim(
     }
     let deadline = Instant::now() + exchange::MAX_ATTEMPT;
     let deliveries = read_deliveries(sender, jobs, now, &mut pieces)?;
-    let profiles: Vec<_> = deliveries.iter().map(|(_, row)| row.profile).collect();
-    let people = people_behind(sender, setup, &profiles)?;
+    let (store, workspace) = (&sender.shared.store, sender.workspace());
+    let people = deliveries.iter().map(|(_, row)| person_on_grounds(store, workspace, setup, row.profile));
+    let people = people.collect::<Result<Vec<(ProfileLookup, Grounds)>, ReadError>>()?;
     let mut passed = Vec::new();
-    for ((job, row), found) in deliveries.into_iter().zip(people) {
-        match look(sender, &Terms { setup, installed, deadline, now }, &job, row, &found) {
+    for ((job, row), person) in deliveries.into_iter().zip(people) {
+        match look(sender, &Terms { setup, installed, deadline, now }, &job, row, person) {
             Look::Leaves(outgoing) => passed.push(Arc::from(outgoing)),
             Look::Stays(operations) => pieces.add(operations, DeliveryTotals::default())?,
             Look::Ends(row, input) => end(&mut pieces, &job, *row, input, now)?,
@@ -140,9 +141,15 @@ struct Terms<'a> {
     now: Timestamp,
 }
 
-fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: &ProfileLookup) -> Look {
+fn look(
+    sender: &Sender,
+    terms: &Terms<'_>,
+    job: &Job,
+    row: DeliveryRow,
+    (found, grounds): (ProfileLookup, Grounds),
+) -> Look {
     let Terms { setup, installed, deadline, now } = *terms;
-    let (recipient, person) = match gate::judge(setup, installed, &row, found, now) {
+    let (recipient, person) = match gate::judge(setup, installed, &row, &found, now) {
         Verdict::Pass { recipient, person } => (recipient, person),
         Verdict::Later => return Look::Stays(vec![put_off(job, now.plus_ms(HELD_BACK_MS))]),
         Verdict::Early { due_at } => return Look::Stays(vec![put_off(job, due_at)]),
@@ -179,13 +186,17 @@ fn look(sender: &Sender, terms: &Terms<'_>, job: &Job, row: DeliveryRow, found: 
         inputs: inputs.into_iter().map(|(name, value)| (name, value.to_string())).collect(),
         created_at: row.created_at,
     };
-    Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, deadline }))
+    Look::Leaves(Box::new(Outgoing { id: job.id, row, message, person, grounds, deadline }))
 }
 
 /// Whether a message that is about to leave may still leave as it is: it passed the gate when it was claimed, and since then its
-/// audience may have been deleted or its person have refused it, and whoever did was answered that it holds. One that may not goes
-/// back to its outbox, where its next claim decides and writes down why.
+/// audience may have been deleted or its person have refused it, and whoever did was answered that it holds. The person is read
+/// again only where something that the gate decided by has changed since then. One that may not leave goes back to its outbox,
+/// where its next claim decides and writes down why.
 pub(super) async fn may_still_leave(sender: &Arc<Sender>, outgoing: &Arc<Outgoing>) -> bool {
+    if passes_as_before(sender, outgoing) {
+        return true;
+    }
     let asking = (Arc::clone(sender), Arc::clone(outgoing));
     let passes = offload::run(move || passes_again(&asking.0, &asking.1)).await;
     passes.unwrap_or_else(|error| {
@@ -194,18 +205,20 @@ pub(super) async fn may_still_leave(sender: &Arc<Sender>, outgoing: &Arc<Outgoin
     })
 }
 
-fn passes_again(sender: &Sender, outgoing: &Outgoing) -> Result<bool, ReadError> {
-    let Standing::Running { setup, installed } = sender.standing() else { return Ok(false) };
-    let mut people = people_behind(sender, &setup, &[outgoing.row.profile])?;
-    let Some(found) = people.pop() else { return Ok(false) };
-    let verdict = gate::judge(&setup, &installed, &outgoing.row, &found, sender.now());
-    Ok(matches!(verdict, Verdict::Pass { recipient, .. } if recipient == outgoing.message.recipient))
+/// Whether the gate would decide about a message that it let through as it did then, because it would decide by the same. That the
+/// channel runs is among it: it is part of the setup. Reads nothing and waits for nobody.
+fn passes_as_before(sender: &Sender, outgoing: &Outgoing) -> bool {
+    let Some(workspace) = sender.shared.workspace(sender.workspace()) else { return false };
+    let setup = Arc::clone(&workspace.compiled.load().setup);
+    gate::not_due(&outgoing.row, sender.now()).is_none() && outgoing.grounds.hold(sender.shared.store.as_ref(), &setup)
 }
 
-/// Who is behind each profile, as the gate has to know them.
-fn people_behind(sender: &Sender, setup: &Setup, profiles: &[ProfileId]) -> Result<Vec<ProfileLookup>, ReadError> {
+fn passes_again(sender: &Sender, outgoing: &Outgoing) -> Result<bool, ReadError> {
+    let Standing::Running { setup, installed } = sender.standing() else { return Ok(false) };
     let by = (sender.workspace(), &setup.realm_key, &setup.identity_rules);
-    gate::people_behind(sender.shared.store.as_ref(), by, profiles)
+    let found = gate::person_behind(sender.shared.store.as_ref(), by, outgoing.row.profile)?;
+    let verdict = gate::judge(&setup, &installed, &outgoing.row, &found, sender.now());
+    Ok(matches!(verdict, Verdict::Pass { recipient, .. } if recipient == outgoing.message.recipient))
 }
 
 /// The longest time between two looks at a message that waits for a tag or score: each look is a row written, and a model that

@@ -1,10 +1,11 @@
 //! Whether a message may leave, decided when it is claimed and not when it was made: audiences are deleted, channels removed,
 //! profiles merged and consents withdrawn in between.
 //!
-//! Reading and deciding are apart. [`read_people`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
+//! Reading and deciding are apart. [`person_behind`] fetches what the decision needs, [`judge`] decides without I/O. What cannot
 //! be read is refused, because a refusal that the gate overlooks cannot be taken back.
 
 pub(crate) mod beforehand;
+pub(crate) mod grounds;
 pub(super) mod parted;
 mod retracted;
 pub(crate) mod standing;
@@ -21,7 +22,7 @@ use kith_model::time::Timestamp;
 use kith_store::keys::PersonRow;
 use kith_store::{Key, ReadError, Store, Value, row};
 
-use crate::profiles::facts::{FactsRow, facts_key};
+use crate::profiles::facts::{FactsRow, facts_key, get_one};
 use crate::profiles::suppressions;
 use crate::rows::DeliveryRow;
 use crate::setup::{Installed, Setup};
@@ -90,12 +91,20 @@ pub(super) fn judge(
     found: &ProfileLookup,
     now: Timestamp,
 ) -> Verdict {
+    not_due(row, now).unwrap_or_else(|| decide(setup, channel, row, found))
+}
+
+/// What becomes of a message that is not due at `now`. Nothing else of a verdict changes with the time alone.
+pub(super) fn not_due(row: &DeliveryRow, now: Timestamp) -> Option<Verdict> {
     match row.state {
-        DeliveryState::Pending { due_at, .. } if due_at > now => return Verdict::Early { due_at },
-        DeliveryState::Pending { .. } => {}
-        DeliveryState::Sending { .. } => return Verdict::Interrupted,
-        _ => return Verdict::Settled,
+        DeliveryState::Pending { due_at, .. } => (due_at > now).then_some(Verdict::Early { due_at }),
+        DeliveryState::Sending { .. } => Some(Verdict::Interrupted),
+        _ => Some(Verdict::Settled),
     }
+}
+
+/// Decide about a message that is due.
+fn decide(setup: &Setup, channel: &Installed, row: &DeliveryRow, found: &ProfileLookup) -> Verdict {
     let audience = setup.audiences.iter().find(|audience| audience.id == row.audience);
     let Some(audience) = audience else { return refuse("its audience was deleted") };
     let sends = [&audience.on_enter, &audience.on_exit];
@@ -153,120 +162,59 @@ fn refuse(reason: &str) -> Verdict {
     Verdict::Refuse { reason: reason.to_owned() }
 }
 
-/// Who is behind each of `profiles` now, in their order.
+/// Who is behind a profile now.
 ///
-/// A profile's rows are several, and accept may merge it between two reads; its members would then be found empty, and an
-/// empty person has refused nothing. So the row that lists the members is read again after the members' own rows, and a
-/// person counts only if it was the same both times.
-pub(super) fn read_people(
+/// Its rows are several, and accept may merge it between two reads; its members would then be found empty, and an empty person
+/// has refused nothing. So the row that lists the members is read again after the members' own rows, and a person counts only if
+/// it was the same both times.
+pub(super) fn read_person(
     store: &dyn Store,
     by: (WorkspaceId, &IdentityRules),
-    profiles: &[ProfileId],
-) -> Result<Vec<ProfileLookup>, ReadError> {
-    let mut found = vec![ProfileLookup::Unsteady; profiles.len()];
+    profile: ProfileId,
+) -> Result<ProfileLookup, ReadError> {
     for _ in 0..MAX_READS {
-        let open: Vec<usize> = (0..profiles.len()).filter(|index| found[*index] == ProfileLookup::Unsteady).collect();
-        if open.is_empty() {
-            break;
-        }
-        let ids: Vec<ProfileId> = open.iter().map(|index| profiles[*index]).collect();
-        for (index, person) in open.into_iter().zip(read_once(store, by, &ids)?) {
-            found[index] = person;
+        match read_once(store, by, profile)? {
+            ProfileLookup::Unsteady => {}
+            found => return Ok(found),
         }
     }
+    Ok(ProfileLookup::Unsteady)
+}
+
+/// Who is behind a profile now, with all by which the gate decides about them.
+pub(super) fn person_behind(
+    store: &dyn Store,
+    by: (WorkspaceId, &[u8; 32], &IdentityRules),
+    profile: ProfileId,
+) -> Result<ProfileLookup, ReadError> {
+    let mut found = read_person(store, (by.0, by.2), profile)?;
+    parted::note_parted(store, by, &mut found)?;
+    superseded::leave_out(store, (by.0, by.2), &mut found)?;
+    note_suppressed(store, by, &mut found)?;
     Ok(found)
 }
 
-/// Who is behind each of `profiles` now, with all by which the gate decides about them.
-pub(super) fn people_behind(
-    store: &dyn Store,
-    by: (WorkspaceId, &[u8; 32], &IdentityRules),
-    profiles: &[ProfileId],
-) -> Result<Vec<ProfileLookup>, ReadError> {
-    let mut people = read_people(store, (by.0, by.2), profiles)?;
-    parted::note_parted(store, by, &mut people)?;
-    superseded::leave_out(store, (by.0, by.2), &mut people)?;
-    note_suppressed(store, by, &mut people)?;
-    Ok(people)
-}
-
-/// One look at each of `profiles`.
+/// One look at a profile.
 fn read_once(
     store: &dyn Store,
     (workspace, rules): (WorkspaceId, &IdentityRules),
-    profiles: &[ProfileId],
-) -> Result<Vec<ProfileLookup>, ReadError> {
-    let head_keys = |ids: &[SourceIdentityId]| -> Vec<Key> {
-        ids.iter().map(|id| Key::person(workspace, *id, PersonRow::Head)).collect()
-    };
-    let named: Vec<SourceIdentityId> = profiles.iter().map(|profile| profile.0).collect();
-    let named_rows = store.get(&head_keys(&named))?;
+    profile: ProfileId,
+) -> Result<ProfileLookup, ReadError> {
+    let head_key = |identity: SourceIdentityId| Key::person(workspace, identity, PersonRow::Head);
     // Where a head is missing or unreadable its own id stands in; the decision below comes to the same row again.
-    let now_named = named.iter().zip(&named_rows).map(|(id, row)| match head(row.as_ref()) {
-        Ok(Some(head)) => head.profile.0,
-        _ => *id,
-    });
-    let roots: Vec<SourceIdentityId> = now_named.collect();
-    let before = store.get(&head_keys(&roots))?;
-    let mut found = Vec::with_capacity(roots.len());
-    let mut piece = Piece::default();
-    for (root, row) in roots.into_iter().zip(before) {
-        piece.add(workspace, root, row);
-        if piece.member_keys.len() >= MAX_KEYS {
-            found.extend(std::mem::take(&mut piece).read(store, workspace, rules)?);
-        }
+    let root = match head(get_one(store, &head_key(profile.0))?.as_ref()) {
+        Ok(Some(head)) => head.profile,
+        _ => profile,
+    };
+    let before = get_one(store, &head_key(root.0))?;
+    let members = head(before.as_ref()).ok().flatten().and_then(|head| head.root).map(|root| root.members);
+    let members = members.unwrap_or_default().into_iter();
+    let keys: Vec<Key> = members.flat_map(|member| [head_key(member), facts_key(workspace, member, 0)]).collect();
+    let rows = store.get(&keys)?;
+    if get_one(store, &head_key(root.0))? != before {
+        return Ok(ProfileLookup::Unsteady);
     }
-    found.extend(piece.read(store, workspace, rules)?);
-    Ok(found)
-}
-
-/// About so many rows of members are read at once: a profile may have hundreds, and a claim hundreds of profiles.
-const MAX_KEYS: usize = 1_000;
-
-/// Profiles whose members are read together.
-#[derive(Default)]
-struct Piece {
-    /// The row that lists the members, as it was, and their number.
-    roots: Vec<(SourceIdentityId, Option<Value>, usize)>,
-    /// [`MEMBER_ROWS`] for each member.
-    member_keys: Vec<Key>,
-}
-
-impl Piece {
-    fn add(&mut self, workspace: WorkspaceId, root: SourceIdentityId, row: Option<Value>) {
-        let members = head(row.as_ref()).ok().flatten().and_then(|head| head.root).map(|root| root.members);
-        let members = members.unwrap_or_default();
-        self.roots.push((root, row, members.len()));
-        for member in members {
-            self.member_keys.push(Key::person(workspace, member, PersonRow::Head));
-            self.member_keys.push(facts_key(workspace, member, 0));
-        }
-    }
-
-    /// The members' rows, then once more the rows that list them.
-    fn read(
-        self,
-        store: &dyn Store,
-        workspace: WorkspaceId,
-        rules: &IdentityRules,
-    ) -> Result<Vec<ProfileLookup>, ReadError> {
-        if self.roots.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut member_rows = store.get(&self.member_keys)?.into_iter();
-        let roots = self.roots.iter().map(|(root, ..)| Key::person(workspace, *root, PersonRow::Head));
-        let after = store.get(&roots.collect::<Vec<Key>>())?;
-        let people = self.roots.iter().zip(&after);
-        let found = people.map(|((root, before, count), after)| {
-            let rows: Vec<Option<Value>> = member_rows.by_ref().take(MEMBER_ROWS * count).collect();
-            if before == after {
-                person(ProfileId(*root), before.as_ref(), &rows, rules)
-            } else {
-                ProfileLookup::Unsteady
-            }
-        });
-        Ok(found.collect())
-    }
+    Ok(person(root, before.as_ref(), &rows, rules))
 }
 
 /// Rows that are read of each member: its head, and the summary of its facts.
@@ -319,17 +267,15 @@ fn consent(row: Option<&Value>) -> ConsentRow {
     }
 }
 
-/// Note whose identifiers are suppressed.
+/// Note whether one of the person's identifiers is suppressed.
 pub(super) fn note_suppressed(
     store: &dyn Store,
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
-    found: &mut [ProfileLookup],
+    found: &mut ProfileLookup,
 ) -> Result<(), ReadError> {
-    for person in found.iter_mut() {
-        if let ProfileLookup::Person(person) = person {
-            let all: Vec<Identifier> = person.identifiers.iter().chain(&person.parted).cloned().collect();
-            person.suppressed = suppressions::reason(store, by, &all)?;
-        }
+    if let ProfileLookup::Person(person) = found {
+        let all: Vec<Identifier> = person.identifiers.iter().chain(&person.parted).cloned().collect();
+        person.suppressed = suppressions::reason(store, by, &all)?;
     }
     Ok(())
 }
@@ -351,19 +297,17 @@ pub(crate) fn contributors_within(
     profile: ProfileId,
     most: usize,
 ) -> Result<Vec<Contributor>, ReadError> {
-    let mut found = read_people(store, (by.0, by.2), &[profile])?;
+    let mut found = read_person(store, (by.0, by.2), profile)?;
     parted::note_within(store, by, &mut found, most)?;
     let unreadable = |problem: String| {
         let row = ConsentRow::Unreadable(problem);
         vec![Contributor { identity: profile.0, kind: String::new(), form: None, row, beside: None }]
     };
-    Ok(match found.pop() {
-        Some(ProfileLookup::Person(person)) => person.consents,
-        Some(ProfileLookup::Unreadable(problem)) => unreadable(problem),
-        Some(ProfileLookup::Unsteady) => {
-            unreadable("the person was merged or parted at each look; ask again".to_owned())
-        }
-        Some(ProfileLookup::Nobody) | None => Vec::new(),
+    Ok(match found {
+        ProfileLookup::Person(person) => person.consents,
+        ProfileLookup::Unreadable(problem) => unreadable(problem),
+        ProfileLookup::Unsteady => unreadable("the person was merged or parted at each look; ask again".to_owned()),
+        ProfileLookup::Nobody => Vec::new(),
     })
 }
 

@@ -31,7 +31,8 @@ impl Outgoing {
     /// What it takes in memory.
     fn bytes(&self) -> usize {
         let inputs = self.message.inputs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        size_of::<Outgoing>() + self.row.payload.len() + self.message.payload.len() + inputs
+        let payloads = self.row.payload.len() + self.message.payload.len();
+        size_of::<Outgoing>() + payloads + inputs + self.grounds.size_bytes()
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::answers::AnsweredRequest;
 use super::claims::{self, ClaimOutcome};
+use super::gate::grounds::Grounds;
 use super::load::Load;
 use super::receipts::{self, End, EndedAttempt};
 use super::returns::{self, Return};
@@ -57,6 +58,8 @@ pub(super) struct Outgoing {
     pub message: Message,
     /// Whom its receipts belong to.
     pub person: Identifier,
+    /// Why the gate let it through.
+    pub grounds: Grounds,
     /// When the attempt ends at the latest; before the claim's lease does.
     pub deadline: Instant,
 }

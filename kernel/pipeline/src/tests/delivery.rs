@@ -4,6 +4,7 @@ mod claims;
 mod hook;
 mod listing;
 mod removed;
+mod second_look;
 mod taken_out;
 pub(super) mod watched;
 

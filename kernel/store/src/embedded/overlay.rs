@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
 
 use crate::engine::Applied;
 use crate::journal::Spot;
+use crate::read_set::Stripes;
 use crate::{Key, KeyRange, Value};
 
 /// A row put, or deleted where there is no value.
@@ -113,6 +114,8 @@ struct Backlog {
 #[derive(Debug)]
 pub(crate) struct Overlay {
     layers: RwLock<Layers>,
+    /// Which units changed what of late.
+    pub(crate) stripes: Stripes,
     backlog: Mutex<Backlog>,
     changed: Condvar,
     max_bytes: usize,
@@ -128,7 +131,8 @@ impl Overlay {
     /// An empty overlay above an engine that stands at `applied`.
     pub(crate) fn new(applied: Applied, max_bytes: usize) -> Overlay {
         let layers = Layers { visible: applied, applied, ..Layers::default() };
-        Overlay { layers: RwLock::new(layers), backlog: Mutex::default(), changed: Condvar::new(), max_bytes }
+        let (layers, backlog) = (RwLock::new(layers), Mutex::default());
+        Overlay { layers, stripes: Stripes::new(), backlog, changed: Condvar::new(), max_bytes }
     }
 
     /// The layers, held still.
@@ -143,6 +147,8 @@ impl Overlay {
 
     /// Show `rows` to readers: the net effect of the units up to `last`.
     pub(crate) fn publish(&self, rows: Rows, last: Applied) {
+        // Before anybody can see them: whoever has read what was there before then finds that it has changed.
+        rows.keys().for_each(|key| self.stripes.note(key, last.sequence));
         let mut backlog = self.backlog.lock();
         let (before, full) = (backlog.active_bytes, self.full_bytes());
         {

@@ -8,5 +8,6 @@ mod conformance;
 mod damage;
 mod kill;
 mod queues;
+mod read_sets;
 mod recovery;
 mod support;

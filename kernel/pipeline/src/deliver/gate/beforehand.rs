@@ -7,7 +7,7 @@ use kith_model::id::{AudienceId, ProfileId, WorkspaceId};
 use kith_model::time::Timestamp;
 use kith_store::{ReadError, Store};
 
-use super::{ProfileLookup, Verdict, installed, judge, people_behind};
+use super::{ProfileLookup, Verdict, installed, judge, person_behind};
 use crate::rows::DeliveryRow;
 use crate::setup::Setup;
 
@@ -45,13 +45,12 @@ pub(crate) fn refusal(
         cause: None,
     };
     let by = (workspace, &setup.realm_key, &setup.identity_rules);
-    let mut found = people_behind(store, by, &[profile])?;
-    let Some(found) = found.first_mut() else { return Ok(Some("the person does not exist any more".to_owned())) };
+    let mut found = person_behind(store, by, profile)?;
     // Nothing has set it off yet.
-    if let ProfileLookup::Person(person) = found {
+    if let ProfileLookup::Person(person) = &mut found {
         person.retraction = None;
     }
-    Ok(match judge(setup, channel, &row, found, at) {
+    Ok(match judge(setup, channel, &row, &found, at) {
         Verdict::Pass { .. } => None,
         Verdict::Refuse { reason } => Some(reason),
         Verdict::Later | Verdict::Early { .. } | Verdict::Settled | Verdict::Interrupted => {

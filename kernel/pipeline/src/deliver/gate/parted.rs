@@ -33,11 +33,11 @@ enum Sharing {
     TooMany,
 }
 
-/// Add to each person what was said under addresses that came with their users and are not among theirs.
+/// Add to a person what was said under addresses that came with their users and are not among theirs.
 pub(in super::super) fn note_parted(
     store: &dyn Store,
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
-    found: &mut [ProfileLookup],
+    found: &mut ProfileLookup,
 ) -> Result<(), ReadError> {
     note_within(store, by, found, MAX_CONTRIBUTORS)
 }
@@ -46,20 +46,18 @@ pub(in super::super) fn note_parted(
 pub(super) fn note_within(
     store: &dyn Store,
     by: (WorkspaceId, &[u8; 32], &IdentityRules),
-    found: &mut [ProfileLookup],
+    found: &mut ProfileLookup,
     most: usize,
 ) -> Result<(), ReadError> {
-    for one in found.iter_mut() {
-        let ProfileLookup::Person(person) = one else { continue };
-        match add(store, by, person, most) {
-            Ok(Sharing::Known) => {}
-            Ok(Sharing::TooMany) => {
-                let problem = format!("more than {most} identities say something about the person's messages");
-                *one = ProfileLookup::Unreadable(problem);
-            }
-            Err(error @ ReadError::Io { .. }) => return Err(error),
-            Err(error) => *one = ProfileLookup::Unreadable(error.to_string()),
+    let ProfileLookup::Person(person) = found else { return Ok(()) };
+    match add(store, by, person, most) {
+        Ok(Sharing::Known) => {}
+        Ok(Sharing::TooMany) => {
+            let problem = format!("more than {most} identities say something about the person's messages");
+            *found = ProfileLookup::Unreadable(problem);
         }
+        Err(error @ ReadError::Io { .. }) => return Err(error),
+        Err(error) => *found = ProfileLookup::Unreadable(error.to_string()),
     }
     Ok(())
 }

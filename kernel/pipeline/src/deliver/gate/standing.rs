@@ -9,7 +9,7 @@ use kith_model::id::{ProfileId, WorkspaceId};
 use kith_model::identity::Identifier;
 use kith_store::{ReadError, Store};
 
-use super::{Person, ProfileLookup, note_suppressed, parted, read_people};
+use super::{Person, ProfileLookup, note_suppressed, parted, read_person};
 use crate::setup::{Installed, Setup};
 
 /// How a person stands to a purpose.
@@ -34,14 +34,14 @@ pub(crate) fn standings(
     (profile, purposes): (ProfileId, &[&str]),
 ) -> Result<Vec<Standing>, ReadError> {
     let by = (workspace, &setup.realm_key, &setup.identity_rules);
-    let mut found = read_people(store, (by.0, by.2), &[profile])?;
+    let mut found = read_person(store, (by.0, by.2), profile)?;
     parted::note_parted(store, by, &mut found)?;
     note_suppressed(store, by, &mut found)?;
-    let standing = |purpose: &&str| match found.first() {
-        Some(ProfileLookup::Person(person)) => of(person, setup, purpose),
-        Some(ProfileLookup::Nobody) | None => Standing::Unsaid,
+    let standing = |purpose: &&str| match &found {
+        ProfileLookup::Person(person) => of(person, setup, purpose),
+        ProfileLookup::Nobody => Standing::Unsaid,
         // What cannot be read is a refusal.
-        Some(ProfileLookup::Unsteady | ProfileLookup::Unreadable(_)) => Standing::Refused,
+        ProfileLookup::Unsteady | ProfileLookup::Unreadable(_) => Standing::Refused,
     };
     Ok(purposes.iter().map(standing).collect())
 }

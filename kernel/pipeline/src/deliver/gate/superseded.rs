@@ -59,30 +59,28 @@ impl Room {
     }
 }
 
-/// Leave out the addresses of each person that no events but superseded ones, or those taken back, have named. A suppression of
+/// Leave out the addresses of a person that no events but superseded ones, or those taken back, have named. A suppression of
 /// one holds all the same. Of whom events were taken back, what is known of that is noted.
 pub(in super::super) fn leave_out(
     store: &dyn Store,
     by: (WorkspaceId, &IdentityRules),
-    found: &mut [ProfileLookup],
+    found: &mut ProfileLookup,
 ) -> Result<(), ReadError> {
-    for one in found.iter_mut() {
-        let ProfileLookup::Person(person) = one else { continue };
-        let found = only_superseded(store, by, person, MAX).and_then(|(gone, spells)| {
-            retracted::note(store, by.0, person, spells)?;
-            Ok(gone)
-        });
-        match found {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => {
-                let is_gone = |identifier: &Identifier| by.1.judge(identifier).is_ok_and(|form| gone.contains(&form));
-                let (gone, kept) = std::mem::take(&mut person.identifiers).into_iter().partition(is_gone);
-                person.identifiers = kept;
-                person.parted.extend::<Vec<Identifier>>(gone);
-            }
-            Err(error @ ReadError::Io { .. }) => return Err(error),
-            Err(error) => *one = ProfileLookup::Unreadable(error.to_string()),
+    let ProfileLookup::Person(person) = found else { return Ok(()) };
+    let gone = only_superseded(store, by, person, MAX).and_then(|(gone, spells)| {
+        retracted::note(store, by.0, person, spells)?;
+        Ok(gone)
+    });
+    match gone {
+        Ok(gone) if gone.is_empty() => {}
+        Ok(gone) => {
+            let is_gone = |identifier: &Identifier| by.1.judge(identifier).is_ok_and(|form| gone.contains(&form));
+            let (gone, kept) = std::mem::take(&mut person.identifiers).into_iter().partition(is_gone);
+            person.identifiers = kept;
+            person.parted.extend::<Vec<Identifier>>(gone);
         }
+        Err(error @ ReadError::Io { .. }) => return Err(error),
+        Err(error) => *found = ProfileLookup::Unreadable(error.to_string()),
     }
     Ok(())
 }

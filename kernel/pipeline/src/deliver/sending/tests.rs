@@ -55,7 +55,8 @@ fn claimed(store: &dyn Store, number: u8) -> Arc<Outgoing> {
         created_at: Timestamp(0),
     };
     let person = Identifier::new("user_id", "ada");
-    Arc::new(Outgoing { id, row, message, person, deadline: Instant::now() + GRACE })
+    let grounds = Grounds::default();
+    Arc::new(Outgoing { id, row, message, person, grounds, deadline: Instant::now() + GRACE })
 }
 
 fn delivered(outgoing: &Arc<Outgoing>) -> EndedAttempt {

@@ -29,6 +29,8 @@ pub(super) struct Wire {
     pub(super) hosts: Mutex<BTreeMap<String, Host>>,
     /// Each request that left: host and message id.
     pub(super) left: Mutex<Vec<(String, String)>>,
+    /// How many requests have asked for their host.
+    pub(super) lined_up: AtomicUsize,
     pub(super) under_way: AtomicUsize,
     pub(super) most: AtomicUsize,
     /// What is looked at as each request leaves.
@@ -43,6 +45,7 @@ impl Wire {
         Arc::new(Wire {
             hosts: Mutex::new(hosts.iter().map(|(name, host)| ((*name).to_owned(), host.clone())).collect()),
             left: Mutex::default(),
+            lined_up: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
             most: AtomicUsize::new(0),
             as_it_leaves: Mutex::new(None),
@@ -69,6 +72,7 @@ struct Transporter(Arc<Wire>);
 
 impl Transport for Transporter {
     fn target(&self, request: &OutboundRequest) -> Result<String, SendFailure> {
+        self.0.lined_up.fetch_add(1, Ordering::SeqCst);
         match request.url.as_str() {
             "" => Err(SendFailure::Denied("no host".into())),
             host => Ok(host.to_owned()),

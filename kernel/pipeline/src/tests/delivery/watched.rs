@@ -1,5 +1,6 @@
 //! A store that shows a test each unit, refuses those that the test wants refused, as too large or for a while, does not read
-//! what it shall not, counts the rows that it hands out, and lets the test do something in the middle of a look.
+//! what it shall not, counts the rows that it hands out, notes what is asked for, and lets the test do something in the middle
+//! of a look.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +37,15 @@ pub(in crate::tests) struct Watched {
     pub(in crate::tests) look_interruption: Mutex<Option<LookInterruption>>,
     /// How many rows were handed out, or asked for and not found.
     pub(in crate::tests) rows_read: AtomicUsize,
+    /// What was asked for, where the test wants to know.
+    pub(in crate::tests) asked: Mutex<Option<Vec<Asked>>>,
+}
+
+/// What a reader asks for.
+#[derive(Debug, Clone)]
+pub(in crate::tests) enum Asked {
+    Row(Key),
+    Rows(KeyRange),
 }
 
 impl Watched {
@@ -51,6 +61,7 @@ impl Watched {
             interruption: Mutex::default(),
             look_interruption: Mutex::default(),
             rows_read: AtomicUsize::new(0),
+            asked: Mutex::default(),
         })
     }
 
@@ -82,6 +93,9 @@ impl Store for Watched {
             interrupt();
         }
         self.rows_read.fetch_add(keys.len(), Ordering::SeqCst);
+        if let Some(asked) = self.asked.lock().as_mut() {
+            asked.extend(keys.iter().cloned().map(Asked::Row));
+        }
         self.inner.get(keys)
     }
 
@@ -90,9 +104,20 @@ impl Store for Watched {
         if let Some((_, interrupt)) = interruption {
             interrupt();
         }
+        if let Some(asked) = self.asked.lock().as_mut() {
+            asked.push(Asked::Rows(range.clone()));
+        }
         let page = self.inner.scan(range, limit)?;
         self.rows_read.fetch_add(page.rows.len(), Ordering::SeqCst);
         Ok(page)
+    }
+
+    fn read_set(&self) -> ReadSet {
+        self.inner.read_set()
+    }
+
+    fn is_unchanged(&self, read: &ReadSet) -> bool {
+        self.inner.is_unchanged(read)
     }
 
     fn commit_all(&self, units: Vec<Unit>) -> Vec<Result<Committed, CommitError>> {
