@@ -10,8 +10,7 @@ use super::Phase;
 use super::claims;
 use super::halving::outcome_of;
 use super::receipts::{self, End, EndedAttempt};
-use super::sending::{HELD_BACK_MS, Outgoing, Sender};
-use crate::offload;
+use super::sending::{Outgoing, Sender};
 use crate::setup::Idempotence;
 
 /// The name of the tasks.
@@ -50,14 +49,8 @@ async fn send(sender: &Arc<Sender>, channel: Arc<dyn Channel>, idempotence: Idem
         sender.hand_back(outgoing.id, sender.now());
         return;
     }
-    if idempotence == Idempotence::NotIdempotent {
-        let beginning = (Arc::clone(sender), Arc::clone(&outgoing));
-        let begun = offload::run(move || receipts::begin_attempt(&beginning.0, &beginning.1)).await;
-        if let Err(error) = begun {
-            tracing::error!(channel = sender.channel().0, %error, "an attempt was not begun");
-            sender.hand_back(outgoing.id, sender.now().plus_ms(HELD_BACK_MS));
-            return;
-        }
+    if idempotence == Idempotence::NotIdempotent && !receipts::begin(sender, &outgoing).await {
+        return;
     }
     let message = outgoing.message.clone();
     let result = sender.guest(move || call(channel.as_ref(), message)).await;

@@ -18,7 +18,6 @@ use super::hosts::{self, Admission, Line, Place, Signal, Slot, Slots, Target};
 use super::receipts::{self, End, EndedAttempt};
 use super::sending::{HELD_BACK_MS, Outgoing, Progress, Sender};
 use crate::guests::{Caller, ExecutorStopped, GuestClass};
-use crate::offload;
 use crate::setup::Idempotence;
 
 /// Messages in one call of a guest.
@@ -237,15 +236,9 @@ async fn depart(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot:
 
 async fn send(sender: &Arc<Sender>, exchange: Exchange, target: &Target, slot: Slot) {
     let hosts = &sender.shared.deliveries.hosts;
-    if exchange.is_told_first() {
-        let beginning = (Arc::clone(sender), Arc::clone(&exchange.outgoing));
-        let begun = offload::run(move || receipts::begin_attempt(&beginning.0, &beginning.1)).await;
-        if let Err(error) = begun {
-            tracing::error!(channel = sender.channel().0, %error, "an attempt was not begun");
-            hosts.arrive(target, slot, Some(Signal::Abandoned), "", sender.now());
-            sender.hand_back(exchange.outgoing.id, sender.now().plus_ms(HELD_BACK_MS));
-            return;
-        }
+    if exchange.is_told_first() && !receipts::begin(sender, &exchange.outgoing).await {
+        hosts.arrive(target, slot, Some(Signal::Abandoned), "", sender.now());
+        return;
     }
     let result = exchange.answer_of().await;
     hosts.arrive(target, slot, hosts::signal_of(&result), &result.to_string(), sender.now());

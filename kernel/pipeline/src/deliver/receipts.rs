@@ -12,7 +12,8 @@ use kith_store::{CommitError, JobId, Key, Operation, Precondition, QueueId, Read
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::sending::{Outgoing, Sender};
+use super::claims;
+use super::sending::{HELD_BACK_MS, Outgoing, Sender};
 use crate::accept::Submission;
 use crate::offload;
 use crate::rows::outbox::letter_of;
@@ -195,8 +196,26 @@ fn is_counted(outgoing: &Outgoing, state: &DeliveryState) -> bool {
     }
 }
 
+/// Begin the attempt of a message that may not leave twice; whether it leaves. What was taken back while the attempt was being
+/// written down was answered by then, and holds: nothing has left, and the next claim says why nothing does.
+pub(super) async fn begin(sender: &Arc<Sender>, outgoing: &Arc<Outgoing>) -> bool {
+    let beginning = (Arc::clone(sender), Arc::clone(outgoing));
+    if let Err(error) = offload::run(move || begin_attempt(&beginning.0, &beginning.1)).await {
+        tracing::error!(channel = sender.channel().0, %error, "an attempt was not begun");
+        sender.hand_back(outgoing.id, sender.now().plus_ms(HELD_BACK_MS));
+        return false;
+    }
+    let leaves = claims::may_still_leave(sender, outgoing).await;
+    if !leaves {
+        let reason = "its person or its audience changed as the attempt began".to_owned();
+        let end = End::Outcome(Outcome::Retry { after_ms: Some(0), reason });
+        sender.end(vec![EndedAttempt { outgoing: Arc::clone(outgoing), end, at: sender.now() }]);
+    }
+    leaves
+}
+
 /// Write down that an attempt begins, before its request can leave.
-pub(super) fn begin_attempt(sender: &Sender, outgoing: &Outgoing) -> Result<(), CommitError> {
+fn begin_attempt(sender: &Sender, outgoing: &Outgoing) -> Result<(), CommitError> {
     let mut row = outgoing.row.clone();
     advance(&mut row, DeliveryInput::Begun, sender.now());
     debug_assert!(matches!(row.state, DeliveryState::Sending { .. }), "only a pending delivery passes the gate");

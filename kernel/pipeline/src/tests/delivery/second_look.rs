@@ -169,6 +169,40 @@ fn a_message_leaves_without_another_reading_where_nothing_of_its_person_changed(
     bench.wait_until("both are delivered", || delivered(bench) == 2);
 }
 
+/// Of a channel whose messages may not leave twice each attempt is written down first, and the look came before that.
+#[test]
+fn what_is_taken_back_while_an_attempt_is_written_down_holds() {
+    let store = Watched::new();
+    let wire = Wire::new(&[("h1", Host::Answers(200))]);
+    let idempotence = Idempotence::NotIdempotent;
+    let bench = bench_over(store.clone(), Hook::new(&wire), |channel| channel.idempotence = idempotence);
+    let add = SuppressionChange::Add { reason: "asked for", at: START };
+    let user = [Identifier::new("user_id", "h1-0")];
+    let mut operations = bench.kernel.suppression_steps(WORKSPACE, &user, add).unwrap();
+    let begins = |operation: &Operation| match operation {
+        Operation::Put(_, row) => {
+            row::decode::<DeliveryRow>(row).is_ok_and(|row| matches!(row.state, DeliveryState::Sending { .. }))
+        }
+        _ => false,
+    };
+    let inner = Arc::clone(&store.inner);
+    *store.refuse.lock() = Some(Box::new(move |unit| {
+        if unit.operations.iter().any(begins) && !operations.is_empty() {
+            inner.commit(Unit { operations: std::mem::take(&mut operations), ..Unit::default() }).unwrap();
+        }
+        false
+    }));
+    bench.send(people("h1", 1));
+    let is_skipped = || {
+        bench.clock.advance_ms(1_000);
+        deliveries(&bench).iter().any(|one| matches!(one.state, DeliveryState::Skipped { .. }))
+    };
+    bench.wait_until("it is skipped", is_skipped);
+    let [one] = &deliveries(&bench)[..] else { panic!("one message") };
+    assert!(matches!(&one.state, DeliveryState::Skipped { reason, .. } if reason.contains("suppressed")), "{one:?}");
+    assert_eq!(wire.requests_to("h1"), 0, "it left");
+}
+
 #[test]
 fn a_message_whose_person_changed_leaves_where_that_forbids_nothing() {
     let waiting = Waiting::after(vec![]);

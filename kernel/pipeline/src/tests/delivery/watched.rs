@@ -12,7 +12,7 @@ use kith_store::*;
 use parking_lot::Mutex;
 
 /// What is to be refused.
-type Refusal = Box<dyn Fn(&Unit) -> bool + Send>;
+type Refusal = Box<dyn FnMut(&Unit) -> bool + Send>;
 
 /// What is to be done once before the first scan that begins at a key.
 type Interruption = (Key, Box<dyn FnOnce() + Send>);
@@ -66,12 +66,12 @@ impl Watched {
     }
 
     fn judge(&self, unit: Unit) -> Result<Committed, CommitError> {
-        if self.refuse.lock().as_ref().is_some_and(|refuse| refuse(&unit)) {
+        if self.refuse.lock().as_mut().is_some_and(|refuse| refuse(&unit)) {
             self.refused.lock().push(unit);
             let (free_bytes, reserve_bytes) = (0, 1);
             return Err(CommitError::DiskFull { path: "test".into(), free_bytes, reserve_bytes });
         }
-        if self.too_large.lock().as_ref().is_some_and(|is_too_large| is_too_large(&unit)) {
+        if self.too_large.lock().as_mut().is_some_and(|is_too_large| is_too_large(&unit)) {
             return Err(CommitError::TooLarge { bytes: MAX_UNIT_BYTES + 1, limit: MAX_UNIT_BYTES });
         }
         self.committed.lock().push(unit.clone());
