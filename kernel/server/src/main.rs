@@ -10,6 +10,7 @@ mod cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    kith::allocator::use_small_pages();
     kith::allocator::keep_freed_pages();
     cli::main()
 }
