@@ -16,6 +16,7 @@
 //! | `effects` | from effects to the operations of a commit |
 //! | `aside` | what is kept aside and gone on without |
 //! | `uncomputed` | whom a model's version in use has no answer for |
+//! | `reevaluation` | when a version is stopped that fails on many, as a pure machine |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 //! | `seen` | which names came, counted |
@@ -39,6 +40,7 @@ pub(crate) mod projection;
 mod queues;
 mod reactor;
 pub(crate) mod readiness;
+mod reevaluation;
 pub(crate) mod seen;
 mod timers;
 mod touch;

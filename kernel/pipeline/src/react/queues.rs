@@ -10,7 +10,8 @@ use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
 use super::models::BRIEF;
-use super::uncomputed::{Reevaluation, Uncomputed};
+use super::reevaluation::Reevaluation;
+use super::uncomputed::Uncomputed;
 
 /// The first pause after a passing failure; it doubles with each further one.
 const FIRST_PAUSE_MS: i64 = 1_000;

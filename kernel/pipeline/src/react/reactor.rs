@@ -25,6 +25,7 @@ use super::queues::{Queue, Queues};
 use super::readiness::{Readiness, Work};
 use super::seen::{SeenNow, SeenState};
 use super::touch::Touch;
+use super::uncomputed::UncomputedRows;
 use crate::plan::ModelPlan;
 use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
@@ -132,6 +133,8 @@ pub(crate) struct Reactor {
     /// The deliveries that this reactor made, as of the last commit.
     delivery_totals: DeliveryTotals,
     pub(super) queues: Queues,
+    /// What is kept of whom models have no answer for, as of the last commit.
+    pub(super) durable_uncomputed: UncomputedRows,
     /// Which names came so far.
     pub(super) seen: SeenState,
     /// What models have emitted and the lane has yet to take.
@@ -163,6 +166,7 @@ impl Reactor {
             promised: opened.promised,
             delivery_totals: opened.delivery_totals,
             queues: opened.queues,
+            durable_uncomputed: opened.uncomputed,
             seen: SeenState::new(opened.seen),
             emissions: opened.emissions,
             pass: Pass::default(),
@@ -371,7 +375,8 @@ impl Reactor {
             self.pass.effects.push(Effect::Remembered { identity, entries });
         }
         let moved = self.uncomputed_moved();
-        let answered = self.answer_letters(&moved);
+        let left = self.answer_letters(&moved);
+        let uncomputed = self.keep_uncomputed(&left);
         let letters = std::mem::take(&mut self.pass.letters);
         self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
         let seen = self.seen.book.with(&self.pass.seen);
@@ -398,7 +403,7 @@ impl Reactor {
             self.durable_position = self.pass.cursor.position;
             self.durable_readiness.clone_from(&self.readiness);
         }
-        self.take_uncomputed(moved, &answered);
+        self.take_uncomputed(moved, left, uncomputed);
         self.identities.committed();
         self.workspace.inbox.put_back(std::mem::take(&mut self.pass.rest));
         self.pass.taken.clear();
