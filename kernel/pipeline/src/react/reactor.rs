@@ -21,8 +21,9 @@ use super::identities::Identities;
 use super::inbox::Incoming;
 use super::opening::ReactorStart;
 use super::projection::Changes;
-use super::queues::{Queue, Queues};
+use super::queues::{Queue, Queues, put_back};
 use super::readiness::{Readiness, Work};
+use super::replays::ReplayRequest;
 use super::seen::{SeenNow, SeenState};
 use super::touch::Touch;
 use super::uncomputed::UncomputedRows;
@@ -32,6 +33,7 @@ use crate::profiles::evaluation::Evaluation;
 use crate::rows::derived::{Cursor, Entries};
 use crate::rows::{Aside, DeliveryTotals};
 use crate::shared::{CompiledSetup, Failing, KernelState, Workspace};
+use crate::views::Replay;
 
 /// How often a workspace with timers or with waiting people looks again when nothing wakes it.
 const IDLE: Duration = Duration::from_millis(50);
@@ -90,6 +92,10 @@ pub(super) struct Pass {
     pub undemoted: Vec<(InstallationId, u32)>,
     /// People whom a version on trial is to be asked about again.
     pub asked_again: Vec<(InstallationId, u32)>,
+    /// The dead letters of models that are to be tried again, with what is said to that once it is durable.
+    pub replays: Vec<(ReplayRequest, Replay)>,
+    /// People whom a model is to be asked about because of these.
+    pub replayed: Vec<(InstallationId, u32)>,
     /// What of what models emitted it has found new.
     pub told: Told,
     /// Dead letters by their names.
@@ -269,7 +275,8 @@ impl Reactor {
             },
             Part::Demoted => {
                 self.demote()?;
-                self.ask_again()
+                self.ask_again()?;
+                self.replay()
             }
         }
     }
@@ -410,8 +417,10 @@ impl Reactor {
         self.pass.unqueued.clear();
         self.pass.undemoted.clear();
         self.pass.asked_again.clear();
+        self.pass.replayed.clear();
         self.seen.take(&seen, is_written);
         self.show(is_readiness_new, seen);
+        self.answer_replays();
         Ok(())
     }
 
@@ -426,17 +435,8 @@ impl Reactor {
         // The plan is taken over again, because what it changed in the readiness is gone with the pass.
         self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);
         let pass = std::mem::take(&mut self.pass);
-        for (id, ordinal) in pass.unqueued {
-            self.queues.get_mut(&id).map(|queue| queue.stale.insert(ordinal));
-        }
-        for (id, ordinal) in pass.undemoted {
-            self.queues.get_mut(&id).map(|queue| queue.demoted.insert(ordinal));
-        }
-        for (id, ordinal) in pass.asked_again {
-            if let Some(queue) = self.queues.get_mut(&id) {
-                queue.reevaluation.ask_again_later(ordinal);
-            }
-        }
+        put_back(&mut self.queues, &pass);
+        self.workspace.replays.put_back(pass.replays.into_iter().map(|(request, _)| request));
         for incoming in &pass.taken {
             if let Some(queue) = self.queues.get_mut(&incoming.result.installation) {
                 queue.begin();

@@ -158,6 +158,12 @@ impl Reevaluation {
         if passes { Judgement::Passed } else { Judgement::Open }
     }
 
+    /// Whether what comes of somebody about whom the version of that token is asked again by an admin counts: where it failed on them
+    /// before as far as is counted, and in a trial. An admin may have let it run though it lost others, and asks about these alone.
+    pub(super) fn counts(&self, token: u64, ordinal: u32) -> bool {
+        self.stage == Stage::OnTrial || (self.token == token && self.lost.contains(ordinal))
+    }
+
     /// What the version of that token came to with somebody.
     pub(crate) fn note(&mut self, token: u64, ordinal: u32, fault: Option<&PluginFault>) {
         if self.token != token {

@@ -15,6 +15,7 @@ use super::effects::Effect;
 use super::queues::{Queue, Queues};
 use super::reactor::{PassError, Reactor};
 use super::reevaluation::{Judgement, Reevaluation, Stage};
+use super::replays::Replayed;
 use crate::plan::Plan;
 use crate::rows::derived::{Freshness, Output, Track};
 use crate::rows::uncomputed::{OrdinalSet, UncomputedRow};
@@ -22,8 +23,8 @@ use crate::rows::{Aside, computation_letter, computation_letters};
 use crate::shared::Workspace;
 use crate::trials::TrialKind;
 
-/// People whom one pass puts into the queues of versions on trial.
-const ASKED_PEOPLE: usize = 1_000;
+/// People whom one pass puts into the queues of models that are asked about them again.
+pub(super) const ASKED_PEOPLE: usize = 1_000;
 
 /// The last fault over somebody for whom a model has no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +60,11 @@ impl Uncomputed {
     /// A dead letter tells of these people.
     pub(crate) fn tell_of(&mut self, code: &'static str, people: impl Iterator<Item = u32>) {
         self.letters.entry(code).or_default().extend(people);
+    }
+
+    /// The people of whom the dead letter of that code tells.
+    pub(super) fn told_by(&self, code: &str) -> Option<&RoaringBitmap> {
+        self.letters.get(code)
     }
 
     /// The version failed on somebody.
@@ -154,7 +160,8 @@ impl Reactor {
         let row = |(id, queue): (&InstallationId, &Queue)| {
             let letters = left.get(id).into_iter().flatten();
             let letters = letters.map(|(code, people)| ((*code).to_owned(), OrdinalSet(people.clone()))).collect();
-            let row = UncomputedRow { tally: queue.reevaluation.tally(), letters };
+            let (tally, replayed) = (queue.reevaluation.tally(), queue.replayed.people(&queue.stale));
+            let row = UncomputedRow { tally, letters, replayed };
             (row != UncomputedRow::default()).then_some((*id, row))
         };
         let rows: UncomputedRows = self.queues.iter().filter_map(row).collect();
@@ -181,6 +188,7 @@ impl Reactor {
         }
         for (id, queue) in &mut self.queues {
             queue.uncomputed.letters = left.remove(id).unwrap_or_default();
+            queue.forget_replayed();
             // Who is asked about again has no answer yet.
             if queue.uncomputed.faulted.is_empty() && !queue.asks_again() {
                 (queue.uncomputed.since, queue.uncomputed.last) = (None, None);
@@ -268,7 +276,7 @@ impl Output {
 }
 
 /// Take up at a start what an earlier process left of models, for whom the queues know already from the people's rows: how versions
-/// did, and of whom their dead letters tell.
+/// did, of whom their dead letters tell, and who is asked about again because somebody wants it.
 pub(super) fn reopen(
     store: &dyn Store,
     workspace: &Workspace,
@@ -281,7 +289,9 @@ pub(super) fn reopen(
         let row = rows.get(&id);
         if let Some(row) = row {
             let (activity, trial) = (&model.installed.activity, workspace.trials.under_way(id));
-            queues.entry(id).or_default().reevaluation = Reevaluation::reopened(row.tally.clone(), activity, trial);
+            let queue = queues.entry(id).or_default();
+            queue.reevaluation = Reevaluation::reopened(row.tally.clone(), activity, trial);
+            queue.replayed = Replayed::reopened(&row.replayed, &queue.uncomputed.faulted, &queue.stale);
         }
         let letters = computation_letters(store, workspace.id, id)?;
         if !letters.is_empty() {
@@ -314,4 +324,4 @@ fn read_letters(letters: Vec<(&'static str, Aside)>, row: Option<&UncomputedRow>
 }
 
 /// The code of letters that may tell of events which a model emitted and for which there was no room: nobody emits them again.
-const EMITTED: &str = "limit.events";
+pub(super) const EMITTED: &str = "limit.events";

@@ -1,6 +1,7 @@
 //! What the reactor keeps of the people for whom the version of a model has no answer, beside what these people's own rows say:
-//! how the version did with all of them, and of whom each dead letter tells. A restart would forget both, because no row of a person
-//! says that another version's value was there before, nor which fault left them without an answer.
+//! how the version did with all of them, of whom each dead letter tells, and who is asked about again because somebody wants it. A
+//! restart would forget all of it, because no row of a person says that another version's value was there before, nor which fault left
+//! them without an answer.
 
 use std::collections::BTreeMap;
 
@@ -55,12 +56,22 @@ pub(crate) struct Tally {
     pub last: String,
 }
 
+/// People who are asked about again because somebody had a dead letter tried again.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ReplayedPeople {
+    /// Those who are to be put into the model's queue.
+    pub to_ask: OrdinalSet,
+    /// Those who wait there with inputs on which the version in use has failed before.
+    pub asked: OrdinalSet,
+}
+
 /// What is kept of one model.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct UncomputedRow {
     pub tally: Tally,
     /// The people of whom dead letters tell and who have no answer yet, by the letter's code.
     pub letters: BTreeMap<String, OrdinalSet>,
+    pub replayed: ReplayedPeople,
 }
 
 impl UncomputedRow {
@@ -99,7 +110,8 @@ mod tests {
         let people = |people: &[u32]| OrdinalSet(people.iter().copied().collect());
         let tally =
             Tally { token: 7, is_stopped: false, lost: people(&[1, 70_000]), kept: 12, last: "trap: no".to_owned() };
-        UncomputedRow { tally, letters: [("trap".to_owned(), people(&[1, 2]))].into() }
+        let replayed = ReplayedPeople { to_ask: people(&[2]), asked: people(&[1]) };
+        UncomputedRow { tally, letters: [("trap".to_owned(), people(&[1, 2]))].into(), replayed }
     }
 
     #[test]
