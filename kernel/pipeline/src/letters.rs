@@ -23,6 +23,7 @@ use crate::intake::{Arrival, Intake, IntakeError};
 use crate::offload;
 use crate::questions::letters::key_of;
 use crate::questions::{self, QueryError};
+use crate::react::replays;
 use crate::rows::{Aside, Letter, RawForm};
 use crate::shared::KernelState;
 use crate::views::{DeadLetter, Edit, LetterCounts, LetterFilter, ListPage, ListedLetter, PageRequest, Replay};
@@ -94,7 +95,7 @@ impl Kernel {
     }
 
     /// Try a dead letter again: a delivery from the start of its schedule, a record through the connector of its source (or of
-    /// `into`) with today's configuration.
+    /// `into`) with today's configuration, a computation by asking its model about the letter's people.
     pub async fn replay_letter(
         self: &Arc<Self>,
         workspace: WorkspaceId,
@@ -108,13 +109,16 @@ impl Kernel {
         };
         let known = questions::workspace(&shared, workspace)?;
         // Two at once would take a record without an id twice.
-        let _alone = known.changing_letters.lock().await;
+        let alone = known.changing_letters.lock().await;
         let (reader, name) = (Arc::clone(&shared), key.clone());
         let letter = match offload::run(move || read(&reader, &name)).await? {
             None => return Ok(Replay::NoLetter),
             Some(Aside::Record(letter)) => *letter,
-            Some(Aside::Computation { .. }) => {
-                return Ok(Replay::Impossible("a computation is tried again by itself when its installation changes"));
+            Some(Aside::Computation { code, .. }) => {
+                // It is the reactor's, whose pass may be long.
+                drop(alone);
+                let installation = source_of(workspace, &key).map_or(InstallationId(0), |(source, _)| source);
+                return Ok(replays::request(&shared, &known, installation, &code).await);
             }
             Some(Aside::Unreadable { .. }) => return Ok(Replay::Impossible("it tells of a row that cannot be read")),
             Some(Aside::Delivery { .. }) => return Ok(Replay::Impossible("try the delivery again under its own id")),

@@ -16,6 +16,8 @@
 //! | `effects` | from effects to the operations of a commit |
 //! | `aside` | what is kept aside and gone on without |
 //! | `uncomputed` | whom a model's version in use has no answer for |
+//! | `reevaluation` | when a version is stopped that fails on many, as a pure machine |
+//! | `replays` | their dead letters tried again, because somebody wants it |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 //! | `seen` | which names came, counted |
@@ -40,6 +42,8 @@ pub(crate) mod projection;
 mod queues;
 mod reactor;
 pub(crate) mod readiness;
+mod reevaluation;
+pub(crate) mod replays;
 pub(crate) mod seen;
 mod timers;
 mod touch;

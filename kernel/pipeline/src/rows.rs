@@ -6,6 +6,7 @@ pub(crate) mod derived;
 pub(crate) mod emitted;
 pub(crate) mod hashes;
 pub(crate) mod outbox;
+pub(crate) mod uncomputed;
 
 pub(crate) use aside::{
     Aside, ComputationSubject, Letter, LetterTime, MAX_NAMED_PEOPLE, NamedPerson, RawForm, RecordOrigin, RowDigest,
@@ -205,6 +206,7 @@ mod tests {
             line::<Derived>(),
             line::<LeafRow>(),
             line::<SealedLeaf>(),
+            line::<uncomputed::UncomputedRow>(),
         ];
         let lasting = [line::<Entries>(), line::<ModelVersion>(), line::<EmittedDay>(), line::<Emission>()];
         for line in accepted.into_iter().chain(sent).chain(computed).chain(lasting) {

@@ -27,6 +27,7 @@ use crate::poll::Polls;
 use crate::pool::Pool;
 use crate::react::inbox::Inbox;
 use crate::react::projection::Projection;
+use crate::react::replays::ReplayRequests;
 use crate::rows::derived::Cursor;
 use crate::setup::{Activity, Installed, Observer, Setup};
 use crate::shadow::Shadows;
@@ -92,6 +93,8 @@ pub(crate) struct Workspace {
     pub projection: RwLock<Projection>,
     /// What came of models that run beside the reactor.
     pub inbox: Inbox,
+    /// Dead letters of models that somebody wants tried again.
+    pub replays: ReplayRequests,
     /// Set by the reactor when the same work has failed twice.
     pub failing: Mutex<Option<Failing>>,
     /// Of questions that look at everybody.
@@ -127,6 +130,7 @@ impl Workspace {
             compiled: ArcSwap::from_pointee(CompiledSetup { generation: 1, setup: Arc::new(setup), plan }),
             projection: RwLock::default(),
             inbox: Inbox::default(),
+            replays: ReplayRequests::default(),
             failing: Mutex::default(),
             turns: Turns::default(),
             replaying: Mutex::default(),

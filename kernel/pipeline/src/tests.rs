@@ -21,6 +21,7 @@ mod provenance;
 mod reaction;
 mod refusals;
 mod repeats;
+mod replays;
 mod rules;
 mod shadows;
 mod taking_back;

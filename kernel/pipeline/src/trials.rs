@@ -46,6 +46,12 @@ fn kind_for(why: &str) -> Option<TrialKind> {
     found.min_by_key(|(place, _)| *place).map(|(_, kind)| kind)
 }
 
+/// What would decide about the next trial of an installation; `None` for one that is not tried again.
+pub(crate) fn decided_by(activity: &Activity) -> Option<TrialKind> {
+    let Activity::Quarantined { why, .. } = activity else { return None };
+    kind_for(why)
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Until it is due.
@@ -75,15 +81,15 @@ pub(crate) struct Trials(Mutex<HashMap<InstallationId, Trial>>);
 impl Trials {
     /// When the next trial of an installation may begin; `None` for one that is not tried again.
     pub(crate) fn due_at(&self, installation: InstallationId, activity: &Activity) -> Option<Timestamp> {
-        let Activity::Quarantined { since, why } = activity else { return None };
+        let Activity::Quarantined { since, .. } = activity else { return None };
         let known = self.0.lock().get(&installation).copied();
-        kind_for(why).map(|_| known.unwrap_or_else(|| Trial::new(*since, 0)).due_at)
+        decided_by(activity).map(|_| known.unwrap_or_else(|| Trial::new(*since, 0)).due_at)
     }
 
     /// Begin a trial, if one is due and none is under way.
     pub(crate) fn begin(&self, installation: InstallationId, activity: &Activity, now: Timestamp) -> bool {
-        let Activity::Quarantined { since, why } = activity else { return false };
-        let Some(kind) = kind_for(why) else { return false };
+        let Activity::Quarantined { since, .. } = activity else { return false };
+        let Some(kind) = decided_by(activity) else { return false };
         let mut trials = self.0.lock();
         let trial = trials.entry(installation).or_insert_with(|| Trial::new(*since, 0));
         let begins = trial.stage == Stage::Waiting && now >= trial.due_at;

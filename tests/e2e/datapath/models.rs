@@ -94,6 +94,11 @@ fn one_person_on_whom_a_model_traps_costs_nobody_else_a_tag() {
         (&json!(["message", "people", "rows"]), &letters[0]["plugin"])
     );
     assert_eq!(mode(&shop.kernel.admin(), "model"), "live", "a fault of one row is no strike");
+    // Tried again, it fails again, and neither blames the model nor moves anybody.
+    let replay = format!("/api/v1/dead-letters/{}/replay", letters[0]["id"].as_str().unwrap());
+    let again = shop.kernel.admin().post(&replay, &json!({})).is(200);
+    assert_eq!((&again["replayed"], &again["people"]), (&json!(true), &json!(1)), "{again}");
+    shop.nothing_changed("a letter that was tried again");
     // It ran, and said nothing of whom it has no answer for.
     let shown = shop.kernel.admin().get("/api/v1/installations/model").is(200);
     let uncomputed = &shown["uncomputed"];

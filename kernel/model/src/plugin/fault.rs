@@ -53,7 +53,7 @@ pub enum PluginFault {
 
 impl PluginFault {
     /// What [`PluginFault::code`] may say.
-    pub const CODES: [&'static str; 15] = [
+    pub const CODES: [&'static str; 16] = [
         "plugin.bad-input",
         "plugin.transient",
         "plugin.permanent",
@@ -65,6 +65,7 @@ impl PluginFault {
         "limit.memory",
         "limit.output",
         "limit.events",
+        "limit.handles",
         "limit.host-calls",
         "invalid-output",
         "cancelled",
@@ -232,6 +233,9 @@ mod tests {
             (PluginFault::FuelExhausted { limit: 1 }, FaultOwner::Plugin),
             (PluginFault::MemoryExceeded { limit_bytes: 1 }, FaultOwner::Plugin),
             (PluginFault::LimitExceeded { what: "output bytes", limit: 1 }, FaultOwner::Plugin),
+            (PluginFault::LimitExceeded { what: "events", limit: 1 }, FaultOwner::Plugin),
+            (PluginFault::LimitExceeded { what: "handles", limit: 1 }, FaultOwner::Plugin),
+            (PluginFault::LimitExceeded { what: "host calls", limit: 1 }, FaultOwner::Plugin),
             (PluginFault::InvalidOutput(text()), FaultOwner::Plugin),
             (PluginFault::Cancelled, FaultOwner::Host),
             (PluginFault::Unavailable(text()), FaultOwner::Host),

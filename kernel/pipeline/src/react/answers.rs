@@ -15,6 +15,7 @@ use super::effects::Effect;
 use super::inbox::Incoming;
 use super::models::{self, InputRow, JobResult, RowOutcome};
 use super::reactor::{PassError, Reactor};
+use super::replays::Replayed;
 use crate::plan::{ModelPlan, Task};
 use crate::profiles::facts::get_one;
 use crate::rows::derived::{Freshness, ModelVersion, Output, OutputValue, Track};
@@ -27,7 +28,7 @@ use crate::trials::TrialKind;
 struct Verdict<'a> {
     /// Rows that were answered for.
     good: u64,
-    /// The people whom the model cannot take, each of them asked about alone.
+    /// The people whom the model cannot take, each of them asked about alone; without those of replays.
     faults: Vec<(ProfileId, &'a PluginFault)>,
     /// People who were left over beside too many failures.
     left: u64,
@@ -40,11 +41,13 @@ struct Verdict<'a> {
 }
 
 impl Verdict<'_> {
-    fn of(rows: &[(InputRow, RowOutcome)]) -> Verdict<'_> {
+    /// The verdict of these rows. People who were asked about again because somebody wants it count where they were answered for.
+    fn of<'a>(rows: &'a [(InputRow, RowOutcome)], replayed: &Replayed) -> Verdict<'a> {
         let mut verdict = Verdict::default();
         for (row, outcome) in rows {
             match outcome {
                 RowOutcome::Values(_) => verdict.good += 1,
+                RowOutcome::Faulted(_) if replayed.has_asked(row.ordinal) => {}
                 RowOutcome::Faulted(fault) => verdict.faults.push((row.profile, fault)),
                 RowOutcome::Later(fault) if models::needs_fit(fault) => verdict.unreadable = Some(fault),
                 RowOutcome::Later(fault) if models::is_passing(fault) => {
@@ -157,19 +160,7 @@ impl Reactor {
                 Freshness::Pending { position, cause, .. } => (position, cause),
                 _ => (self.pass.cursor.position, Cause::Change),
             };
-            // Who has a value of another version, and is asked about because this one took its place.
-            let is_reevaluated = matches!(held.freshness, Freshness::Outdated { .. })
-                && !held.values.is_empty()
-                && !held.is_taken_back()
-                && present != Some(held.version);
-            if is_reevaluated {
-                let queue = self.queues.entry(model.installed.id).or_default();
-                match outcome {
-                    RowOutcome::Values(_) => queue.reevaluation.note(model.token, row.ordinal, None),
-                    RowOutcome::Faulted(fault) => queue.reevaluation.note(model.token, row.ordinal, Some(fault)),
-                    RowOutcome::Later(_) => {}
-                }
-            }
+            self.note_reevaluated(model, (row.ordinal, outcome), &held, present);
             let output = match outcome {
                 RowOutcome::Values(answer) => {
                     self.take_emitted(model, result, (row, answer.events.as_slice()), &held)?;
@@ -192,6 +183,30 @@ impl Reactor {
             outputs.push((row.profile, output));
         }
         Ok(outputs)
+    }
+
+    /// Note what the version whose number is `present` came to with somebody, where they have a value of another one and are asked about
+    /// because it took that one's place.
+    fn note_reevaluated(
+        &mut self,
+        model: &ModelPlan,
+        (ordinal, outcome): (u32, &RowOutcome),
+        held: &Output,
+        present: Option<u32>,
+    ) {
+        let is_reevaluated = matches!(held.freshness, Freshness::Outdated { .. })
+            && !held.values.is_empty()
+            && !held.is_taken_back()
+            && present != Some(held.version);
+        let queue = self.queues.entry(model.installed.id).or_default();
+        let counts = !queue.replayed.has_asked(ordinal) || queue.reevaluation.counts(model.token, ordinal);
+        match outcome {
+            RowOutcome::Values(_) if is_reevaluated && counts => queue.reevaluation.note(model.token, ordinal, None),
+            RowOutcome::Faulted(fault) if is_reevaluated && counts => {
+                queue.reevaluation.note(model.token, ordinal, Some(fault));
+            }
+            RowOutcome::Values(_) | RowOutcome::Faulted(_) | RowOutcome::Later(_) => {}
+        }
     }
 
     /// The number of a model version; a new one where this is its first answer. It is given in the pass that keeps the answer:
@@ -229,10 +244,11 @@ impl Reactor {
 
     /// Note what a job says of the model itself: it ends strikes and pauses, or counts against the model, or begins a pause.
     pub(super) fn note_job(&mut self, model: &ModelPlan, result: &JobResult) -> Result<(), PassError> {
-        let (id, now, verdict) = (model.installed.id, self.now(), Verdict::of(&result.rows));
+        let (id, now) = (model.installed.id, self.now());
         // A job that began before another version or fit was put to use says nothing of that one.
         let is_present = model.version() == result.version;
         let queue = self.queues.entry(id).or_default();
+        let verdict = Verdict::of(&result.rows, &queue.replayed);
         queue.end(result.took);
         match verdict.passing {
             // Beside somebody good, who was left over goes into the next job, which need not wait.
@@ -365,5 +381,32 @@ impl Reactor {
             derived.outputs.insert((model.installed.id, Track::Live), output);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kith_model::id::SourceIdentityId;
+    use roaring::RoaringBitmap;
+
+    use super::*;
+    use crate::rows::uncomputed::{OrdinalSet, ReplayedPeople};
+
+    /// Whoever had a letter tried again a few times, because its people should have been mended, had the model stopped.
+    #[test]
+    fn a_model_is_not_blamed_for_whom_somebody_wants_asked_about_again() {
+        let trap = || RowOutcome::Faulted(PluginFault::Trapped { message: "no".into(), backtrace: Vec::new() });
+        let row = |ordinal: u8| {
+            let profile = ProfileId(SourceIdentityId([ordinal; 16]));
+            InputRow { profile, ordinal: u32::from(ordinal), inputs: 0, cells: Vec::new(), misfit: None }
+        };
+        let rows = [(row(1), trap()), (row(2), trap()), (row(3), RowOutcome::Values(models::RowAnswer::default()))];
+        let people = RoaringBitmap::from([1, 3]);
+        let written = ReplayedPeople { asked: OrdinalSet(people.clone()), ..ReplayedPeople::default() };
+        let replayed = Replayed::reopened(&written, &RoaringBitmap::new(), &people);
+        let blamed = |verdict: Verdict<'_>| verdict.faults.iter().map(|(profile, _)| *profile).collect::<Vec<_>>();
+        let verdict = Verdict::of(&rows, &replayed);
+        assert_eq!((verdict.good, blamed(verdict)), (1, vec![row(2).profile]));
+        assert_eq!(blamed(Verdict::of(&rows, &Replayed::default())).len(), 2);
     }
 }

@@ -18,8 +18,8 @@ pub(crate) enum Part {
     Feed,
     Timers,
     Walk,
-    /// People whose pending values count as they were, because a model was stopped, and people whom one on trial is asked about
-    /// again.
+    /// People whose pending values count as they were, because a model was stopped, and people about whom models are asked again: in
+    /// a trial, or because somebody wants it.
     Demoted,
 }
 

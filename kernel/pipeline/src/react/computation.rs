@@ -168,7 +168,11 @@ pub(crate) fn need(
             Freshness::Fresh => Need::Nothing,
             _ => Need::Fresh,
         },
-        Some(Output { freshness: Freshness::Faulted { inputs }, .. }) if *inputs == row.inputs => Need::Nothing,
+        Some(Output { freshness: Freshness::Faulted { inputs }, .. })
+            if *inputs == row.inputs && !touch.replayed.contains(&model.installed.id) =>
+        {
+            Need::Nothing
+        }
         held => {
             let output = awaiting(held, model, touch, row.inputs, first);
             Need::Run { row, output }

@@ -76,13 +76,18 @@ pub(crate) enum Effect {
         number: u32,
         row: Vec<u8>,
     },
-    /// Rows that are wanted no longer: sealed parts, what a removed model was told to have emitted, and dead letters of people who
-    /// have been answered for.
+    /// Rows that are wanted no longer: sealed parts, what a removed model was told to have emitted, dead letters of people who have
+    /// been answered for, and what was kept of these.
     Dropped {
         keys: Vec<Key>,
     },
     /// What is kept of what models emitted, encoded.
     Emitted {
+        key: Key,
+        row: Vec<u8>,
+    },
+    /// What is kept of whom a model has no answer for, encoded.
+    Uncomputed {
         key: Key,
         row: Vec<u8>,
     },
@@ -165,7 +170,7 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
             operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));
         }
         Effect::Dropped { keys } => operations.extend(keys.into_iter().map(Operation::Delete)),
-        Effect::Emitted { key, row } => operations.push(Operation::Put(key, row)),
+        Effect::Emitted { key, row } | Effect::Uncomputed { key, row } => operations.push(Operation::Put(key, row)),
         Effect::Version { number, version } => {
             let key = Key::definition(workspace, Definition::ModelVersion, &number.to_be_bytes());
             operations.push(Operation::Put(key, row::encode(&version)));

@@ -209,7 +209,14 @@ impl Reactor {
                 (fresh?, None)
             }
             Need::Run { row, output } => {
-                self.queues.entry(installation).or_default().stale.insert(ordinal);
+                let queue = self.queues.entry(installation).or_default();
+                queue.stale.insert(ordinal);
+                let failed = before.as_ref().map(|before| before.freshness);
+                if work.touch.replayed.contains(&installation)
+                    && failed == Some(Freshness::Faulted { inputs: row.inputs })
+                {
+                    queue.replayed.note_asked(ordinal);
+                }
                 (output, Some(row))
             }
             Need::Wait { output } => {

@@ -1,6 +1,5 @@
 //! Opening a workspace's reactor: what it had come to, and the index built from the people's rows.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
@@ -8,7 +7,6 @@ use kith_features::{FeatureName, Value};
 use kith_model::id::{InstallationId, Position, ProfileId, WorkspaceId};
 use kith_store::keys::{Definition, DeliveryMover};
 use kith_store::{Key, Operation, ReadError, Unit, row};
-use roaring::RoaringBitmap;
 
 use super::aside::unreadable_person;
 use super::effects::{CURSOR, READINESS};
@@ -18,14 +16,13 @@ use super::queues::Queues;
 use super::reactor::Reactor;
 use super::readiness::Readiness;
 use super::seen::SeenBook;
-use super::uncomputed::{Reevaluation, read_letters};
-use crate::plan::{ModelPlan, Plan};
+use super::uncomputed::{self, UncomputedRows};
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
 use crate::profiles::person::Person;
 use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
-use crate::rows::derived::{Cursor, ModelVersion, Output, OutputKey, Track};
+use crate::rows::derived::{Cursor, ModelVersion, Output, Track};
 use crate::shared::{KernelState, Workspace};
 
 /// What a reactor begins with.
@@ -35,6 +32,7 @@ pub(super) struct ReactorStart {
     pub promised: Position,
     pub delivery_totals: DeliveryTotals,
     pub queues: Queues,
+    pub uncomputed: UncomputedRows,
     pub seen: SeenBook,
     pub emissions: Emissions,
 }
@@ -48,24 +46,6 @@ struct Entry {
     stale: Vec<InstallationId>,
     /// The models whose version in use cannot take it.
     faulted: Vec<InstallationId>,
-    /// The models that were stopped and whose version in use had answered for it.
-    kept: Vec<InstallationId>,
-}
-
-/// The numbers of the versions of models that were stopped, or are on trial: by whom these answered for it is judged whether they may
-/// run again. A version that has answered for nobody has none.
-type Stopped = BTreeMap<InstallationId, u32>;
-
-fn stopped(workspace: &Workspace, plan: &Plan, versions: &[Arc<ModelVersion>]) -> Stopped {
-    let is_stopped = |model: &&ModelPlan| {
-        !model.installed.activity.is_running() || workspace.trials.under_way(model.installed.id).is_some()
-    };
-    let number = |model: &ModelPlan| {
-        let version = model.version();
-        let place = versions.iter().position(|known| **known == version)?;
-        Some((model.installed.id, u32::try_from(place).ok()?))
-    };
-    plan.models.iter().filter(is_stopped).filter_map(number).collect()
 }
 
 /// Open a workspace: read what was computed before, and build the index from it with a thread for each processor.
@@ -87,7 +67,7 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     })?;
     projection.track(&compiled.plan, &readiness);
     let (mut queues, left_out) = build(shared, workspace, &readiness, &mut projection)?;
-    read_letters(store, id, compiled.plan.models.iter().map(|model| model.installed.id), &mut queues)?;
+    let uncomputed = uncomputed::reopen(store, workspace, &compiled.plan, &mut queues)?;
     keep_aside(shared, id, cursor, &left_out);
     projection.left_out = left_out.len();
     projection.generation = 0;
@@ -98,7 +78,7 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
     let emissions = Emissions::read(store, id)?;
     let promised = promised.position;
-    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, seen, emissions };
+    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, uncomputed, seen, emissions };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 
@@ -131,14 +111,12 @@ fn build(
     let compiled = workspace.compiled.load_full();
     let as_of = projection.as_of;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let stopped = stopped(workspace, &compiled.plan, &projection.versions);
-    let mut kept: BTreeMap<InstallationId, RoaringBitmap> = BTreeMap::new();
     let (mut queues, mut left_out) = (Queues::new(), Vec::new());
     std::thread::scope(|scope| {
         // A page has megabytes of values: no more of them wait than there are threads.
         let (sender, pages) = sync_channel(threads);
         for mut walk in ProfilePages::parts(&shared.store, workspace.id, threads) {
-            let (sender, compiled, stopped) = (sender.clone(), &compiled, &stopped);
+            let (sender, compiled) = (sender.clone(), &compiled);
             scope.spawn(move || {
                 let view = Evaluation {
                     plan: &compiled.plan,
@@ -148,8 +126,7 @@ fn build(
                 };
                 while let Some(page) = walk.next_page().transpose() {
                     let unreadable = walk.take_unreadable();
-                    let page =
-                        page.and_then(|profiles| entries(shared, workspace, profiles, (view, stopped), unreadable));
+                    let page = page.and_then(|profiles| entries(shared, workspace, profiles, view, unreadable));
                     // The receiver is gone after another thread's error.
                     if sender.send(page).is_err() {
                         return;
@@ -176,17 +153,10 @@ fn build(
                 for model in entry.faulted {
                     queues.entry(model).or_default().uncomputed.faulted.insert(entry.ordinal);
                 }
-                for model in entry.kept {
-                    kept.entry(model).or_default().insert(entry.ordinal);
-                }
             }
         }
         Ok::<_, ReadError>(())
     })?;
-    for (id, kept) in kept {
-        let Some((_, model)) = compiled.plan.model(id) else { continue };
-        queues.entry(id).or_default().reevaluation = Reevaluation::of_stopped(model.token, kept);
-    }
     Ok((queues, left_out))
 }
 
@@ -195,7 +165,7 @@ fn entries(
     shared: &KernelState,
     workspace: &Workspace,
     profiles: Vec<Vec<Person>>,
-    (view, stopped): (Evaluation<'_>, &Stopped),
+    view: Evaluation<'_>,
     mut unreadable: Vec<Unreadable>,
 ) -> Result<(Vec<Entry>, Vec<Unreadable>), ReadError> {
     let mut entries = Vec::with_capacity(profiles.len());
@@ -206,7 +176,7 @@ fn entries(
             person.load_sealed(shared.store.as_ref(), workspace.id, leaves)
         });
         match sealed {
-            Ok(()) => entries.push(entry(&people, view, stopped)),
+            Ok(()) => entries.push(entry(&people, view)),
             Err(error @ ReadError::Io { .. }) => return Err(error),
             Err(error) => unreadable.extend(people.first().map(|root| (root.id, error))),
         }
@@ -215,7 +185,7 @@ fn entries(
 }
 
 /// What the index shows of a profile.
-fn entry(people: &[Person], view: Evaluation<'_>, stopped: &Stopped) -> Entry {
+fn entry(people: &[Person], view: Evaluation<'_>) -> Entry {
     let profile = Profile::new(people.iter().collect(), view);
     let root = profile.root();
     let mut features = std::collections::BTreeSet::from([FeatureName::CreatedAt]);
@@ -241,9 +211,5 @@ fn entry(people: &[Person], view: Evaluation<'_>, stopped: &Stopped) -> Entry {
         held.map(|((installation, _), _)| *installation).collect::<Vec<_>>()
     };
     let (stale, faulted) = (those(|output| output.awaited().is_some()), those(Output::is_faulted));
-    let answered = |((id, _), output): &(&OutputKey, &Output)| {
-        !output.values.is_empty() && !output.is_taken_back() && stopped.get(id) == Some(&output.version)
-    };
-    let kept = outputs.clone().filter(answered).map(|((id, _), _)| *id).collect();
-    Entry { ordinal: root.ordinal, profile: ProfileId(root.id), values, stale, faulted, kept }
+    Entry { ordinal: root.ordinal, profile: ProfileId(root.id), values, stale, faulted }
 }

@@ -10,7 +10,10 @@ use kith_model::time::Timestamp;
 use roaring::RoaringBitmap;
 
 use super::models::BRIEF;
-use super::uncomputed::{Reevaluation, Uncomputed};
+use super::reactor::Pass;
+use super::reevaluation::Reevaluation;
+use super::replays::Replayed;
+use super::uncomputed::Uncomputed;
 
 /// The first pause after a passing failure; it doubles with each further one.
 const FIRST_PAUSE_MS: i64 = 1_000;
@@ -40,6 +43,8 @@ pub(crate) struct Queue {
     /// Whom its version in use has no answer for.
     pub uncomputed: Uncomputed,
     pub reevaluation: Reevaluation,
+    /// Whom it is asked about again because somebody wants it.
+    pub replayed: Replayed,
 }
 
 /// The people whom one version of a model has refused since it last answered for anybody.
@@ -84,9 +89,14 @@ impl Queue {
         self.reevaluation.stop();
     }
 
-    /// Whether people wait to be asked about again on whom the version failed before its trial.
+    /// Whether people wait to be asked about again on whom the version failed: in a trial, or because somebody wants it.
     pub(crate) fn asks_again(&self) -> bool {
-        self.reevaluation.asks_again(&self.stale)
+        self.reevaluation.asks_again(&self.stale) || self.replayed.is_open(&self.stale)
+    }
+
+    /// Whether a job is under way, or its result not wholly taken in.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.is_under_way
     }
 
     /// The job under way is not known of any more, or was not taken by anybody.
@@ -130,6 +140,25 @@ impl Queue {
 
 /// All queues of a workspace.
 pub(crate) type Queues = BTreeMap<InstallationId, Queue>;
+
+/// Put back what a pass that was given up took out of the queues.
+pub(super) fn put_back(queues: &mut Queues, pass: &Pass) {
+    let mut each = |people: &[(InstallationId, u32)], put: fn(&mut Queue, u32)| {
+        for (id, ordinal) in people {
+            if let Some(queue) = queues.get_mut(id) {
+                put(queue, *ordinal);
+            }
+        }
+    };
+    each(&pass.unqueued, |queue, ordinal| {
+        queue.stale.insert(ordinal);
+    });
+    each(&pass.undemoted, |queue, ordinal| {
+        queue.demoted.insert(ordinal);
+    });
+    each(&pass.asked_again, |queue, ordinal| queue.reevaluation.ask_again_later(ordinal));
+    each(&pass.replayed, |queue, ordinal| queue.replayed.ask_later(ordinal));
+}
 
 #[cfg(test)]
 mod tests {

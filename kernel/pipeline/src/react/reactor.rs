@@ -22,15 +22,18 @@ use super::inbox::Incoming;
 use super::opening::ReactorStart;
 use super::pace::Left;
 use super::projection::Changes;
-use super::queues::Queues;
+use super::queues::{Queues, put_back};
 use super::readiness::{Readiness, Work};
+use super::replays::ReplayRequest;
 use super::seen::{SeenNow, SeenState};
 use super::touch::Touch;
+use super::uncomputed::UncomputedRows;
 use crate::pool::Turn;
 use crate::profiles::evaluation::Evaluation;
 use crate::rows::derived::{Cursor, Entries};
 use crate::rows::{Aside, DeliveryTotals};
 use crate::shared::{CompiledSetup, Failing, KernelState, Workspace};
+use crate::views::Replay;
 
 /// After a failure the work is tried again, smaller, after this long; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -86,6 +89,10 @@ pub(super) struct Pass {
     pub undemoted: Vec<(InstallationId, u32)>,
     /// People whom a version on trial is to be asked about again.
     pub asked_again: Vec<(InstallationId, u32)>,
+    /// The dead letters of models that are to be tried again, with what is said to that once it is durable.
+    pub replays: Vec<(ReplayRequest, Replay)>,
+    /// People whom a model is to be asked about because of these.
+    pub replayed: Vec<(InstallationId, u32)>,
     /// What of what models emitted it has found new.
     pub told: Told,
     /// Dead letters by their names.
@@ -129,6 +136,8 @@ pub(crate) struct Reactor {
     /// The deliveries that this reactor made, as of the last commit.
     delivery_totals: DeliveryTotals,
     pub(super) queues: Queues,
+    /// What is kept of whom models have no answer for, as of the last commit.
+    pub(super) durable_uncomputed: UncomputedRows,
     /// Which names came so far.
     pub(super) seen: SeenState,
     /// What models have emitted and the lane has yet to take.
@@ -160,6 +169,7 @@ impl Reactor {
             promised: opened.promised,
             delivery_totals: opened.delivery_totals,
             queues: opened.queues,
+            durable_uncomputed: opened.uncomputed,
             seen: SeenState::new(opened.seen),
             emissions: opened.emissions,
             pass: Pass::default(),
@@ -254,7 +264,8 @@ impl Reactor {
             },
             Part::Demoted => {
                 self.demote()?;
-                self.ask_again()
+                self.ask_again()?;
+                self.replay()
             }
         }
     }
@@ -360,7 +371,8 @@ impl Reactor {
             self.pass.effects.push(Effect::Remembered { identity, entries });
         }
         let moved = self.uncomputed_moved();
-        let answered = self.answer_letters(&moved);
+        let left = self.answer_letters(&moved);
+        let uncomputed = self.keep_uncomputed(&left);
         let letters = std::mem::take(&mut self.pass.letters);
         self.pass.effects.extend(letters.into_iter().map(|(key, aside)| Effect::Letter { key, aside }));
         let seen = self.seen.book.with(&self.pass.seen);
@@ -387,15 +399,17 @@ impl Reactor {
             self.durable_position = self.pass.cursor.position;
             self.durable_readiness.clone_from(&self.readiness);
         }
-        self.take_uncomputed(moved, &answered);
+        self.take_uncomputed(moved, left, uncomputed);
         self.identities.committed();
         self.workspace.inbox.put_back(std::mem::take(&mut self.pass.rest));
         self.pass.taken.clear();
         self.pass.unqueued.clear();
         self.pass.undemoted.clear();
         self.pass.asked_again.clear();
+        self.pass.replayed.clear();
         self.seen.take(&seen, is_written);
         self.show(is_readiness_new, seen);
+        self.answer_replays();
         Ok(())
     }
 
@@ -410,17 +424,8 @@ impl Reactor {
         // The plan is taken over again, because what it changed in the readiness is gone with the pass.
         self.readiness = std::mem::take(&mut self.readiness).under(&self.compiled.plan);
         let pass = std::mem::take(&mut self.pass);
-        for (id, ordinal) in pass.unqueued {
-            self.queues.get_mut(&id).map(|queue| queue.stale.insert(ordinal));
-        }
-        for (id, ordinal) in pass.undemoted {
-            self.queues.get_mut(&id).map(|queue| queue.demoted.insert(ordinal));
-        }
-        for (id, ordinal) in pass.asked_again {
-            if let Some(queue) = self.queues.get_mut(&id) {
-                queue.reevaluation.ask_again_later(ordinal);
-            }
-        }
+        put_back(&mut self.queues, &pass);
+        self.workspace.replays.put_back(pass.replays.into_iter().map(|(request, _)| request));
         for incoming in &pass.taken {
             if let Some(queue) = self.queues.get_mut(&incoming.result.installation) {
                 queue.begin();

@@ -50,6 +50,8 @@ pub(crate) struct Touch {
     pub models: Models,
     pub acquaintance: Acquaintance,
     pub profiling: Profiling,
+    /// The models that somebody wants asked again, also about inputs that they could not take.
+    pub replayed: BTreeSet<InstallationId>,
     /// What set off the values that models gave in this computation.
     pub answered: BTreeMap<InstallationId, Cause>,
 }

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use super::delivery::watched::Watched;
 use super::harness::*;
 use super::models::is_computed;
-use crate::{DeadLetter, Patience, Role, Setup, ShadowVersion};
+use crate::{DeadLetter, Patience, Replay, Role, Setup, ShadowVersion};
 
 const REACHED: &str = "Level Reached";
 
@@ -275,6 +275,8 @@ fn what_a_models_own_events_set_off_comes_to_an_end() {
     let [DeadLetter::Computation { code, message, people, .. }] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!((code.as_str(), people.len()), ("limit.events", 1));
     assert!(message.contains("24 events of one person in a day"), "{message}");
+    let replayed = bench.wait_for(bench.kernel.replay_letter(WORKSPACE, letters[0].id(), None)).unwrap();
+    assert!(matches!(replayed, Replay::Impossible(why) if why.contains("on a later day")), "{replayed:?}");
     // The next day has its own.
     bench.clock.advance_ms(DAY);
     bench.send(orders("u1", 1, 1));

@@ -2,8 +2,10 @@
 //! it is stopped.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kith_model::plugin::{ComputeModel, PluginFault};
+use kith_model::plugin::{Cancellation, ComputeModel, Dataset, Fitted, PluginFault};
+use kith_model::table::Table;
 use kith_model::time::Clock as _;
 use parking_lot::Mutex;
 
@@ -185,7 +187,64 @@ fn a_trial_after_a_restart_is_judged_by_all_for_whom_the_version_had_answered() 
     assert_eq!(minutes_to_trial(&bench), Some(2));
 }
 
-/// Nor after a restart that has forgotten the others, when they do something.
+/// Fails on who has many orders, and has so many answers for calls about others; then it has them later.
+struct Hesitant {
+    picky: Picky,
+    answers: AtomicUsize,
+}
+
+impl ComputeModel for Hesitant {
+    fn fit(&self, dataset: Box<dyn Dataset>, cancellation: &Cancellation) -> Result<Fitted, PluginFault> {
+        self.picky.fit(dataset, cancellation)
+    }
+
+    fn compute(&self, state: &[u8], rows: Table) -> Result<Table, PluginFault> {
+        let answer = self.picky.compute(state, rows)?;
+        let one_less = |answers: usize| answers.checked_sub(1);
+        match self.answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less) {
+            Ok(_) => Ok(answer),
+            Err(_) => Err(PluginFault::Transient("later".into())),
+        }
+    }
+}
+
+/// What the version had come to was in memory alone: it was judged by those who were left when the process began, and ran on though
+/// it had failed on a quarter.
+#[test]
+fn a_version_is_judged_by_all_about_whom_it_was_asked_also_where_the_process_ended_in_between() {
+    for (few, is_stopped) in [(9, true), (10, false)] {
+        let mut bench = with_levels(3, few);
+        let picky = Picky(Mutex::new(Some(trap())));
+        let hesitant = Arc::new(Hesitant { picky, answers: AtomicUsize::new(1) });
+        let model = Arc::clone(&hesitant);
+        bench.configure(|setup| {
+            setup.installations[1].role = Role::TagModel(model);
+            setup.installations[1].digest = "of a version that fails".into();
+        });
+        let failed_on = |bench: &Bench| bench.kernel.uncomputed(WORKSPACE, LEVEL).map_or(0, |told| told.people);
+        bench.wait_until("it has failed on three", || failed_on(&bench) == 3);
+        bench.wait_until("the others wait", || letters(&bench).len() == 2);
+        assert!(bench.notes.0.lock().is_empty(), "not all have been asked about");
+
+        // The clock stands still, and so does the pause.
+        hesitant.answers.store(usize::MAX, Ordering::SeqCst);
+        bench.restart();
+        everybody_is_asked_about(&bench);
+        if is_stopped {
+            are_stopped(&bench, 1);
+            let why = bench.notes.2.reasons.lock()[0].clone();
+            assert!(why.starts_with("it failed on 3 of 12 people for whom the version before it had values"), "{why}");
+        } else {
+            bench.wait_until("the others are answered for", || letters(&bench).len() == 1);
+            let told = letters(&bench).remove(0);
+            assert_eq!((told.about().1, told.times()), ("trap", 3), "the letter of these tells of nobody else");
+            assert_eq!(counted(&bench, "tags.level == 'few'").count, few as u64);
+            assert!(bench.notes.0.lock().is_empty(), "three of thirteen are not a quarter");
+        }
+    }
+}
+
+/// Nor after a restart, when they do something.
 #[test]
 fn three_among_many_do_not_take_a_version_from_everybody() {
     let mut bench = with_levels(3, 10);

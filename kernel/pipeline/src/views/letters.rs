@@ -232,6 +232,8 @@ pub struct LetterCounts {
 pub enum Replay {
     /// A message is in its outbox.
     Begun,
+    /// A model is asked again about so many people of the computation's letter, which goes once it has answered for them.
+    AskedAgain { installation: InstallationId, code: &'static str, people: u64 },
     /// A record was taken, and its letter is gone.
     Taken { accepted: u64, duplicate: u64 },
     /// A record was refused again; its letter stays, with this reason.
@@ -246,6 +248,12 @@ pub enum Replay {
     AudienceRemoved,
     /// The record's source was removed.
     SourceRemoved,
+    /// The model was removed, so that nobody can be asked.
+    InstallationRemoved,
+    /// The model does not run, so that it cannot be asked now.
+    NotRunning { installation: InstallationId },
+    /// Nobody of whom the computation's letter tells waits for an answer any more.
+    NobodyWaits,
 }
 
 /// What came of the wish to correct a dead letter.

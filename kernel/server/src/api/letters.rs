@@ -291,8 +291,9 @@ fn source_named(tables: &WorkspaceTables, name: &str) -> Result<InstallationId, 
 }
 
 /// Try a dead letter again: a message from the start of its schedule, a record through its source's connector with today's
-/// configuration. A record's letter goes in the commit in which it is taken; where it is refused again, the answer says why and
-/// the letter stays.
+/// configuration, a computation by asking its model about the letter's people. A record's letter goes in the commit in which it is
+/// taken; where it is refused again, the answer says why and the letter stays. A computation's goes in the commit in which the last
+/// of its people is answered for.
 #[utoipa::path(
     post, path = "/api/v1/dead-letters/{id}/replay", tag = "dead-letters", params(("id" = String, Path), ReplayQuery),
     security(("key" = ["deliveries:write"])),
@@ -313,37 +314,62 @@ pub(crate) async fn replay(
         None => None,
     };
     let replayed = app.kernel.replay_letter(workspace, &id, into).await?;
-    let shown: String = id.chars().take(128).collect();
-    let mask = Mask::new(&*app.catalogue.workspace(workspace)?, &authority.caller);
-    let sight = mask.sight_of_records(authority.caller.sight());
-    let conflict = |code, message| Err(ApiError::Conflict { code, message });
-    let body = match replayed {
-        Replay::Begun | Replay::Taken { .. } => ReplayBody::of(id.clone(), replayed, sight),
-        Replay::Refused { .. } => return Ok(Json(ReplayBody::of(id, replayed, sight))),
-        Replay::Failed { code, message } => {
-            let message = if sight == Sight::People { message } else { format!("it could not be tried: {code}") };
-            let message = format!("`{shown}` stays as it is: {message}");
-            return Err(ApiError::Unavailable { code: "not-replayed", message, retry_after_s: 10 });
-        }
-        Replay::Impossible(why) => {
-            return conflict("not-replayable", format!("`{shown}` cannot be tried again: {why}"));
-        }
-        Replay::NoLetter => return Err(no_letter(&id)),
-        Replay::AudienceRemoved => {
-            let message = format!("the audience of `{shown}` was removed; a message of it is not sent any more");
-            return conflict("audience-removed", message);
-        }
-        Replay::SourceRemoved => {
-            let message =
-                format!("the source of `{shown}` was removed; name another with `?into=`, or dismiss the letter");
-            return conflict("source-removed", message);
-        }
-    };
-    app.offload(move |app| {
-        app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))
-    })
-    .await?;
+    let tables = app.catalogue.workspace(workspace)?;
+    let mask = Mask::new(&tables, &authority.caller);
+    let looker = Looker { app: &app, caller: &authority.caller, mask: &mask };
+    if let Some(error) = not_replayed(&tables, &id, &replayed, looker) {
+        return Err(error);
+    }
+    let is_refused = matches!(replayed, Replay::Refused { .. });
+    let body = ReplayBody::of(id.clone(), replayed, looker);
+    if !is_refused {
+        app.offload(move |app| {
+            app.change(workspace, actor, |draft| Ok(draft.audit("dead-letter.replay", &id, None, None)?))
+        })
+        .await?;
+    }
     Ok(Json(body))
+}
+
+/// Why a letter was not tried again; `None` where it was.
+fn not_replayed(tables: &WorkspaceTables, id: &str, replayed: &Replay, looker: Looker<'_>) -> Option<ApiError> {
+    let shown: String = id.chars().take(128).collect();
+    let (code, message) = match replayed {
+        Replay::Begun | Replay::Taken { .. } | Replay::Refused { .. } | Replay::AskedAgain { .. } => return None,
+        Replay::NoLetter => return Some(no_letter(id)),
+        Replay::Failed { code, message } => {
+            let sight = looker.mask.sight_of_records(looker.caller.sight());
+            let why = if sight == Sight::People { message.clone() } else { format!("it could not be tried: {code}") };
+            let message = format!("`{shown}` stays as it is: {why}");
+            return Some(ApiError::Unavailable { code: "not-replayed", message, retry_after_s: 10 });
+        }
+        Replay::Impossible(why) => ("not-replayable", format!("`{shown}` cannot be tried again: {why}")),
+        Replay::AudienceRemoved => {
+            ("audience-removed", format!("the audience of `{shown}` was removed; a message of it is not sent any more"))
+        }
+        Replay::SourceRemoved => (
+            "source-removed",
+            format!("the source of `{shown}` was removed; name another with `?into=`, or dismiss the letter"),
+        ),
+        Replay::InstallationRemoved => (
+            "installation-removed",
+            format!("the model of `{shown}` was removed, so that it cannot be asked any more; dismiss the letter"),
+        ),
+        Replay::NotRunning { installation } => {
+            let name = tables.installation_name(*installation);
+            let why = format!("`{name}` does not run, so that it cannot be asked about the people of `{shown}`");
+            let remedy = format!("`kith plugin show {name}` says why; try again once it runs");
+            ("not-live", format!("{why}; {remedy}"))
+        }
+        Replay::NobodyWaits => (
+            "people-gone",
+            format!(
+                "nobody of whom `{shown}` tells waits for an answer any more: they were answered for, became one with others or \
+                 object to profiling; dismiss the letter if it is listed still"
+            ),
+        ),
+    };
+    Some(ApiError::Conflict { code, message })
 }
 
 /// Dismiss a dead letter: nothing is done about it, and it is listed no more.

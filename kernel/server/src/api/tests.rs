@@ -8,6 +8,7 @@ mod described;
 mod dev;
 pub(crate) mod installations;
 mod keys;
+mod letters;
 mod life;
 mod routes;
 mod settings;

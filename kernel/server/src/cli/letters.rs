@@ -188,6 +188,10 @@ pub(super) fn replay_one(client: &Client, id: &str, into: Option<&Name>, format:
     } else if answer.get("accepted").is_some() {
         let [accepted, duplicate] = ["accepted", "duplicate"].map(|name| number(&answer, name));
         output::say(format_args!("{id} was taken: {accepted} accepted, {duplicate} had come already"))?;
+    } else if let Some(people) = people_asked_about(&answer) {
+        output::say(format_args!(
+            "the model is asked again about {people}; {id} goes once it has answered for them, and stays where it fails again"
+        ))?;
     } else if is_done {
         output::say(format_args!("{id} is in the outbox again"))?;
     }
@@ -198,6 +202,16 @@ pub(super) fn replay_one(client: &Client, id: &str, into: Option<&Name>, format:
     Err(Failure::Failed(format!("{id} was refused again and stays: {reason}")))
 }
 
+/// Whom a model is asked about again, as far as the key may see it; `None` where the letter was no computation's.
+fn people_asked_about(answer: &Value) -> Option<String> {
+    match (answer.get("people").and_then(Value::as_u64), answer.get("masked")) {
+        (None, None) => None,
+        (None, Some(_)) => Some("its people".to_owned()),
+        (Some(people), None) => Some(output::counted(people, "person")),
+        (Some(people), Some(_)) => Some(format!("about {}", output::counted(people, "person"))),
+    }
+}
+
 fn replay_many(client: &Client, selection: Selection<'_>, format: AnswerFormat) -> Result<(), Failure> {
     let report = steps(client, "/api/v1/dead-letters/replay", selection)?;
     if format.is_json() {
@@ -205,12 +219,13 @@ fn replay_many(client: &Client, selection: Selection<'_>, format: AnswerFormat) 
     } else {
         let of = |name| output::count(number(&report, name));
         output::say(format_args!(
-            "{}: {} accepted, {} had come already, {} refused again, {} messages on their way, {} could not be tried, {} left",
+            "{}: {} accepted, {} had come already, {} refused again, {} messages on their way, {} models asked again, {} could not be tried, {} left",
             output::counted(number(&report, "letters"), "letter"),
             of("accepted"),
             of("duplicate"),
             of("refused"),
             of("deliveries"),
+            of("computations"),
             of("failed"),
             of("left"),
         ))?;
@@ -310,6 +325,19 @@ mod tests {
         ──────────────────
          prof_1    ab12
         "#);
+    }
+
+    #[test]
+    fn how_many_people_a_model_is_asked_about_again_is_said_as_far_as_the_key_may_see_it() {
+        for (answer, said) in [
+            (json!({ "people": 1 }), Some("1 person")),
+            (json!({ "people": 1_200 }), Some("1,200 people")),
+            (json!({ "people": 1_200, "masked": "rounded" }), Some("about 1,200 people")),
+            (json!({ "masked": "withheld" }), Some("its people")),
+            (json!({ "accepted": 1 }), None),
+        ] {
+            assert_eq!(people_asked_about(&answer).as_deref(), said, "{answer}");
+        }
     }
 
     #[test]

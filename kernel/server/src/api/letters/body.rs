@@ -119,7 +119,7 @@ pub(crate) struct FailedRowBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayBody {
     id: String,
-    /// Whether it is dealt with: a record was taken, or a message is on its way again.
+    /// Whether something is done about it: a record was taken, a message is on its way again, or a model is asked again about people.
     replayed: bool,
     /// Of a record: events that are new.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +127,13 @@ pub(crate) struct ReplayBody {
     /// Of a record: events that had come already.
     #[serde(skip_serializing_if = "Option::is_none")]
     duplicate: Option<u64>,
+    /// Of a computation: how many people its model is asked about again. The letter goes once it has answered for them, and stays
+    /// with a later `at` where it fails again. Absent where it is withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    people: Option<u64>,
+    /// Present where `people` is not exact, or withheld.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masked: Option<Masked>,
     /// Why a record was refused again.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
@@ -137,13 +144,19 @@ pub(crate) struct ReplayBody {
 
 impl ReplayBody {
     /// What came of it, where it was tried.
-    pub(super) fn of(id: String, replayed: Replay, sight: Sight) -> ReplayBody {
-        let none = ReplayBody { id, replayed: true, accepted: None, duplicate: None, code: None, message: None };
+    pub(super) fn of(id: String, replayed: Replay, looker: Looker<'_>) -> ReplayBody {
+        let (accepted, duplicate, people, masked, code, message) = (None, None, None, None, None, None);
+        let none = ReplayBody { id, replayed: true, accepted, duplicate, people, masked, code, message };
         match replayed {
+            Replay::AskedAgain { installation, code, people } => {
+                let lens = looker.lens(installation, code);
+                ReplayBody { people: lens.number(people), masked: lens.masked(people), ..none }
+            }
             Replay::Taken { accepted, duplicate } => {
                 ReplayBody { accepted: Some(accepted), duplicate: Some(duplicate), ..none }
             }
             Replay::Refused { code, message } | Replay::Failed { code, message } => {
+                let sight = looker.mask.sight_of_records(looker.caller.sight());
                 let message = (sight == Sight::People).then_some(message);
                 ReplayBody { replayed: false, code: Some(code), message, ..none }
             }
@@ -151,7 +164,10 @@ impl ReplayBody {
             | Replay::Impossible(_)
             | Replay::NoLetter
             | Replay::AudienceRemoved
-            | Replay::SourceRemoved => none,
+            | Replay::SourceRemoved
+            | Replay::InstallationRemoved
+            | Replay::NotRunning { .. }
+            | Replay::NobodyWaits => none,
         }
     }
 }

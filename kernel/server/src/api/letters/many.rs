@@ -34,9 +34,11 @@ pub(crate) struct ReplayReport {
     refused: u64,
     /// Messages that are on their way again.
     deliveries: u64,
-    /// Records of which the connector or the source could not be asked; their letters stay as they are.
+    /// Computations whose models are asked again about their people; their letters go once these have been answered for.
+    computations: u64,
+    /// Letters that could not be tried now, e.g. because the connector failed; they stay as they are.
     failed: u64,
-    /// Letters that cannot be tried again as they are: see the `obstacle` of each.
+    /// Letters that cannot be tried again as they are: see the `obstacle` of each, or try it alone.
     left: u64,
     /// Hand it in as `cursor` for the next step; `null` at the end.
     next: Option<String>,
@@ -124,17 +126,23 @@ pub(crate) async fn replay_many(
         report.letters += 1;
         match app.kernel.replay_letter(workspace, letter.id(), None).await? {
             Replay::Begun => report.deliveries += 1,
+            Replay::AskedAgain { .. } => report.computations += 1,
             Replay::Taken { accepted: 0, .. } => report.duplicate += 1,
             Replay::Taken { .. } => report.accepted += 1,
             Replay::Refused { .. } => report.refused += 1,
             Replay::Failed { .. } => report.failed += 1,
-            Replay::Impossible(_) | Replay::NoLetter | Replay::AudienceRemoved | Replay::SourceRemoved => {
-                report.left += 1;
-            }
+            Replay::Impossible(_)
+            | Replay::NoLetter
+            | Replay::AudienceRemoved
+            | Replay::SourceRemoved
+            | Replay::InstallationRemoved
+            | Replay::NotRunning { .. }
+            | Replay::NobodyWaits => report.left += 1,
         }
     }
     let after = json!({ "asked": asked, "letters": report.letters, "accepted": report.accepted,
-        "duplicate": report.duplicate, "refused": report.refused, "deliveries": report.deliveries });
+        "duplicate": report.duplicate, "refused": report.refused, "deliveries": report.deliveries,
+        "computations": report.computations });
     write_down(&app, workspace, actor, "dead-letter.replay", after).await?;
     Ok(Json(report))
 }

@@ -13,7 +13,7 @@ use kith_model::plugin::{
 };
 use kith_model::table::{Cell, ColumnBuilder, ColumnType, Table};
 use kith_model::time::Timestamp;
-use kith_pipeline::{Activity, Measure, Patience, Role, Setup, ShadowVersion};
+use kith_pipeline::{Activity, Installed, Measure, Patience, Role, Setup, ShadowVersion};
 use kith_store::Key;
 use serde_json::json;
 
@@ -123,17 +123,24 @@ async fn with_tags(server: &TestServer) {
 
 /// People of whom `level` says one thing or nothing, which an audience reads.
 pub(super) async fn with_level_of(server: &TestServer, says: Option<&'static str>, people: &'static str) {
+    drop(with_model(server, Arc::new(Level(says)), people).await);
+}
+
+/// People of whom a model of the test's own, `level`, is asked, as it runs; an audience reads what it says.
+pub(super) async fn with_model(server: &TestServer, model: Arc<dyn ComputeModel>, people: &'static str) -> Installed {
     let write_key = source(server, FIRST);
     let row = installation_row(901, "level");
     let audiences = [audience("tags.level == 'few'")];
     keep(server, &row, PluginKind::TagModel, &audiences);
-    let mut level = running(&row, PluginKind::TagModel, Role::TagModel(Arc::new(Level(says))));
+    let mut level = running(&row, PluginKind::TagModel, Role::TagModel(model));
     level.outputs = plugin_row("level", PluginKind::TagModel).manifest.outputs;
     let kernel = &server.app().kernel;
-    kernel.configure(Setup { audiences: audiences.to_vec(), ..setup(FIRST, vec![lines().1, level]) }).unwrap();
+    let running = vec![lines().1, level.clone()];
+    kernel.configure(Setup { audiences: audiences.to_vec(), ..setup(FIRST, running) }).unwrap();
     ask(server, "POST", "/v1/batch").key(&write_key).send(people).await.with(200);
     let head = kernel.progress(FIRST).head;
     assert!(kernel.wait_until_reacted(FIRST, head, Duration::from_secs(20)), "not computed in time");
+    level
 }
 
 #[tokio::test(flavor = "multi_thread")]

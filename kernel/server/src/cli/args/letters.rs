@@ -36,7 +36,7 @@ pub(crate) enum LettersCommand {
         #[arg(long, value_name = "TEXT|@FILE")]
         raw: String,
     },
-    /// Try one again, or all that are chosen: with today's configuration of their sources
+    /// Try one again, or all that are chosen: records with today's configuration of their sources, models with the version in use
     #[command(group = super::any_of("chosen", CHOSEN))]
     Replay {
         /// The dead letter's id, or its beginning
