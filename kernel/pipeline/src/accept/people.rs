@@ -33,6 +33,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::never_seen::{FilterPart, NeverSeen};
 use crate::profiles::facts::{FactsRow, each_row, facts_key, read_facts_row, read_head};
+use crate::profiles::person::next_ordinal;
 use apart::ApartPairs;
 use caches::{AliasCache, RowCache, cache};
 pub(crate) use consents::EventConsents;
@@ -415,11 +416,6 @@ impl People {
         self.next_ordinal = next_ordinal(self.store.as_ref(), self.workspace)?;
         Ok(())
     }
-}
-
-fn next_ordinal(store: &dyn Store, workspace: WorkspaceId) -> Result<u32, ReadError> {
-    let given = store.get(&[Key::ordinals(workspace)])?.pop().flatten();
-    given.map_or(Ok(0), |row| row::decode(&row))
 }
 
 fn without_workspace(key: &Key) -> FilterPart<'_> {

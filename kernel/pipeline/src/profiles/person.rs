@@ -122,9 +122,37 @@ pub(crate) fn read(
         [Key::person(workspace, id, PersonRow::Head), facts::facts_key(workspace, id, 0), Key::derived(workspace, id)];
     let mut rows = store.get(&keys)?.into_iter();
     let mut next = || rows.next().flatten();
-    let (head, summary, mut row) = (next(), next(), next());
+    let (head, summary, derived) = (next(), next(), next());
+    let Some(head) = head else { return Ok(None) };
+    with_the_rest(store, workspace, id, (row::decode(&head)?, summary, derived)).map(Some)
+}
+
+/// The same for react, which knows that it has computed nothing of identities from the ordinal `first_unmet` on: nothing is looked up
+/// that is not there.
+pub(crate) fn read_known(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    id: SourceIdentityId,
+    first_unmet: u32,
+) -> Result<Option<Person>, ReadError> {
+    let keys = [Key::person(workspace, id, PersonRow::Head), facts::facts_key(workspace, id, 0)];
+    let mut rows = store.get(&keys)?.into_iter();
+    let mut next = || rows.next().flatten();
+    let (head, summary) = (next(), next());
     let Some(head) = head else { return Ok(None) };
     let head: IdentityHead = row::decode(&head)?;
+    let is_met = head.ordinal < first_unmet;
+    let derived = if is_met { facts::get_one(store, &Key::derived(workspace, id))? } else { None };
+    with_the_rest(store, workspace, id, (head, summary, derived)).map(Some)
+}
+
+/// A person of whom the head was read, the first row of facts, and that of what is computed.
+fn with_the_rest(
+    store: &dyn Store,
+    workspace: WorkspaceId,
+    id: SourceIdentityId,
+    (head, summary, mut row): (IdentityHead, Option<kith_store::Value>, Option<kith_store::Value>),
+) -> Result<Person, ReadError> {
     let summary: FactsRow = summary.map(|summary| row::decode(&summary)).transpose()?.unwrap_or_default();
     let said = facts::facts_of(store, workspace, id, summary)?;
     let mut bytes = facts::contribution_bytes(&said.0);
@@ -132,10 +160,10 @@ pub(crate) fn read(
         let derived: Derived = row::decode(&held)?;
         if let Some(leaves) = read_leaves(store, workspace, id, &derived)? {
             bytes += held.len();
-            return assemble(id, head, said, Some((derived, leaves)), bytes).map(Some);
+            return assemble(id, head, said, Some((derived, leaves)), bytes);
         }
         // Between the two reads the reactor may have taken the group away, and its name from this row with it.
-        row = facts::get_one(store, &keys[2])?;
+        row = facts::get_one(store, &Key::derived(workspace, id))?;
         if row.as_ref() == Some(&held) {
             let problem = "a group of its leaves is listed and has no row".to_owned();
             return Err(ReadError::Corrupt {
@@ -145,7 +173,13 @@ pub(crate) fn read(
             });
         }
     }
-    assemble(id, head, said, None, bytes).map(Some)
+    assemble(id, head, said, None, bytes)
+}
+
+/// The ordinal that the next identity of a workspace gets: all that there are have a smaller one.
+pub(crate) fn next_ordinal(store: &dyn Store, workspace: WorkspaceId) -> Result<u32, ReadError> {
+    let given = facts::get_one(store, &Key::ordinals(workspace))?;
+    given.map_or(Ok(0), |row| row::decode(&row))
 }
 
 /// The rows of an identity's groups of leaves; `None` where one of them is not there.

@@ -56,20 +56,23 @@ pub(crate) struct Identities {
     pass: HashMap<SourceIdentityId, Edit, RandomState>,
     /// Bytes of the rows that the pass has taken in hand.
     pass_bytes: usize,
+    /// The first ordinal of whose identity, and of all behind it, nothing is computed, because nobody has loaded them: those that
+    /// were there at the opening have smaller ones.
+    first_unmet: u32,
 }
 
 /// About how many people of the cache's bytes there may be; only a hint for the cache's tables.
 const TYPICAL_BYTES: u64 = 1_500;
 
 impl Identities {
-    pub(crate) fn new(store: Arc<dyn Store>, workspace: WorkspaceId, cache_bytes: u64) -> Identities {
+    pub(crate) fn new(store: Arc<dyn Store>, workspace: WorkspaceId, cache_bytes: u64, first_unmet: u32) -> Identities {
         let items = usize::try_from(cache_bytes / TYPICAL_BYTES).unwrap_or(usize::MAX);
         let options = OptionsBuilder::new().estimated_items_capacity(items).weight_capacity(cache_bytes).build();
         let durable = match options {
             Ok(options) => Cache::with_options(options, ByBytes, RandomState::default(), Default::default()),
             Err(_) => Cache::with(items, cache_bytes, ByBytes, RandomState::default(), Default::default()),
         };
-        Identities { store, workspace, durable, pass: HashMap::default(), pass_bytes: 0 }
+        Identities { store, workspace, durable, pass: HashMap::default(), pass_bytes: 0, first_unmet }
     }
 
     /// Take an identity in hand; whether there is one.
@@ -79,11 +82,12 @@ impl Identities {
         }
         let person = match self.durable.remove(&id) {
             Some((_, person)) => person,
-            None => match person::read(self.store.as_ref(), self.workspace, id)? {
+            None => match person::read_known(self.store.as_ref(), self.workspace, id, self.first_unmet)? {
                 Some(person) => Box::new(person),
                 None => return Ok(false),
             },
         };
+        self.first_unmet = self.first_unmet.max(person.ordinal.saturating_add(1));
         self.pass_bytes += PERSON_BYTES + person.bytes;
         self.pass.insert(id, Edit { person, expired: Vec::new(), is_dirty: false });
         Ok(true)
@@ -312,6 +316,37 @@ mod tests {
 
     use super::*;
 
+    /// Of somebody whom nobody has met there is nothing computed, and each look for it reads a page of the engine.
+    #[test]
+    fn what_is_computed_is_looked_for_where_somebody_was_met() {
+        let (workspace, id) = (WorkspaceId(1), SourceIdentityId([7; 16]));
+        let store = Arc::new(kith_store::memory());
+        let head = IdentityHead {
+            identifier: Identifier::new("user_id", "u1"),
+            created_at: Timestamp(0),
+            ordinal: 5,
+            profile: ProfileId(id),
+            root: None,
+            evidence: vec![],
+        };
+        let operations = vec![
+            Operation::Put(Key::person(workspace, id, PersonRow::Head), row::encode(&head)),
+            Operation::Put(Key::derived(workspace, id), row::encode(&Derived::default())),
+        ];
+        store.commit(Unit { operations, ..Unit::default() }).unwrap();
+        for (next_ordinal, is_met) in [(6, true), (5, false), (0, false)] {
+            let mut identities = Identities::new(store.clone(), workspace, 1 << 20, next_ordinal);
+            let mut computed = || {
+                assert!(identities.load(id).unwrap());
+                let is_there = identities.person(id).unwrap().derived.is_some();
+                identities.abandon();
+                is_there
+            };
+            assert_eq!(computed(), is_met, "{next_ordinal}");
+            assert!(computed(), "somebody who was loaded may have been computed since");
+        }
+    }
+
     /// An event writes one group of a person's leaves, and the cache took the person to weigh as much as that one.
     #[test]
     fn a_person_weighs_as_much_as_all_its_leaves() {
@@ -327,7 +362,7 @@ mod tests {
         };
         let head = Operation::Put(Key::person(workspace, id, PersonRow::Head), row::encode(&head));
         store.commit(Unit { operations: vec![head], ..Unit::default() }).unwrap();
-        let mut identities = Identities::new(store, workspace, 1 << 20);
+        let mut identities = Identities::new(store, workspace, 1 << 20, 0);
         let mut written = 0;
         for number in 0..50 {
             let name = format!("event {number}");

@@ -19,7 +19,7 @@ use super::seen::SeenBook;
 use super::uncomputed::{self, UncomputedRows};
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::facts::{each_row, get_one};
-use crate::profiles::person::Person;
+use crate::profiles::person::{Person, next_ordinal};
 use crate::profiles::scan::{ProfilePages, Unreadable};
 use crate::rows::DeliveryTotals;
 use crate::rows::derived::{Cursor, ModelVersion, Output, Track};
@@ -31,6 +31,8 @@ pub(super) struct ReactorStart {
     pub cursor: Cursor,
     pub promised: Position,
     pub delivery_totals: DeliveryTotals,
+    /// The ordinal of the next identity that comes.
+    pub next_ordinal: u32,
     pub queues: Queues,
     pub uncomputed: UncomputedRows,
     pub seen: SeenBook,
@@ -77,8 +79,19 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
     let emissions = Emissions::read(store, id)?;
+    let next_ordinal = next_ordinal(store, id)?;
     let promised = promised.position;
-    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, uncomputed, seen, emissions };
+    let opened = ReactorStart {
+        readiness,
+        cursor,
+        promised,
+        delivery_totals,
+        next_ordinal,
+        queues,
+        uncomputed,
+        seen,
+        emissions,
+    };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 

@@ -156,7 +156,8 @@ pub(crate) struct Reactor {
 
 impl Reactor {
     pub(super) fn new(shared: Arc<KernelState>, workspace: Arc<Workspace>, opened: ReactorStart) -> Reactor {
-        let identities = Identities::new(Arc::clone(&shared.store), workspace.id, shared.cache_share());
+        let identities =
+            Identities::new(Arc::clone(&shared.store), workspace.id, shared.cache_share(), opened.next_ordinal);
         Reactor {
             compiled: workspace.compiled.load_full(),
             shared,
