@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fit::training::TrainingPlan;
-use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
 use crate::setup::{Installed, Role, Setup, Undo, Undone};
 
@@ -69,8 +68,6 @@ pub(crate) struct AudiencePlan {
     pub token: u64,
     /// The models whose outputs decide it, directly or through other models.
     pub models: BTreeSet<InstallationId>,
-    /// Of whom it is not known because the condition passes its budget.
-    pub faults: Arc<Faults>,
 }
 
 /// A channel's declared inputs.
@@ -155,13 +152,7 @@ impl Plan {
             let text = &audience.condition;
             let token = xxh3_64(format!("{MEANING} {} {text}{wave}", context.zone).as_bytes());
             let models = deciding(&condition, &models, &outputs);
-            audiences.push(AudiencePlan {
-                audience: audience.clone(),
-                condition,
-                token,
-                models,
-                faults: Arc::default(),
-            });
+            audiences.push(AudiencePlan { audience: audience.clone(), condition, token, models });
         }
         audiences.sort_by_key(|plan| plan.audience.id);
         let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
@@ -177,15 +168,6 @@ impl Plan {
         let of_channels = self.channels.iter().flat_map(|channel| &channel.inputs);
         let inputs = of_models.chain(of_channels).map(|(_, expression)| expression);
         inputs.chain(self.audiences.iter().map(|audience| &audience.condition))
-    }
-
-    /// Take over what is known of the conditions that are as they were.
-    pub(crate) fn follow(&mut self, before: &Plan) {
-        for audience in &mut self.audiences {
-            if let Some(old) = before.audience(audience.audience.id).filter(|old| old.token == audience.token) {
-                audience.faults = Arc::clone(&old.faults);
-            }
-        }
     }
 
     /// What must have been done for every profile before the plan is wholly in force.

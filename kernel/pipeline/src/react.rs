@@ -16,6 +16,7 @@
 //! | `effects` | from effects to the operations of a commit |
 //! | `aside` | what is kept aside and gone on without |
 //! | `uncomputed` | whom a model's version in use has no answer for |
+//! | `faults` | for whom a condition passes the budget of one evaluation |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 //! | `seen` | which names came, counted |
@@ -27,6 +28,7 @@ mod computation;
 mod corrections;
 pub(crate) mod effects;
 mod emitted;
+pub(crate) mod faults;
 mod feed;
 mod following;
 mod identities;

@@ -13,6 +13,7 @@ use roaring::RoaringBitmap;
 use super::aside::unreadable_person;
 use super::effects::{CURSOR, READINESS};
 use super::emitted::Emissions;
+use super::faults::Faults;
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
 use super::reactor::Reactor;
@@ -37,6 +38,7 @@ pub(super) struct ReactorStart {
     pub queues: Queues,
     pub seen: SeenBook,
     pub emissions: Emissions,
+    pub faults: Faults,
 }
 
 /// What the index is told of one profile.
@@ -93,12 +95,14 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     projection.generation = 0;
     let seen = SeenBook::read(store, id)?;
     projection.seen = seen.clone();
+    let faults = Faults::read(store, id)?;
+    projection.faults = faults.durable().clone();
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
     let emissions = Emissions::read(store, id)?;
     let promised = promised.position;
-    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, seen, emissions };
+    let opened = ReactorStart { readiness, cursor, promised, delivery_totals, queues, seen, emissions, faults };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }
 
