@@ -97,8 +97,8 @@ pub(crate) struct Plan {
     pub model_reach: Reach,
     /// Tags and scores that something reads and nothing writes: they are null for everybody.
     pub unwritten: BTreeSet<FeatureName>,
-    /// The places in `audiences` whose condition may hold for somebody of whom nothing is known: every new person has to be
-    /// looked at for these.
+    /// The places in `audiences` whose condition may be otherwise than false for somebody of whom nothing is known: every new
+    /// person has to be looked at for these.
     pub of_everybody: Vec<u32>,
     /// By which spellings of an identifier are one.
     pub identity_rules: IdentityRules,
@@ -263,7 +263,7 @@ fn assemble(
     let readers = readers.flat_map(|(index, model)| model.inputs.iter().map(move |(_, input)| (place(index), input)));
     let model_reach = Reach::new(readers);
     let shared = SharedParts::among(audiences.iter().map(|audience| &audience.condition));
-    let open = audiences.iter().enumerate().filter(|(_, plan)| may_hold_for_nobody(&plan.condition, &program));
+    let open = audiences.iter().enumerate().filter(|(_, plan)| is_of_everybody(&plan.condition, &program));
     let of_everybody = open.map(|(index, _)| place(index)).collect();
     let read = of_models().chain(audiences.iter().map(|audience| &audience.condition)).flat_map(outputs_read);
     let unwritten = read.filter(|feature| !outputs.contains_key(feature)).collect();
@@ -285,12 +285,14 @@ fn assemble(
     }
 }
 
-/// Whether a condition may hold for somebody of whom nothing is known.
-fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
+/// Whether a condition may be otherwise than false for somebody of whom nothing is known: it may hold, or pass the budget of one
+/// evaluation before that is known.
+fn is_of_everybody(condition: &Expression, program: &Program) -> bool {
     let nothing = |id: LeafId| {
         program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of::<LeafState>(&[], Timestamp(0), &Zone::utc()))
     };
-    condition.reads().uses_now || condition.evaluate(&NoFacts, &nothing, Timestamp(0)).is_true()
+    let is_not_false = |value: Option<Value>| value.is_none_or(|value| value.is_true());
+    condition.reads().uses_now || is_not_false(condition.evaluate_within(&NoFacts, &nothing, Timestamp(0)))
 }
 
 fn inputs(installed: &Installed, context: &Parsing<'_>) -> Result<Vec<(InputSpec, Expression)>, SetupError> {

@@ -16,9 +16,18 @@ const PAIRS: &str = "traits.items.exists(a, traits.items.exists(b, a + b == 'x')
 const MANY: usize = 800;
 const FEW: usize = 2;
 
+/// Doubles a text until that is too much, and reads nothing of anybody.
+fn constant() -> String {
+    format!("['{}']{}.exists(v, v == 'nowhere')", "x".repeat(50), ".map(v, v + v)".repeat(24))
+}
+
 fn items(user: &str, message: &str, count: usize, at: i64) -> DraftEvent {
     let items: Vec<String> = (0..count).map(|number| format!("\"i{number}\"")).collect();
     identify(message, &[("user_id", user)], &format!(r#"{{"items":[{}]}}"#, items.join(",")), START.plus_ms(at))
+}
+
+fn seen(message: &str, identifiers: &[(&str, &str)]) -> DraftEvent {
+    event(message, identifiers, "Seen", START)
 }
 
 fn fault(bench: &Bench, audience: u32) -> Option<ConditionFault> {
@@ -98,6 +107,31 @@ fn a_condition_that_is_edited_or_deleted_leaves_no_rows() {
     bench.wait_until("they go with the next commit", || rows(&bench).is_empty());
 }
 
+/// Whoever was merged away or objected to profiling was counted for good.
+#[test]
+fn people_who_leave_are_not_counted() {
+    let bench = Bench::new(vec![audience(1, &constant(), None)]);
+    bench.send(["ada", "bob", "cid"].map(|user| seen(user, &[("user_id", user)])).into());
+    bench.send(vec![seen("device", &[("anonymous_id", "d1")])]);
+    assert_eq!(people(&bench, 1), 4);
+    bench.send(vec![seen("tie", &[("user_id", "ada"), ("anonymous_id", "d1")])]);
+    assert_eq!(people(&bench, 1), 3, "two are one");
+    let says = |user: &str, what: &str, at: i64| {
+        let traits = format!(r#"{{"consent":{{"profiling":{what}}}}}"#);
+        identify(&format!("{user}-{at}"), &[("user_id", user)], &traits, START.plus_ms(at))
+    };
+    bench.send(vec![says("bob", "false", 0)]);
+    assert_eq!(people(&bench, 1), 2, "nothing is evaluated of whoever objects");
+    let example = fault(&bench, 1).unwrap().example.unwrap();
+    let left = ["ada", "cid"].map(|user| bench.profile("user_id", user).unwrap().id);
+    assert!(left.contains(&example), "the example is one of those who are left");
+    bench.clock.advance_ms(2_000);
+    bench.send(vec![says("bob", "true", 1_000)]);
+    assert_eq!(people(&bench, 1), 3);
+    bench.send(["ada", "bob", "cid"].map(|user| says(user, "false", 2_000)).into());
+    assert_eq!((people(&bench, 1), rows(&bench)), (0, vec![]));
+}
+
 /// A set that was held apart from the passes kept what an abandoned one had found.
 #[test]
 fn an_abandoned_pass_leaves_nothing() {
@@ -145,6 +179,37 @@ fn somebody_who_is_left_out_is_in_no_set() {
     assert_eq!((people(&bench, 1), rows(&bench)), (1, vec![1, 1]));
     bench.restart();
     assert_eq!(people(&bench, 1), 1);
+}
+
+/// A condition that reads nothing of a person was evaluated for those whom its first computation met, and for nobody who came
+/// later.
+#[test]
+fn newcomers_to_a_condition_that_reads_nothing_are_counted() {
+    let partly = format!("has(traits.city) || {}", constant());
+    let mut bench = Bench::new(vec![audience(1, "has(traits.city)", None), audience(3, &partly, None)]);
+    bench.send(vec![seen("m1", &[("user_id", "ada")]), seen("m2", &[("user_id", "bob")])]);
+    bench.settle();
+    bench.configure(|setup| setup.audiences.push(audience(2, &constant(), None)));
+    bench.wait_until("it is computed", || bench.size(2).is_some());
+    let agree = |bench: &Bench, people: [u64; 2]| {
+        bench.settle();
+        for (audience, condition, people) in [(2, &constant(), people[0]), (3, &partly, people[1])] {
+            let counted = bench.kernel.count(WORKSPACE, condition).unwrap();
+            let told = fault(bench, audience).map_or(0, |fault| fault.people);
+            assert_eq!((told, counted.pending), (people, people), "audience {audience}");
+        }
+    };
+    agree(&bench, [2, 2]);
+    bench.send(vec![seen("m3", &[("user_id", "cid")])]);
+    agree(&bench, [3, 3]);
+    // Somebody comes of whom something is known, somebody as two at once, and somebody is tied to one who is there.
+    bench.send(vec![identify("m4", &[("user_id", "dot")], r#"{"city":"Rome"}"#, START)]);
+    bench.send(vec![seen("m5", &[("user_id", "eve"), ("anonymous_id", "e1")])]);
+    bench.send(vec![seen("m6", &[("user_id", "cid"), ("anonymous_id", "c1")])]);
+    agree(&bench, [5, 4]);
+    bench.restart();
+    bench.send(vec![seen("m7", &[("user_id", "fay")])]);
+    agree(&bench, [6, 5]);
 }
 
 #[test]
