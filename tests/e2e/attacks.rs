@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use kith_tests::{Client, Neighbour, Process, Receiver, Source, TestKernel, gzip, wait_until};
+use kith_tests::{Client, Neighbour, Process, Receiver, Source, TestKernel, component, gzip, settle, wait_until};
 use serde_json::{Value, json};
 
 use super::datapath::stage::{define, mode, size};
@@ -100,6 +100,50 @@ fn a_condition_that_costs_too_much_holds_up_nobody_and_no_start() {
         // It ends when it is told to, and comes up with these audiences.
         kernel.restart();
     }
+}
+
+/// Of whom such a condition had ended was forgotten with the process, until these people changed; and of one that reads nothing of
+/// a person, nobody was told of who came after it.
+#[test]
+fn whom_a_condition_costs_too_much_for_is_told_after_a_kill() {
+    let (folder, neighbour) = (tempfile::tempdir().unwrap(), Arc::new(Neighbour::default()));
+    let server = Process::serve_beside(&neighbour, folder.path(), &[]);
+    let admin = server.admin();
+    admin.send("POST", "/api/v1/plugins", &[], component("kith/segment").component.clone()).is(201);
+    let installed = admin.post("/api/v1/installations", &json!({ "plugin": "kith/segment" })).is(201);
+    let write_key = installed["write_key"].as_str().unwrap().to_owned();
+    let send = |server: &Process, users: &[&str]| {
+        let seen = |user: &&str| json!({ "type": "track", "event": "Seen", "userId": user, "messageId": user });
+        let batch = json!({ "batch": users.iter().map(seen).collect::<Vec<_>>() });
+        Client::with_write_key(server.url(), &write_key).post("/v1/batch", &batch).is(200);
+        settle(&server.admin());
+    };
+    let faults = |server: &Process| {
+        ["dear", "constant"]
+            .map(|name| server.admin().get(&format!("/api/v1/audiences/{name}")).is(200)["fault"].clone())
+    };
+    let people = |server: &Process| faults(server).map(|fault| fault["people"].clone());
+    let dear = doubled(&format!("'{}'", "x".repeat(50)), 24);
+    define(&admin, "dear", &dear);
+    define(&admin, "constant", &dear.replace("traits.city", "'nowhere'"));
+    send(&server, &["ada", "bob"]);
+    let before = faults(&server);
+    assert_eq!(people(&server), [2, 2], "{before:?}");
+    server.kill();
+
+    let server = Process::serve_beside(&neighbour, folder.path(), &[]);
+    settle(&server.admin());
+    assert_eq!(faults(&server), before, "since when, how many and who");
+    send(&server, &["cid"]);
+    assert_eq!(people(&server), [3, 3]);
+    server.admin().patch("/api/v1/audiences/dear", &json!({ "condition": "traits.city != 'nowhere'" })).is(200);
+    settle(&server.admin());
+    server.kill();
+
+    let server = Process::serve_beside(&neighbour, folder.path(), &[]);
+    settle(&server.admin());
+    assert_eq!(people(&server), [Value::Null, json!(3)], "the other condition has none");
+    assert!(server.terminate().success());
 }
 
 /// A list of so many times the same, as a batch of about so many bytes.

@@ -158,8 +158,8 @@ pub use value::{Duration, Misfit, Value};
 pub use window::{MAX_WINDOW_DAYS, Window};
 pub use zone::{UnknownZone, Zone};
 
-/// Which meaning expressions have. It changes with what any operator or function gives of the same values, so that everybody
-/// is looked at once more and nobody stays what an older meaning made of him.
+/// Which meaning expressions have. It changes with what any operator or function gives of the same values, and with whom the
+/// budget of an evaluation ends for, so that everybody is looked at once more and nobody stays what an older meaning made of him.
 pub const MEANING: u32 = 2;
 
 #[cfg(test)]

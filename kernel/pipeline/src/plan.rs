@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::fit::training::TrainingPlan;
-use crate::profiles::faults::Faults;
 use crate::rows::derived::{ModelVersion, OutputKind};
 use crate::setup::{Installed, Role, Setup, Undo, Undone};
 
@@ -69,8 +68,6 @@ pub(crate) struct AudiencePlan {
     pub token: u64,
     /// The models whose outputs decide it, directly or through other models.
     pub models: BTreeSet<InstallationId>,
-    /// Of whom it is not known because the condition passes its budget.
-    pub faults: Arc<Faults>,
 }
 
 /// A channel's declared inputs.
@@ -100,8 +97,8 @@ pub(crate) struct Plan {
     pub model_reach: Reach,
     /// Tags and scores that something reads and nothing writes: they are null for everybody.
     pub unwritten: BTreeSet<FeatureName>,
-    /// The places in `audiences` whose condition may hold for somebody of whom nothing is known: every new person has to be
-    /// looked at for these.
+    /// The places in `audiences` whose condition may be otherwise than false for somebody of whom nothing is known: every new
+    /// person has to be looked at for these.
     pub of_everybody: Vec<u32>,
     /// By which spellings of an identifier are one.
     pub identity_rules: IdentityRules,
@@ -155,13 +152,7 @@ impl Plan {
             let text = &audience.condition;
             let token = xxh3_64(format!("{MEANING} {} {text}{wave}", context.zone).as_bytes());
             let models = deciding(&condition, &models, &outputs);
-            audiences.push(AudiencePlan {
-                audience: audience.clone(),
-                condition,
-                token,
-                models,
-                faults: Arc::default(),
-            });
+            audiences.push(AudiencePlan { audience: audience.clone(), condition, token, models });
         }
         audiences.sort_by_key(|plan| plan.audience.id);
         let source_names = setup.source_names.iter().map(|(id, name)| (*id, name.clone())).collect();
@@ -177,15 +168,6 @@ impl Plan {
         let of_channels = self.channels.iter().flat_map(|channel| &channel.inputs);
         let inputs = of_models.chain(of_channels).map(|(_, expression)| expression);
         inputs.chain(self.audiences.iter().map(|audience| &audience.condition))
-    }
-
-    /// Take over what is known of the conditions that are as they were.
-    pub(crate) fn follow(&mut self, before: &Plan) {
-        for audience in &mut self.audiences {
-            if let Some(old) = before.audience(audience.audience.id).filter(|old| old.token == audience.token) {
-                audience.faults = Arc::clone(&old.faults);
-            }
-        }
     }
 
     /// What must have been done for every profile before the plan is wholly in force.
@@ -281,7 +263,7 @@ fn assemble(
     let readers = readers.flat_map(|(index, model)| model.inputs.iter().map(move |(_, input)| (place(index), input)));
     let model_reach = Reach::new(readers);
     let shared = SharedParts::among(audiences.iter().map(|audience| &audience.condition));
-    let open = audiences.iter().enumerate().filter(|(_, plan)| may_hold_for_nobody(&plan.condition, &program));
+    let open = audiences.iter().enumerate().filter(|(_, plan)| is_of_everybody(&plan.condition, &program));
     let of_everybody = open.map(|(index, _)| place(index)).collect();
     let read = of_models().chain(audiences.iter().map(|audience| &audience.condition)).flat_map(outputs_read);
     let unwritten = read.filter(|feature| !outputs.contains_key(feature)).collect();
@@ -303,12 +285,14 @@ fn assemble(
     }
 }
 
-/// Whether a condition may hold for somebody of whom nothing is known.
-fn may_hold_for_nobody(condition: &Expression, program: &Program) -> bool {
+/// Whether a condition may be otherwise than false for somebody of whom nothing is known: it may hold, or pass the budget of one
+/// evaluation before that is known.
+fn is_of_everybody(condition: &Expression, program: &Program) -> bool {
     let nothing = |id: LeafId| {
         program.leaf(id).map_or(Value::Null, |leaf| leaf.value_of::<LeafState>(&[], Timestamp(0), &Zone::utc()))
     };
-    condition.reads().uses_now || condition.evaluate(&NoFacts, &nothing, Timestamp(0)).is_true()
+    let is_not_false = |value: Option<Value>| value.is_none_or(|value| value.is_true());
+    condition.reads().uses_now || is_not_false(condition.evaluate_within(&NoFacts, &nothing, Timestamp(0)))
 }
 
 fn inputs(installed: &Installed, context: &Parsing<'_>) -> Result<Vec<(InputSpec, Expression)>, SetupError> {

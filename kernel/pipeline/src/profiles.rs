@@ -5,7 +5,6 @@ pub(crate) mod consents;
 pub(crate) mod evaluation;
 pub(crate) mod facts;
 mod facts_before;
-pub(crate) mod faults;
 pub(crate) mod history;
 pub(crate) mod person;
 pub(crate) mod scan;

@@ -18,6 +18,7 @@
 //! | `uncomputed` | whom a model's version in use has no answer for |
 //! | `reevaluation` | when a version is stopped that fails on many, as a pure machine |
 //! | `replays` | their dead letters tried again, because somebody wants it |
+//! | `faults` | for whom a condition passes the budget of one evaluation |
 //! | `readiness` | what is computed for everybody, as a pure machine |
 //! | `projection` | what readers see |
 //! | `seen` | which names came, counted |
@@ -29,6 +30,7 @@ mod computation;
 mod corrections;
 pub(crate) mod effects;
 mod emitted;
+pub(crate) mod faults;
 mod feed;
 mod following;
 mod identities;

@@ -4,6 +4,7 @@
 mod aside;
 pub(crate) mod derived;
 pub(crate) mod emitted;
+pub(crate) mod faults;
 pub(crate) mod hashes;
 pub(crate) mod outbox;
 pub(crate) mod uncomputed;
@@ -158,6 +159,7 @@ mod tests {
     use crate::react::seen::SeenRow;
     use crate::rows::derived::{Cursor, Derived, Entries, LeafRow, ModelVersion, SealedLeaf};
     use crate::rows::emitted::{Emission, EmittedDay};
+    use crate::rows::faults::{FaultChunk, FaultHead};
 
     #[test]
     fn a_delivery_of_the_release_before_is_read() {
@@ -207,6 +209,8 @@ mod tests {
             line::<LeafRow>(),
             line::<SealedLeaf>(),
             line::<uncomputed::UncomputedRow>(),
+            line::<FaultHead>(),
+            line::<FaultChunk>(),
         ];
         let lasting = [line::<Entries>(), line::<ModelVersion>(), line::<EmittedDay>(), line::<Emission>()];
         for line in accepted.into_iter().chain(sent).chain(computed).chain(lasting) {

@@ -198,8 +198,7 @@ impl Workspace {
     }
 
     fn put_in_force(&self, checked: CheckedSetup) {
-        let CheckedSetup { setup, mut plan } = checked;
-        plan.follow(&self.compiled.load().plan);
+        let CheckedSetup { setup, plan } = checked;
         let generation = self.compiled.load().generation + 1;
         self.compiled.store(Arc::new(CompiledSetup { generation, setup: Arc::new(setup), plan }));
     }

@@ -9,6 +9,7 @@ mod counts;
 mod delivery;
 mod emits;
 mod failures;
+mod faults;
 mod fits;
 mod gathering;
 pub(crate) mod harness;

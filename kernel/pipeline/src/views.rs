@@ -271,8 +271,8 @@ pub struct AudienceProgress {
 pub struct ConditionFault {
     pub since: Timestamp,
     pub people: u64,
-    /// The last of them.
-    pub example: ProfileId,
+    /// One of them: the last who came, while that is one. `None` where the person cannot be read.
+    pub example: Option<ProfileId>,
 }
 
 /// What a name is of.

@@ -16,8 +16,8 @@ pub fn use_small_pages() {
     if std::env::var_os("MIMALLOC_ALLOW_THP").is_some() {
         return;
     }
-    // Where the system does not know how to do without, there is nothing to do without.
-    drop(rustix::thread::disable_transparent_huge_pages(true));
+    // A system that does not know the call has none to do without.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// `mi_option_purge_delay` of `mimalloc.h`, in milliseconds; the bindings have no name for it.

@@ -66,6 +66,7 @@ spaces! {
     TIMER = 0x32, "derived";
     PROGRESS = 0x33, "derived";
     LEAVES = 0x34, "derived";
+    FAULT = 0x35, "derived";
     ENTRY = 0x40, "promise";
     DELIVERY = 0x41, "promise";
     ASIDE = 0x42, "promise";

@@ -16,6 +16,7 @@ use super::{QueryError, page, profile, workspace};
 use crate::profiles::evaluation::{Evaluation, Profile};
 use crate::profiles::person::{self, load_sealed};
 use crate::profiles::scan::{WalkCoverage, each_profile};
+use crate::react::faults::key_of;
 use crate::rows::derived::Track;
 use crate::shared::KernelState;
 use crate::turns::{Deadline, Patience};
@@ -66,6 +67,8 @@ pub(crate) fn status(
     let is_computed = projection.generation == compiled.generation && projection.done.contains(&plan.task());
     let members = projection.index.members(&FeatureName::Audience(audience)).map_or(0, RoaringBitmap::len);
     let pending = in_index(&projection, &plan.condition).map(|counted| counted.unknown.len());
+    let faults = projection.faults.get(&key_of(plan));
+    let fault = faults.and_then(|faults| faults.present(|ordinal| projection.profile(ordinal)));
     let total = projection.index.population().len();
     let progress = projection.advance.map_or(AudienceProgress { done: 0, total }, |advance| AudienceProgress {
         done: advance.done,
@@ -73,7 +76,7 @@ pub(crate) fn status(
     });
     let as_of = workspace.as_of(shared.store.as_ref(), &projection);
     Ok(AudienceStatus {
-        fault: plan.faults.present(),
+        fault,
         size: is_computed.then_some(members),
         pending,
         progress: (!is_computed).then_some(progress),

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kith_features::{FeatureName, LeafId, Value};
 use kith_model::audience::Cause;
 use kith_model::change::Movement;
-use kith_model::id::{AudienceId, ProfileId};
+use kith_model::id::AudienceId;
 use kith_model::time::Timestamp;
 
 use super::models::{self, InputRow};
@@ -245,34 +245,35 @@ pub(crate) struct Decision {
     pub cause: Cause,
 }
 
+/// What is decided about a profile.
+#[derive(Debug, Default)]
+pub(crate) struct Decided {
+    pub decisions: Vec<Decision>,
+    pub timers: Vec<(Waker, Option<Timestamp>)>,
+    /// The places of audiences whose condition passed its budget, ascending.
+    pub exhausted: Vec<u32>,
+}
+
 /// Decide about the audiences at `places`: only between true and false does a membership move.
-pub(crate) fn decide(
-    profile: &Profile<'_>,
-    places: &BTreeSet<u32>,
-    touch: &Touch,
-    readiness: &Readiness,
-) -> (Vec<Decision>, Vec<(Waker, Option<Timestamp>)>) {
+pub(crate) fn decide(profile: &Profile<'_>, places: &BTreeSet<u32>, touch: &Touch, readiness: &Readiness) -> Decided {
     let plan = profile.view.plan;
     let memberships = profile.root().derived.as_ref().map(|derived| &derived.memberships);
-    let (mut decisions, mut timers) = (Vec::new(), Vec::new());
+    let mut decided = Decided::default();
     let objects = profile.objects();
-    for audience in places.iter().filter_map(|place| plan.audiences.get(*place as usize)) {
+    for place in places {
+        let Some(audience) = plan.audiences.get(*place as usize) else { continue };
         let id = audience.audience.id;
         if audience.condition.reads().uses_now {
             let leaf = |leaf| profile.leaf_value(leaf);
             let next = audience.condition.next_change_at(profile, &leaf, profile.view.now, profile.view.zone);
-            timers.push((Waker::Audience(id), next));
+            decided.timers.push((Waker::Audience(id), next));
         }
         // Who objects to profiling is in no audience, whatever its condition says.
         let value = match (!objects).then(|| profile.evaluate_within(&audience.condition)) {
             None => Value::Bool(false),
-            Some(Some(value)) => {
-                audience.faults.passed(profile.root().ordinal);
-                value
-            }
+            Some(Some(value)) => value,
             Some(None) => {
-                let root = profile.root();
-                audience.faults.exhausted(root.ordinal, ProfileId(root.id), profile.view.now);
+                decided.exhausted.push(*place);
                 Value::Unknown
             }
         };
@@ -289,9 +290,9 @@ pub(crate) fn decide(
         let cause = touch.cause_for(&audience.models);
         // Before its own definition has been computed for everybody, whoever moves, moves because of it.
         let cause = if readiness.done.contains(&audience.task()) { cause } else { cause.and(Cause::Change) };
-        decisions.push(Decision { audience: id, movement, cause });
+        decided.decisions.push(Decision { audience: id, movement, cause });
     }
-    (decisions, timers)
+    decided
 }
 
 /// Whether the sweep of the audience's definition comes by.

@@ -96,6 +96,14 @@ pub(crate) enum Effect {
         number: u32,
         version: ModelVersion,
     },
+    /// A row of the people for whom a condition passes its budget, encoded; nothing where nobody is left. Without a chunk it is
+    /// the head.
+    Fault {
+        audience: AudienceId,
+        token: u64,
+        chunk: Option<u32>,
+        row: Option<Vec<u8>>,
+    },
     /// Something that did not work; the same name replaces what it said before.
     Letter {
         key: Key,
@@ -160,11 +168,7 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
         }
         Effect::Kept { identity, row } => operations.push(Operation::Put(Key::derived(workspace, identity), row)),
         Effect::Leaves { identity, group, row } => {
-            let key = Key::leaves(workspace, identity, group);
-            operations.push(match row {
-                Some(row) => Operation::Put(key, row),
-                None => Operation::Delete(key),
-            });
+            operations.push(put_or_delete(Key::leaves(workspace, identity, group), row));
         }
         Effect::Sealed { identity, leaf, number, row } => {
             operations.push(Operation::Put(Key::chunk(workspace, identity, leaf, number), row));
@@ -175,7 +179,21 @@ fn carry_out(workspace: WorkspaceId, effect: Effect, operations: &mut Vec<Operat
             let key = Key::definition(workspace, Definition::ModelVersion, &number.to_be_bytes());
             operations.push(Operation::Put(key, row::encode(&version)));
         }
+        Effect::Fault { audience, token, chunk, row } => {
+            let key = match chunk {
+                None => Key::fault(workspace, audience, token),
+                Some(chunk) => Key::fault_chunk(workspace, audience, token, chunk),
+            };
+            operations.push(put_or_delete(key, row));
+        }
         Effect::Letter { key, aside } => operations.push(Operation::Put(key, row::encode(&aside))),
+    }
+}
+
+fn put_or_delete(key: Key, row: Option<Vec<u8>>) -> Operation {
+    match row {
+        Some(row) => Operation::Put(key, row),
+        None => Operation::Delete(key),
     }
 }
 

@@ -368,6 +368,7 @@ impl Reactor {
         }
         let models: Vec<InstallationId> = self.queues.keys().copied().collect();
         models.into_iter().for_each(|model| self.unqueue(model, ordinal));
+        self.faults.leave(ordinal);
         self.pass.touched.remove(&gone);
         self.pass.changes.forget(ordinal, features);
     }

@@ -11,7 +11,7 @@ use kith_model::id::{InstallationId, ProfileId, SourceIdentityId};
 use kith_model::time::Timestamp;
 use kith_store::{Key, ReadError, row};
 
-use super::computation::{self, Decision, FirstValue, Need, Survey};
+use super::computation::{self, Decided, Decision, FirstValue, Need, Survey};
 use super::effects::{self, Effect, Intent, Step};
 use super::feed::leaves_of;
 use super::inbox::Incoming;
@@ -284,14 +284,15 @@ impl Reactor {
     fn decide(&mut self, mut work: Work) -> Result<(), PassError> {
         let compiled = Arc::clone(&self.compiled);
         let now = self.now();
-        let (mut decisions, timers, ordinal) = {
+        let (decided, ordinal) = {
             let people = self.identities.people(&work.members);
             let view = Reactor::view(&compiled, &self.readiness, now);
             let profile = Profile::new(people, view).knowing(std::mem::take(&mut work.leaf_values));
-            let (decisions, timers) =
-                computation::decide(&profile, &work.survey.audiences, &work.touch, &self.readiness);
-            (decisions, timers, profile.root().ordinal)
+            let decided = computation::decide(&profile, &work.survey.audiences, &work.touch, &self.readiness);
+            (decided, profile.root().ordinal)
         };
+        let Decided { mut decisions, timers, exhausted } = decided;
+        self.faults.note(&compiled.plan, &work.survey.audiences, &exhausted, ordinal, now);
         if decisions.iter().any(|decision| counts_entries(&compiled, decision)) {
             // Before anything is changed: of whom it is not known what was sent moves nowhere.
             let entries = work.members.iter().try_for_each(|member| self.entries(*member).map(|_| ()));

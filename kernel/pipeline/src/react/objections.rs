@@ -106,6 +106,7 @@ impl Reactor {
         let people = self.identities.people(members);
         let profile_now = Profile::new(people, Reactor::view(compiled, &self.readiness, self.now()));
         let ordinal = profile_now.root().ordinal;
+        self.faults.leave(ordinal);
         let derived = profile_now.people.iter().filter_map(|person| person.derived.as_ref());
         let outputs = derived.flat_map(|derived| derived.outputs.keys());
         let installations: BTreeSet<InstallationId> = outputs.map(|(installation, _)| *installation).collect();

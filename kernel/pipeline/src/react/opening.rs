@@ -11,6 +11,7 @@ use kith_store::{Key, Operation, ReadError, Unit, row};
 use super::aside::unreadable_person;
 use super::effects::{CURSOR, READINESS};
 use super::emitted::Emissions;
+use super::faults::Faults;
 use super::projection::{Projection, note_ordinal};
 use super::queues::Queues;
 use super::reactor::Reactor;
@@ -37,6 +38,7 @@ pub(super) struct ReactorStart {
     pub uncomputed: UncomputedRows,
     pub seen: SeenBook,
     pub emissions: Emissions,
+    pub faults: Faults,
 }
 
 /// What the index is told of one profile.
@@ -75,6 +77,8 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
     projection.generation = 0;
     let seen = SeenBook::read(store, id)?;
     projection.seen = seen.clone();
+    let faults = Faults::read(store, id)?;
+    projection.faults = faults.durable().clone();
     *workspace.projection.write() = projection;
     let totals = get_one(store, &Key::delivery_totals(id, DeliveryMover::Reactor))?;
     let delivery_totals: DeliveryTotals = totals.map_or(Ok(DeliveryTotals::default()), |row| row::decode(&row))?;
@@ -91,6 +95,7 @@ pub(crate) fn open(shared: &Arc<KernelState>, workspace: &Arc<Workspace>) -> Res
         uncomputed,
         seen,
         emissions,
+        faults,
     };
     Ok(Reactor::new(Arc::clone(shared), Arc::clone(workspace), opened))
 }

@@ -12,6 +12,7 @@ use kith_features::{FeatureName, LeafSet, Program, Value};
 use kith_model::id::{InstallationId, ProfileId};
 use roaring::RoaringBitmap;
 
+use super::faults::FaultSets;
 use super::reactor::Reactor;
 use super::readiness::Readiness;
 use super::seen::{SeenBook, SeenRow};
@@ -74,6 +75,8 @@ pub(crate) struct Projection {
     pub outdated: BTreeMap<InstallationId, RoaringBitmap>,
     /// The people whom the version in use of a model cannot take, whether it runs or not: their older values count.
     pub uncomputed: BTreeMap<InstallationId, Uncomputed>,
+    /// The people for whom conditions pass their budget.
+    pub faults: FaultSets,
     pub commits: Commits,
     /// People whom the index lacks because they could not be read at the start.
     pub left_out: usize,
@@ -211,6 +214,7 @@ impl Reactor {
         let outdated = running.map(|(id, queue)| (*id, queue.stale.clone())).collect();
         let with_some = self.queues.iter().filter(|(_, queue)| !queue.uncomputed.faulted.is_empty());
         let uncomputed = with_some.map(|(id, queue)| (*id, queue.uncomputed.clone())).collect();
+        let faults = self.faults.committed();
         let mut projection = self.workspace.projection.write();
         if is_readiness_new || projection.generation != self.compiled.generation {
             projection.track(&self.compiled.plan, &self.readiness);
@@ -218,6 +222,9 @@ impl Reactor {
         }
         projection.apply(changes);
         seen.into_iter().for_each(|row| projection.seen.put(row));
+        if let Some(faults) = faults {
+            projection.faults = faults;
+        }
         projection.commits.end();
         projection.as_of = self.cursor;
         projection.advance = advance;

@@ -17,6 +17,7 @@ use kith_store::{ChangeLimits, CommitError, JobId, Key, Operation, ReadError, Un
 use super::budget::{Budget, Part};
 use super::effects::{self, Effect, Progress};
 use super::emitted::{Emissions, Told};
+use super::faults::{FaultKey, Faults};
 use super::identities::Identities;
 use super::inbox::Incoming;
 use super::opening::ReactorStart;
@@ -142,6 +143,8 @@ pub(crate) struct Reactor {
     pub(super) seen: SeenState,
     /// What models have emitted and the lane has yet to take.
     pub(super) emissions: Emissions,
+    /// For whom conditions pass their budget.
+    pub(super) faults: Faults,
     pub(super) pass: Pass,
     pub(super) budget: Budget,
     /// The kinds of work that are still to be taken alone, one in a pass, because one of each together was too large.
@@ -173,6 +176,7 @@ impl Reactor {
             durable_uncomputed: opened.uncomputed,
             seen: SeenState::new(opened.seen),
             emissions: opened.emissions,
+            faults: opened.faults,
             pass: Pass::default(),
             budget: Budget::default(),
             alone: VecDeque::new(),
@@ -367,6 +371,9 @@ impl Reactor {
     /// again after a restart, with the same end.
     pub(super) fn commit(&mut self) -> Result<(), PassError> {
         self.identities.effects(&mut self.pass.effects);
+        let plan = &self.compiled.plan;
+        let current = |(audience, token): FaultKey| plan.audience(audience).is_some_and(|plan| plan.token == token);
+        self.pass.has_more |= self.faults.effects(current, &mut self.pass.effects);
         for identity in std::mem::take(&mut self.pass.remembered) {
             let entries = self.pass.entries.remove(&identity).unwrap_or_default();
             self.pass.effects.push(Effect::Remembered { identity, entries });
@@ -418,6 +425,7 @@ impl Reactor {
     /// else tells of it before a restart.
     fn abandon(&mut self) {
         self.identities.abandon();
+        self.faults.abandon();
         self.workspace.projection.write().commits.end();
         // The timers that it has woken are due again.
         self.next_timer = Some(Timestamp(i64::MIN));

@@ -402,7 +402,7 @@ fn a_condition_that_passes_its_budget_is_a_fault_of_its_audience_until_the_perso
     let fault = |audience: u32| bench.kernel.audience(WORKSPACE, AudienceId(audience)).unwrap().fault;
     let of_ada = fault(1).unwrap();
     assert_eq!((of_ada.people, of_ada.since), (1, START));
-    assert_eq!(of_ada.example, bench.profile("user_id", "ada").unwrap().id);
+    assert_eq!(of_ada.example, bench.profile("user_id", "ada").map(|ada| ada.id));
     assert_eq!((fault(2), bench.size(2)), (None, Some(2)), "the others go on");
     bench.send(vec![identify("m3", &[("user_id", "ada")], &items(3), START.plus_ms(1))]);
     bench.settle();

@@ -1,9 +1,9 @@
 //! Keys of derived rows: what the react stage computed from the facts, and can compute again.
 
-use kith_model::id::{SourceIdentityId, WorkspaceId};
+use kith_model::id::{AudienceId, SourceIdentityId, WorkspaceId};
 use kith_model::time::Timestamp;
 
-use super::{CHUNK, DERIVED, Key, LEAVES, PROGRESS, TIMER, from_sortable, sortable};
+use super::{CHUNK, DERIVED, FAULT, Key, LEAVES, PROGRESS, TIMER, from_sortable, sortable};
 use crate::KeyRange;
 
 impl Key {
@@ -79,5 +79,33 @@ impl Key {
     /// How far a part of the react stage has come: a cursor over the feed, or what is ready.
     pub fn progress(workspace: WorkspaceId, name: &str) -> Key {
         Key::new(PROGRESS, workspace, 0, &[name.as_bytes()])
+    }
+
+    /// The faults of all conditions of a workspace.
+    pub fn faults(workspace: WorkspaceId) -> Key {
+        Key::new(FAULT, workspace, 0, &[])
+    }
+
+    /// The fault of one condition, which the audience and the condition's token name.
+    pub fn fault(workspace: WorkspaceId, audience: AudienceId, token: u64) -> Key {
+        Key::new(FAULT, workspace, 0, &[&audience.0.to_be_bytes(), &token.to_be_bytes()])
+    }
+
+    /// A chunk of the people of one condition's fault.
+    pub fn fault_chunk(workspace: WorkspaceId, audience: AudienceId, token: u64, chunk: u32) -> Key {
+        Key::fault(workspace, audience, token).followed_by(&chunk.to_be_bytes())
+    }
+
+    /// The audience and the token of a key made by [`Key::fault`] or [`Key::fault_chunk`], of the latter with the chunk; `None`
+    /// for other keys.
+    pub fn as_fault(&self) -> Option<(AudienceId, u64, Option<u32>)> {
+        let rest = self.strip(&Key::faults(self.workspace_of()?))?;
+        let (audience, rest) = rest.split_first_chunk::<4>()?;
+        let (token, rest) = rest.split_first_chunk::<8>()?;
+        let chunk = match rest {
+            [] => None,
+            chunk => Some(u32::from_be_bytes(chunk.try_into().ok()?)),
+        };
+        Some((AudienceId(u32::from_be_bytes(*audience)), u64::from_be_bytes(*token), chunk))
     }
 }

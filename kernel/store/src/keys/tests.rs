@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use kith_model::id::InstallationId;
+use kith_model::id::{AudienceId, InstallationId};
 use kith_model::identity::{EdgeId, Evidence, Identifier};
 
 use super::*;
@@ -111,6 +111,28 @@ fn chunks_follow_leaf_and_number() {
 }
 
 #[test]
+fn a_fault_has_its_chunks_behind_it() {
+    let fault = |audience, token| Key::fault(WORKSPACE, AudienceId(audience), token);
+    let chunk = |audience, token, chunk| Key::fault_chunk(WORKSPACE, AudienceId(audience), token, chunk);
+    let keys = [fault(1, 7), chunk(1, 7, 0), chunk(1, 7, 256), chunk(1, 7, u32::MAX), fault(1, 8), fault(2, 0)];
+    assert!(keys.is_sorted());
+    let all = Key::faults(WORKSPACE).range();
+    assert!(keys.iter().all(|key| all.from <= *key && *key < all.to));
+    let of = |audience, token, chunk| Some((AudienceId(audience), token, chunk));
+    let named = keys.each_ref().map(Key::as_fault);
+    let expected = [
+        of(1, 7, None),
+        of(1, 7, Some(0)),
+        of(1, 7, Some(256)),
+        of(1, 7, Some(u32::MAX)),
+        of(1, 8, None),
+        of(2, 0, None),
+    ];
+    assert_eq!(named, expected);
+    assert_eq!((Key::faults(WORKSPACE).as_fault(), Key::derived(WORKSPACE, identity(7)).as_fault()), (None, None));
+}
+
+#[test]
 fn the_parts_of_the_people_cover_them_once() {
     let both = [
         (Key::people(WORKSPACE), Key::people_parts as fn(WorkspaceId, u16) -> Vec<KeyRange>),
@@ -160,6 +182,7 @@ fn nothing_that_a_sender_chooses_lengthens_a_key() {
         Key::contribution(WORKSPACE, identity(1), u8::MAX),
         Key::chunk(WORKSPACE, identity(1), u64::MAX, u32::MAX),
         Key::timer(WORKSPACE, Timestamp(i64::MAX), identity(1)),
+        Key::fault_chunk(WORKSPACE, AudienceId(u32::MAX), u64::MAX, u32::MAX),
         Key::entries(WORKSPACE, identity(1)),
         Key::emitted(WORKSPACE, identity(1), InstallationId(u32::MAX), u64::MAX),
         Key::delivery(WORKSPACE, &[u8::MAX; 16]),

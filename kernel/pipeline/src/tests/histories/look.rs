@@ -66,11 +66,13 @@ pub(super) fn forget_derived(store: &dyn Store) {
             .unwrap();
         }
     }
-    each_row(store, &Key::timers(WORKSPACE), |key, _| {
-        keys.push(key.clone());
-        Ok(())
-    })
-    .unwrap();
+    for whole in [Key::timers(WORKSPACE), Key::faults(WORKSPACE)] {
+        each_row(store, &whole, |key, _| {
+            keys.push(key.clone());
+            Ok(())
+        })
+        .unwrap();
+    }
     let operations = keys.into_iter().map(Operation::Delete).collect();
     store.commit(Unit { operations, ..Unit::default() }).unwrap();
 }

@@ -176,7 +176,7 @@ impl FaultBody {
         FaultBody {
             since: time(fault.since),
             people,
-            example: lens.is_clear().then(|| fault.example.to_string()),
+            example: fault.example.filter(|_| lens.is_clear()).map(|example| example.to_string()),
             reason: format!(
                 "the condition passed the budget of {steps} steps for {many} people; they stay where they are"
             ),
