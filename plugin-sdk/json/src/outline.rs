@@ -112,8 +112,11 @@ mod tests {
     use super::*;
     use crate::{Duplicates, Numbers, elements, members, read_as};
 
+    /// Keys and values.
+    type Entries = Vec<(String, String)>;
+
     /// The entries of the object and of each record by the readers that go over the parts one by one.
-    fn by_parts(text: &str, list: &str) -> Option<(Vec<(String, String)>, Vec<Vec<(String, String)>>)> {
+    fn by_parts(text: &str, list: &str) -> Option<(Entries, Vec<Entries>)> {
         let read = |bytes: &[u8]| read_as(bytes, Duplicates::Kept, Numbers::Kept).ok().map(|read| read.text);
         let entries = |bytes: &[u8]| {
             let (entries, _) = members(bytes).ok()?;
@@ -122,11 +125,11 @@ mod tests {
         let own = entries(text.as_bytes())?;
         let (whole, _) = members(text.as_bytes()).ok()?;
         let (_, list) = whole.into_iter().find(|(key, _)| key == list)?;
-        let records = elements(list).ok()?.into_iter().map(|item| entries(item)).collect::<Option<Vec<_>>>()?;
+        let records = elements(list).ok()?.into_iter().map(entries).collect::<Option<Vec<_>>>()?;
         Some((own, records))
     }
 
-    fn owned<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<(String, String)> {
+    fn owned<'a>(entries: impl Iterator<Item = (&'a str, &'a str)>) -> Entries {
         entries.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
