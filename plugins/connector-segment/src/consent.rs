@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use kith_plugin_sdk::EventKind;
-use kith_plugin_sdk::json::Unreadable;
+use kith_plugin_sdk::json::{self, Unreadable};
 
 use crate::message::Shared;
 use crate::object::{self, Object, ObjectWriter, Raw};
@@ -95,17 +95,25 @@ pub(crate) fn refused(said: &[Said<'_>]) -> Option<String> {
                 if purposes.peek().is_none() {
                     continue;
                 }
-                purposes.for_each(|(purpose, answer)| refused.entry(purpose, answer.get()));
+                purposes.for_each(|(purpose, answer)| refused.entry(purpose, plain(answer.get())));
                 refused.finish()
             }
             Err(_) => value.get().to_owned(),
         };
         // Whatever it says, it is no agreement; what is too long for one is kept as a refusal of everything.
-        whole.entry(CONSENT, if refused.len() <= MAX_REFUSAL_BYTES { &refused } else { "false" });
+        whole.entry(CONSENT, if refused.len() <= MAX_REFUSAL_BYTES { plain(&refused) } else { "false" });
         any = true;
     }
     any.then(|| whole.finish())
 }
+
+/// An answer as it can be kept: one that lies deeper than any answer is none, and refuses.
+fn plain(answer: &str) -> &str {
+    if json::is_deeper_than(answer, MAX_ANSWER_DEPTH) { "false" } else { answer }
+}
+
+/// The kernel takes objects of 64 levels, and an answer is a word or a few.
+const MAX_ANSWER_DEPTH: usize = 16;
 
 /// A longer refusal is one of everything.
 const MAX_REFUSAL_BYTES: usize = 16 * 1024;

@@ -655,3 +655,23 @@ fn what_is_read_in_one_look_says_what_it_says_part_by_part() {
         }
     }
 }
+
+#[test]
+fn a_refusal_that_lies_too_deep_refuses_all_the_same() {
+    let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+    let long = "z".repeat(40_000);
+    let message =
+        |traits: String| format!(r#"{{"batch":[{{"type":"identify","userId":"u1","traits":{{{traits}}}}}]}}"#);
+    for (traits, kept) in [
+        (format!(r#""consent":{{"news":{}}}"#, deep(120)), json!({ "consent": { "news": false } })),
+        (format!(r#""consent":{}"#, deep(120)), json!({ "consent": false })),
+        (
+            format!(r#""a":"{long}","consent":{{"ads":false,"news":{}}}"#, deep(70)),
+            json!({ "consent": { "ads": false, "news": false } }),
+        ),
+    ] {
+        let received = receive("/v1/batch", message(traits)).unwrap();
+        assert!(received.rejected[0].message.ends_with("the refusal of consent in it was taken"));
+        assert_eq!(object(&received.events[0].traits), kept);
+    }
+}
